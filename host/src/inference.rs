@@ -1,0 +1,305 @@
+//! One inference as values: what is asked, with which settings and where each
+//! came from, and what an engine says while it works.
+//!
+//! Nothing here knows packs, servers, files or the command line. Engines,
+//! packs, sinks and reports speak to each other in these words.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// Who says a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Instructions that stand above the conversation.
+    System,
+    /// The person who asks.
+    User,
+    /// The model.
+    Assistant,
+}
+
+impl Role {
+    /// The word that chat templates and servers use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+        }
+    }
+}
+
+/// One message of a chat.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Message {
+    /// Who says it.
+    pub role: Role,
+    /// What is said.
+    pub content: String,
+}
+
+/// What the model is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Prompt {
+    /// Goes through the model's own chat template.
+    Chat(Vec<Message>),
+    /// Goes to the model as it stands, without a template.
+    Raw(String),
+}
+
+impl Prompt {
+    /// The size of all the text in it, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Chat(messages) => messages.iter().map(|m| m.content.len()).sum(),
+            Self::Raw(text) => text.len(),
+        }
+    }
+}
+
+/// Where a value comes from; the earlier one wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// Typed on the command line.
+    Flag,
+    /// A `LMSTRIX_HOST_*` variable.
+    Environment,
+    /// The prompt, or the pack that resolved it.
+    Prompt,
+    /// The config file.
+    Config,
+    /// What the model's file recommends.
+    ModelFile,
+    /// What this program does when nobody says anything.
+    Default,
+}
+
+/// A value and where it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Given<T> {
+    /// The value.
+    pub value: T,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// How many tokens an answer may have.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MaxTokens {
+    /// As many as fit into the context.
+    Unlimited,
+    /// At most this many.
+    Tokens(u32),
+    /// This share of the effective context, in percent (1 to 100).
+    Percent(u8),
+}
+
+/// Settings as one source gives them; what it does not mention is absent.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[expect(
+    missing_docs,
+    reason = "the names are the field's own and documented in `Settings`"
+)]
+pub struct Layer {
+    pub temperature: Option<f64>,
+    pub top_k: Option<u32>,
+    pub top_p: Option<f64>,
+    pub min_p: Option<f64>,
+    pub repeat_penalty: Option<f64>,
+    pub presence_penalty: Option<f64>,
+    pub frequency_penalty: Option<f64>,
+    pub seed: Option<u64>,
+    pub max_tokens: Option<MaxTokens>,
+    pub stop: Option<Vec<String>>,
+    pub json_schema: Option<String>,
+    pub reasoning: Option<String>,
+    pub other: BTreeMap<String, String>,
+}
+
+/// Settings as they hold for one inference, each with its origin.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Settings {
+    /// Randomness; 0 always takes the likeliest token.
+    pub temperature: Given<f64>,
+    /// Only the k likeliest tokens are drawn from; 0 is off.
+    pub top_k: Given<u32>,
+    /// Only the likeliest tokens that make up this probability; 1 is off.
+    pub top_p: Given<f64>,
+    /// Only tokens at least this fraction as likely as the likeliest; 0 is off.
+    pub min_p: Given<f64>,
+    /// Divides the score of tokens among the last 64; 1 is off.
+    pub repeat_penalty: Given<f64>,
+    /// Lowers the score of every token that occurred; absent is off.
+    pub presence_penalty: Option<Given<f64>>,
+    /// Lowers the score by how often the token occurred; absent is off.
+    pub frequency_penalty: Option<Given<f64>>,
+    /// Makes sampling repeatable; absent draws one.
+    pub seed: Option<Given<u64>>,
+    /// The most tokens that the answer may have.
+    pub max_tokens: Given<MaxTokens>,
+    /// Texts that end the answer; they are not part of it.
+    pub stop: Given<Vec<String>>,
+    /// A JSON Schema that the answer must satisfy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub json_schema: Option<Given<String>>,
+    /// off, on, low, medium or high.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<Given<String>>,
+    /// Sampling keys of some engine.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub other: BTreeMap<String, Given<String>>,
+}
+
+/// How many of the last tokens the repeat penalty looks at (LM Studio's and
+/// llama.cpp's default).
+pub const REPEAT_LAST_TOKENS: usize = 64;
+
+/// LM Studio's defaults of sampling, which users know from its window.
+#[must_use]
+pub fn defaults() -> Layer {
+    Layer {
+        temperature: Some(0.8),
+        top_k: Some(40),
+        top_p: Some(0.95),
+        min_p: Some(0.05),
+        repeat_penalty: Some(1.1),
+        max_tokens: Some(MaxTokens::Unlimited),
+        stop: Some(Vec::new()),
+        ..Layer::default()
+    }
+}
+
+/// Which settings an engine can honour, by their names in snake case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Support {
+    /// It does what the setting says.
+    Honoured,
+    /// It ignores the setting without a word.
+    Dropped,
+    /// It answers with an error.
+    Rejected,
+    /// Nobody knows.
+    Unknown,
+}
+
+/// What an engine says while it works. The stream ends exactly once, with
+/// `Finished`; an end without it is an error.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The model is being loaded; the fraction done, where known.
+    Loading(Option<f32>),
+    /// The prompt is being read: tokens done, of how many.
+    Prefill {
+        /// Tokens read so far.
+        done: u32,
+        /// Tokens of the whole prompt.
+        total: u32,
+    },
+    /// A piece of the model's thinking; never part of the answer.
+    Reasoning(String),
+    /// A piece of the answer: whole UTF-8, never empty.
+    Text(String),
+    /// Counts, known so far or at the end; a later one replaces an earlier.
+    Usage(Usage),
+    /// Something that the user should know and that does not stop the work.
+    Warning(String),
+    /// Why it ended. Nothing follows.
+    Finished(Finish),
+}
+
+/// Counts of tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub prompt_tokens: u32,
+    /// Tokens of the answer, reasoning included.
+    pub completion_tokens: u32,
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Finish {
+    /// The model ended it, or a stop text did.
+    End,
+    /// It was cut at the limit of tokens.
+    Length,
+    /// The model's context is full.
+    ContextFull,
+    /// A processor had enough.
+    Enough,
+    /// The user or a limit ended it.
+    Cancelled,
+}
+
+/// Puts the layers together: for each setting the first layer that has it wins.
+///
+/// `layers` must be ordered by `Origin`, the strongest first. `defaults()` is
+/// put behind them.
+#[must_use]
+pub fn settle(layers: &[(Origin, Layer)]) -> Settings {
+    let fallback = defaults();
+    fn first<T: Clone>(
+        layers: &[(Origin, Layer)],
+        fallback: &Layer,
+        get: impl Fn(&Layer) -> Option<T>,
+    ) -> Option<Given<T>> {
+        layers
+            .iter()
+            .find_map(|(origin, layer)| {
+                get(layer).map(|value| Given {
+                    value,
+                    origin: *origin,
+                })
+            })
+            .or_else(|| {
+                get(fallback).map(|value| Given {
+                    value,
+                    origin: Origin::Default,
+                })
+            })
+    }
+    fn sure<T>(given: Option<Given<T>>, last: T) -> Given<T> {
+        given.unwrap_or(Given {
+            value: last,
+            origin: Origin::Default,
+        })
+    }
+    let mut other = BTreeMap::new();
+    for (origin, layer) in layers.iter().rev() {
+        for (key, value) in &layer.other {
+            other.insert(
+                key.clone(),
+                Given {
+                    value: value.clone(),
+                    origin: *origin,
+                },
+            );
+        }
+    }
+    let l = layers;
+    let f = &fallback;
+    Settings {
+        temperature: sure(first(l, f, |x| x.temperature), 0.0),
+        top_k: sure(first(l, f, |x| x.top_k), 0),
+        top_p: sure(first(l, f, |x| x.top_p), 1.0),
+        min_p: sure(first(l, f, |x| x.min_p), 0.0),
+        repeat_penalty: sure(first(l, f, |x| x.repeat_penalty), 1.0),
+        presence_penalty: first(l, f, |x| x.presence_penalty),
+        frequency_penalty: first(l, f, |x| x.frequency_penalty),
+        seed: first(l, f, |x| x.seed),
+        max_tokens: sure(first(l, f, |x| x.max_tokens), MaxTokens::Unlimited),
+        stop: sure(first(l, f, |x| x.stop.clone()), Vec::new()),
+        json_schema: first(l, f, |x| x.json_schema.clone()),
+        reasoning: first(l, f, |x| x.reasoning.clone()),
+        other,
+    }
+}

@@ -1,0 +1,4 @@
+//! The command line's door: environment and clock are read here, and the exit
+//! code leaves here.
+
+fn main() {}
