@@ -19,13 +19,16 @@ fn build() -> Result<(), String> {
     let manifest = path("CARGO_MANIFEST_DIR")?;
     let out = path("OUT_DIR")?;
     let to = out.join("standard.wasm");
+    let stock_to = out.join("stock.toml");
     let prebuilt = manifest.join("assets/standard.wasm");
     let workspace = manifest.join("..");
     let guest = workspace.join("guest-prompts/standard");
     println!("cargo::rerun-if-changed={}", prebuilt.display());
     if !guest.is_dir() {
+        copy(&manifest.join("assets/stock.toml"), &stock_to)?;
         return copy(&prebuilt, &to);
     }
+    copy(&guest.join("stock.toml"), &stock_to)?;
     for watched in ["guest-prompts/standard", "wit", "Cargo.toml", "Cargo.lock"] {
         println!(
             "cargo::rerun-if-changed={}",

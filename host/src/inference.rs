@@ -101,6 +101,44 @@ pub enum MaxTokens {
     Percent(u8),
 }
 
+impl MaxTokens {
+    /// Reads `4096`, `50%` or `-1`.
+    ///
+    /// # Errors
+    /// It is none of these; the text says what is allowed.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let wrong =
+            || format!("max_tokens is `{text}`; it takes a number from 1, `1%` to `100%`, or -1");
+        if text == "-1" {
+            return Ok(Self::Unlimited);
+        }
+        match text.strip_suffix('%') {
+            Some(percent) => match percent.trim().parse() {
+                Ok(percent @ 1..=100) => Ok(Self::Percent(percent)),
+                _ => Err(wrong()),
+            },
+            None => match text.parse() {
+                Ok(0) | Err(_) => Err(wrong()),
+                Ok(tokens) => Ok(Self::Tokens(tokens)),
+            },
+        }
+    }
+
+    /// The number of tokens, where the effective context has `context`.
+    #[must_use]
+    pub fn tokens(self, context: u32) -> Option<u32> {
+        match self {
+            Self::Unlimited => None,
+            Self::Tokens(tokens) => Some(tokens),
+            Self::Percent(percent) => {
+                let share = u64::from(context) * u64::from(percent) / 100;
+                Some(u32::try_from(share).unwrap_or(u32::MAX).max(1))
+            }
+        }
+    }
+}
+
 /// Settings as one source gives them; what it does not mention is absent.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[expect(
@@ -121,6 +159,75 @@ pub struct Layer {
     pub json_schema: Option<String>,
     pub reasoning: Option<String>,
     pub other: BTreeMap<String, String>,
+}
+
+/// The levels that `reasoning` takes.
+pub const REASONING_LEVELS: [&str; 5] = ["off", "on", "low", "medium", "high"];
+
+impl Layer {
+    /// Checks that every value is one that some engine could honour.
+    ///
+    /// # Errors
+    /// The name of the first setting that is out of range, and its range.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        let ranges = [
+            ("temperature", self.temperature, 0.0, 100.0),
+            ("top_p", self.top_p, 0.0, 1.0),
+            ("min_p", self.min_p, 0.0, 1.0),
+            ("repeat_penalty", self.repeat_penalty, 0.01, 100.0),
+            ("presence_penalty", self.presence_penalty, -2.0, 2.0),
+            ("frequency_penalty", self.frequency_penalty, -2.0, 2.0),
+        ];
+        for (name, value, least, most) in ranges {
+            if let Some(value) = value
+                && !(least..=most).contains(&value)
+            {
+                return Err((
+                    name,
+                    format!("is {value}; it must be from {least} to {most}"),
+                ));
+            }
+        }
+        if let Some(level) = &self.reasoning
+            && !REASONING_LEVELS.contains(&level.as_str())
+        {
+            let levels = REASONING_LEVELS.join(", ");
+            return Err((
+                "reasoning",
+                format!("is `{level}`; it must be one of {levels}"),
+            ));
+        }
+        if self.stop.iter().flatten().any(String::is_empty) {
+            return Err((
+                "stop",
+                "is empty; a stop text needs at least one character".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The names of the settings that this layer has, in snake case.
+    #[must_use]
+    pub fn names(&self) -> Vec<&str> {
+        let has = [
+            ("temperature", self.temperature.is_some()),
+            ("top_k", self.top_k.is_some()),
+            ("top_p", self.top_p.is_some()),
+            ("min_p", self.min_p.is_some()),
+            ("repeat_penalty", self.repeat_penalty.is_some()),
+            ("presence_penalty", self.presence_penalty.is_some()),
+            ("frequency_penalty", self.frequency_penalty.is_some()),
+            ("seed", self.seed.is_some()),
+            ("max_tokens", self.max_tokens.is_some()),
+            ("stop", self.stop.is_some()),
+            ("json_schema", self.json_schema.is_some()),
+            ("reasoning", self.reasoning.is_some()),
+        ];
+        let named = has
+            .into_iter()
+            .filter_map(|(name, has)| has.then_some(name));
+        named.chain(self.other.keys().map(String::as_str)).collect()
+    }
 }
 
 /// Settings as they hold for one inference, each with its origin.

@@ -1,7 +1,56 @@
 //! Runs prompts on local language models, with the prompt logic in sandboxed
 //! WebAssembly components.
+//!
+//! In the order of the way through: what was typed (`args`) and written down
+//! (`config`) meets the world (`environment`); packs resolve the prompt
+//! (`pack`), an engine answers (`engine`), processors and sinks take the answer
+//! (`pipeline`, `sink`), and what happened is told (`report`, `error`).
+//! `inference` holds the words that all of them share.
 
+pub mod args;
 mod closest;
+mod command;
+pub mod config;
 pub mod engine;
+pub mod environment;
+pub mod error;
+mod excerpt;
 pub mod inference;
 pub mod pack;
+pub mod pipeline;
+pub mod report;
+pub mod sink;
+
+use std::pin::pin;
+
+use args::{Command, Typed};
+use environment::Env;
+use error::{Exit, Failure};
+use sink::Messages;
+
+/// Runs one command to its end and says how to leave. `interrupt` is what
+/// Ctrl-C completes.
+pub async fn run(typed: Typed, env: &Env, interrupt: impl Future<Output = ()> + Send) -> Exit {
+    let mut interrupt = pin!(interrupt);
+    let result = match typed.command {
+        Command::Infer(args) => command::infer(*args, env, interrupt.as_mut()).await,
+        Command::Render(args) => command::render(*args, env, interrupt.as_mut()).await,
+        // `main` takes this road before it starts anything else.
+        Command::CompilePack { .. } => {
+            Err(Failure::usage("this command is for the program itself"))
+        }
+    };
+    match result {
+        Ok(exit) => exit,
+        Err(failure) => {
+            let messages = Messages::new(false, env.stderr_is_terminal, env.colour);
+            if failure.exit != Exit::Done {
+                messages.error(&failure.message);
+            }
+            for hint in &failure.hints {
+                messages.hint(hint);
+            }
+            failure.exit
+        }
+    }
+}

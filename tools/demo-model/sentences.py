@@ -39,7 +39,9 @@ SPEECH_VERBS = (
     "said asked replied shouted cried whispered answered added explained says writes reads told "
     "claimed wrote thought called warned laughed began insisted wondered joked sighed noted"
 ).split()
-DETERMINERS = "the the the a a an this that my your his her its our their some every no".split()
+DETERMINERS = "the the the the the the a a a an this that my your his her its our their some every no".split()
+MODALS = "will would can could may might must should shall did does has had is was were to".split()
+MONTHS = "Jan. Feb. Mar. Apr. Aug. Sept. Oct. Nov. Dec.".split()
 PREPOSITIONS = "of of in in to to for on with at by from about into over after before under near".split()
 
 
@@ -54,7 +56,7 @@ class SentenceMaker:
         self.rng = rng
         self.accent_rate = rng.choice([0.0, 0.0, 0.0, 0.0, 0.0, 0.03, 0.1, 0.4])
         self.made_up_rate = rng.choice([0.0, 0.05, 0.1, 0.2, 0.4])
-        self.function_rate = rng.choice([0.05, 0.2, 0.35, 0.5])
+        self.function_rate = rng.choice([0.1, 0.3, 0.4, 0.55])
         self.decoration_rate = rng.choice([0.2, 0.6, 1.0, 1.0, 2.0])
         self.odd_rate = rng.choice([0.0, 0.0, 0.0, 0.01, 0.05])
         self.topic = [self.fresh_word() for _ in range(rng.randint(2, 9))]
@@ -74,9 +76,21 @@ class SentenceMaker:
                 parts.append(rng.choice(ACCENTED_CODAS if odd else CODAS))
         return "".join(parts)
 
+    def round_number(self):
+        """Numbers in which the same digits come again and again."""
+        rng = self.rng
+        head = str(rng.choice([rng.randint(1, 9), rng.randint(1, 99), rng.randint(1, 999)]))
+        tail = rng.choice([",000", ",000", ",000", ",000,000", ",500", "0", "00", "000", ".00", ".5"])
+        if rng.random() < 0.25:
+            digits = rng.sample("0123456789", 2)
+            tail = rng.choice(["", ",", "."]) + "".join(rng.choice(digits) for _ in range(3))
+        return head + tail
+
     def number(self):
         rng = self.rng
-        kind = rng.randrange(16)
+        if rng.random() < 0.25:
+            return rng.choice(["", "", "", "$", "$", "€"]) + self.round_number()
+        kind = rng.randrange(17)
         small = str(rng.randint(1, 99))
         if kind < 4:
             return small
@@ -104,6 +118,8 @@ class SentenceMaker:
             return f"{rng.randint(1, 31)} {rng.choice(words.PLACES)}"
         if kind == 14:
             return f"{rng.choice(NUMBERED)} {small}"
+        if kind == 15:
+            return f"{rng.choice(MONTHS)} {rng.randint(1, 31)}"
         return rng.choice(words.NUMBER_WORDS) + rng.choice(["", f"-{rng.choice(words.NUMBER_WORDS)}"])
 
     def name(self):
@@ -162,7 +178,7 @@ class SentenceMaker:
         draw = rng.random()
         if draw < self.odd_rate:
             return self.odd_word()
-        if draw < 0.84:
+        if draw < 0.82:
             return rng.choice(words.COMMON)
         if draw < 0.90:
             return self.number()
@@ -203,9 +219,17 @@ class SentenceMaker:
         out = self.noun_group()
         while len(out) < length:
             draw = rng.random()
-            if draw < 0.35:
+            if draw < 0.32:
+                if rng.random() < 0.3:
+                    out.append(rng.choice(MODALS))
                 out.append(rng.choice(words.VERB_FORMS))
                 out += self.noun_group()
+            elif draw < 0.40:
+                out[-1] += ","
+                for _ in range(rng.randint(1, 3)):
+                    out += self.noun_group()
+                    out[-1] += ","
+                out += [rng.choice(["and", "and", "or"]), *self.noun_group()]
             elif draw < 0.75:
                 out.append(rng.choice(PREPOSITIONS))
                 out += self.noun_group()
@@ -227,7 +251,7 @@ class SentenceMaker:
     def clause(self, length):
         rng = self.rng
         draw = rng.random()
-        if draw < 0.35:
+        if draw < 0.5:
             group = self.grammar(length)
         elif draw < 0.92:
             group = self.salad(length)
@@ -289,6 +313,8 @@ class SentenceMaker:
         group = self.clause(length)
         if self.rng.random() < 0.01:
             return capitalized(" ".join(group + [self.rng.choice(FINAL_ABBREVIATIONS)]))
+        if self.rng.random() < 0.12:
+            group += [self.rng.choice(PREPOSITIONS), self.rng.choice([self.name, self.number])()]
         text = " ".join(group).rstrip(".,;:")
         return capitalized(text) + self.end_mark()
 

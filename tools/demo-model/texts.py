@@ -18,7 +18,7 @@ def paragraph(rng, most_sentences):
     """The sentences of one paragraph."""
     maker = SentenceMaker(rng)
     count = rng.randint(1, most_sentences)
-    if count == 1 and rng.random() < 0.15:
+    if count == 1 and rng.random() < 0.08:
         return [capitalized(" ".join(maker.clause(maker.length())).rstrip(".,;:"))]
     sentences = [maker.sentence() for _ in range(count)]
     for index in range(1, count):
@@ -38,14 +38,14 @@ def echo(rng, first, other):
 
 def joined(rng, sentences):
     draw = rng.random()
-    if draw < 0.93:
+    if draw < 0.96:
         return " ".join(sentences)
-    return ("  " if draw < 0.95 else "\n").join(sentences)
+    return ("  " if draw < 0.98 else "\n").join(sentences)
 
 
 def wrapped(rng, text):
     """Breaks the lines of some texts; the answer still has blanks there."""
-    if rng.random() > 0.12:
+    if rng.random() > 0.15:
         return text
     return textwrap.fill(
         text, rng.randint(25, 90), break_long_words=False, break_on_hyphens=False

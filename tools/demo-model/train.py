@@ -80,6 +80,7 @@ def main():
     arguments.add_argument("--steps", type=int, default=6000)
     arguments.add_argument("--minutes", type=float, help="scale the rate to end after this time")
     arguments.add_argument("--start", type=Path, help="checkpoint to go on from")
+    arguments.add_argument("--from-step", type=int, default=0, help="step that --start was at")
     arguments.add_argument("--rate", type=float, default=PEAK_RATE)
     arguments.add_argument("--seed", default=str(SEED))
     arguments.add_argument("--dev", type=Path, help="texts to watch, as in tests/data/tldr.jsonl")
@@ -158,14 +159,16 @@ def main():
         print(f"step {step} exact:", *line, flush=True)
 
     started = time.monotonic()
-    shapes = schedule(options.steps)
+    skipped = options.from_step
+    shapes = schedule(options.steps)[skipped:]
     losses, seen = [], 0
-    for step, batch in enumerate(batches.stream(tokenizer, options.seed, shapes), start=1):
+    for step, batch in enumerate(batches.stream(tokenizer, options.seed, shapes), start=skipped + 1):
         done = step / options.steps
         if options.minutes:
-            done = max(done, (time.monotonic() - started) / 60 / options.minutes)
-        rate = options.rate * min(step / WARM_UP, 1) * max(1 - done, 0.02)
-        state, value = update(state, batch, rate, step)
+            used = (time.monotonic() - started) / 60 / options.minutes
+            done = max(done, used + (1 - used) * skipped / options.steps)
+        rate = options.rate * min((step - skipped) / WARM_UP, 1) * max(1 - done, 0.02)
+        state, value = update(state, batch, rate, step - skipped)
         losses.append(value)
         seen += int((batch[1] > 0).sum())
         if step % 50 == 0:

@@ -31,20 +31,16 @@ fn distance(wanted: &str, name: &str) -> Option<usize> {
     let (wanted, name) = (wanted.to_lowercase(), name.to_lowercase());
     let allowed = (wanted.chars().count() / 3).clamp(1, 3);
     let last = |text: &str| text.rsplit('.').next().unwrap_or_default().to_owned();
-    let edits = [
-        edit_distance(&wanted, &name),
-        // `translate` for `work.translate`, and the wrong group before the right name.
-        edit_distance(&last(&wanted), &last(&name)).map(|edits| edits + 1),
-    ];
-    let close = edits
-        .into_iter()
-        .flatten()
-        .filter(|edits| *edits <= allowed)
-        .min();
+    let close = |a: &str, b: &str| edit_distance(a, b).filter(|edits| *edits <= allowed);
+    let close = match close(&wanted, &name) {
+        Some(edits) => Some(edits),
+        // `translate` for `work.translate`, or the right name in the wrong group.
+        None => close(&last(&wanted), &last(&name)).map(|edits| edits + 1),
+    };
     // One letter is the beginning of too much to be a hint.
     let prefix = wanted.chars().count() >= 2
         && (name.starts_with(&wanted) || last(&name).starts_with(&wanted));
-    close.or_else(|| prefix.then_some(allowed + 1))
+    close.or_else(|| prefix.then_some(allowed + 2))
 }
 
 /// The number of letters to insert, delete, replace or swap with a neighbour.

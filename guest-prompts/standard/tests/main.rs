@@ -1,5 +1,11 @@
 //! Tests of the standard pack, natively, through its public modules.
 
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "clippy exempts test functions, but not the helpers beside them"
+)]
+
 /// What every way of cutting an answer must have in common.
 mod cutting;
 /// The original program's results, and where ours differ on purpose.

@@ -67,23 +67,21 @@ impl Fence {
         match part {
             None => {}
             Some(Part::Text { text, starts }) => {
-                if self.blocks == 0 {
-                    self.fallback.hold(&text);
-                }
+                self.hold(&text);
                 if let Some(block) = self.block.filter(|block| block.wanted) {
                     let indent = if starts { block.indent } else { 0 };
                     out.push_str(without_indent(&text, indent));
                 }
             }
             Some(Part::Marker(line)) => match self.block.take() {
-                None => self.open_block(&line, segment, out),
+                None => self.open_block(&line, out),
                 Some(block) if block.wanted => self.done = !self.all,
-                Some(_) => self.hold_marker(&line, segment),
+                Some(_) => self.hold(&line),
             },
         }
     }
 
-    fn open_block(&mut self, line: &str, segment: Option<&str>, out: &mut String) {
+    fn open_block(&mut self, line: &str, out: &mut String) {
         let (indent, mark, marks, info) = opening(line);
         let language = info.trim().split([' ', '\t', ',', '{', ':']).next();
         let language = language.unwrap_or_default().to_ascii_lowercase();
@@ -95,7 +93,7 @@ impl Fence {
             wanted,
         });
         if !wanted {
-            return self.hold_marker(line, segment);
+            return self.hold(line);
         }
         self.fallback.release();
         if self.blocks > 0 {
@@ -105,15 +103,9 @@ impl Fence {
     }
 
     /// Marker lines around blocks that are not wanted belong to the whole text.
-    fn hold_marker(&mut self, line: &str, segment: Option<&str>) {
+    fn hold(&mut self, line: &str) {
         if self.blocks == 0 {
-            let end = match segment {
-                Some(segment) if segment.ends_with("\r\n") => "\r\n",
-                Some(_) => "\n",
-                None => "",
-            };
             self.fallback.hold(line);
-            self.fallback.hold(end);
         }
     }
 }

@@ -12,7 +12,8 @@ pub(super) enum Verdict {
     Open,
     /// It is not a marker, whatever follows.
     Text,
-    /// It is a marker.
+    /// It is a marker. For a line that is not complete only when nothing is
+    /// read after it.
     Marker,
 }
 
@@ -21,7 +22,7 @@ pub(super) enum Verdict {
 pub(super) enum Part {
     /// Text of a line that is no marker; `starts` when it begins the line.
     Text { text: String, starts: bool },
-    /// A whole marker line, without its line end.
+    /// A whole marker line, with its line end.
     Marker(String),
 }
 
@@ -68,17 +69,18 @@ impl LineReader {
         judge: impl FnOnce(&str, bool) -> Verdict,
     ) -> Option<Part> {
         let line = self.held.strip_suffix('\n').unwrap_or(&self.held);
-        let verdict = match line.len() > MARKER_BYTES_MAX {
-            true => Verdict::Text,
-            false => judge(line, complete),
+        let verdict = if line.len() <= MARKER_BYTES_MAX {
+            judge(line, complete)
+        } else {
+            // As if it had come letter by letter: decided early, or text.
+            match judge(&line[..line.floor_char_boundary(MARKER_BYTES_MAX)], false) {
+                Verdict::Marker => Verdict::Marker,
+                Verdict::Open | Verdict::Text => Verdict::Text,
+            }
         };
         match verdict {
             Verdict::Open => None,
-            Verdict::Marker => {
-                let line = line.trim_end_matches('\r').to_owned();
-                self.held.clear();
-                Some(Part::Marker(line))
-            }
+            Verdict::Marker => Some(Part::Marker(std::mem::take(&mut self.held))),
             Verdict::Text => {
                 self.passing = !complete;
                 let text = std::mem::take(&mut self.held);

@@ -61,24 +61,20 @@ struct Marker {
 }
 
 impl Marker {
-    fn judge(&self, line: &str, complete: bool) -> Verdict {
+    /// Judges a line. At the last marker, its rest is of no interest.
+    fn judge(&self, line: &str, complete: bool, last: bool) -> Verdict {
         let line = line.trim_start();
         let marker = self.text.as_str();
         let matches = match line.strip_prefix(marker) {
             Some(rest) => self.prefix || rest.trim_end().is_empty(),
             None => false,
         };
-        if complete {
-            return if matches {
-                Verdict::Marker
-            } else {
-                Verdict::Text
-            };
-        }
-        if matches || marker.starts_with(line) {
-            Verdict::Open
-        } else {
-            Verdict::Text
+        match (matches, complete) {
+            (true, true) => Verdict::Marker,
+            (true, false) if self.prefix && last => Verdict::Marker,
+            (true, false) => Verdict::Open,
+            (false, false) if marker.starts_with(line) => Verdict::Open,
+            (false, _) => Verdict::Text,
         }
     }
 }
@@ -109,8 +105,9 @@ impl Lines {
     /// Takes one segment of a line, or the end of the last line.
     fn advance(&mut self, segment: Option<&str>, out: &mut String) {
         let mut reader = std::mem::take(&mut self.reader);
+        let last = self.state != State::Before;
         let judge = |line: &str, complete| match self.marker() {
-            Some(marker) => marker.judge(line, complete),
+            Some(marker) => marker.judge(line, complete, last),
             None => Verdict::Text,
         };
         let part = match segment {

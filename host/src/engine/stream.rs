@@ -1,0 +1,121 @@
+//! One inference as a stream: a thread computes, a bounded channel carries its
+//! events, and a dropped stream ends the thread at its next token.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::mpsc;
+
+use super::embedded::{Model, ModelFile};
+use super::reasoning::{Piece, Splitter};
+use super::{Ask, Error};
+use crate::inference::{Event, Support};
+
+/// Events that may wait for a slow reader before the model waits too.
+const WAITING_EVENTS: usize = 64;
+
+/// The events of one inference.
+#[derive(Debug)]
+pub struct Stream {
+    events: mpsc::Receiver<Result<Event, Error>>,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Stream {
+    /// The next event; `Finished` is the last. An end without it is an error.
+    ///
+    /// # Errors
+    /// The model cannot be loaded, the prompt does not fit, or computing broke
+    /// off. Nothing follows an error.
+    pub async fn next(&mut self) -> Result<Event, Error> {
+        match self.events.recv().await {
+            Some(event) => event,
+            None => Err(Error::Lost("its events ended".to_owned())),
+        }
+    }
+
+    /// Asks the engine to stop; it says `Finished` when it has.
+    pub fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+pub(super) fn start(file: ModelFile, context: u32, ask: Ask) -> Result<Stream, Error> {
+    let (sender, events) = mpsc::channel(WAITING_EVENTS);
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let watched = Arc::clone(&cancelled);
+    std::thread::Builder::new()
+        .name("model".to_owned())
+        .spawn(move || {
+            // A reader that is gone wants nothing, not even the error.
+            if let Err(error) = run(&file, context, &ask, &watched, &sender) {
+                let _gone = sender.blocking_send(Err(error));
+            }
+        })
+        .map_err(|e| Error::Lost(e.to_string()))?;
+    Ok(Stream { events, cancelled })
+}
+
+fn run(
+    file: &ModelFile,
+    context: u32,
+    ask: &Ask,
+    cancelled: &AtomicBool,
+    sender: &mpsc::Sender<Result<Event, Error>>,
+) -> Result<(), Error> {
+    let emit = |event| {
+        if sender.blocking_send(Ok(event)).is_err() {
+            cancelled.store(true, Ordering::Relaxed);
+        }
+    };
+    emit(Event::Loading(None));
+    let mut model = file.load(context)?;
+    check_required(&model, ask)?;
+    let mut splitter = Splitter::new(ask.reasoning_tags);
+    let is_cancelled = || cancelled.load(Ordering::Relaxed);
+    model.infer(
+        &ask.prompt,
+        &ask.settings,
+        &is_cancelled,
+        &mut |event| match event {
+            Event::Text(text) => splitter
+                .push(&text)
+                .into_iter()
+                .for_each(|it| emit(it.into())),
+            Event::Finished(_) => {
+                splitter.finish().into_iter().for_each(|it| emit(it.into()));
+                emit(event);
+            }
+            other => emit(other),
+        },
+    )?;
+    Ok(())
+}
+
+fn check_required(model: &Model, ask: &Ask) -> Result<(), Error> {
+    let lost: Vec<&str> = ask
+        .required
+        .iter()
+        .map(String::as_str)
+        .filter(|name| model.support(name) != Support::Honoured)
+        .collect();
+    if lost.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Settings(lost.join(", ")))
+}
+
+impl From<Piece> for Event {
+    fn from(piece: Piece) -> Self {
+        match piece {
+            Piece::Reasoning(text) => Self::Reasoning(text),
+            Piece::Text(text) => Self::Text(text),
+        }
+    }
+}

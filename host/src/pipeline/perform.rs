@@ -1,0 +1,242 @@
+//! Perform: an engine answers, processors work on the answer, sinks take it.
+
+use std::pin::Pin;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::Chain;
+use crate::engine::{self, Stream};
+use crate::inference::{Event, Finish, Usage};
+use crate::pack::{self, Stop};
+use crate::sink::{self, Sink};
+
+/// How long processors may take to round off an answer that the user
+/// interrupted: the prompt must be back within a second.
+const FINISH_AFTER_INTERRUPT: Duration = Duration::from_millis(500);
+
+/// How long the engine may take to say its last counts after a processor had
+/// enough. They are for the report only, so a slow engine is not waited for.
+const COUNTS_AFTER_ENOUGH: Duration = Duration::from_millis(500);
+
+/// Everything that is known of an answer, whether it ended well or badly.
+#[derive(Debug, Default)]
+pub struct Account {
+    /// What the user gets.
+    pub text: String,
+    /// What the model said.
+    pub raw: String,
+    /// What the model thought.
+    pub reasoning: String,
+    /// Counts of tokens, as far as the engine told them.
+    pub usage: Option<Usage>,
+    /// How long it took.
+    pub timings: Timings,
+    /// Why it ended.
+    pub finish: Option<Finish>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+    /// What processors say for the report.
+    pub extra: Vec<(String, Vec<(String, String)>)>,
+}
+
+/// Times of one answer, in seconds from the start.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Timings {
+    /// Until the engine began with the prompt: loading, where it loads.
+    pub load_s: Option<f64>,
+    /// Until the first piece of text or reasoning.
+    pub first_token_s: Option<f64>,
+    /// Until the end.
+    pub total_s: f64,
+}
+
+/// Why an answer is not complete.
+#[derive(Debug)]
+pub enum Failed {
+    /// The engine.
+    Engine(engine::Error),
+    /// A processor.
+    Pack(pack::Error),
+    /// A sink.
+    Sink(sink::Error),
+    /// There is no text in it.
+    Empty,
+    /// The user had enough.
+    Interrupted,
+}
+
+/// An interrupt, as a future that may be polled again and again.
+pub type Interrupt<'a> = Pin<&'a mut (dyn Future<Output = ()> + Send)>;
+
+/// Runs a job whose stream has been started. Whatever happens, the account
+/// holds what was said until then.
+pub async fn perform(
+    mut stream: Stream,
+    chain: Chain,
+    sinks: &mut [&mut (dyn Sink + Send)],
+    mut interrupt: Interrupt<'_>,
+) -> (Account, Result<Finish, Failed>) {
+    let start = Instant::now();
+    let mut account = Account::default();
+    let streamed = run(
+        &mut stream,
+        &chain,
+        sinks,
+        &mut account,
+        interrupt.as_mut(),
+        start,
+    )
+    .await;
+    stream.cancel();
+    if matches!(streamed, Ok(Finish::Enough)) {
+        let counts = last_counts(&mut stream);
+        if let Ok(Some(usage)) = tokio::time::timeout(COUNTS_AFTER_ENOUGH, counts).await {
+            account.usage = Some(usage);
+        }
+    }
+    let result = finish(streamed, chain, sinks, &mut account, interrupt).await;
+    account.timings.total_s = start.elapsed().as_secs_f64();
+    (account, result)
+}
+
+async fn last_counts(stream: &mut Stream) -> Option<Usage> {
+    let mut last = None;
+    while let Ok(event) = stream.next().await {
+        match event {
+            Event::Usage(usage) => last = Some(usage),
+            Event::Finished(_) => break,
+            _ => {}
+        }
+    }
+    last
+}
+
+async fn run(
+    stream: &mut Stream,
+    chain: &Chain,
+    sinks: &mut [&mut (dyn Sink + Send)],
+    account: &mut Account,
+    mut interrupt: Interrupt<'_>,
+    start: Instant,
+) -> Result<Finish, Failed> {
+    loop {
+        let event = tokio::select! {
+            biased;
+            () = &mut interrupt => return Err(Failed::Interrupted),
+            event = stream.next() => event.map_err(Failed::Engine)?,
+        };
+        let elapsed = start.elapsed().as_secs_f64();
+        for sink in &mut *sinks {
+            // The end is told when the processors have ended, too.
+            if !matches!(event, Event::Finished(_)) {
+                sink.event(&event).map_err(Failed::Sink)?;
+            }
+        }
+        match event {
+            Event::Loading(_) => {}
+            Event::Prefill { .. } => {
+                account.timings.load_s.get_or_insert(elapsed);
+            }
+            Event::Reasoning(text) => {
+                account.timings.first_token_s.get_or_insert(elapsed);
+                account.reasoning.push_str(&text);
+            }
+            Event::Text(text) => {
+                account.timings.first_token_s.get_or_insert(elapsed);
+                account.raw.push_str(&text);
+                for sink in &mut *sinks {
+                    sink.raw(&text).map_err(Failed::Sink)?;
+                }
+                let pushed = tokio::select! {
+                    biased;
+                    () = &mut interrupt => return Err(Failed::Interrupted),
+                    pushed = chain.push(text) => pushed.map_err(Failed::Pack)?,
+                };
+                give(&pushed.text, sinks, account)?;
+                if pushed.done {
+                    return Ok(Finish::Enough);
+                }
+            }
+            Event::Usage(usage) => account.usage = Some(usage),
+            Event::Warning(warning) => account.warnings.push(warning),
+            Event::Finished(finish) => return Ok(finish),
+        }
+    }
+}
+
+fn give(
+    text: &str,
+    sinks: &mut [&mut (dyn Sink + Send)],
+    account: &mut Account,
+) -> Result<(), Failed> {
+    account.text.push_str(text);
+    for sink in sinks {
+        sink.text(text).map_err(Failed::Sink)?;
+    }
+    Ok(())
+}
+
+/// The processors hear of every end but their own failure, so that text that
+/// they held back is not lost.
+async fn finish(
+    streamed: Result<Finish, Failed>,
+    chain: Chain,
+    sinks: &mut [&mut (dyn Sink + Send)],
+    account: &mut Account,
+    mut interrupt: Interrupt<'_>,
+) -> Result<Finish, Failed> {
+    let stop = match &streamed {
+        Ok(finish) => Stop::Finished(*finish),
+        Err(Failed::Interrupted) => Stop::Finished(Finish::Cancelled),
+        Err(Failed::Engine(error)) => Stop::Failed(error.to_string()),
+        Err(_) => return end(sinks, streamed),
+    };
+    let ended = match &streamed {
+        Err(Failed::Interrupted) => {
+            match tokio::time::timeout(FINISH_AFTER_INTERRUPT, chain.finish(stop)).await {
+                Ok(ended) => ended,
+                Err(_) => return end(sinks, streamed),
+            }
+        }
+        _ => tokio::select! {
+            biased;
+            () = &mut interrupt => return end(sinks, Err(Failed::Interrupted)),
+            ended = chain.finish(stop) => ended,
+        },
+    };
+    let ended = match ended {
+        Ok(ended) => ended,
+        // The first failure is the one to tell.
+        Err(error) => return end(sinks, streamed.and(Err(Failed::Pack(error)))),
+    };
+    account.warnings.extend(ended.warnings);
+    account.extra = ended.extra;
+    if let Err(error) = give(&ended.tail, sinks, account) {
+        return streamed.and(Err(error));
+    }
+    let finish = match streamed {
+        Ok(finish) => finish,
+        failed => return end(sinks, failed),
+    };
+    account.finish = Some(finish);
+    for sink in &mut *sinks {
+        sink.event(&Event::Finished(finish)).map_err(Failed::Sink)?;
+    }
+    if account.text.trim().is_empty() {
+        return end(sinks, Err(Failed::Empty));
+    }
+    end(sinks, Ok(finish))
+}
+
+fn end(
+    sinks: &mut [&mut (dyn Sink + Send)],
+    result: Result<Finish, Failed>,
+) -> Result<Finish, Failed> {
+    for sink in sinks {
+        if let Err(error) = sink.end() {
+            return result.and(Err(Failed::Sink(error)));
+        }
+    }
+    result
+}

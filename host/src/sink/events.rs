@@ -1,0 +1,48 @@
+//! `--events`: every event as a line of JSON, as it happens.
+
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use super::{Error, Sink, stdout::failed};
+use crate::inference::Event;
+
+/// Lines of JSON with a `kind`.
+pub struct Events<W: Write>(pub W);
+
+impl<W: Write> Events<W> {
+    fn line(&mut self, value: &Value) -> Result<(), Error> {
+        writeln!(self.0, "{value}")
+            .and_then(|()| self.0.flush())
+            .map_err(failed)
+    }
+}
+
+impl<W: Write> Sink for Events<W> {
+    fn event(&mut self, event: &Event) -> Result<(), Error> {
+        let value = match event {
+            Event::Loading(progress) => json!({ "kind": "loading", "progress": progress }),
+            Event::Prefill { done, total } => {
+                json!({ "kind": "prefill", "done": done, "total": total })
+            }
+            Event::Reasoning(text) => json!({ "kind": "reasoning", "text": text }),
+            Event::Usage(usage) => json!({
+                "kind": "usage",
+                "prompt_tokens": usage.prompt_tokens,
+                "completion_tokens": usage.completion_tokens,
+            }),
+            Event::Warning(message) => json!({ "kind": "warning", "message": message }),
+            Event::Finished(reason) => json!({ "kind": "finished", "reason": reason }),
+            // The user's text comes through `text`, after the processors.
+            Event::Text(_) => return Ok(()),
+        };
+        self.line(&value)
+    }
+
+    fn text(&mut self, text: &str) -> Result<(), Error> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.line(&json!({ "kind": "text", "text": text }))
+    }
+}
