@@ -1,1 +1,26 @@
-//! tests
+//! One binary for all tests that look at the program from outside.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test may stop where it likes"
+)]
+
+/// Builds the packs that tests need.
+mod guests;
+/// A folder of its own and a cleared environment for every run.
+mod support;
+
+/// The demo model on texts that it has never seen.
+mod demo;
+/// `infer`: what goes where, and with which exit code.
+mod infer;
+/// Packs that people drop into folders: finding, mixing, refusing.
+mod packs;
+/// `render`: what would be sent.
+mod render;
+/// Packs that misbehave, at every entry.
+mod sandbox;
+/// What the rooms may know of each other.
+mod tidy;

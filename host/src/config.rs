@@ -18,7 +18,8 @@ const SCHEMA: u32 = 1;
 pub struct Config {
     /// Engine to use when none is given.
     pub engine: Option<String>,
-    /// Model to use when none is given.
+    /// Model to use when none is given; a relative GGUF file is relative to
+    /// the config file.
     pub model: Option<String>,
     /// Prompt files to use when none is given; relative ones are relative to
     /// the config file.
@@ -217,7 +218,7 @@ impl Config {
         let folder = path.parent().unwrap_or(Path::new(""));
         Ok(Self {
             engine,
-            model,
+            model: model.map(|it| beside(folder, it)),
             prompts: prompts
                 .map(OneOrMore::into_vec)
                 .unwrap_or_default()
@@ -227,6 +228,16 @@ impl Config {
             layer,
             limits: written.limits.over(Limits::default()),
         })
+    }
+}
+
+/// A GGUF file beside the config file; a model's name stays as it is.
+fn beside(folder: &Path, model: String) -> String {
+    let is_file = Path::new(&model).extension().is_some_and(|it| it == "gguf");
+    if is_file {
+        folder.join(model).to_string_lossy().into_owned()
+    } else {
+        model
     }
 }
 
@@ -280,11 +291,12 @@ mod tests {
     #[test]
     fn a_full_file_is_read() {
         let config = parse(
-            "schema = 1\n[defaults]\nengine = 'embedded'\nprompts = ['a.toml', '/b.toml']\n\
+            "schema = 1\n[defaults]\nengine = 'embedded'\nmodel = 'm.gguf'\nprompts = ['a.toml', '/b.toml']\n\
              temperature = 0.2\nmax_tokens = '50%'\nstop = 'END'\n[limits]\npack_push_ms = 5\n",
         )
         .unwrap();
         assert_eq!(config.engine.as_deref(), Some("embedded"));
+        assert_eq!(config.model.as_deref(), Some("/etc/m.gguf"));
         assert_eq!(
             config.prompts,
             [Path::new("/etc/a.toml"), Path::new("/b.toml")]

@@ -19,7 +19,12 @@ class Shape:
 
 
 def example(tokenizer, rng, shape):
-    """Token ids of one task and where its answer starts."""
+    """Token ids of one task and where its answer starts.
+
+    Some tasks are cut into unusual pieces, so that every token gets its practice.
+    """
+    if rng.random() < 0.3:
+        tokenizer = tokenizer.variant(rng, rng.choice([0.03, 0.1, 0.3]))
     while True:
         most = rng.choice([2, shape.most_sentences, shape.most_sentences])
         task = texts.task(rng, most)

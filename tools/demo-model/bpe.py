@@ -5,7 +5,9 @@ cut into the same pieces wherever it stands: copying then needs no relearning.
 """
 
 import collections
+import copy
 import json
+import math
 
 import regex
 
@@ -103,22 +105,32 @@ class Tokenizer:
     def save(self, path):
         path.write_text(json.dumps(self.merges), encoding="utf-8")
 
-    def word_ids(self, word):
+    def word_ids(self, word, ranks):
         pieces = list(spelled(word))
         while len(pieces) > 1:
-            pairs = zip(pieces, pieces[1:])
-            best = min(pairs, key=lambda pair: self.ranks.get(pair, len(self.ranks)))
-            if best not in self.ranks:
+            best = min(zip(pieces, pieces[1:]), key=lambda pair: ranks.get(pair, math.inf))
+            if best not in ranks:
                 break
             pieces = join(pieces, best)
         return [self.ids[piece] for piece in pieces]
+
+    def variant(self, rng, share):
+        """The same tokenizer without a random share of the merges inside words."""
+        other = copy.copy(self)
+        other.cache = {}
+        other.ranks = {
+            pair: rank
+            for pair, rank in self.ranks.items()
+            if not ("".join(pair).isascii() and "".join(pair).isalpha()) or rng.random() >= share
+        }
+        return other
 
     def encode(self, text):
         out = []
         for word in SPLIT.findall(text):
             ids = self.cache.get(word)
             if ids is None:
-                ids = self.word_ids(word)
+                ids = self.word_ids(word, self.ranks)
                 if len(self.cache) < 200_000:
                     self.cache[word] = ids
             out += ids

@@ -28,6 +28,7 @@ pub struct Expander<'a> {
     pub missing: Vec<String>,
     /// What the user should know.
     pub warnings: Vec<String>,
+    missing_names: BTreeSet<&'a str>,
     used: BTreeSet<&'a str>,
     texts: BTreeMap<(*const u8, usize), &'a str>,
     placeholders: usize,
@@ -58,6 +59,7 @@ impl<'a> Expander<'a> {
                 .collect(),
             missing: Vec::new(),
             warnings: Vec::new(),
+            missing_names: BTreeSet::new(),
             used: BTreeSet::new(),
             texts: BTreeMap::new(),
             placeholders: 0,
@@ -159,7 +161,7 @@ impl<'a> Expander<'a> {
         let Some(found) = lookup(documents, name) else {
             return self.fill_param(trail, name, out);
         };
-        // Counting lines is slow enough to be done only for a message.
+        // Only a message needs it.
         let place = || found.document.place(found.key_at);
         if self.params.contains_key(name) {
             return Err(Error::InvalidParam(
@@ -209,7 +211,7 @@ impl<'a> Expander<'a> {
         match default {
             Some(text) => self.push(trail, &text, out),
             None => {
-                if !self.missing.iter().any(|missing| missing == name) {
+                if self.missing_names.insert(name) {
                     self.missing.push(name.to_owned());
                 }
                 Ok(())

@@ -99,21 +99,21 @@ pub(super) fn probe(sandbox: &Sandbox, component: &Component) -> Result<Probed, 
     check_track(sandbox, component)?;
     let shape = |e: wasmtime::Error| LoadError::Shape(format!("{e:#}"));
     let pre = sandbox.linker.instantiate_pre(component).map_err(shape)?;
-    let probed = Probed {
-        catalog: catalog::GuestIndices::new(&pre).map_err(shape)?,
-        resolver: resolver::GuestIndices::new(&pre).ok(),
-        post: post_processor::GuestIndices::new(&pre).ok(),
-        pre,
-    };
     let mut store = sandbox.store();
     let instance = guarded(
         &mut store,
         sandbox.limits.describe_time,
         "describe",
         0,
-        |store| probed.pre.instantiate(store),
+        |store| pre.instantiate(store),
     )
     .map_err(LoadError::Start)?;
+    let probed = Probed {
+        catalog: catalog::GuestIndices::new(&pre).map_err(shape)?,
+        resolver: resolver::GuestIndices::new(&pre).ok(),
+        post: post_processor::GuestIndices::new(&pre).ok(),
+        pre,
+    };
     probed.catalog.load(&mut store, &instance).map_err(shape)?;
     if let Some(resolver) = &probed.resolver {
         resolver.load(&mut store, &instance).map_err(shape)?;

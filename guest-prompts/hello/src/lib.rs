@@ -1,0 +1,66 @@
+//! A pack in fifty lines: one prompt, `greet`, with one parameter, `name`.
+
+wit_bindgen::generate!({ world: "resolver-pack", path: "../../wit" });
+
+use exports::lmstrix::prompts::catalog::{self, Contents, ParamInfo, PromptInfo};
+use exports::lmstrix::prompts::resolver::{self, Input, Request, Resolved};
+use lmstrix::prompts::types::{Error, File, Message, Role};
+
+struct Hello;
+
+impl catalog::Guest for Hello {
+    fn describe(_files: Vec<File>) -> Result<Contents, Error> {
+        let name = ParamInfo {
+            name: "name".into(),
+            summary: "who is greeted".into(),
+            required: true,
+            default: None,
+            extra: vec![],
+        };
+        let greet = PromptInfo {
+            name: "greet".into(),
+            summary: "Greets somebody".into(),
+            params: vec![name],
+            extra: vec![],
+        };
+        let summary = "The smallest pack".into();
+        Ok(Contents {
+            summary,
+            prompts: vec![greet],
+            processors: vec![],
+            extra: vec![],
+        })
+    }
+}
+
+impl resolver::Guest for Hello {
+    fn resolve(request: Request) -> Result<Resolved, Error> {
+        if request.prompt != "greet" {
+            return Err(Error::UnknownPrompt(vec!["greet".into()]));
+        }
+        let Some(name) = request.params.iter().find(|it| it.key == "name") else {
+            return Err(Error::MissingParams(vec!["name".into()]));
+        };
+        let content = format!(
+            "Repeat the greeting.\n\nHello, {}, and welcome to the pack! It was written in an hour.",
+            name.value
+        );
+        let message = Message {
+            role: Role::User,
+            content,
+            attachments: vec![],
+            extra: vec![],
+        };
+        let input = Input::Chat(vec![message]);
+        Ok(Resolved {
+            input,
+            settings: vec![],
+            post: vec![],
+            extension: None,
+            warnings: vec![],
+            extra: vec![],
+        })
+    }
+}
+
+export!(Hello);

@@ -1,0 +1,313 @@
+//! Packs that people drop into folders: finding, mixing, refusing.
+
+use crate::guests::component;
+use crate::support::Machine;
+
+const TEXT: &str = "Bread is baked every morning. It is sold out by noon.";
+
+#[test]
+fn a_pack_dropped_into_a_folder_runs_without_rebuilding_anything() {
+    let machine = Machine::new();
+    machine.drop_pack("hello", &component("hello"));
+    let args = [
+        "infer",
+        "hello/greet",
+        "-p",
+        "name=Ada",
+        "--engine",
+        "embedded",
+    ];
+    let run = machine.run(&args);
+    assert_eq!(run.ok(), "Hello, Ada, and welcome to the pack!\n");
+    assert!(
+        run.stderr.contains("compiling pack hello"),
+        "{}",
+        run.stderr
+    );
+    // Compiled once; the second run finds it in the cache.
+    let run = machine.run(&args);
+    assert_eq!(run.ok(), "Hello, Ada, and welcome to the pack!\n");
+    assert!(!run.stderr.contains("compiling"), "{}", run.stderr);
+    // A changed file under the same name is a new pack.
+    machine.drop_pack("hello", &component("shout"));
+    let run = machine.run(&args);
+    assert!(
+        run.fails(2).contains("pack `hello` offers no prompts"),
+        "{run:?}"
+    );
+}
+
+#[test]
+fn missing_names_are_answered_with_likely_ones() {
+    let machine = Machine::new();
+    machine.drop_pack("hello", &component("hello"));
+    for (args, says) in [
+        (&["render", "helo/greet"][..], "did you mean `hello`?"),
+        (&["render", "hello/greeet"], "did you mean `greet`?"),
+        (&["render", "hello/greet"], "-p name=VALUE"),
+        (&["render", "greet", "--pack", "./none.wasm"], "none.wasm"),
+    ] {
+        let run = machine.run(args);
+        assert!(run.fails(2).contains(says), "{args:?}: {run:?}");
+    }
+}
+
+#[test]
+fn packs_mix_in_the_order_given() {
+    let machine = Machine::new();
+    machine.drop_pack("shout", &component("shout"));
+    let hello = machine.write(
+        "elsewhere/hello.wasm",
+        std::fs::read(component("hello")).unwrap(),
+    );
+    let hello = hello.to_str().unwrap();
+    let base = [
+        "infer", "greet", "--pack", hello, "-p", "name=Bo", "--engine", "embedded", "--json",
+    ];
+    let run = |more: &[&'static str]| {
+        let run = machine.run(&[&base[..], more].concat());
+        run.ok();
+        let json = run.json();
+        let packs: Vec<String> = json["packs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| it["name"].as_str().unwrap().to_owned())
+            .collect();
+        (json["text"].as_str().unwrap().to_owned(), packs.join(" "))
+    };
+    // Resolver from one pack, processors from another and from the standard
+    // one, in both orders.
+    let upper_first = run(&[
+        "--post",
+        "shout/upper",
+        "--post",
+        "replace:from=HELLO,to=Goodbye",
+    ]);
+    assert_eq!(upper_first.0, "Goodbye, BO, AND WELCOME TO THE PACK!");
+    assert_eq!(upper_first.1, "hello shout standard");
+    let replace_first = run(&[
+        "--post",
+        "replace:from=Hello,to=Goodbye",
+        "--post",
+        "shout/upper",
+    ]);
+    assert_eq!(replace_first.0, "GOODBYE, BO, AND WELCOME TO THE PACK!");
+    assert_eq!(replace_first.1, "hello standard shout");
+    let counted = run(&["--post", "shout/count", "--post", "shout/upper"]);
+    assert_eq!(counted.0, "HELLO, BO, AND WELCOME TO THE PACK! (7 WORDS)");
+}
+
+#[test]
+fn the_nearest_pack_wins_and_the_clash_is_said() {
+    let machine = Machine::new();
+    machine.drop_pack("hello", &component("hello"));
+    machine.write(
+        "more/hello.wasm",
+        std::fs::read(component("shout")).unwrap(),
+    );
+    let run = machine.run(&[
+        "render",
+        "hello/greet",
+        "-p",
+        "name=X",
+        "--pack-dir",
+        "more",
+    ]);
+    assert!(run.ok().contains("Hello, X"), "{run:?}");
+    assert!(
+        run.stderr.contains("more/hello.wasm has the same name"),
+        "{run:?}"
+    );
+}
+
+#[test]
+fn reserved_and_impossible_names_are_refused() {
+    let machine = Machine::new();
+    let bytes = std::fs::read(component("hello")).unwrap();
+    for name in [
+        "standard.wasm",
+        "stock.wasm",
+        "Hello.wasm",
+        "a b.wasm",
+        ".wasm",
+    ] {
+        machine.write(name, &bytes);
+        let run = machine.run(&["render", "greet", "--pack", &format!("./{name}")]);
+        assert!(
+            run.fails(2).contains("cannot be a pack's name"),
+            "{name}: {run:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_no_pack_is_refused_by_its_kind() {
+    let machine = Machine::new();
+    let core = wat::parse_str("(module)").unwrap();
+    let import = |what: &str| {
+        wat::parse_str(format!(
+            "(component (import \"{what}\" (instance (export \"f\" (func)))))"
+        ))
+        .unwrap()
+    };
+    let export = |what: &str| {
+        wat::parse_str(format!(
+            "(component (instance $i) (export \"{what}\" (instance $i)))"
+        ))
+        .unwrap()
+    };
+    let mut cut = std::fs::read(component("hello")).unwrap();
+    cut.truncate(cut.len() / 2);
+    let compiled = {
+        let _ = machine.run(&["render", "{{text}}", "--text", "x"]).ok();
+        let cache = machine.home().join("cache/packs");
+        let mut files = std::fs::read_dir(cache)
+            .unwrap()
+            .map(|it| it.unwrap().path());
+        std::fs::read(
+            files
+                .find(|it| it.extension().is_some_and(|e| e == "cwasm"))
+                .unwrap(),
+        )
+        .unwrap()
+    };
+    for (name, bytes, says) in [
+        ("text", b"hello there".to_vec(), "not a WebAssembly file"),
+        ("empty", Vec::new(), "not a WebAssembly file"),
+        ("core", core, "core WebAssembly module"),
+        ("compiled", compiled, "compiled machine code"),
+        ("cut", cut, "not valid WebAssembly"),
+        (
+            "files",
+            import("wasi:filesystem/types@0.2.6"),
+            "`wasi:filesystem/types@0.2.6`",
+        ),
+        (
+            "sockets",
+            import("wasi:sockets/tcp@0.2.6"),
+            "`wasi:sockets/tcp@0.2.6`",
+        ),
+        (
+            "http",
+            import("wasi:http/outgoing-handler@0.2.6"),
+            "`wasi:http/outgoing-handler@0.2.6`",
+        ),
+        (
+            "newer",
+            export("lmstrix:prompts/catalog@0.2.0"),
+            "update lmstrix-host",
+        ),
+        (
+            "older",
+            export("lmstrix:prompts/catalog@0.0.9"),
+            "update the pack",
+        ),
+        (
+            "other",
+            export("some:thing/else@1.0.0"),
+            "some:thing/else@1.0.0",
+        ),
+        (
+            "nothing",
+            wat::parse_str("(component)").unwrap(),
+            "no exports at all",
+        ),
+        (
+            "changed",
+            std::fs::read(component("changed")).unwrap(),
+            "expected record of 4 fields",
+        ),
+    ] {
+        machine.write(&format!("packs/{name}.wasm"), bytes);
+        let run = machine.run(&["render", &format!("{name}/x")]);
+        let stderr = run.fails(3);
+        assert!(stderr.contains(&format!("pack `{name}`")), "{stderr}");
+        assert!(stderr.contains(says), "{name}: {stderr}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn only_regular_files_inside_the_folder_are_packs() {
+    let machine = Machine::new();
+    let outside = machine.write("outside.wasm", std::fs::read(component("hello")).unwrap());
+    machine.write(
+        "packs/inside.wasm",
+        std::fs::read(component("hello")).unwrap(),
+    );
+    let packs = machine.work().join("packs");
+    std::os::unix::fs::symlink(outside, packs.join("link.wasm")).unwrap();
+    std::os::unix::fs::symlink("inside.wasm", packs.join("alias.wasm")).unwrap();
+    std::fs::create_dir(packs.join("folder.wasm")).unwrap();
+    let render = |name: &str| machine.run(&["render", &format!("{name}/greet"), "-p", "name=X"]);
+    assert!(render("link").fails(3).contains("leaves its folder"));
+    assert!(render("folder").fails(3).contains("not a regular file"));
+    assert!(render("alias").ok().contains("Hello, X"));
+}
+
+#[test]
+fn a_file_that_is_too_large_is_not_even_read() {
+    let machine = Machine::new();
+    let file = std::fs::File::create(machine.write("packs/big.wasm", "")).unwrap();
+    file.set_len(65 << 20).unwrap();
+    assert!(
+        machine
+            .run(&["render", "big/x"])
+            .fails(3)
+            .contains("the most is 64 MiB")
+    );
+}
+
+#[test]
+fn a_prompt_runs_on_the_packs_own_files_only() {
+    let machine = Machine::new();
+    machine.write("p.toml", "here = 'from the file'\n");
+    // The stock prompts are at hand under their own name, whatever is given.
+    let run = machine.run(&[
+        "render",
+        "stock/tldr",
+        "--prompts",
+        "p.toml",
+        "--text",
+        TEXT,
+    ]);
+    assert!(run.ok().contains(TEXT));
+    let run = machine.run(&["render", "standard/here", "--prompts", "p.toml"]);
+    assert_eq!(run.ok(), "from the file\n");
+    assert!(
+        machine
+            .run(&["render", "tldr", "--prompts", "p.toml"])
+            .fails(2)
+            .contains("`tldr`")
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn machine_code_by_others_is_never_run() {
+    use std::os::unix::fs::PermissionsExt;
+    let machine = Machine::bare();
+    let render = || machine.run(&["render", "<{{text}}>", "--text", "x"]);
+    assert_eq!(render().ok(), "<x>\n");
+    let cache = machine.home().join("cache/packs");
+    let mode = std::fs::metadata(&cache).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700);
+    // A folder that others can write to is not trusted, and nothing breaks.
+    for path in std::fs::read_dir(&cache)
+        .unwrap()
+        .map(|it| it.unwrap().path())
+    {
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o077,
+            0,
+            "{path:?}"
+        );
+        if path.extension().is_some_and(|it| it == "cwasm") {
+            std::fs::write(&path, b"not machine code").unwrap();
+        }
+    }
+    assert_eq!(render().ok(), "<x>\n");
+    std::fs::set_permissions(&cache, std::fs::Permissions::from_mode(0o777)).unwrap();
+    assert_eq!(render().ok(), "<x>\n");
+}

@@ -1,0 +1,177 @@
+//! Black-box runs: every one in a folder of its own, with an environment that
+//! holds nothing but what the test puts there.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use tempfile::TempDir;
+
+/// A machine with nothing on it but this program.
+pub(crate) struct Machine {
+    root: TempDir,
+}
+
+/// What a run left behind.
+#[must_use = "look at what the run gave"]
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+impl Run {
+    /// Stdout as text.
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.stdout).unwrap()
+    }
+
+    /// Asserts success and gives stdout.
+    #[track_caller]
+    pub(crate) fn ok(&self) -> &str {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self.text()
+    }
+
+    /// Asserts an exit code and that stdout is empty; gives stderr.
+    #[track_caller]
+    pub(crate) fn fails(&self, code: i32) -> &str {
+        assert_eq!(self.code, Some(code), "{self:?}");
+        assert_eq!(self.text(), "", "{self:?}");
+        assert!(self.stderr.contains("error: "), "{self:?}");
+        assert!(!self.stderr.contains("panicked"), "{self:?}");
+        &self.stderr
+    }
+
+    /// Stdout as JSON.
+    #[track_caller]
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+}
+
+/// Compiling the standard pack takes a second; it is done once for all tests.
+fn compiled_packs() -> &'static Path {
+    static SEED: OnceLock<Machine> = OnceLock::new();
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let seed = SEED.get_or_init(Machine::bare);
+        seed.run(&["render", "{{text}}", "--text", "x"]).ok();
+        seed.home().join("cache/packs")
+    })
+}
+
+impl Machine {
+    /// A machine on which the standard pack has been used before.
+    pub(crate) fn new() -> Self {
+        let machine = Self::bare();
+        let cache = machine.home().join("cache/packs");
+        private_folder(&cache);
+        for entry in std::fs::read_dir(compiled_packs()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|it| it == "cwasm") {
+                std::fs::copy(&path, cache.join(path.file_name().unwrap())).unwrap();
+            }
+        }
+        machine
+    }
+
+    /// A machine on which the program never ran.
+    pub(crate) fn bare() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("work")).unwrap();
+        Self { root }
+    }
+
+    pub(crate) fn home(&self) -> PathBuf {
+        self.root.path().join("home")
+    }
+
+    /// The folder that runs start in.
+    pub(crate) fn work(&self) -> PathBuf {
+        self.root.path().join("work")
+    }
+
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.work().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.work().join(name)).unwrap()
+    }
+
+    /// The names in the work folder.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(self.work())
+            .unwrap()
+            .map(|it| it.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Puts a pack into `./packs`.
+    pub(crate) fn drop_pack(&self, name: &str, component: &Path) -> PathBuf {
+        self.write(
+            &format!("packs/{name}.wasm"),
+            std::fs::read(component).unwrap(),
+        )
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lmstrix-host"));
+        command
+            .args(args)
+            .env_clear()
+            .env("LMSTRIX_HOST_HOME", self.home())
+            .current_dir(self.work())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    pub(crate) fn run(&self, args: &[&str]) -> Run {
+        finish(self.command(args).spawn().unwrap())
+    }
+
+    pub(crate) fn run_with_stdin(&self, args: &[&str], stdin: &[u8]) -> Run {
+        let mut child = self.command(args).stdin(Stdio::piped()).spawn().unwrap();
+        let mut pipe = child.stdin.take().unwrap();
+        let stdin = stdin.to_vec();
+        // A program that does not read it closes the pipe, and that is fine.
+        let writer = std::thread::spawn(move || pipe.write_all(&stdin).is_ok());
+        let run = finish(child);
+        writer.join().unwrap();
+        run
+    }
+}
+
+pub(crate) fn finish(child: Child) -> Run {
+    let output = child.wait_with_output().unwrap();
+    Run {
+        code: output.status.code(),
+        stdout: output.stdout,
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+#[cfg(unix)]
+fn private_folder(path: &Path) {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .unwrap();
+}
+
+#[cfg(not(unix))]
+fn private_folder(path: &Path) {
+    std::fs::create_dir_all(path).unwrap();
+}
