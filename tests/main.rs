@@ -14,6 +14,8 @@ mod support;
 
 /// The demo model on texts that it has never seen.
 mod demo;
+/// The embedded engine: against llama.cpp, and on hostile files.
+mod embedded;
 /// `infer`: what goes where, and with which exit code.
 mod infer;
 /// Packs that people drop into folders: finding, mixing, refusing.

@@ -45,7 +45,7 @@ def joined(rng, sentences):
 
 def wrapped(rng, text):
     """Breaks the lines of some texts; the answer still has blanks there."""
-    if rng.random() > 0.15:
+    if rng.random() > 0.2:
         return text
     return textwrap.fill(
         text, rng.randint(25, 90), break_long_words=False, break_on_hyphens=False

@@ -168,6 +168,12 @@ impl ModelFile {
         }
     }
 
+    /// Both in one, as errors and `supported` name them.
+    #[must_use]
+    pub fn tokenizer(&self) -> String {
+        supported::tokenizer_name(self.tokenizer_model(), self.tokenizer_pre())
+    }
+
     /// The model's chat template.
     #[must_use]
     pub fn chat_template(&self) -> Option<&str> {

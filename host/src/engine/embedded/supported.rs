@@ -12,7 +12,26 @@ pub(super) const ARCHITECTURES: &[&str] = &["llama", "qwen2", "qwen3"];
 
 /// `tokenizer.ggml.model` and `tokenizer.ggml.pre` that are split as llama.cpp
 /// does it. SentencePiece tokenizers have no `pre`.
-pub(super) const TOKENIZERS: &[(&str, &str)] = &[("gpt2", "llama-bpe"), ("gpt2", "qwen2")];
+pub(super) const TOKENIZERS: &[(&str, &str)] = &[
+    ("gpt2", "command-r"),
+    ("gpt2", "dbrx"),
+    ("gpt2", "deepseek-r1-qwen"),
+    ("gpt2", "deepseek-v3"),
+    ("gpt2", "default"),
+    ("gpt2", "gpt-2"),
+    ("gpt2", "llama-bpe"),
+    ("gpt2", "llama-v3"),
+    ("gpt2", "llama3"),
+    ("gpt2", "olmo"),
+    ("gpt2", "qwen2"),
+    ("gpt2", "refact"),
+    ("gpt2", "smaug-bpe"),
+    ("gpt2", "smollm"),
+    ("gpt2", "stablelm2"),
+    ("gpt2", "starcoder"),
+    ("gpt2", "tekken"),
+    ("llama", ""),
+];
 
 /// Whether a pair is claimed.
 pub(super) fn check(architecture: &str, model: &str, pre: &str) -> Result<(), Error> {

@@ -4,6 +4,8 @@
 //! `strftime_now` gives a fixed day, so that the same prompt is the same text
 //! tomorrow; it is the day that Llama 3's own template falls back to.
 
+use std::collections::BTreeMap;
+
 use minijinja::value::{Rest, Value};
 use minijinja::{Environment, ErrorKind, State, UndefinedBehavior, context};
 
@@ -57,17 +59,17 @@ impl Template {
             .iter()
             .map(|message| context! { role => message.role.as_str(), content => message.content.as_str() })
             .collect();
-        let mut known = vec![
+        let mut known = BTreeMap::from([
             ("messages", Value::from(messages)),
             ("add_generation_prompt", Value::from(true)),
             ("bos_token", Value::from(self.beginning.as_str())),
             ("eos_token", Value::from(self.end.as_str())),
-        ];
+        ]);
         if let Some(thinking) = thinking {
-            known.push(("enable_thinking", Value::from(thinking)));
+            known.insert("enable_thinking", Value::from(thinking));
         }
         template
-            .render(Value::from_iter(known))
+            .render(Value::from(known))
             .map_err(|error| fault(&error))
     }
 

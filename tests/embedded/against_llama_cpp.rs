@@ -1,0 +1,274 @@
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use lmstrix_host::engine::embedded::{Error, Model, ModelFile, supported};
+use lmstrix_host::inference::{
+    Event, Finish, Layer, MaxTokens, Message, Origin, Prompt, Role, settle,
+};
+use serde_json::Value;
+
+const PACKAGES: &[&str] = &["gguf==0.19.0", "numpy==2.4.6", "xllamacpp==2026.10.11549"];
+
+/// Texts that tokenizers cut differently.
+const PROMPTS: &[&str] = &[
+    "The quick brown fox jumps over the lazy dog.",
+    "Hello world! It's 12345 o'clock, isn't it? WE'LL SEE, YOU'RE RIGHT, I'D'VE",
+    "  leading,   runs  of    blanks\t\ttabs \t mixed   ",
+    "\n\nlines\r\n\r\n  indented\n\n\n   \n",
+    "naïve café Straße Ærøskøbing Łódź ÀÉÎ",
+    "Привет, как дела? Κόσμε",
+    "你好，世界！今天天气很好。日本語のテキスト、カタカナ。안녕하세요",
+    "مرحبا ١٢٣ नमस्ते १२३ שלום e\u{301}",
+    "🦀🎉👩‍👩‍👧👍🏽 ½²③№™…—“quotes”",
+    "1 12 123 1234 12345 123456 3.14159 2026-11-23 1e-9 0xFF",
+    "x=1+2*3/4; if(a!=b){return foo_bar(Baz,qux)}//c\n\tself.CamelCaseWord->HTTPServer",
+    "a\u{a0}b\u{3000}c\u{2003} d\u{200b}e\u{85}f",
+    "<|im_start|>user\nhi<|im_end|>\n<|im_end|>  <tool> <tool>x<unused0><|im_end",
+    "'s 'S 't're'Ve 'ſ ''' \"' s",
+    " ",
+    "z",
+];
+
+/// What llama.cpp made of one prompt.
+struct Answer {
+    prompt: Prompt,
+    rendered: String,
+    prompt_tokens: Vec<u32>,
+    tokens: Vec<u32>,
+    text: String,
+}
+
+struct Setup {
+    folder: PathBuf,
+    answers: BTreeMap<String, Result<Vec<Answer>, String>>,
+}
+
+/// Makes the files and asks llama.cpp, once; None, with the reason printed,
+/// where Python or its packages cannot be had.
+fn setup() -> Option<&'static Setup> {
+    static SETUP: OnceLock<Result<Setup, String>> = OnceLock::new();
+    match SETUP.get_or_init(prepare) {
+        Ok(setup) => Some(setup),
+        Err(reason) => {
+            eprintln!("not compared with llama.cpp: {reason}");
+            None
+        }
+    }
+}
+
+fn prepare() -> Result<Setup, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let scripts = root.join("tests/embedded");
+    let work = root.join("target/embedded");
+    std::fs::create_dir_all(&work).map_err(|error| error.to_string())?;
+    let python = environment(&work)?;
+    let folder = work.join("gguf");
+    let prompts = prompts().to_string();
+    let answers = work.join("answers.jsonl");
+
+    // llama.cpp takes a minute; its answers change only with what is asked.
+    let read = |name: &str| std::fs::read_to_string(scripts.join(name)).unwrap_or_default();
+    let asked = [
+        &read("make_gguf.py"),
+        &read("llama_cpp.py"),
+        &prompts,
+        &PACKAGES.concat(),
+    ]
+    .map(String::as_str)
+    .join("\n");
+    let asked_before = work.join("asked.txt");
+    if std::fs::read_to_string(&asked_before).ok().as_ref() != Some(&asked) {
+        let _ = std::fs::remove_dir_all(&folder);
+        run(
+            Command::new(&python)
+                .arg(scripts.join("make_gguf.py"))
+                .arg(&folder),
+            "",
+        )?;
+        let script = scripts.join("llama_cpp.py");
+        let output = run(Command::new(&python).arg(script).arg(&folder), &prompts)?;
+        std::fs::write(&answers, output).map_err(|error| error.to_string())?;
+        std::fs::write(&asked_before, asked).map_err(|error| error.to_string())?;
+    }
+    let answers = std::fs::read_to_string(&answers).map_err(|error| error.to_string())?;
+    Ok(Setup {
+        folder,
+        answers: parse(&answers),
+    })
+}
+
+/// A Python with the packages.
+fn environment(work: &Path) -> Result<PathBuf, String> {
+    let folder = work.join("python");
+    let python = folder.join("bin/python");
+    let ready = folder.join("ready.txt");
+    if std::fs::read_to_string(&ready).ok() != Some(PACKAGES.concat()) {
+        run(
+            Command::new("python3").args(["-m", "venv"]).arg(&folder),
+            "",
+        )?;
+        let install = ["-m", "pip", "install", "--quiet"];
+        run(Command::new(&python).args(install).args(PACKAGES), "")?;
+        std::fs::write(&ready, PACKAGES.concat()).map_err(|error| error.to_string())?;
+    }
+    Ok(python)
+}
+
+fn run(command: &mut Command, input: &str) -> Result<String, String> {
+    let fault = |error: std::io::Error| error.to_string();
+    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.stderr(Stdio::piped()).spawn().map_err(fault)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input.as_bytes()).map_err(fault)?;
+    }
+    let output = child.wait_with_output().map_err(fault)?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    String::from_utf8(output.stdout).map_err(|error| error.to_string())
+}
+
+fn prompts() -> Value {
+    // One is longer than a batch.
+    let long = PROMPTS[..12].join(" ");
+    let texts = PROMPTS.iter().map(|text| (*text).to_owned()).chain([long]);
+    let raw = texts.map(|text| serde_json::json!({"chat": false, "text": text}));
+    let chat = PROMPTS[..2]
+        .iter()
+        .map(|text| serde_json::json!({"chat": true, "text": text}));
+    raw.chain(chat).collect()
+}
+
+fn parse(lines: &str) -> BTreeMap<String, Result<Vec<Answer>, String>> {
+    let mut answers: BTreeMap<String, Result<Vec<Answer>, String>> = BTreeMap::new();
+    for line in lines.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let model = line["model"].as_str().unwrap().to_owned();
+        if let Some(fault) = line["fault"].as_str() {
+            answers.insert(model, Err(fault.to_owned()));
+            continue;
+        }
+        let tokens = |key: &str| serde_json::from_value(line[key].clone()).unwrap();
+        let text = line["prompt"]["text"].as_str().unwrap().to_owned();
+        let answer = Answer {
+            prompt: match line["prompt"]["chat"] == true {
+                true => Prompt::Chat(vec![Message {
+                    role: Role::User,
+                    content: text,
+                }]),
+                false => Prompt::Raw(text),
+            },
+            rendered: line["rendered"].as_str().unwrap().to_owned(),
+            prompt_tokens: tokens("prompt_tokens"),
+            tokens: tokens("answer_tokens"),
+            text: line["answer"].as_str().unwrap().to_owned(),
+        };
+        if let Ok(list) = answers.entry(model).or_insert_with(|| Ok(Vec::new())) {
+            list.push(answer);
+        }
+    }
+    answers
+}
+
+/// What is different, if anything.
+fn difference(model: &mut Model, answer: &Answer) -> Option<String> {
+    let rendered = match model.render(&answer.prompt, None) {
+        // llama.cpp makes a template up; we do not.
+        Err(Error::NoTemplate) => return None,
+        rendered => rendered.unwrap(),
+    };
+    let tokens = model.tokens(&rendered).unwrap();
+    // llama.cpp doubles the beginning token when a template writes it; its own
+    // chat route takes one away again, as we do everywhere.
+    let doubled = answer.prompt_tokens.len() > 1
+        && answer.prompt_tokens[0] == answer.prompt_tokens[1]
+        && tokens[..] == answer.prompt_tokens[1..];
+    if doubled {
+        return None;
+    }
+    if rendered != answer.rendered {
+        return Some(format!("rendered {rendered:?}, not {:?}", answer.rendered));
+    }
+    if tokens != answer.prompt_tokens {
+        return Some(format!("tokens {tokens:?}, not {:?}", answer.prompt_tokens));
+    }
+    let layer = Layer {
+        temperature: Some(0.0),
+        repeat_penalty: Some(1.0),
+        max_tokens: Some(MaxTokens::Tokens(48)),
+        ..Layer::default()
+    };
+    let settings = settle(&[(Origin::Flag, layer)]);
+    let mut text = String::new();
+    let mut emit = |event| {
+        if let Event::Text(piece) = event {
+            text.push_str(&piece);
+        }
+    };
+    let outcome = model.infer(&answer.prompt, &settings, &|| false, &mut emit);
+    let outcome = outcome.unwrap();
+    let ended = u32::from(outcome.finish == Finish::End);
+    let count = (outcome.usage.completion_tokens + ended) as usize;
+    // llama.cpp leaves an unfinished character at the end away.
+    let same = text.trim_end_matches('\u{fffd}') == answer.text.trim_end_matches('\u{fffd}');
+    if !same || count != answer.tokens.len() {
+        return Some(format!(
+            "answer {text:?} ({count} tokens), not {:?} ({} tokens)",
+            answer.text,
+            answer.tokens.len()
+        ));
+    }
+    None
+}
+
+fn compare(name: &str, file: &Path, answers: &Result<Vec<Answer>, String>) -> Vec<String> {
+    let answers = match answers {
+        Ok(answers) => answers,
+        Err(fault) => return vec![format!("{name}: llama.cpp does not load it: {fault}")],
+    };
+    let mut model = ModelFile::open(file).unwrap().load(4096).unwrap();
+    let differences = answers.iter().filter_map(|answer| {
+        let difference = difference(&mut model, answer)?;
+        Some(format!("{name}: {:?}: {difference}", answer.prompt))
+    });
+    differences.collect()
+}
+
+#[test]
+fn every_claimed_pair_answers_as_llama_cpp() {
+    let Some(setup) = setup() else { return };
+    let mut differences = Vec::new();
+    for (name, answers) in &setup.answers {
+        let path = setup.folder.join(format!("{name}.gguf"));
+        let file = ModelFile::open(&path).unwrap();
+        match file.check_supported() {
+            Err(refused) => eprintln!("{name}: {refused}"),
+            Ok(()) => {
+                let found = compare(name, &path, answers);
+                eprintln!("{name}: {} differences", found.len());
+                differences.extend(found);
+            }
+        }
+    }
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+#[test]
+fn every_claimed_pair_is_compared() {
+    let Some(setup) = setup() else { return };
+    let compared: Vec<(String, String)> = setup
+        .answers
+        .keys()
+        .map(|name| ModelFile::open(&setup.folder.join(format!("{name}.gguf"))).unwrap())
+        .map(|file| (file.architecture().to_owned(), file.tokenizer()))
+        .collect();
+    for (architecture, tokenizer) in supported() {
+        assert!(
+            compared.contains(&(architecture.to_owned(), tokenizer.clone())),
+            "nobody compared {architecture} with {tokenizer}"
+        );
+    }
+}
