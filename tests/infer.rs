@@ -151,7 +151,12 @@ fn a_file_is_complete_or_absent() {
     let stderr = run.fails(7);
     assert!(stderr.contains("out.txt.partial"), "{stderr}");
     assert_eq!(machine.read("out.txt").trim(), FIRST);
-    assert_eq!(machine.read("out.txt.partial").trim(), FIRST);
+    // It is no JSON from its first word on, so the model was stopped there.
+    let partial = machine.read("out.txt.partial");
+    assert!(
+        !partial.is_empty() && FIRST.starts_with(partial.trim()),
+        "{partial}"
+    );
     assert!(machine.read("out.txt.error.txt").contains("rejected"));
     assert_eq!(
         machine.names(),

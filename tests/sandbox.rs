@@ -155,12 +155,6 @@ fn what_comes_back_is_limited_in_bytes_and_entries() {
         "4 MiB in one call",
     );
     check(
-        resolve(&pack, "messages"),
-        "resolve",
-        "messages",
-        "4 MiB in one call",
-    );
-    check(
         resolve(&pack, "warnings"),
         "resolve",
         "warnings",
@@ -207,6 +201,12 @@ fn what_comes_back_is_limited_in_bytes_and_entries() {
         describe(&roomy, "gigabyte"),
         "describe",
         "gigabyte",
+        "4 MiB in one call",
+    );
+    check(
+        resolve(&roomy, "messages"),
+        "resolve",
+        "messages",
         "4 MiB in one call",
     );
     check(

@@ -98,6 +98,9 @@ fn suggestions(documents: &[Document], wanted: &str, name: &str) -> Vec<String> 
         .collect()
 }
 
+/// What stands between the texts of several prompts.
+const JOINT: &str = "\n\n";
+
 fn join<'a>(
     prompts: &'a [Prompt<'a>],
     expander: &mut Expander<'a>,
@@ -138,27 +141,13 @@ fn join<'a>(
             extension_from = &prompt.name;
         }
     }
-    resolved.user = join_by_blank_line(texts);
+    // To the byte what the Python program sent: a text that ends in a line end,
+    // as TOML's multi-line strings do, keeps it.
+    resolved.user = texts.join(JOINT);
     systems.retain(|system| !system.trim().is_empty());
-    resolved.system = (!systems.is_empty()).then(|| join_by_blank_line(systems));
+    resolved.system = (!systems.is_empty()).then(|| systems.join(JOINT));
     resolved.settings = settings.into_settings();
     Ok(resolved)
-}
-
-/// One blank line between two texts, also where the first ends in line ends, as
-/// TOML's multi-line strings do.
-fn join_by_blank_line(texts: Vec<String>) -> String {
-    let mut joined = String::new();
-    for (index, text) in texts.into_iter().enumerate() {
-        if index == 0 {
-            joined = text;
-        } else {
-            joined.truncate(joined.trim_end_matches(['\n', '\r']).len());
-            joined.push_str("\n\n");
-            joined.push_str(&text);
-        }
-    }
-    joined
 }
 
 /// The settings of several prompts: of one given twice the later wins.

@@ -262,8 +262,8 @@ prompt = "D"
 system = " \n"
 "#;
     let resolved = one(text, " a,, b ,c,d", &[]);
-    assert_eq!(resolved.user, "A\n\nB\n\nC\n\nD");
-    assert_eq!(resolved.system.as_deref(), Some("one\n\ntwo"));
+    assert_eq!(resolved.user, "A\n\n\nB\n\nC\n\nD");
+    assert_eq!(resolved.system.as_deref(), Some("one\n\n\ntwo"));
     let other = |key, value| Setting::Other(Entry::new(key, value));
     assert_eq!(
         resolved.settings,

@@ -14,6 +14,11 @@ use crate::inference::{Event, Support};
 /// Events that may wait for a slow reader before the model waits too.
 const WAITING_EVENTS: usize = 64;
 
+/// Below this many parameters a model is computed by one thread: a piece of
+/// work that takes microseconds is not worth handing over, and on a busy
+/// machine the wait for the other thread took a hundred times as long.
+const PARAMETERS_PER_THREAD: u64 = 20_000_000;
+
 /// The events of one inference.
 #[derive(Debug)]
 pub struct Stream {
@@ -53,13 +58,24 @@ pub(super) fn start(file: ModelFile, context: u32, ask: Ask) -> Result<Stream, E
     std::thread::Builder::new()
         .name("model".to_owned())
         .spawn(move || {
+            let work = || run(&file, context, &ask, &watched, &sender);
+            let done = match threads(file.parameters()).build() {
+                Ok(pool) => pool.install(work),
+                Err(e) => Err(Error::Lost(e.to_string())),
+            };
             // A reader that is gone wants nothing, not even the error.
-            if let Err(error) = run(&file, context, &ask, &watched, &sender) {
+            if let Err(error) = done {
                 let _gone = sender.blocking_send(Err(error));
             }
         })
         .map_err(|e| Error::Lost(e.to_string()))?;
     Ok(Stream { events, cancelled })
+}
+
+fn threads(parameters: u64) -> rayon::ThreadPoolBuilder {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let useful = usize::try_from(parameters / PARAMETERS_PER_THREAD).unwrap_or(usize::MAX);
+    rayon::ThreadPoolBuilder::new().num_threads(useful.clamp(1, cores))
 }
 
 fn run(
