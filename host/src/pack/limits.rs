@@ -164,8 +164,10 @@ pub(super) struct Meter {
 struct Call {
     budget: Duration,
     key: &'static str,
-    cpu_at_start: Duration,
-    wall_at_start: Instant,
+    /// CPU time and wall time at the call's first tick. Reading clocks at every
+    /// call would cost more than most calls; so a call gets up to one tick more
+    /// than its budget.
+    first_tick: Option<(Duration, Instant)>,
 }
 
 impl Meter {
@@ -190,19 +192,22 @@ impl Meter {
         self.call = Some(Call {
             budget,
             key,
-            cpu_at_start: thread_cpu_time(),
-            wall_at_start: Instant::now(),
+            first_tick: None,
         });
     }
 
     /// Called at every epoch tick while the guest runs.
     pub(super) fn check_time(&mut self) -> Result<(), Limit> {
-        let Some(call) = self.call else { return Ok(()) };
-        let cpu = thread_cpu_time().saturating_sub(call.cpu_at_start);
+        let Some(call) = &mut self.call else {
+            return Ok(());
+        };
+        let now = thread_cpu_time();
+        let (cpu, wall) = *call.first_tick.get_or_insert_with(|| (now, Instant::now()));
+        let cpu = now.saturating_sub(cpu);
         let wall_budget = call.budget * WALL_PER_CPU;
         let limit = if cpu > call.budget {
             Limit::CpuTime(call.budget, call.key)
-        } else if call.wall_at_start.elapsed() > wall_budget {
+        } else if wall.elapsed() > wall_budget {
             Limit::WallTime(wall_budget, call.key)
         } else {
             return Ok(());
