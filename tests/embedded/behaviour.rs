@@ -1,1 +1,343 @@
+use std::cell::Cell;
 
+use lmstrix_host::engine::embedded::{Error, Model, ModelFile, Outcome};
+use lmstrix_host::inference::{
+    Event, Finish, Layer, MaxTokens, Message, Origin, Prompt, Role, Settings, settle,
+};
+
+use super::tiny::{Entry, Tiny};
+
+fn load(name: &str, tiny: &Tiny, context: u32) -> Model {
+    ModelFile::open(&tiny.write(name))
+        .unwrap()
+        .load(context)
+        .unwrap()
+}
+
+fn greedy(max_tokens: MaxTokens) -> Layer {
+    Layer {
+        temperature: Some(0.0),
+        repeat_penalty: Some(1.0),
+        max_tokens: Some(max_tokens),
+        ..Layer::default()
+    }
+}
+
+fn settings(layer: Layer) -> Settings {
+    settle(&[(Origin::Flag, layer)])
+}
+
+fn raw(text: impl Into<String>) -> Prompt {
+    Prompt::Raw(text.into())
+}
+
+fn run(model: &mut Model, prompt: &Prompt, layer: Layer) -> (Vec<Event>, Result<Outcome, Error>) {
+    let mut events = Vec::new();
+    let mut emit = |event| events.push(event);
+    let outcome = model.infer(prompt, &settings(layer), &|| false, &mut emit);
+    (events, outcome)
+}
+
+fn answer(model: &mut Model, prompt: &Prompt, layer: Layer) -> String {
+    let (events, outcome) = run(model, prompt, layer);
+    outcome.unwrap();
+    text(&events)
+}
+
+fn text(events: &[Event]) -> String {
+    let texts = events.iter().filter_map(|event| match event {
+        Event::Text(text) => Some(text.as_str()),
+        _ => None,
+    });
+    texts.collect()
+}
+
+#[test]
+fn the_prompt_is_read_in_batches_and_the_counts_add_up() {
+    let mut model = load("batches", &Tiny::new(), 1024);
+    for length in [1, 254, 255, 256, 257, 511, 512, 700] {
+        // One token per byte, and the beginning token.
+        let prompt = raw("x".repeat(length));
+        assert_eq!(
+            model.count_tokens(&prompt, None).unwrap(),
+            length as u32 + 1
+        );
+        let (events, outcome) = run(&mut model, &prompt, greedy(MaxTokens::Tokens(3)));
+        let mut before = 0;
+        for event in &events {
+            if let Event::Prefill { done, total } = event {
+                assert_eq!(*total, length as u32 + 1);
+                assert!(*done >= before && *done - before <= 256);
+                before = *done;
+            }
+        }
+        assert_eq!(before, length as u32 + 1);
+        let outcome = outcome.unwrap();
+        assert_eq!(outcome.usage.prompt_tokens, length as u32 + 1);
+        assert_eq!(outcome.usage.completion_tokens, 3);
+        assert_eq!(outcome.finish, Finish::Length);
+        assert_eq!(events.last(), Some(&Event::Finished(Finish::Length)));
+        let ends = events
+            .iter()
+            .filter(|event| matches!(event, Event::Finished(_)));
+        assert_eq!(ends.count(), 1);
+    }
+}
+
+#[test]
+fn a_prompt_that_does_not_fit_is_an_error_before_any_work() {
+    let mut model = load("too-long", &Tiny::new(), 64);
+    let (events, outcome) = run(
+        &mut model,
+        &raw("x".repeat(63)),
+        greedy(MaxTokens::Unlimited),
+    );
+    assert!(events.is_empty());
+    let error = outcome.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the prompt has 64 tokens, the context only 64"
+    );
+
+    let (_, outcome) = run(
+        &mut model,
+        &raw("x".repeat(62)),
+        greedy(MaxTokens::Unlimited),
+    );
+    let outcome = outcome.unwrap();
+    assert_eq!(outcome.finish, Finish::ContextFull);
+    assert_eq!(outcome.usage.completion_tokens, 1);
+}
+
+#[test]
+fn limits_on_the_answer() {
+    let mut model = load("limits", &Tiny::new(), 50);
+    for (limit, tokens, finish) in [
+        (MaxTokens::Unlimited, 45, Finish::ContextFull),
+        (MaxTokens::Tokens(45), 45, Finish::Length),
+        (MaxTokens::Tokens(99), 45, Finish::ContextFull),
+        (MaxTokens::Tokens(0), 0, Finish::Length),
+        (MaxTokens::Percent(10), 5, Finish::Length),
+        (MaxTokens::Percent(100), 45, Finish::ContextFull),
+    ] {
+        let (_, outcome) = run(&mut model, &raw("four"), greedy(limit));
+        let outcome = outcome.unwrap();
+        assert_eq!(
+            (outcome.usage.completion_tokens, outcome.finish),
+            (tokens, finish)
+        );
+    }
+    let file = ModelFile::open(&Tiny::new().write("limits")).unwrap();
+    assert_eq!(file.load(u32::MAX).unwrap().context(), 1024);
+}
+
+#[test]
+fn inferences_do_not_touch_each_other() {
+    let tiny = Tiny::new();
+    let mut model = load("repeat", &tiny, 1024);
+    let long = raw("a long prompt, longer than one batch of tokens. ".repeat(9));
+    let short = raw("short");
+    let first = answer(&mut model, &short, greedy(MaxTokens::Tokens(40)));
+    answer(&mut model, &long, greedy(MaxTokens::Tokens(300)));
+    assert_eq!(
+        answer(&mut model, &short, greedy(MaxTokens::Tokens(40))),
+        first
+    );
+    let mut fresh = load("repeat", &tiny, 1024);
+    assert_eq!(
+        answer(&mut fresh, &long, greedy(MaxTokens::Tokens(40))),
+        answer(&mut model, &long, greedy(MaxTokens::Tokens(40)))
+    );
+}
+
+#[test]
+fn a_seed_gives_the_same_answer_and_is_reported() {
+    let mut model = load("seed", &Tiny::new(), 256);
+    let hot = |seed| Layer {
+        temperature: Some(1.5),
+        seed,
+        max_tokens: Some(MaxTokens::Tokens(40)),
+        ..Layer::default()
+    };
+    let (events, outcome) = run(&mut model, &raw("x"), hot(None));
+    let seed = outcome.unwrap().seed;
+    assert_eq!(
+        answer(&mut model, &raw("x"), hot(Some(seed))),
+        text(&events)
+    );
+    assert_ne!(
+        answer(&mut model, &raw("x"), hot(Some(seed + 1))),
+        text(&events)
+    );
+}
+
+#[test]
+fn it_can_be_cancelled_between_batches_and_tokens() {
+    let mut model = load("cancel", &Tiny::new(), 1024);
+    let prompt = raw("x".repeat(600));
+    let all = settings(greedy(MaxTokens::Tokens(20)));
+    let whole = answer(&mut model, &prompt, greedy(MaxTokens::Tokens(20)));
+    // Asked before each of three batches, and before each token but the first,
+    // which the last batch gives.
+    for asks in 0..22 {
+        let (left, mut events) = (Cell::new(asks), Vec::new());
+        let cancelled = || left.replace(left.get() - 1) == 0;
+        let outcome = model.infer(&prompt, &all, &cancelled, &mut |event| events.push(event));
+        let outcome = outcome.unwrap();
+        assert_eq!(outcome.finish, Finish::Cancelled);
+        assert_eq!(outcome.usage.completion_tokens as i32, (asks - 2).max(0));
+        assert_eq!(events.last(), Some(&Event::Finished(Finish::Cancelled)));
+        let part = text(&events);
+        assert!(whole.starts_with(part.trim_end_matches('\u{fffd}')));
+    }
+}
+
+#[test]
+fn stop_texts_end_the_answer() {
+    let mut model = load("stop", &Tiny::new(), 256);
+    let prompt = raw("stop here");
+    let whole = answer(&mut model, &prompt, greedy(MaxTokens::Tokens(40)));
+    let chars: Vec<char> = whole.chars().collect();
+    let stop: String = chars[10..13].iter().collect();
+    let layer = Layer {
+        stop: Some(vec!["never".to_owned(), stop.clone()]),
+        ..greedy(MaxTokens::Tokens(40))
+    };
+    let (events, outcome) = run(&mut model, &prompt, layer);
+    assert_eq!(outcome.unwrap().finish, Finish::End);
+    assert_eq!(text(&events), whole[..whole.find(&stop).unwrap()]);
+}
+
+#[test]
+fn chats_go_through_the_template() {
+    let mut model = load("chat", &Tiny::new(), 256);
+    let message = |role, content: &str| Message {
+        role,
+        content: content.into(),
+    };
+    let prompt = Prompt::Chat(vec![message(Role::System, "s"), message(Role::User, "u")]);
+    assert_eq!(model.render(&prompt, None).unwrap(), "<system>s<user>u");
+    // Thinking that the template has begun is begun for the reader, too.
+    let thinking = Layer {
+        reasoning: Some("on".into()),
+        ..greedy(MaxTokens::Tokens(2))
+    };
+    assert!(answer(&mut model, &prompt, thinking).starts_with("<think>\n"));
+
+    let mut plain = load("chat", &Tiny::new().unset("tokenizer.chat_template"), 256);
+    assert!(matches!(
+        plain.render(&prompt, None),
+        Err(Error::NoTemplate)
+    ));
+    assert!(!answer(&mut plain, &raw("u"), greedy(MaxTokens::Tokens(2))).is_empty());
+}
+
+#[test]
+fn what_cannot_be_honoured_is_said() {
+    let mut model = load("warn", &Tiny::new(), 256);
+    let layer = Layer {
+        json_schema: Some("{}".into()),
+        other: [("typical_p".to_owned(), "0.5".to_owned())].into(),
+        ..greedy(MaxTokens::Tokens(1))
+    };
+    let (events, _) = run(&mut model, &raw("x"), layer);
+    let warnings = events
+        .iter()
+        .filter(|event| matches!(event, Event::Warning(_)));
+    assert_eq!(warnings.count(), 2);
+}
+
+#[test]
+fn a_file_says_what_it_is() {
+    let tiny = Tiny::new()
+        .set("general.sampling.temp", Entry::F32(0.7))
+        .set("general.sampling.top_k", Entry::U32(20))
+        .set("general.sampling.penalty_repeat", Entry::F32(1.05));
+    let file = ModelFile::open(&tiny.write("facts")).unwrap();
+    assert_eq!(file.architecture(), "llama");
+    assert_eq!(file.name(), Some("Tiny"));
+    assert_eq!(file.tokenizer(), "gpt2/qwen2");
+    assert_eq!(file.quantization(), "F32");
+    assert_eq!(file.context_length(), 1024);
+    assert_eq!(
+        file.parameters(),
+        32 * (258 * 2 + 1) + 2 * (2 * 32 + 32 * (32 * 3 + 48 * 3))
+    );
+    assert_eq!(file.context_bytes_per_token(), 2 * 2 * 16 * 4);
+    let recommended = file.recommended();
+    assert_eq!(recommended.temperature, Some(0.7));
+    assert_eq!(recommended.top_k, Some(20));
+    assert_eq!(recommended.repeat_penalty, Some(1.05));
+    assert_eq!(recommended.top_p, None);
+}
+
+#[test]
+fn what_is_not_claimed_is_refused_by_name() {
+    for (key, value, words) in [
+        (
+            "general.architecture",
+            Entry::Text("gemma9".into()),
+            "architecture `gemma9`",
+        ),
+        (
+            "tokenizer.ggml.pre",
+            Entry::Text("klingon".into()),
+            "tokenizer `gpt2/klingon`",
+        ),
+        (
+            "tokenizer.ggml.model",
+            Entry::Text("t5".into()),
+            "tokenizer `t5`",
+        ),
+        (
+            "llama.rope.scaling.type",
+            Entry::Text("yarn".into()),
+            "rope scaling `yarn`",
+        ),
+        (
+            "llama.expert_count",
+            Entry::U32(8),
+            "mixtures of experts (8)",
+        ),
+        ("split.count", Entry::U32(2), "several files"),
+        (
+            "llama.attention.head_count_kv",
+            Entry::I32s(vec![2, 1]),
+            "layers of different sizes",
+        ),
+        (
+            "tokenizer.ggml.add_eos_token",
+            Entry::Bool(true),
+            "end token after the prompt",
+        ),
+    ] {
+        let file = ModelFile::open(&Tiny::new().set(key, value).write("refused")).unwrap();
+        let error = file.load(64).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    let mut odd = Tiny::new();
+    odd.tensors[1].2 = 23;
+    let error = ModelFile::open(&odd.write("refused"))
+        .unwrap()
+        .load(64)
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("tensor type IQ4_XS (of blk.0.attn_norm.weight)"),
+        "{error}"
+    );
+    let mut more = Tiny::new();
+    more.tensors
+        .push(("blk.0.attn_q_norm.weight".into(), vec![8], 0));
+    let error = ModelFile::open(&more.write("refused"))
+        .unwrap()
+        .load(64)
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("the tensor `blk.0.attn_q_norm.weight`"),
+        "{error}"
+    );
+}

@@ -211,7 +211,6 @@ class Model:
         base = more.pop("base", 10000.0)
         biases = more.pop("biases", self.architecture == "qwen2")
         factors, scaling = more.pop("factors", False), more.pop("scaling", None)
-        sampling = more.pop("sampling", {})
         assert not more, more
 
         writer = gguf.GGUFWriter(str(folder / f"{self.name}.gguf"), self.architecture)
@@ -233,11 +232,6 @@ class Model:
         if scaling:
             writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
             writer.add_rope_scaling_factor(scaling)
-        for key, value in sampling.items():
-            if isinstance(value, int):
-                writer.add_int32(f"general.sampling.{key}", value)
-            else:
-                writer.add_float32(f"general.sampling.{key}", value)
         add = add_sentence_pieces if self.pre.startswith("spm") else add_byte_pairs
         tokens, kinds = add(writer, self.pre.removeprefix("spm"), random)
         writer.add_vocab_size(len(tokens))
@@ -336,8 +330,6 @@ VARIANTS = [
     Model("q2_k", "llama", "qwen2", kind="Q2_K", size=256),
     Model("q3_k", "llama", "qwen2", kind="Q3_K", size=256),
     Model("bos-off", "llama", "llama-bpe", add_bos=False),
-    Model("small-context", "llama", "qwen2", context=64,
-          sampling={"temp": 0.7, "top_k": 20, "top_p": 0.8, "min_p": 0.02, "penalty_repeat": 1.05}),
     Model("no-template", "llama", "qwen2", template=None),
 ]
 

@@ -133,10 +133,7 @@ impl ModelFile {
     /// How many numbers the model consists of.
     #[must_use]
     pub fn parameters(&self) -> u64 {
-        let tensors = self.header.tensors.values();
-        tensors
-            .map(|tensor| tensor.dims.iter().product::<usize>() as u64)
-            .fold(0, u64::saturating_add)
+        self.header.parameters()
     }
 
     /// The size of the file.

@@ -73,6 +73,14 @@ pub(super) struct Header {
 }
 
 impl Header {
+    /// How many numbers all tensors have together.
+    pub(super) fn parameters(&self) -> u64 {
+        let tensors = self.tensors.values();
+        tensors
+            .map(|tensor| tensor.dims.iter().product::<usize>() as u64)
+            .fold(0, u64::saturating_add)
+    }
+
     pub(super) fn text(&self, key: &str) -> Option<&str> {
         match self.metadata.get(key)? {
             Value::Text(text) => Some(text),

@@ -129,37 +129,37 @@ impl Model {
             // would see only its end.
             emit(Event::Text(format!("{THINK}\n")));
         }
-        let finish = match self.prefill(&tokens, cancelled, emit)? {
-            None => Finish::Cancelled,
-            Some(last) => {
-                emit(Event::Usage(usage));
-                let room = Room::new(self.context, prompt_tokens, settings.max_tokens.value);
-                let mut last = last;
-                loop {
-                    if let Some(finish) = room.full(usage.completion_tokens) {
-                        break finish;
-                    }
-                    if cancelled() {
-                        break Finish::Cancelled;
-                    }
-                    if usage.completion_tokens > 0 {
-                        let newest = tokens.len() - 1;
-                        last = self.decoder.forward(&tokens[newest..], newest)?;
-                    }
-                    let mut scores = self.decoder.scores(&last)?;
-                    let Some(token) = sampler.choose(&mut scores, &tokens) else {
-                        return Err(Error::Compute("the model's scores are not numbers".into()));
-                    };
-                    if self.tokenizer.vocabulary.ends.contains(&token) {
-                        break Finish::End;
-                    }
-                    tokens.push(token);
-                    usage.completion_tokens += 1;
-                    if answer.push(&self.tokenizer, token, emit) {
-                        break Finish::End;
-                    }
-                }
+        let mut scores = self.prefill(&tokens, cancelled, emit)?;
+        if scores.is_some() {
+            emit(Event::Usage(usage));
+        }
+        let room = Room::new(self.context, prompt_tokens, settings.max_tokens.value);
+        let finish = loop {
+            let Some(mut these) = scores else {
+                break Finish::Cancelled;
+            };
+            if let Some(finish) = room.full(usage.completion_tokens) {
+                break finish;
             }
+            let Some(token) = sampler.choose(&mut these, &tokens) else {
+                return Err(Error::Compute("the model's scores are not numbers".into()));
+            };
+            if self.tokenizer.vocabulary.ends.contains(&token) {
+                break Finish::End;
+            }
+            tokens.push(token);
+            usage.completion_tokens += 1;
+            if answer.push(&self.tokenizer, token, emit) {
+                break Finish::End;
+            }
+            if let Some(finish) = room.full(usage.completion_tokens) {
+                break finish;
+            }
+            let newest = tokens.len() - 1;
+            scores = match cancelled() {
+                true => None,
+                false => Some(self.decoder.scores(&tokens[newest..], newest)?),
+            };
         };
         answer.finish(emit);
         emit(Event::Usage(usage));
@@ -171,26 +171,31 @@ impl Model {
         })
     }
 
-    /// Reads the prompt in batches; None when it was cancelled.
+    /// Reads the prompt in batches and gives the scores of what comes next;
+    /// None when it was cancelled.
     fn prefill(
         &mut self,
         tokens: &[u32],
         cancelled: &dyn Fn() -> bool,
         emit: &mut dyn FnMut(Event),
-    ) -> Result<Option<candle_core::Tensor>, Error> {
+    ) -> Result<Option<Vec<f32>>, Error> {
         let total = count(tokens);
-        let mut last = None;
+        let mut scores = None;
         let mut done = 0;
         emit(Event::Prefill { done, total });
         for batch in tokens.chunks(BATCH_TOKENS_MAX) {
             if cancelled() {
                 return Ok(None);
             }
-            last = Some(self.decoder.forward(batch, done as usize)?);
+            let start = done as usize;
             done += count(batch);
+            match done == total {
+                true => scores = Some(self.decoder.scores(batch, start)?),
+                false => self.decoder.read_on(batch, start)?,
+            }
             emit(Event::Prefill { done, total });
         }
-        Ok(last)
+        Ok(scores)
     }
 
     fn warn(&self, settings: &Settings, emit: &mut dyn FnMut(Event)) {

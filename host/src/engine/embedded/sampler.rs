@@ -305,6 +305,6 @@ mod tests {
         assert_eq!(run(1), run(1));
         assert_ne!(run(1), run(2));
         // Pinned: a change here changes what users' seeds give.
-        assert_eq!(run(42)[..8], [7, 1, 7, 5, 3, 4, 9, 2]);
+        assert_eq!(run(42)[..8], [6, 9, 4, 6, 2, 1, 3, 8]);
     }
 }

@@ -64,7 +64,7 @@ impl Decoder {
         let output = match weights.has("output.weight") {
             true => weights.matrix("output.weight", tokens, shape.embedding)?,
             // Small models use the same matrix for reading and writing.
-            false => QMatMul::from_arc(embedding.clone())?,
+            false => weights.multiplier(embedding.clone())?,
         };
         weights.finish()?;
         Ok(Self {
@@ -77,10 +77,21 @@ impl Decoder {
         })
     }
 
-    /// Computes tokens that stand at `start` and behind, and gives what the
-    /// last of them leads to. What was computed at `start` or behind before
-    /// is forgotten.
-    pub(super) fn forward(&mut self, tokens: &[u32], start: usize) -> Computed<Tensor> {
+    /// Reads tokens that stand at `start` and behind. What was read there
+    /// before is forgotten.
+    pub(super) fn read_on(&mut self, tokens: &[u32], start: usize) -> Computed<()> {
+        self.forward(tokens, start).map(|_| ())
+    }
+
+    /// Reads on, and gives the scores of all tokens to come next.
+    pub(super) fn scores(&mut self, tokens: &[u32], start: usize) -> Computed<Vec<f32>> {
+        let x = self.forward(tokens, start)?;
+        let last = x.narrow(0, tokens.len() - 1, 1)?.contiguous()?;
+        let last = rms_norm(&last, &self.norm, self.epsilon)?;
+        self.output.forward(&last)?.squeeze(0)?.to_vec1()
+    }
+
+    fn forward(&mut self, tokens: &[u32], start: usize) -> Computed<Tensor> {
         let count = tokens.len();
         let batch = Batch {
             start,
@@ -95,13 +106,7 @@ impl Decoder {
         for layer in &mut self.layers {
             x = layer.forward(&x, &self.rope, &batch)?;
         }
-        x.narrow(0, count - 1, 1)
-    }
-
-    /// The scores of all tokens to come next.
-    pub(super) fn scores(&self, last: &Tensor) -> Computed<Vec<f32>> {
-        let last = rms_norm(&last.contiguous()?, &self.norm, self.epsilon)?;
-        self.output.forward(&last)?.squeeze(0)?.to_vec1()
+        Ok(x)
     }
 }
 

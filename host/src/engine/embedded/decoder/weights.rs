@@ -12,6 +12,15 @@ use super::super::Error;
 use super::super::gguf::Header;
 use super::super::tensor_kind::TensorKind;
 
+/// Models up to this size are computed with plain numbers, whatever they are
+/// stored as: 16 MiB.
+///
+/// candle hands every product of a quantised matrix to all cores and waits for
+/// them in a loop that does not sleep. For a small model that costs more than
+/// the work, and when another program wants the cores as well it is ruinous:
+/// 16 tokens a second instead of 2,000 were measured.
+const PLAIN_PARAMETERS_MAX: u64 = 4 << 20;
+
 /// A file that can be read from anywhere.
 pub(in super::super) trait ReadSeek: Read + Seek {}
 impl<T: Read + Seek> ReadSeek for T {}
@@ -22,6 +31,7 @@ pub(super) struct Weights<'a> {
     pub(super) header: &'a Header,
     pub(super) input: &'a mut dyn ReadSeek,
     taken: BTreeSet<String>,
+    plain: bool,
 }
 
 impl<'a> Weights<'a> {
@@ -31,6 +41,7 @@ impl<'a> Weights<'a> {
             header,
             input,
             taken: BTreeSet::new(),
+            plain: header.parameters() <= PLAIN_PARAMETERS_MAX,
         }
     }
 
@@ -79,7 +90,16 @@ impl<'a> Weights<'a> {
 
     /// A matrix to multiply with.
     pub(super) fn matrix(&mut self, name: &str, rows: usize, row: usize) -> Result<QMatMul, Error> {
-        Ok(QMatMul::from_arc(self.stored(name, &[rows, row])?)?)
+        let stored = self.stored(name, &[rows, row])?;
+        self.multiplier(stored)
+    }
+
+    /// The matrix in the form in which it is multiplied with.
+    pub(super) fn multiplier(&self, stored: Arc<QTensor>) -> Result<QMatMul, Error> {
+        Ok(match self.plain {
+            true => QMatMul::Tensor(stored.dequantize(&Device::Cpu)?),
+            false => QMatMul::from_arc(stored)?,
+        })
     }
 
     /// A vector of plain numbers.
