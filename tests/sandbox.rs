@@ -173,12 +173,6 @@ fn what_comes_back_is_limited_in_bytes_and_entries() {
         "2000 entries",
     );
     check(
-        run(&pack, "push:overlap", &["a"]),
-        "push",
-        "overlap",
-        "in total",
-    );
-    check(
         run(&pack, "multiply", &["abcdefgh"; 10]),
         "push",
         "multiply",
