@@ -239,7 +239,9 @@ impl GuestProcessor for Work {
         if self.name == "reason" {
             tail = format!(" [{reason:?}]");
         }
-        tail.push_str(&returned.pop().unwrap_or_default());
+        if let Some(text) = returned.pop() {
+            tail = text;
+        }
         let warnings = if self.name == "finish:warnings" {
             vec!["w".into(); 2_000]
         } else {
