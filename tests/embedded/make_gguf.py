@@ -210,6 +210,7 @@ class Model:
         tied = more.pop("tied", False)
         base = more.pop("base", 10000.0)
         biases = more.pop("biases", self.architecture == "qwen2")
+        sharp = 1.0 if more.pop("calm", False) else 2.0
         factors, scaling = more.pop("factors", False), more.pop("scaling", None)
         assert not more, more
 
@@ -240,8 +241,11 @@ class Model:
         if self.template:
             writer.add_chat_template(self.template)
         kind = gguf.GGMLQuantizationType[self.kind]
-        file_types = {"F32": 0, "F16": 1, "BF16": 32, "Q8_0": 7, "Q4_0": 2, "Q4_K": 15, "Q6_K": 18}
-        writer.add_file_type(file_types.get(self.kind, 0))
+        file_types = {
+            "F32": 0, "F16": 1, "BF16": 32, "Q8_0": 7, "Q4_0": 2, "Q5_0": 8, "Q2_K": 10,
+            "Q3_K": 12, "Q4_K": 15, "Q5_K": 17, "Q6_K": 18,
+        }
+        writer.add_file_type(file_types[self.kind])
         writer.add_quantization_version(2)
 
         def plain(name, *shape, mean=0.0, spread=1.0):
@@ -272,11 +276,12 @@ class Model:
         for index in range(layers):
             at = f"blk.{index}."
             plain(at + "attn_norm.weight", size, mean=1.0, spread=0.1)
-            # Sharp attention, so that positions and masks matter.
-            matrix(at + "attn_q.weight", heads * head, size, 2.0 / size**0.5)
-            matrix(at + "attn_k.weight", kv_heads * head, size, 2.0 / size**0.5)
-            matrix(at + "attn_v.weight", kv_heads * head, size, 2.0 / size**0.5)
-            matrix(at + "attn_output.weight", size, heads * head, 2.0 / size**0.5)
+            # Sharp attention, so that positions and masks matter; calmer where
+            # engines round differently.
+            matrix(at + "attn_q.weight", heads * head, size, sharp / size**0.5)
+            matrix(at + "attn_k.weight", kv_heads * head, size, sharp / size**0.5)
+            matrix(at + "attn_v.weight", kv_heads * head, size, sharp / size**0.5)
+            matrix(at + "attn_output.weight", size, heads * head, sharp / size**0.5)
             if biases:
                 plain(at + "attn_q.bias", heads * head, spread=0.5)
                 plain(at + "attn_k.bias", kv_heads * head, spread=0.5)
@@ -285,9 +290,9 @@ class Model:
                 plain(at + "attn_q_norm.weight", head, mean=1.5, spread=0.1)
                 plain(at + "attn_k_norm.weight", head, mean=1.5, spread=0.1)
             plain(at + "ffn_norm.weight", size, mean=1.0, spread=0.1)
-            matrix(at + "ffn_gate.weight", inner, size, 1.5 / size**0.5)
-            matrix(at + "ffn_up.weight", inner, size, 1.5 / size**0.5)
-            matrix(at + "ffn_down.weight", size, inner, 1.5 / inner**0.5)
+            matrix(at + "ffn_gate.weight", inner, size, 0.75 * sharp / size**0.5)
+            matrix(at + "ffn_up.weight", inner, size, 0.75 * sharp / size**0.5)
+            matrix(at + "ffn_down.weight", size, inner, 0.75 * sharp / inner**0.5)
         plain("output_norm.weight", size, mean=1.0, spread=0.1)
         if not tied:
             matrix("output.weight", len(tokens), size, 1.0, likely)
@@ -321,14 +326,17 @@ VARIANTS = [
     Model("factors", "llama", "llama-bpe", factors=True, base=500000.0),
     Model("linear", "llama", "qwen2", scaling=4.0),
     Model("biases", "llama", "qwen2", biases=True, heads=(4, 4)),
-    Model("q8_0", "llama", "qwen2", kind="Q8_0"),
-    Model("q4_0", "qwen2", "qwen2", kind="Q4_0"),
-    Model("bf16", "qwen3", "qwen2", kind="BF16"),
-    Model("q4_k", "llama", "qwen2", kind="Q4_K", size=256),
-    Model("q5_k", "llama", "qwen2", kind="Q5_K", size=256),
-    Model("q6_k", "qwen3", "qwen2", kind="Q6_K", size=256),
-    Model("q2_k", "llama", "qwen2", kind="Q2_K", size=256),
-    Model("q3_k", "llama", "qwen2", kind="Q3_K", size=256),
+    Model("plain-q8_0", "llama", "qwen2", kind="Q8_0", calm=True),
+    Model("plain-bf16", "qwen3", "qwen2", kind="BF16", calm=True),
+    # Large enough to be computed with candle's quantised matrices.
+    *(
+        Model(f"kernel-{kind.lower()}", architecture, "qwen2", kind=kind, size=512, inner=2048,
+              heads=(8, 4), calm=True)
+        for kind, architecture in [
+            ("Q4_0", "llama"), ("Q5_0", "qwen2"), ("Q8_0", "qwen3"), ("Q2_K", "llama"),
+            ("Q3_K", "qwen2"), ("Q4_K", "qwen3"), ("Q5_K", "llama"), ("Q6_K", "qwen2"),
+        ]
+    ),
     Model("bos-off", "llama", "llama-bpe", add_bos=False),
     Model("no-template", "llama", "qwen2", template=None),
 ]

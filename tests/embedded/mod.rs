@@ -8,6 +8,5 @@ mod against_llama_cpp;
 mod behaviour;
 /// Files that are cut off, damaged, or lie.
 mod hostile;
-mod speed;
 /// A small model, written byte by byte.
 mod tiny;

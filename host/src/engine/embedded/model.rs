@@ -89,6 +89,12 @@ impl Model {
         self.tokenizer.encode(rendered).map_err(Error::Compute)
     }
 
+    /// Appends the bytes that a token prints; not always whole characters,
+    /// and nothing for special tokens.
+    pub fn print(&self, token: u32, bytes: &mut Vec<u8>) {
+        self.tokenizer.print(token, bytes);
+    }
+
     /// Runs one inference and says through `emit` what happens: `Prefill`,
     /// `Text`, `Usage`, `Warning`, and `Finished` as the last. Asks
     /// `cancelled` before every batch of the prompt and every token.

@@ -240,7 +240,7 @@ mod tests {
             "<s><|start_header_id|>system<|end_header_id|>\n\nToday: 26 Jul 2024\nbe brief<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nhi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n"
         );
         assert_eq!(
-            render(GEMMA, &[user.clone()]).unwrap(),
+            render(GEMMA, std::slice::from_ref(&user)).unwrap(),
             "<s><start_of_turn>user\nhi<end_of_turn>\n<start_of_turn>model\n"
         );
         let refused = render(GEMMA, &[system, user]).unwrap_err();

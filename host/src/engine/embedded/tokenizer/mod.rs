@@ -33,7 +33,7 @@ pub(super) struct Tokenizer {
 
 #[derive(Debug)]
 enum Method {
-    BytePairs(bpe::Merges),
+    BytePairs(Box<bpe::Merges>),
     SentencePiece {
         /// Whether a text that starts or follows a special token gets a space
         /// put in front.
@@ -70,7 +70,7 @@ impl Tokenizer {
                     .texts("tokenizer.ggml.merges")
                     .ok_or_else(|| Fault::Broken("`tokenizer.ggml.merges` is missing".into()))?;
                 let merges = bpe::Merges::new(&vocabulary, rule, merges).map_err(Fault::Broken)?;
-                (Method::BytePairs(merges), rule.beginning)
+                (Method::BytePairs(Box::new(merges)), rule.beginning)
             }
         };
         if header.boolean("tokenizer.ggml.add_eos_token") == Some(true) {

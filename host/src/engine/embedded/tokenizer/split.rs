@@ -74,8 +74,7 @@ impl Splitter {
 
     /// The words of a text. What an expression does not match is a word too.
     pub(super) fn words(&self, text: &str) -> Result<Vec<Range<usize>>, String> {
-        let mut words: Vec<Range<usize>> = Vec::new();
-        words.push(0..text.len());
+        let mut words: Vec<_> = std::iter::once(0..text.len()).collect();
         for expression in &self.expressions {
             let mut finer = Vec::new();
             for word in words {
