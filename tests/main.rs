@@ -3,6 +3,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
     missing_docs,
     reason = "a test may stop where it likes"
 )]

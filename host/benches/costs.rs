@@ -7,6 +7,8 @@
 //!
 //! (`--profile dev` uses what the first build has compiled already.)
 
+#![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
+
 use std::hint::black_box;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};

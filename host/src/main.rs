@@ -12,7 +12,7 @@ use lmstrix_host::pack;
 /// What a child leaves with whose parent has gone.
 const ORPHANED: i32 = 130;
 
-#[expect(
+#[allow(
     clippy::exit,
     reason = "threads of packs and models must not hold up the end"
 )]

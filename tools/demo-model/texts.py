@@ -45,10 +45,10 @@ def joined(rng, sentences):
 
 def wrapped(rng, text):
     """Breaks the lines of some texts; the answer still has blanks there."""
-    if rng.random() > 0.4:
+    if rng.random() > 0.2:
         return text
     return textwrap.fill(
-        text, rng.randint(12, 80), break_long_words=False, break_on_hyphens=False
+        text, rng.randint(25, 90), break_long_words=False, break_on_hyphens=False
     )
 
 

@@ -77,7 +77,7 @@ def load_tasks(path):
 def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--work", type=Path, required=True, help="folder for checkpoints")
-    arguments.add_argument("--steps", type=int, default=6000)
+    arguments.add_argument("--steps", type=int, default=6300)
     arguments.add_argument("--minutes", type=float, help="scale the rate to end after this time")
     arguments.add_argument("--start", type=Path, help="checkpoint to go on from")
     arguments.add_argument("--from-step", type=int, default=0, help="step that --start was at")

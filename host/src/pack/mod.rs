@@ -45,12 +45,15 @@ pub const STANDARD: &str = "standard";
 /// The component of the standard pack, as `build.rs` made it.
 const STANDARD_WASM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/standard.wasm"));
 
+/// Is told a pack's name and size in bytes.
+type OnCompile = dyn Fn(&str, u64) + Send + Sync;
+
 /// Loads packs. One for the whole run.
 pub struct Packs {
     sandbox: Arc<Sandbox>,
     cache: Cache,
     compiler: Compiler,
-    on_compile: Box<dyn Fn(&str, u64) + Send + Sync>,
+    on_compile: Box<OnCompile>,
 }
 
 impl Packs {

@@ -284,19 +284,19 @@ fn apply_flags(
             }
         }
     }
-    if ask.raw {
-        if let Prompt::Chat(messages) = &mut resolved.prompt {
-            match &mut messages[..] {
-                [message] if message.role == Role::User => {
-                    resolved.prompt = Prompt::Raw(std::mem::take(&mut message.content));
-                }
-                messages => {
-                    let roles: Vec<&str> = messages.iter().map(|it| it.role.as_str()).collect();
-                    return Err(Error::Usage(format!(
-                        "--raw takes one user message only; this prompt has {}",
-                        roles.join(", ")
-                    )));
-                }
+    if ask.raw
+        && let Prompt::Chat(messages) = &mut resolved.prompt
+    {
+        match &mut messages[..] {
+            [message] if message.role == Role::User => {
+                resolved.prompt = Prompt::Raw(std::mem::take(&mut message.content));
+            }
+            messages => {
+                let roles: Vec<&str> = messages.iter().map(|it| it.role.as_str()).collect();
+                return Err(Error::Usage(format!(
+                    "--raw takes one user message only; this prompt has {}",
+                    roles.join(", ")
+                )));
             }
         }
     }
@@ -321,7 +321,7 @@ fn steps(
                     Some(own) => own,
                     None => own.insert(own_processors(resolver, &request.files)?),
                 };
-                let is_own = own.iter().any(|name| *name == wanted.name);
+                let is_own = own.contains(&wanted.name);
                 let pack = if is_own {
                     resolver.clone()
                 } else {

@@ -72,6 +72,7 @@ fn recurse(depth: &mut u64) -> u64 {
 }
 
 /// Memory that was never written costs nothing here, and a lot to copy.
+#[allow(clippy::uninit_vec)]
 fn untouched(bytes: usize) -> String {
     let mut all: Vec<u8> = Vec::with_capacity(bytes);
     unsafe {
