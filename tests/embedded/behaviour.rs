@@ -7,11 +7,12 @@ use lmstrix_host::inference::{
 
 use super::tiny::{Entry, Tiny};
 
-fn load(name: &str, tiny: &Tiny, context: u32) -> Model {
-    ModelFile::open(&tiny.write(name))
-        .unwrap()
-        .load(context)
-        .unwrap()
+fn open(tiny: &Tiny) -> Result<ModelFile, Error> {
+    ModelFile::from_bytes("tiny", tiny.bytes().leak())
+}
+
+fn load(tiny: &Tiny, context: u32) -> Model {
+    open(tiny).unwrap().load(context).unwrap()
 }
 
 fn greedy(max_tokens: MaxTokens) -> Layer {
@@ -54,7 +55,7 @@ fn text(events: &[Event]) -> String {
 
 #[test]
 fn the_prompt_is_read_in_batches_and_the_counts_add_up() {
-    let mut model = load("batches", &Tiny::new(), 1024);
+    let mut model = load(&Tiny::new(), 1024);
     for length in [1, 254, 255, 256, 257, 511, 512, 700] {
         // One token per byte, and the beginning token.
         let prompt = raw("x".repeat(length));
@@ -86,7 +87,7 @@ fn the_prompt_is_read_in_batches_and_the_counts_add_up() {
 
 #[test]
 fn a_prompt_that_does_not_fit_is_an_error_before_any_work() {
-    let mut model = load("too-long", &Tiny::new(), 64);
+    let mut model = load(&Tiny::new(), 64);
     let (events, outcome) = run(
         &mut model,
         &raw("x".repeat(63)),
@@ -111,7 +112,7 @@ fn a_prompt_that_does_not_fit_is_an_error_before_any_work() {
 
 #[test]
 fn limits_on_the_answer() {
-    let mut model = load("limits", &Tiny::new(), 50);
+    let mut model = load(&Tiny::new(), 50);
     for (limit, tokens, finish) in [
         (MaxTokens::Unlimited, 45, Finish::ContextFull),
         (MaxTokens::Tokens(45), 45, Finish::Length),
@@ -127,14 +128,14 @@ fn limits_on_the_answer() {
             (tokens, finish)
         );
     }
-    let file = ModelFile::open(&Tiny::new().write("limits")).unwrap();
+    let file = open(&Tiny::new()).unwrap();
     assert_eq!(file.load(u32::MAX).unwrap().context(), 1024);
 }
 
 #[test]
 fn inferences_do_not_touch_each_other() {
     let tiny = Tiny::new();
-    let mut model = load("repeat", &tiny, 1024);
+    let mut model = load(&tiny, 1024);
     let long = raw("a long prompt, longer than one batch of tokens. ".repeat(9));
     let short = raw("short");
     let first = answer(&mut model, &short, greedy(MaxTokens::Tokens(40)));
@@ -143,7 +144,7 @@ fn inferences_do_not_touch_each_other() {
         answer(&mut model, &short, greedy(MaxTokens::Tokens(40))),
         first
     );
-    let mut fresh = load("repeat", &tiny, 1024);
+    let mut fresh = load(&tiny, 1024);
     assert_eq!(
         answer(&mut fresh, &long, greedy(MaxTokens::Tokens(40))),
         answer(&mut model, &long, greedy(MaxTokens::Tokens(40)))
@@ -152,7 +153,7 @@ fn inferences_do_not_touch_each_other() {
 
 #[test]
 fn a_seed_gives_the_same_answer_and_is_reported() {
-    let mut model = load("seed", &Tiny::new(), 256);
+    let mut model = load(&Tiny::new(), 256);
     let hot = |seed| Layer {
         temperature: Some(1.5),
         seed,
@@ -173,7 +174,7 @@ fn a_seed_gives_the_same_answer_and_is_reported() {
 
 #[test]
 fn it_can_be_cancelled_between_batches_and_tokens() {
-    let mut model = load("cancel", &Tiny::new(), 1024);
+    let mut model = load(&Tiny::new(), 1024);
     let prompt = raw("x".repeat(600));
     let all = settings(greedy(MaxTokens::Tokens(20)));
     let whole = answer(&mut model, &prompt, greedy(MaxTokens::Tokens(20)));
@@ -194,7 +195,7 @@ fn it_can_be_cancelled_between_batches_and_tokens() {
 
 #[test]
 fn stop_texts_end_the_answer() {
-    let mut model = load("stop", &Tiny::new(), 256);
+    let mut model = load(&Tiny::new(), 256);
     let prompt = raw("stop here");
     let whole = answer(&mut model, &prompt, greedy(MaxTokens::Tokens(40)));
     let chars: Vec<char> = whole.chars().collect();
@@ -210,7 +211,7 @@ fn stop_texts_end_the_answer() {
 
 #[test]
 fn chats_go_through_the_template() {
-    let mut model = load("chat", &Tiny::new(), 256);
+    let mut model = load(&Tiny::new(), 256);
     let message = |role, content: &str| Message {
         role,
         content: content.into(),
@@ -224,7 +225,7 @@ fn chats_go_through_the_template() {
     };
     assert!(answer(&mut model, &prompt, thinking).starts_with("<think>\n"));
 
-    let mut plain = load("chat", &Tiny::new().unset("tokenizer.chat_template"), 256);
+    let mut plain = load(&Tiny::new().unset("tokenizer.chat_template"), 256);
     assert!(matches!(
         plain.render(&prompt, None),
         Err(Error::NoTemplate)
@@ -234,7 +235,7 @@ fn chats_go_through_the_template() {
 
 #[test]
 fn what_cannot_be_honoured_is_said() {
-    let mut model = load("warn", &Tiny::new(), 256);
+    let mut model = load(&Tiny::new(), 256);
     let layer = Layer {
         json_schema: Some("{}".into()),
         other: [("typical_p".to_owned(), "0.5".to_owned())].into(),
@@ -253,7 +254,7 @@ fn a_file_says_what_it_is() {
         .set("general.sampling.temp", Entry::F32(0.7))
         .set("general.sampling.top_k", Entry::U32(20))
         .set("general.sampling.penalty_repeat", Entry::F32(1.05));
-    let file = ModelFile::open(&tiny.write("facts")).unwrap();
+    let file = open(&tiny).unwrap();
     assert_eq!(file.architecture(), "llama");
     assert_eq!(file.name(), Some("Tiny"));
     assert_eq!(file.tokenizer(), "gpt2/qwen2");
@@ -311,16 +312,13 @@ fn what_is_not_claimed_is_refused_by_name() {
             "end token after the prompt",
         ),
     ] {
-        let file = ModelFile::open(&Tiny::new().set(key, value).write("refused")).unwrap();
+        let file = open(&Tiny::new().set(key, value)).unwrap();
         let error = file.load(64).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
     }
     let mut odd = Tiny::new();
     odd.tensors[1].2 = 23;
-    let error = ModelFile::open(&odd.write("refused"))
-        .unwrap()
-        .load(64)
-        .unwrap_err();
+    let error = open(&odd).unwrap().load(64).unwrap_err();
     assert!(
         error
             .to_string()
@@ -330,10 +328,7 @@ fn what_is_not_claimed_is_refused_by_name() {
     let mut more = Tiny::new();
     more.tensors
         .push(("blk.0.attn_q_norm.weight".into(), vec![8], 0));
-    let error = ModelFile::open(&more.write("refused"))
-        .unwrap()
-        .load(64)
-        .unwrap_err();
+    let error = open(&more).unwrap().load(64).unwrap_err();
     assert!(
         error
             .to_string()

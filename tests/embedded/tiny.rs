@@ -1,5 +1,3 @@
-use std::path::PathBuf;
-
 /// Metadata and tensors of a small model; change them, then write.
 #[derive(Clone)]
 pub(crate) struct Tiny {
@@ -23,7 +21,7 @@ const INNER: u64 = 48;
 const KV: u64 = 16;
 
 /// A template that says what it was given.
-pub(crate) const TEMPLATE: &str = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}\
+const TEMPLATE: &str = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}\
 {% if enable_thinking is defined and enable_thinking %}<think>\n{% endif %}";
 
 impl Tiny {
@@ -141,14 +139,6 @@ impl Tiny {
             out.resize(out.len().next_multiple_of(32), 0);
         }
         out
-    }
-
-    /// Writes the file where tests may write.
-    pub(crate) fn write(&self, name: &str) -> PathBuf {
-        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-        let path = folder.join(format!("{name}.gguf"));
-        std::fs::write(&path, self.bytes()).unwrap();
-        path
     }
 }
 

@@ -123,3 +123,40 @@ fn mask(start: usize, count: usize) -> Computed<Tensor> {
         .collect();
     Tensor::from_vec(mask, (count, positions), &Device::Cpu)
 }
+
+#[cfg(test)]
+#[path = "../../../../../tests/embedded/tiny.rs"]
+#[expect(dead_code, reason = "the black-box tests change it, this one does not")]
+mod tiny;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::super::gguf;
+    use super::tiny::Tiny;
+    use super::*;
+
+    #[test]
+    fn how_the_prompt_is_cut_into_batches_does_not_matter() {
+        let bytes = Tiny::new().bytes();
+        let header = gguf::read(&mut Cursor::new(&bytes), bytes.len() as u64).unwrap();
+        let shape = Shape::read(&header, "llama").unwrap();
+        let mut input = Cursor::new(&bytes);
+        let mut decoder = Decoder::read("tiny", &header, &shape, 258, 600, &mut input).unwrap();
+        let tokens: Vec<u32> = (0..600).map(|n| n * n % 251).collect();
+        for length in [2, 255, 256, 257, 511, 513, 600] {
+            let tokens = &tokens[..length];
+            let whole = decoder.scores(tokens, 0).unwrap();
+            for batch in [1, 7, 256] {
+                let mut scores = Vec::new();
+                for (index, piece) in tokens.chunks(batch).enumerate() {
+                    scores = decoder.scores(piece, index * batch).unwrap();
+                }
+                let differences = whole.iter().zip(&scores).map(|(a, b)| (a - b).abs());
+                let most = differences.fold(0.0, f32::max);
+                assert!(most < 1e-3, "{length} in {batch}: {most}");
+            }
+        }
+    }
+}

@@ -6,8 +6,8 @@ use std::collections::{BTreeSet, HashMap};
 use super::super::gguf::Header;
 
 /// Texts of tokens that end an answer wherever they occur in a vocabulary.
-/// llama.cpp goes by the same names, because many files name only one of
-/// their end tokens in the metadata.
+/// llama.cpp goes by the same names (its log lists them), because many files
+/// name only one of their end tokens in the metadata.
 const END_TEXTS: &[&str] = &[
     "<|eot_id|>",
     "<|im_end|>",
@@ -18,7 +18,6 @@ const END_TEXTS: &[&str] = &[
     "<|calls|>",
     "<end_of_turn>",
     "<|endoftext|>",
-    "</s>",
     "<|eom_id|>",
     "<EOT>",
     "_<EOT>",
@@ -27,6 +26,9 @@ const END_TEXTS: &[&str] = &[
     "<|end_of_text|>",
     "<end_of_utterance>",
     "<eos>",
+    "<turn|>",
+    "<|tool_response>",
+    "<｜end▁of▁sentence｜>",
 ];
 
 /// Markers of fill-in-the-middle that llama.cpp takes for ends as well, with
@@ -165,6 +167,13 @@ impl Vocabulary {
                 // Some files call their end tokens normal ones; then they
                 // would neither be found in a prompt nor kept from print.
                 self.kinds[id as usize] = Kind::Control;
+            }
+        }
+        // Models with these end an answer by them, and only a part by `<|end|>`.
+        for parts in [["<|return|>", "<|call|>"], ["<|calls|>", "<|flush|>"]] {
+            if parts.iter().all(|text| self.ids.contains_key(*text)) {
+                let part = self.ids.get("<|end|>");
+                self.ends.retain(|id| Some(id) != part);
             }
         }
         for (key, texts) in FILL_ENDS {
