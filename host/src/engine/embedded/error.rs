@@ -80,12 +80,14 @@ pub enum Error {
         message: String,
     },
     /// The prompt leaves no room for an answer. Nothing was computed.
-    #[error("the prompt has {prompt_tokens} tokens, the context only {context_tokens}")]
+    #[error("the prompt has {}{prompt_tokens} tokens, the context only {context_tokens}", if *exact { "" } else { "at least " })]
     TooLong {
         /// Tokens of the prompt.
         prompt_tokens: u32,
         /// Tokens that the context holds.
         context_tokens: u32,
+        /// Whether they were counted; a prompt that cannot possibly fit is not.
+        exact: bool,
     },
     /// The computation itself failed.
     #[error("computing with the model failed: {0}")]

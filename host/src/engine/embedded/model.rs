@@ -110,14 +110,14 @@ impl Model {
         let reasoning = settings.reasoning.as_ref();
         let reasoning = reasoning.map(|given| given.value.as_str());
         let rendered = self.render(prompt, reasoning)?;
+        // Splitting takes time and memory by the megabyte; what cannot fit,
+        // even if all its tokens were the longest, is not split at all.
+        let bytes_max = self.tokenizer.vocabulary.token_bytes_max();
+        let least = u32::try_from(rendered.len() / bytes_max).unwrap_or(u32::MAX);
+        self.check_fits(least, false)?;
         let mut tokens = self.tokens(&rendered)?;
         let prompt_tokens = count(&tokens);
-        if prompt_tokens >= self.context {
-            return Err(Error::TooLong {
-                prompt_tokens,
-                context_tokens: self.context,
-            });
-        }
+        self.check_fits(prompt_tokens, true)?;
         if tokens.is_empty() {
             // Nothing to continue; llama.cpp's server refuses this, too.
             return Err(Error::Compute("the prompt is empty".into()));
@@ -174,6 +174,17 @@ impl Model {
             seed: sampler.seed(),
             finish,
             usage,
+        })
+    }
+
+    fn check_fits(&self, prompt_tokens: u32, exact: bool) -> Result<(), Error> {
+        if prompt_tokens < self.context {
+            return Ok(());
+        }
+        Err(Error::TooLong {
+            prompt_tokens,
+            context_tokens: self.context,
+            exact,
         })
     }
 

@@ -137,6 +137,12 @@ impl Vocabulary {
         Ok(vocabulary)
     }
 
+    /// The most bytes of text that one token can stand for; at least 1. Tokens
+    /// are stored in forms that are never shorter than what they stand for.
+    pub(in super::super) fn token_bytes_max(&self) -> usize {
+        self.texts.iter().map(String::len).max().unwrap_or(1).max(1)
+    }
+
     pub(in super::super) fn len(&self) -> usize {
         self.texts.len()
     }
