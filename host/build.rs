@@ -29,8 +29,8 @@ fn build() -> Result<(), String> {
     let prebuilt = manifest.join("assets/standard.wasm");
     let workspace = manifest.join("..");
     let guest = workspace.join("guest-prompts/standard");
-    println!("cargo::rerun-if-changed={}", prebuilt.display());
     if !guest.is_dir() {
+        println!("cargo::rerun-if-changed={}", prebuilt.display());
         copy(&manifest.join("assets/stock.toml"), &stock_to)?;
         return copy(&prebuilt, &to);
     }

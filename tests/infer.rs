@@ -250,6 +250,192 @@ fn each_failure_has_its_exit_code_and_a_hint() {
 }
 
 #[test]
+fn a_crashing_processor_costs_its_own_text_and_no_more() {
+    let machine = Machine::new();
+    machine.drop_pack("hostile", &component("hostile"));
+    for name in ["push\\:trap", "finish\\:trap"] {
+        let post = format!("hostile/{name}");
+        let args = [&tldr(&[])[..], &["--post", &post, "-o", "out.txt"]].concat();
+        let run = machine.run(&args);
+        let stderr = run.fails(3);
+        assert!(stderr.contains("this pack panics on purpose"), "{stderr}");
+        assert!(stderr.contains("out.txt.partial"), "{stderr}");
+        // The model went on to its end.
+        assert_eq!(machine.read("out.txt.partial").trim(), FIRST);
+    }
+    // Without a file the raw answer is kept in the state folder.
+    let run = machine.run(&tldr(&["--post", "hostile/push\\:trap"]));
+    let answers = machine.home().join("state/answers");
+    let kept: Vec<_> = std::fs::read_dir(answers)
+        .unwrap()
+        .map(|it| it.unwrap().path())
+        .collect();
+    assert_eq!(kept.len(), 1, "{run:?}");
+    assert!(run.stderr.contains(kept[0].to_str().unwrap()), "{run:?}");
+    assert_eq!(std::fs::read_to_string(&kept[0]).unwrap().trim(), FIRST);
+}
+
+#[test]
+fn settings_that_are_none_reach_nobody() {
+    let machine = Machine::new();
+    machine.drop_pack("hostile", &component("hostile"));
+    let run = machine.run(&[&["infer", "hostile/other", "--json"][..], &DEMO].concat());
+    run.ok();
+    let json = run.json();
+    assert_eq!(json["model"], "demo");
+    assert_eq!(
+        json["text"].as_str().unwrap().trim(),
+        "The pack says hello."
+    );
+    for key in ["model", "integrations"] {
+        assert!(run.stderr.contains(&format!("`{key}`")), "{run:?}");
+    }
+    // What no engine could honour is a mistake of the pack's.
+    let run = machine.run(&[&["infer", "hostile/range"][..], &DEMO].concat());
+    assert!(run.fails(2).contains("top_p is 7"), "{run:?}");
+}
+
+#[test]
+fn a_processor_that_has_enough_ends_the_model_and_that_is_success() {
+    let machine = Machine::new();
+    machine.drop_pack("hostile", &component("hostile"));
+    let first = ["--post", "hostile/first-word", "--json"];
+    let run = machine.run(&tldr(&first));
+    run.ok();
+    let json = run.json();
+    assert_eq!(json["text"], "The");
+    assert_eq!(json["finish"], "enough");
+    // What stands before it hears `enough`, and what it thinks does not count.
+    let before = [
+        "--post",
+        "replace:from=The,to=[1\\, ",
+        "--post",
+        "json",
+        "--post",
+        "hostile/first-word",
+    ];
+    assert_eq!(machine.run(&tldr(&before)).ok(), "[1,\n");
+    // Reasons reach the processors.
+    let reason = ["--post", "hostile/first-word", "--post", "hostile/reason"];
+    assert_eq!(machine.run(&tldr(&reason)).ok(), "The [Stop::Enough]\n");
+    assert!(
+        machine
+            .run(&tldr(&["--post", "hostile/reason"]))
+            .ok()
+            .ends_with("[Stop::End]\n")
+    );
+    let cut = ["--post", "hostile/reason", "--max-tokens", "2"];
+    assert!(machine.run(&tldr(&cut)).ok().ends_with("[Stop::Length]\n"));
+}
+
+#[test]
+fn a_broken_stdout_loses_no_answer() {
+    let machine = Machine::new();
+    let to_full = |args: &[&str]| {
+        let full = std::fs::OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .unwrap();
+        finish(machine.command(args).stdout(full).spawn().unwrap())
+    };
+    for (at, args) in [tldr(&[]), tldr(&["--json"])].iter().enumerate() {
+        let run = to_full(args);
+        assert_eq!(run.code, Some(1), "{run:?}");
+        let answers = machine.home().join("state/answers");
+        assert!(run.stderr.contains(answers.to_str().unwrap()), "{run:?}");
+        assert_eq!(std::fs::read_dir(answers).unwrap().count(), at + 1);
+    }
+    // A reader of events that leaves does not keep the file from its answer.
+    let mut child = machine
+        .command(&tldr(&["--events", "-o", "out.txt"]))
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert_eq!(finish(child).code, Some(0));
+    assert_eq!(machine.read("out.txt").trim(), FIRST);
+}
+
+#[test]
+fn streams_of_this_process_are_written_not_replaced() {
+    let machine = Machine::new();
+    assert_eq!(machine.run(&tldr(&["-o", "-"])).ok(), format!("{FIRST}\n"));
+    let log = machine.write("log", "before\n");
+    let stdout = std::fs::OpenOptions::new().append(true).open(&log).unwrap();
+    let run = finish(
+        machine
+            .command(&tldr(&["-o", "/dev/stdout"]))
+            .stdout(stdout)
+            .spawn()
+            .unwrap(),
+    );
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert_eq!(machine.read("log").trim_end(), format!("before\n{FIRST}"));
+    assert_eq!(machine.names(), ["log"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn nothing_holds_up_an_interrupt() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let machine = Machine::new();
+    let fifo = machine.work().join("fifo");
+    rustix::fs::mkfifoat(
+        rustix::fs::CWD,
+        &fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+    )
+    .unwrap();
+    // A pipe that nobody reads, and a pipe that is full.
+    for (args, signal) in [
+        (tldr(&["-o", "fifo"]), Signal::INT),
+        (tldr(&["-o", "fifo"]), Signal::HUP),
+        (
+            vec!["render", "{{text}}", "--text-file", "big.txt"],
+            Signal::TERM,
+        ),
+    ] {
+        machine.write("big.txt", "x".repeat(3 << 20));
+        let mut child = machine.command(&args).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(700));
+        assert!(child.try_wait().unwrap().is_none(), "{args:?} did not wait");
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{args:?}");
+    }
+}
+
+#[test]
+fn a_failed_answer_says_so_in_the_events_too() {
+    let machine = Machine::new();
+    let run = machine.run(&tldr(&["--events", "--post", "json"]));
+    assert_eq!(run.code, Some(7));
+    let last: serde_json::Value = serde_json::from_str(run.text().lines().last().unwrap()).unwrap();
+    assert_eq!(last["kind"], "failed");
+    assert_eq!(last["exit"], 7);
+    let run = machine.run(&tldr(&["--json", "--post", "json"]));
+    assert_eq!(run.code, Some(7));
+    assert!(run.json()["error"].as_str().unwrap().contains("rejected"));
+}
+
+#[test]
+fn models_are_found_by_name_and_by_file() {
+    let machine = Machine::new();
+    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo.gguf");
+    let models = machine.home().join("data/models");
+    std::fs::create_dir_all(&models).unwrap();
+    std::fs::copy(demo, models.join("mine.gguf")).unwrap();
+    for model in ["mine", "mine.gguf", demo] {
+        let run = machine.run(&["infer", "tldr", "--text", TEXT, "-m", model]);
+        assert_eq!(run.ok().trim(), FIRST, "{model}");
+        // Only the built-in one is announced as a toy.
+        assert!(!run.stderr.contains("demo model"), "{run:?}");
+    }
+    let run = machine.run(&[
+        "infer", "tldr", "--text", TEXT, "--engine", "embedded", "-m", "min",
+    ]);
+    assert!(run.fails(5).contains("`mine`"), "{run:?}");
+}
+
+#[test]
 fn a_cut_answer_is_an_answer_with_a_warning() {
     let machine = Machine::new();
     let run = machine.run(&tldr(&["--max-tokens", "3"]));

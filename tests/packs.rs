@@ -246,6 +246,70 @@ fn only_regular_files_inside_the_folder_are_packs() {
     assert!(render("alias").ok().contains("Hello, X"));
 }
 
+#[cfg(unix)]
+#[test]
+fn files_beside_a_pack_are_its_own_and_nothing_else_is() {
+    let machine = Machine::new();
+    let standard = std::fs::read(concat!(env!("OUT_DIR"), "/standard.wasm")).unwrap();
+    machine.write("packs/adam.wasm", standard);
+    machine.write("packs/adam.bin", [0xff; 100]);
+    machine.write("packs/adam.toml", "near = 'beside'\n");
+    machine.write("packs/adam/more.toml", "inner = 'inside'\n");
+    machine.write("packs/other.toml", "far = 'of another'\n");
+    machine.write("secret/leak.toml", "leak = 'secret'\n");
+    let packs = machine.work().join("packs");
+    std::os::unix::fs::symlink("../../secret/leak.toml", packs.join("adam/link.toml")).unwrap();
+    assert_eq!(machine.run(&["render", "adam/near"]).ok(), "beside\n");
+    assert_eq!(machine.run(&["render", "adam/inner"]).ok(), "inside\n");
+    let run = machine.run(&["render", "adam/far"]);
+    assert!(run.fails(2).contains("no prompt named `far`"), "{run:?}");
+    assert!(
+        run.stderr
+            .contains("adam.bin is not given to the pack: it is not UTF-8"),
+        "{run:?}"
+    );
+    assert!(
+        machine
+            .run(&["render", "adam/leak"])
+            .fails(2)
+            .contains("link leads out")
+    );
+    // A folder that is a link leads out just as well.
+    std::fs::remove_dir_all(packs.join("adam")).unwrap();
+    std::os::unix::fs::symlink("../secret", packs.join("adam")).unwrap();
+    assert!(
+        machine
+            .run(&["render", "adam/leak"])
+            .fails(2)
+            .contains("link leads out")
+    );
+    // A bare file name has a folder, too: this one.
+    machine.write("eve.wasm", std::fs::read(packs.join("adam.wasm")).unwrap());
+    machine.write("eve.toml", "near = 'eve'\n");
+    assert_eq!(
+        machine.run(&["render", "near", "--pack", "eve.wasm"]).ok(),
+        "eve\n"
+    );
+}
+
+#[test]
+fn a_job_has_a_handful_of_processors() {
+    let machine = Machine::new();
+    let many: Vec<&str> = (0..33).flat_map(|_| ["--post", "trim"]).collect();
+    let run = machine.run(&[&["render", "x y"][..], &many].concat());
+    assert!(run.fails(2).contains("33 processors"), "{run:?}");
+}
+
+#[test]
+fn a_cache_that_cannot_be_written_is_said_and_nothing_worse() {
+    let machine = Machine::bare();
+    std::fs::create_dir_all(machine.home()).unwrap();
+    std::fs::write(machine.home().join("cache"), "in the way").unwrap();
+    let run = machine.run(&["render", "x y"]);
+    assert_eq!(run.ok(), "x y\n");
+    assert!(run.stderr.contains("cannot be kept"), "{run:?}");
+}
+
 #[test]
 fn a_file_that_is_too_large_is_not_even_read() {
     let machine = Machine::new();

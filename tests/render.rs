@@ -62,6 +62,8 @@ fn mistakes_in_prompts_and_parameters_are_one_clear_message_and_exit_2() {
     );
     machine.write("broken.toml", "good = 'x'\nbad = = 'y'\n");
     machine.write("latin1.toml", b"a = 'caf\xe9'");
+    machine.write("one/p.toml", "good = 'x'\n");
+    machine.write("two/p.toml", "bad = = 'x'\n");
     machine.write("latin1.txt", b"caf\xe9");
     let p = |prompt: &'static str, more: &[&'static str]| -> Vec<&'static str> {
         [&["render", prompt, "--prompts", "p.toml"], more].concat()
@@ -109,6 +111,22 @@ fn mistakes_in_prompts_and_parameters_are_one_clear_message_and_exit_2() {
             vec!["render", "tldr", "--text", "x", "--config", "no.toml"],
             vec!["no.toml"],
         ),
+        (
+            vec!["render", "tldr", "--text-file", "/dev/zero"],
+            vec!["/dev/zero has more than 16 MiB"],
+        ),
+        (
+            vec![
+                "render",
+                "bad",
+                "--prompts",
+                "one/p.toml",
+                "--prompts",
+                "two/p.toml",
+            ],
+            vec!["two/p.toml:1:"],
+        ),
+        (vec!["render", "x", "-p", "a=@none"], vec!["none", "@@"]),
     ] {
         let run = machine.run(&args);
         if says.is_empty() {
@@ -156,7 +174,10 @@ fn stdin_is_read_only_when_the_prompt_lacks_its_text() {
     let run = machine.run_with_stdin(&["render", "no text here"], b"stdin");
     assert_eq!(run.ok(), "no text here\n");
     let run = machine.run_with_stdin(&["render", "<{{text}}>"], b"");
-    assert!(run.fails(2).contains("`text`"));
+    assert!(run.fails(2).contains("stdin: it is empty"));
+    // A byte order mark is no part of a text.
+    let run = machine.run_with_stdin(&["render", "<{{text}}>"], "\u{feff}x".as_bytes());
+    assert_eq!(run.ok(), "<x>\n");
 }
 
 #[test]
@@ -236,4 +257,27 @@ fn system_and_raw_change_what_is_sent() {
     let json = with(&["--json"]).json();
     assert_eq!(json["input"]["chat"][1]["content"], "ask me");
     assert!(with(&["--raw"]).fails(2).contains("system, user"));
+}
+
+#[test]
+fn a_misspelt_variable_is_said() {
+    let machine = Machine::new();
+    let mut command = machine.command(&["render", "x y"]);
+    command
+        .env("LMSTRIX_HOST_TEMPRATURE", "1")
+        .env("LMSTRIX_HOST_TOP_K", "");
+    let run = crate::support::finish(command.spawn().unwrap());
+    run.ok();
+    assert!(
+        run.stderr
+            .contains("did you mean LMSTRIX_HOST_TEMPERATURE?"),
+        "{run:?}"
+    );
+    let mut command = machine.command(&["render", "x y"]);
+    command.env("LMSTRIX_HOST_SEED", "many");
+    let run = crate::support::finish(command.spawn().unwrap());
+    assert!(
+        run.fails(2).contains("LMSTRIX_HOST_SEED is `many`"),
+        "{run:?}"
+    );
 }

@@ -27,7 +27,7 @@ fn packs(limits: Limits) -> Packs {
     static CACHE: OnceLock<tempfile::TempDir> = OnceLock::new();
     let cache = CACHE.get_or_init(|| tempfile::tempdir().unwrap());
     let cache = Cache::new(cache.path().join("packs"));
-    Packs::new(limits, cache, Compiler::InProcess, |_, _| {}).unwrap()
+    Packs::new(limits, cache, Compiler::InProcess, |_| {}).unwrap()
 }
 
 fn hostile_within(limits: Limits) -> Pack {

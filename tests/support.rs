@@ -41,7 +41,8 @@ impl Run {
         assert_eq!(self.code, Some(code), "{self:?}");
         assert_eq!(self.text(), "", "{self:?}");
         assert!(self.stderr.contains("error: "), "{self:?}");
-        assert!(!self.stderr.contains("panicked"), "{self:?}");
+        // A pack may panic; this program must not.
+        assert!(!self.stderr.contains("panicked at host/"), "{self:?}");
         &self.stderr
     }
 

@@ -38,14 +38,14 @@ fn main() -> Result<(), Failure> {
 
     let folder = tempfile::tempdir()?;
     let cache = || Cache::new(folder.path().join("packs"));
-    let packs = Packs::new(Limits::default(), cache(), Compiler::InProcess, |_, _| {})?;
+    let packs = Packs::new(Limits::default(), cache(), Compiler::InProcess, |_| {})?;
     let standard = packs.standard()?;
     measure("load of a cached pack (the standard pack)", 1, || {
         black_box(packs.standard()?);
         Ok(())
     })?;
     measure("start of the sandbox and load of a cached pack", 1, || {
-        let packs = Packs::new(Limits::default(), cache(), Compiler::InProcess, |_, _| {})?;
+        let packs = Packs::new(Limits::default(), cache(), Compiler::InProcess, |_| {})?;
         black_box(packs.standard()?);
         Ok(())
     })?;

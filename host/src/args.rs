@@ -154,12 +154,19 @@ pub struct Model {
 #[command(next_help_heading = "Sampling")]
 pub struct Sampling {
     /// Randomness; 0 always takes the likeliest token [default: 0.8]
-    #[arg(long, value_name = "T", alias = "param_temp", alias = "param-temp")]
+    #[arg(
+        long,
+        value_name = "T",
+        allow_negative_numbers = true,
+        alias = "param_temp",
+        alias = "param-temp"
+    )]
     pub temperature: Option<f64>,
     /// Draw from the K likeliest tokens; 0 is off [default: 40]
     #[arg(
         long,
         value_name = "K",
+        allow_negative_numbers = true,
         alias = "param_top_k",
         alias = "param-top-k",
         alias = "top_k"
@@ -169,6 +176,7 @@ pub struct Sampling {
     #[arg(
         long,
         value_name = "P",
+        allow_negative_numbers = true,
         alias = "param_top_p",
         alias = "param-top-p",
         alias = "top_p"
@@ -179,6 +187,7 @@ pub struct Sampling {
     #[arg(
         long,
         value_name = "P",
+        allow_negative_numbers = true,
         alias = "param_min_p",
         alias = "param-min-p",
         alias = "min_p"
@@ -188,6 +197,7 @@ pub struct Sampling {
     #[arg(
         long,
         value_name = "X",
+        allow_negative_numbers = true,
         alias = "param_repeat",
         alias = "param-repeat",
         alias = "repeat_penalty"
@@ -210,7 +220,7 @@ pub struct Sampling {
     )]
     pub frequency_penalty: Option<f64>,
     /// The same seed gives the same answer
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<u64>,
     /// The most tokens of the answer: a number, percent of the context, or -1
     /// for no limit [default: -1]

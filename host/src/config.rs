@@ -169,7 +169,7 @@ impl Config {
         if let Some(schema) = written.schema
             && schema != SCHEMA
         {
-            let at = text.find("schema").unwrap_or(0);
+            let at = key_offset(text, "schema");
             return Err(invalid(
                 at,
                 format!("schema {schema} is not known; this program reads {SCHEMA}"),
@@ -196,7 +196,7 @@ impl Config {
             Some(WrittenMaxTokens::Number(n)) => Some(MaxTokens::parse(&n.to_string())),
             Some(WrittenMaxTokens::Text(text)) => Some(MaxTokens::parse(&text)),
         }
-        .map(|parsed| parsed.map_err(|why| invalid(text.find("max_tokens").unwrap_or(0), why)))
+        .map(|parsed| parsed.map_err(|why| invalid(key_offset(text, "max_tokens"), why)))
         .transpose()?;
         let layer = Layer {
             temperature,
@@ -212,9 +212,9 @@ impl Config {
             reasoning,
             ..Layer::default()
         };
-        layer.check().map_err(|(name, why)| {
-            invalid(text.find(name).unwrap_or(0), format!("{name} {why}"))
-        })?;
+        layer
+            .check()
+            .map_err(|(name, why)| invalid(key_offset(text, name), format!("{name} {why}")))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         Ok(Self {
             engine,
@@ -231,9 +231,27 @@ impl Config {
     }
 }
 
+/// Where a line begins with that key.
+fn key_offset(text: &str, key: &str) -> usize {
+    let mut offset = 0;
+    for line in text.split_inclusive('\n') {
+        let trimmed = line.trim_start();
+        let is_key = trimmed
+            .strip_prefix(key)
+            .is_some_and(|rest| rest.trim_start().starts_with('='));
+        if is_key {
+            return offset + line.len() - trimmed.len();
+        }
+        offset += line.len();
+    }
+    0
+}
+
 /// A GGUF file beside the config file; a model's name stays as it is.
 fn beside(folder: &Path, model: String) -> String {
-    let is_file = Path::new(&model).extension().is_some_and(|it| it == "gguf");
+    let is_file = Path::new(&model)
+        .extension()
+        .is_some_and(|it| it.eq_ignore_ascii_case("gguf"));
     if is_file {
         folder.join(model).to_string_lossy().into_owned()
     } else {
@@ -317,6 +335,11 @@ mod tests {
             ("x = \n", "/etc/c.toml:1:5:", ""),
             ("schema = 2\n", "/etc/c.toml:1:1:", "schema 2 is not known"),
             ("[defaults]\ntop_p = 3.0\n", "/etc/c.toml:2:1:", "top_p"),
+            (
+                "# top_p\n[defaults]\n  top_p = 3.0\n",
+                "/etc/c.toml:3:3:",
+                "top_p",
+            ),
             ("[defaults]\nmax_tokens = 'x'\n", "/etc/c.toml:2:1:", "max"),
             (
                 "[limits]\npack_push_ms = 'a'\n",

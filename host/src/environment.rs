@@ -55,9 +55,11 @@ impl Env {
                 let name = name.to_str()?.strip_prefix(PREFIX)?.to_owned();
                 Some((name, value.to_string_lossy().into_owned()))
             })
+            // `VARIABLE=` is how shells and services take one back.
+            .filter(|(_, value)| !value.is_empty())
             .collect();
         Self {
-            paths: Paths::new(own.get("HOME").filter(|home| !home.is_empty())),
+            paths: Paths::new(own.get("HOME")),
             own,
             program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from(FOLDER)),
             stdout_is_terminal: std::io::stdout().is_terminal(),

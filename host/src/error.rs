@@ -72,7 +72,7 @@ impl Failure {
 }
 
 /// The message with all its causes.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -203,7 +203,8 @@ impl From<engine::Error> for Failure {
             engine::Error::NoEngine | engine::Error::UnknownEngine(_) => {
                 Self::new(Exit::Engine, message).hint(EMBEDDED_HINT)
             }
-            engine::Error::Lost(_) => Self::new(Exit::Engine, message),
+            engine::Error::Lost(_) => Self::new(Exit::Engine, message)
+                .hint("run it again; if it stays so, try another model"),
             engine::Error::UnknownModel { close, folder, .. } => {
                 let failure = Self::new(Exit::Model, message);
                 let failure = if close.is_empty() {

@@ -197,6 +197,9 @@ impl Layer {
                 format!("is `{level}`; it must be one of {levels}"),
             ));
         }
+        if self.max_tokens == Some(MaxTokens::Tokens(0)) {
+            return Err(("max_tokens", "is 0; an answer needs at least 1".to_owned()));
+        }
         if self.stop.iter().flatten().any(String::is_empty) {
             return Err((
                 "stop",

@@ -40,28 +40,102 @@ fn main() -> ExitCode {
         .build();
     let exit = match runtime {
         Ok(runtime) => runtime.block_on(lmstrix_host::run(typed, &env, interrupted())),
-        Err(_) => Exit::Broken,
+        Err(e) => {
+            lmstrix_host::sink::Messages::new(false, false, false)
+                .error(&format!("the program cannot start: {e}"));
+            Exit::Broken
+        }
     };
     // Not by returning: a pack or a model may still be at work on its thread.
     std::process::exit(exit as i32)
 }
 
-/// Completes at the first Ctrl-C, or when the system asks us to leave.
-async fn interrupted() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-            return std::future::pending().await;
-        };
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
+/// How long the program may take to leave after it was asked to. A write into
+/// a pipe that nobody reads would hold it for ever.
+const LEAVE_AFTER: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Completes at the first Ctrl-C, or when the system asks us to leave. Signals
+/// are watched by a thread of their own, which ends the program itself when it
+/// does not leave in time, or at the second Ctrl-C.
+#[allow(
+    clippy::exit,
+    reason = "whoever holds up the program cannot be asked any more"
+)]
+fn interrupted() -> impl Future<Output = ()> + Send {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let watch = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let Ok(runtime) = runtime else { return };
+        runtime.block_on(async {
+            let Ok(mut signals) = Signals::new() else {
+                return std::future::pending().await;
+            };
+            signals.next().await;
+            let _gone = sender.send(());
+            let _second = tokio::time::timeout(LEAVE_AFTER, signals.next()).await;
+            std::process::exit(Exit::Interrupted as i32)
+        })
+    };
+    let watching = std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(watch);
+    async move {
+        if watching.is_err() || receiver.await.is_err() {
+            std::future::pending().await
         }
     }
-    #[cfg(not(unix))]
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending().await
+}
+
+/// The same number on Linux (x86, Arm), macOS and the BSDs.
+#[cfg(unix)]
+const SIGXFSZ: i32 = 25;
+
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
+    /// Never waited for: that it is watched makes a write beyond `ulimit -f`
+    /// an error that can be told, where it would end the program.
+    _file_too_large: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+            _file_too_large: signal(SignalKind::from_raw(SIGXFSZ))?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending().await
+        }
     }
 }
 

@@ -11,8 +11,8 @@ use crate::config::Config;
 use crate::environment::Env;
 use crate::error::Failure;
 use crate::inference::{Layer, MaxTokens, Origin};
-use crate::pack::{Cache, Compiler, Folders, Packs, ProcessorRef, TextFile};
-use crate::pipeline::{Ask, Shelf};
+use crate::pack::{Cache, Compiler, Folders, ModelFacts, Notice, Packs, ProcessorRef, TextFile};
+use crate::pipeline::{Ask, Prepared, Shelf, on_pack_thread, prepare};
 use crate::sink::Messages;
 
 /// The prompts of this program, for when nobody names a file.
@@ -39,11 +39,20 @@ pub(super) fn shelf(
         config.limits,
         Cache::new(env.paths.cache.join("packs")),
         Compiler::Child(env.program.clone()),
-        move |name, bytes| {
-            let size = crate::pack::Bytes(bytes);
-            messages.status(&format!("compiling pack {name} ({size}), once"));
+        move |notice| match notice {
+            Notice::Compiling { name, bytes } => {
+                let size = crate::pack::Bytes(bytes);
+                messages.status(&format!("compiling pack {name} ({size}), once"));
+            }
+            Notice::NotCached { folder, reason } => messages.warning(&format!(
+                "compiled packs cannot be kept in {}, so each run compiles them again: {reason}",
+                folder.display()
+            )),
         },
     )?;
+    for folder in asked.pack_dir.iter().filter(|it| !it.is_dir()) {
+        messages.warning(&format!("--pack-dir {} is not a folder", folder.display()));
+    }
     let mut folders = vec![PathBuf::from("packs"), env.paths.data.join("packs")];
     folders.extend(asked.pack_dir.iter().cloned());
     Ok(Shelf::new(packs, Folders(folders)))
@@ -108,7 +117,8 @@ pub(super) fn ask(asked: &Asked, env: &Env, config: &Config) -> Result<Ask, Fail
 
 /// Reads a whole file that must be UTF-8.
 fn text_file_of(path: &Path) -> Result<TextFile, Failure> {
-    let bytes = fs::read(path).map_err(|e| Failure::usage(e.to_string()))?;
+    let file = fs::File::open(path).map_err(|e| Failure::usage(e.to_string()))?;
+    let bytes = read_limited(file, &path.display().to_string())?;
     Ok(TextFile {
         name: path
             .file_name()
@@ -120,41 +130,68 @@ fn text_file_of(path: &Path) -> Result<TextFile, Failure> {
     })
 }
 
+/// The most text that is read from one file or from stdin: more than any model
+/// takes, and a device such as /dev/zero never ends.
+const TEXT_BYTES_MAX: u64 = 16 << 20;
+
+fn read_limited(from: impl Read, what: &str) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    from.take(TEXT_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|e| Failure::usage(format!("cannot read {what}: {e}")))?;
+    if bytes.len() as u64 > TEXT_BYTES_MAX {
+        return Err(Failure::usage(format!(
+            "{what} has more than 16 MiB, which no prompt can have"
+        )));
+    }
+    Ok(bytes)
+}
+
+/// A byte order mark at the start goes: it is no part of the text.
+///
 /// # Errors
 /// The bytes are not UTF-8; the message says where the first wrong one is.
 fn utf8(bytes: Vec<u8>, what: &str) -> Result<String, Failure> {
-    String::from_utf8(bytes).map_err(|e| {
+    let text = String::from_utf8(bytes).map_err(|e| {
         let offset = e.utf8_error().valid_up_to();
         Failure::usage(format!(
             "{what} is not UTF-8: the byte at offset {offset} is wrong"
         ))
         .hint("iconv -f ENCODING -t UTF-8 converts it")
+    })?;
+    Ok(match text.strip_prefix('\u{feff}') {
+        Some(rest) => rest.to_owned(),
+        None => text,
     })
 }
 
 /// All of stdin, as text.
-pub(super) fn stdin_text() -> Result<String, Failure> {
-    let mut bytes = Vec::new();
-    std::io::stdin()
-        .lock()
-        .read_to_end(&mut bytes)
-        .map_err(|e| Failure::usage(format!("cannot read stdin: {e}")))?;
+fn stdin_text() -> Result<String, Failure> {
+    let bytes = read_limited(std::io::stdin().lock(), "stdin")?;
     utf8(bytes, "stdin")
 }
 
 /// Stdin for a prompt that lacks its text: only when a pipe or a file is there,
 /// and only when there is something in it.
-pub(super) fn stdin_if(has_text: bool) -> Result<Option<String>, String> {
+fn stdin_if(has_text: bool) -> Result<Option<String>, String> {
     if !has_text {
         return Ok(None);
     }
-    let text = stdin_text().map_err(|failure| failure.message)?;
-    Ok((!text.is_empty()).then_some(text))
+    let text = stdin_text().map_err(|failure| {
+        std::iter::once(failure.message)
+            .chain(failure.hints)
+            .collect::<Vec<_>>()
+            .join("; ")
+    })?;
+    if text.is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    Ok(Some(text))
 }
 
 /// The parameters in their order. `text` is put last, as the Python program
-/// did; a later source of the same name replaces an earlier one, but the same
-/// name twice in one source is a mistake.
+/// did. A later source of the same name replaces an earlier one; the same name
+/// twice by `-p` is a mistake.
 fn params(
     dict: &[String],
     param: &[String],
@@ -213,7 +250,12 @@ fn at_file(value: &str) -> Result<String, Failure> {
     match value.strip_prefix('@') {
         None => Ok(value.to_owned()),
         Some(rest) if rest.starts_with('@') => Ok(rest.to_owned()),
-        Some(path) => Ok(text_file_of(Path::new(path))?.text),
+        Some(path) => match text_file_of(Path::new(path)) {
+            Ok(file) => Ok(file.text),
+            Err(failure) => {
+                Err(failure.hint("a value that begins with a literal @ begins with @@"))
+            }
+        },
     }
 }
 
@@ -280,6 +322,55 @@ fn unescape(text: &str) -> String {
     out
 }
 
+/// Variables that mean something, without their prefix.
+const VARIABLES: [&str; 17] = [
+    "CONTEXT",
+    "ENGINE",
+    "FREQUENCY_PENALTY",
+    "HOME",
+    "JSON_SCHEMA",
+    "MAX_TOKENS",
+    "MIN_P",
+    "MODEL",
+    "PRESENCE_PENALTY",
+    "PROMPTS",
+    "REASONING",
+    "REPEAT_PENALTY",
+    "SEED",
+    "STOP",
+    "TEMPERATURE",
+    "TOP_K",
+    "TOP_P",
+];
+
+/// Says which of our variables mean nothing; a misspelt one would otherwise be
+/// lost without a word.
+pub(super) fn warn_of_unknown_variables(env: &Env, messages: Messages) {
+    for name in env
+        .own
+        .keys()
+        .filter(|it| !VARIABLES.contains(&it.as_str()))
+    {
+        let close = crate::closest::closest(name, VARIABLES);
+        let hint = close
+            .first()
+            .map(|it| format!("; did you mean LMSTRIX_HOST_{it}?"));
+        let hint = hint.unwrap_or_default();
+        messages.warning(&format!(
+            "LMSTRIX_HOST_{name} means nothing to this program{hint}"
+        ));
+    }
+}
+
+/// The schema itself, or the file of `@FILE`.
+fn json_schema(given: &str) -> Result<String, Failure> {
+    let schema = at_file(given)?;
+    match serde_json::from_str::<serde_json::Value>(&schema) {
+        Ok(_) => Ok(schema),
+        Err(e) => Err(Failure::usage(format!("the JSON schema is not JSON: {e}"))),
+    }
+}
+
 /// The settings of each source but the prompt and the model's file, the
 /// strongest first.
 pub(super) fn layers(
@@ -300,6 +391,36 @@ pub(super) fn layers(
     }
     let [flags, environment] = checked;
     Ok([flags, environment, (Origin::Config, config.layer.clone())])
+}
+
+/// Prepares the job on a thread of its own. What was found on the way is said
+/// also when it fails: it may be the reason.
+pub(super) async fn prepared(
+    mut shelf: Shelf,
+    ask: Ask,
+    model: Option<ModelFacts>,
+    has_stdin: bool,
+    messages: Messages,
+) -> Result<Prepared, Failure> {
+    let (prepared, left) = on_pack_thread(move || {
+        let prepared = prepare(&mut shelf, &ask, model.as_ref(), &mut || {
+            stdin_if(has_stdin)
+        });
+        (prepared, shelf.warnings)
+    })
+    .await?;
+    for warning in &left {
+        messages.warning(warning);
+    }
+    let prepared = prepared?;
+    check(&prepared)?;
+    Ok(prepared)
+}
+
+/// A prompt's settings must be ones that some engine could honour.
+fn check(prepared: &Prepared) -> Result<(), Failure> {
+    let checked = prepared.resolved.settings.check();
+    checked.map_err(|(name, why)| Failure::usage(format!("the prompt's setting {name} {why}")))
 }
 
 fn flag_layer(sampling: &Sampling) -> Result<Layer, Failure> {
@@ -324,12 +445,7 @@ fn flag_layer(sampling: &Sampling) -> Result<Layer, Failure> {
         (false, false) => Some(stop.clone()),
         (false, true) => None,
     };
-    let json_schema = json_schema.as_deref().map(at_file).transpose()?;
-    if let Some(schema) = &json_schema
-        && let Err(e) = serde_json::from_str::<serde_json::Value>(schema)
-    {
-        return Err(Failure::usage(format!("--json-schema is not JSON: {e}")));
-    }
+    let json_schema = json_schema.as_deref().map(self::json_schema).transpose()?;
     Ok(Layer {
         temperature: *temperature,
         top_k: *top_k,
@@ -376,6 +492,11 @@ fn environment_layer(env: &Env) -> Result<Layer, Failure> {
             .map_err(|why| Failure::usage(format!("LMSTRIX_HOST_MAX_TOKENS: {why}")))?,
         stop: env.own.get("STOP").map(|it| vec![it.clone()]),
         reasoning: env.own.get("REASONING").cloned(),
+        json_schema: env
+            .own
+            .get("JSON_SCHEMA")
+            .map(|it| json_schema(it))
+            .transpose()?,
         ..Layer::default()
     })
 }

@@ -11,13 +11,11 @@ use crate::args::{Infer, Output};
 use crate::engine::{self, Chosen, Context};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
-use crate::inference::{Finish, Given, Layer, Origin, settle};
+use crate::inference::{Event, Finish, Given, Layer, Origin, settle};
 use crate::pack::ModelFacts;
-use crate::pipeline::{
-    Account, Chain, Failed, Interrupt, Prepared, on_pack_thread, perform, prepare,
-};
+use crate::pipeline::{Account, Chain, Failed, Interrupt, Prepared, Sinks, perform};
 use crate::report::{self, About, Instance, Report, packs_used};
-use crate::sink::{self, Events, Messages, OutputFile, Sink, Stdout};
+use crate::sink::{self, Events, Messages, OutputFile, Sink, Stdout, visible_json};
 
 /// What is said once when the demo model answers.
 const DEMO_NOTICE: &str = "the answer comes from the built-in demo model, a toy that repeats a text's \
@@ -40,6 +38,7 @@ pub(crate) async fn infer(
         common,
     } = args;
     let messages = Messages::new(common.quiet, env.stderr_is_terminal, env.colour);
+    asking::warn_of_unknown_variables(env, messages);
     let config = asking::config(&common, env)?;
     let [flags, environment, written] = asking::layers(&sampling, env, &config)?;
     let reasoning_tags = reasoning_tags(&output)?;
@@ -48,15 +47,10 @@ pub(crate) async fn infer(
     let chosen = choose(&model, env, &config)?;
     let facts = facts(&chosen);
 
-    let mut shelf = asking::shelf(&asked, env, &config, messages)?;
+    let shelf = asking::shelf(&asked, env, &config, messages)?;
     let has_stdin = env.stdin_has_text;
     let opening = async {
-        let prepared = on_pack_thread(move || {
-            prepare(&mut shelf, &ask, Some(&facts), &mut || {
-                asking::stdin_if(has_stdin)
-            })
-        })
-        .await??;
+        let prepared = asking::prepared(shelf, ask, Some(facts), has_stdin, messages).await?;
         let chain = Chain::open(prepared.steps.clone()).await?;
         Ok::<_, Failure>((prepared, chain))
     };
@@ -72,10 +66,6 @@ pub(crate) async fn infer(
         mut warnings,
     } = prepared;
     warnings.extend(chosen.warnings.iter().cloned());
-    resolved
-        .settings
-        .check()
-        .map_err(|(name, why)| Failure::usage(format!("the prompt's setting {name} {why}")))?;
     for warning in &warnings {
         messages.warning(warning);
     }
@@ -100,7 +90,23 @@ pub(crate) async fn infer(
         origin: Origin::Default,
     });
 
-    let mut file = output.output.as_deref().map(OutputFile::open).transpose()?;
+    // `-` is stdout, as for every other program.
+    let path = output
+        .output
+        .as_deref()
+        .filter(|path| *path != Path::new("-"));
+    let opening = {
+        let path = path.map(Path::to_owned);
+        // Opening a pipe waits for its reader, perhaps for ever.
+        tokio::task::spawn_blocking(move || path.as_deref().map(OutputFile::open).transpose())
+    };
+    let mut file = tokio::select! {
+        biased;
+        () = &mut interrupt => return Err(Failure::interrupted()),
+        opened = opening => {
+            opened.map_err(|e| Failure::new(Exit::Broken, e.to_string()))??
+        }
+    };
     if chosen.is_demo {
         messages.status(DEMO_NOTICE);
     }
@@ -118,8 +124,15 @@ pub(crate) async fn infer(
     })?;
 
     let mut stdout = stdout_sink(&output, env, file.is_some());
+    if output.events
+        && let Some(stdout) = &mut stdout
+    {
+        for warning in &warnings {
+            stdout.event(&Event::Warning(warning.clone()))?;
+        }
+    }
     let (account, result) = {
-        let mut sinks: Vec<&mut (dyn Sink + Send)> = Vec::new();
+        let mut sinks: Sinks<'_> = Vec::new();
         // The file comes first: it takes the raw answer before anything else
         // can fail.
         if let Some(file) = &mut file {
@@ -128,22 +141,28 @@ pub(crate) async fn infer(
         if let Some(stdout) = &mut stdout {
             sinks.push(stdout.as_mut());
         }
-        perform(stream, chain, &mut sinks, interrupt).await
+        perform(stream, chain, sinks, interrupt).await
     };
     for warning in &account.warnings {
         messages.warning(warning);
     }
-    let result = settle_end(result, &output, messages);
-    let result = keep(
-        result,
-        &account,
-        file,
-        env,
-        output.output.as_deref(),
-        messages,
-    );
     warnings.extend(account.warnings.iter().cloned());
-    let printed = if output.json {
+    let mut result = judge(result, &account, &output);
+    if let Ok(Judged {
+        warning: Some(cut), ..
+    }) = &result
+    {
+        messages.warning(cut);
+        warnings.push((*cut).to_owned());
+    }
+    let mut kept = None;
+    if let (Ok(_), Some(_)) = (&result, &file) {
+        kept = file.as_ref().and_then(OutputFile::partial);
+        if let Some(Err(error)) = file.take().map(OutputFile::complete) {
+            result = completed(error);
+        }
+    }
+    if output.json {
         let report = Report::new(
             &account,
             About {
@@ -160,14 +179,23 @@ pub(crate) async fn infer(
                 error: result.as_ref().err().map(|failure| failure.message.clone()),
             },
         );
-        print(&report)
-    } else {
-        Ok(())
-    };
+        if let Err(failure) = print(&report, env.stdout_is_terminal) {
+            result = result.and(Err(failure));
+        }
+    }
     if account.finish.is_some() {
         messages.status(&report::statistics(&account));
     }
-    result.and_then(|exit| printed.map(|()| exit))
+    let failure = match result {
+        Ok(_) => return Ok(Exit::Done),
+        Err(failure) => failure,
+    };
+    if output.events {
+        // A reader that has gone does not want to know.
+        let mut last = Events::new(std::io::stdout(), env.stdout_is_terminal);
+        let _gone = last.failed(failure.exit as u8, &failure.message);
+    }
+    Err(keep(failure, &account, file, kept, &env.paths.state))
 }
 
 fn reasoning_tags(output: &Output) -> Result<bool, Failure> {
@@ -197,7 +225,14 @@ fn choose(
         .as_deref()
         .map(Context::parse)
         .transpose()
-        .map_err(|why| Failure::usage(format!("--context: {why}")))?;
+        .map_err(|why| {
+            let source = if model.context.is_some() {
+                "--context"
+            } else {
+                "LMSTRIX_HOST_CONTEXT"
+            };
+            Failure::usage(format!("{source}: {why}"))
+        })?;
     let models = env.paths.data.join("models");
     Ok(engine::choose(
         engine.as_deref(),
@@ -240,94 +275,100 @@ fn random_seed() -> u64 {
 
 /// With `-o` the answer goes into the file alone; `--json` prints at the end.
 fn stdout_sink(output: &Output, env: &Env, has_file: bool) -> Option<Box<dyn Sink + Send>> {
+    let terminal = env.stdout_is_terminal;
     if output.events {
-        Some(Box::new(Events(std::io::stdout())))
+        Some(Box::new(Events::new(std::io::stdout(), terminal)))
     } else if output.json || has_file {
         None
     } else {
-        Some(Box::new(Stdout::new(
-            std::io::stdout(),
-            env.stdout_is_terminal,
-        )))
+        Some(Box::new(Stdout::new(std::io::stdout(), terminal)))
     }
 }
 
+/// An answer that counts, with what is to be said of it.
+struct Judged {
+    warning: Option<&'static str>,
+}
+
 /// A cut answer is an answer, with a warning; under `--strict` it is none.
-fn settle_end(
+fn judge(
     result: Result<Finish, Failed>,
+    account: &Account,
     output: &Output,
-    messages: Messages,
-) -> Result<Exit, Failure> {
+) -> Result<Judged, Failure> {
     let finish = match result {
         Ok(finish) => finish,
-        Err(Failed::Sink(sink::Error::BrokenPipe)) => return Ok(Exit::Done),
-        Err(failed) => return Err(failed.into()),
+        Err(Failed::Sink(sink::Error::BrokenPipe)) => return Ok(Judged { warning: None }),
+        Err(failed) => {
+            let failure = Failure::from(failed);
+            let has_text = !account.raw.is_empty() || !account.reasoning.is_empty();
+            // Lost before the first byte is another thing than broken after it.
+            return Err(match failure.exit {
+                Exit::Engine if has_text => Failure {
+                    exit: Exit::Broken,
+                    ..failure
+                },
+                Exit::Broken if !has_text => Failure {
+                    exit: Exit::Engine,
+                    ..failure
+                },
+                _ => failure,
+            });
+        }
     };
     let cut = match finish {
         Finish::Length => "the answer was cut at the limit of tokens (--max-tokens)",
         Finish::ContextFull => "the answer was cut because the model's context is full (--context)",
-        Finish::End | Finish::Enough | Finish::Cancelled => return Ok(Exit::Done),
+        Finish::End | Finish::Enough | Finish::Cancelled => return Ok(Judged { warning: None }),
     };
     if output.strict {
         return Err(Failure::new(Exit::Empty, cut));
     }
-    messages.warning(cut);
-    Ok(Exit::Done)
+    Ok(Judged { warning: Some(cut) })
 }
 
-/// Completes the output file, or keeps what there is and says where.
+/// What it means that the output file cannot be completed.
+fn completed(error: sink::Error) -> Result<Judged, Failure> {
+    match error {
+        // Whoever reads the other end of a pipe has had enough.
+        sink::Error::BrokenPipe => Ok(Judged { warning: None }),
+        other => Err(Failure {
+            exit: Exit::Broken,
+            ..Failure::from(other)
+        }),
+    }
+}
+
+/// Keeps what the model said when the answer failed, and says where. `kept` is
+/// where a file that could not be completed left it.
 fn keep(
-    result: Result<Exit, Failure>,
+    failure: Failure,
     account: &Account,
     file: Option<OutputFile>,
-    env: &Env,
-    path: Option<&Path>,
-    messages: Messages,
-) -> Result<Exit, Failure> {
-    match (result, file) {
-        (Ok(exit), Some(file)) => {
-            file.complete().map_err(|e| {
-                let kept = path
-                    .map(|it| format!("{}.partial", it.display()))
-                    .unwrap_or_default();
-                let failure: Failure = e.into();
-                Failure {
-                    exit: Exit::Broken,
-                    ..failure
-                }
-                .hint(format!("the model's answer is kept in {kept}"))
-            })?;
-            Ok(exit)
+    kept: Option<PathBuf>,
+    state: &Path,
+) -> Failure {
+    let mut failure = failure;
+    let mut kept = kept.filter(|path| path.exists());
+    if let Some(file) = file {
+        let reason: Vec<&str> = std::iter::once(&failure.message)
+            .chain(&failure.hints)
+            .map(String::as_str)
+            .collect();
+        kept = file.partial().filter(|_| !account.raw.is_empty());
+        if let Err(e) = file.fail(&reason.join("\n")) {
+            failure = failure.hint(crate::error::chain(&e));
         }
-        (Err(failure), Some(file)) => {
-            let reason = std::iter::once(&failure.message).chain(&failure.hints);
-            let reason: Vec<&str> = reason.map(String::as_str).collect();
-            match file.fail(&reason.join("\n")) {
-                Ok(Some(partial)) => Err(failure.hint(format!(
-                    "what the model said is kept in {}",
-                    partial.display()
-                ))),
-                Ok(None) => Err(failure),
-                Err(e) => {
-                    messages.warning(&e.to_string());
-                    Err(failure)
-                }
-            }
-        }
-        // What went to stdout is there; but processors may have kept text back,
-        // and what was paid for must not go with them.
-        (Err(failure), None) if account.raw != account.text => {
-            match keep_raw(&env.paths.state, &account.raw) {
-                Ok(path) => {
-                    Err(failure.hint(format!("what the model said is kept in {}", path.display())))
-                }
-                Err(e) => {
-                    messages.warning(&format!("what the model said cannot be kept: {e}"));
-                    Err(failure)
-                }
-            }
-        }
-        (result, None) => result,
+    }
+    // What went to stdout is there. But processors may have kept text back,
+    // and stdout itself may be what failed.
+    let is_on_stdout = account.raw == account.text && failure.exit != Exit::Broken;
+    if account.raw.is_empty() || (kept.is_none() && is_on_stdout) {
+        return failure;
+    }
+    match kept.map_or_else(|| keep_raw(state, &account.raw), Ok) {
+        Ok(path) => failure.hint(format!("what the model said is kept in {}", path.display())),
+        Err(e) => failure.hint(format!("what the model said cannot be kept: {e}")),
     }
 }
 
@@ -342,10 +383,11 @@ fn keep_raw(state: &Path, raw: &str) -> std::io::Result<PathBuf> {
     Ok(path)
 }
 
-fn print(report: &Report<'_>) -> Result<(), Failure> {
+fn print(report: &Report<'_>, terminal: bool) -> Result<(), Failure> {
     use std::io::Write;
     let text = serde_json::to_string_pretty(report)
         .map_err(|e| Failure::new(Exit::Broken, format!("the report cannot be written: {e}")))?;
+    let text = if terminal { visible_json(&text) } else { text };
     let mut stdout = std::io::stdout().lock();
     match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
         Ok(()) => Ok(()),

@@ -9,9 +9,9 @@ use crate::args::Render;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::inference::{Origin, Prompt, settle};
-use crate::pipeline::{Interrupt, Prepared, on_pack_thread, prepare};
+use crate::pipeline::{Interrupt, Prepared};
 use crate::report::packs_used;
-use crate::sink::{Messages, Sink, Stdout};
+use crate::sink::{Messages, Sink, Stdout, visible_json};
 
 /// The schema of `--json`.
 const SCHEMA: u32 = 1;
@@ -32,18 +32,16 @@ pub(crate) async fn render(
         common,
     } = args;
     let messages = Messages::new(common.quiet, env.stderr_is_terminal, env.colour);
+    asking::warn_of_unknown_variables(env, messages);
     let config = asking::config(&common, env)?;
     let [flags, environment, written] = asking::layers(&sampling, env, &config)?;
     let ask = asking::ask(&asked, env, &config)?;
-    let mut shelf = asking::shelf(&asked, env, &config, messages)?;
-    let has_stdin = env.stdin_has_text;
-    let preparing = on_pack_thread(move || {
-        prepare(&mut shelf, &ask, None, &mut || asking::stdin_if(has_stdin))
-    });
+    let shelf = asking::shelf(&asked, env, &config, messages)?;
+    let preparing = asking::prepared(shelf, ask, None, env.stdin_has_text, messages);
     let prepared = tokio::select! {
         biased;
         () = interrupt => return Err(Failure::interrupted()),
-        prepared = preparing => prepared??,
+        prepared = preparing => prepared?,
     };
     for warning in &prepared.warnings {
         messages.warning(warning);
@@ -84,6 +82,11 @@ pub(crate) async fn render(
             "warnings": warnings,
         });
         let text = serde_json::to_string_pretty(&object).unwrap_or_default();
+        let text = if env.stdout_is_terminal {
+            visible_json(&text)
+        } else {
+            text
+        };
         let mut stdout = std::io::stdout().lock();
         return match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
             Ok(()) => Ok(Exit::Done),

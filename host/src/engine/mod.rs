@@ -119,7 +119,7 @@ pub fn choose(
     let is_file = model.is_some_and(is_path);
     match engine.unwrap_or(AUTO) {
         EMBEDDED => {}
-        AUTO if is_file => {}
+        AUTO if is_file || model.is_some_and(|name| find(name, models).is_ok()) => {}
         AUTO => return Err(Error::NoEngine),
         other => return Err(Error::UnknownEngine(other.to_owned())),
     }
@@ -129,7 +129,14 @@ pub fn choose(
             true,
             ModelFile::from_bytes(DEMO, DEMO_GGUF)?,
         ),
-        Some(path) if is_file => (path.to_owned(), false, ModelFile::open(Path::new(path))?),
+        Some(path) if is_file => {
+            let here = Path::new(path);
+            // A bare file name may also mean one in the models folder.
+            let there = models.join(path);
+            let is_there = !here.exists() && !path.contains('/') && there.exists();
+            let file = ModelFile::open(if is_there { &there } else { here })?;
+            (path.to_owned(), false, file)
+        }
         Some(name) => (
             name.to_owned(),
             false,

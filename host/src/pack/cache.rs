@@ -11,6 +11,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use super::Notice;
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -119,6 +120,11 @@ impl Cache {
         map_compiled(engine, &path).ok()
     }
 
+    /// Whether there is compiled code under this digest.
+    pub(super) fn has(&self, engine: &Engine, digest: &str) -> bool {
+        self.code_path(engine, digest).exists()
+    }
+
     /// Waits until no other process compiles the same pack. Without a lock (a
     /// read-only cache) both compile, which costs time and nothing else.
     pub(super) fn lock(&self, digest: &str) -> Option<std::fs::File> {
@@ -142,6 +148,7 @@ impl Cache {
         engine: &Engine,
         digest: &str,
         code: &[u8],
+        on_notice: &dyn Fn(Notice<'_>),
     ) -> Result<Component, String> {
         let path = self.code_path(engine, digest);
         let kept = private_folder(&self.folder).and_then(|()| {
@@ -151,7 +158,11 @@ impl Cache {
         match kept {
             Ok(_) => map_compiled(engine, &path).map_err(|e| format!("{e:#}")),
             Err(reason) => {
-                tracing::debug!(%reason, "the cache of compiled packs cannot be written");
+                let reason = reason.to_string();
+                on_notice(Notice::NotCached {
+                    folder: &self.folder,
+                    reason,
+                });
                 let temporary =
                     write_private(&std::env::temp_dir(), code).map_err(|e| e.to_string())?;
                 map_compiled(engine, temporary.path()).map_err(|e| format!("{e:#}"))
@@ -199,7 +210,8 @@ fn write_private(folder: &Path, bytes: &[u8]) -> std::io::Result<tempfile::Named
         .prefix(".compiling-")
         .tempfile_in(folder)?;
     file.write_all(bytes)?;
-    file.flush()?;
+    // A power cut must not leave half of some machine code under its name.
+    file.as_file().sync_all()?;
     Ok(file)
 }
 

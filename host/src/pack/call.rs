@@ -51,7 +51,7 @@ fn cause(error: &wasmtime::Error, hit: Option<Limit>, call_bytes: usize) -> Caus
             if text.contains("too much data is being copied") {
                 Cause::Limit(Limit::CallBytes(call_bytes))
             } else {
-                Cause::Contract(text)
+                Cause::Sandbox(text)
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Compiling a pack, in a process of its own.
 //!
 //! Compiling hostile code is outside what wasmtime promises to survive, so it
-//! happens in a child that has limits on memory and time and no files: it
+//! happens in a child that has limits on memory and time and can open no files: it
 //! reads the component from stdin and writes machine code to stdout. The child
 //! keeps listening on stdin and leaves when it closes, so it never outlives its
 //! parent, however that ends.
@@ -72,7 +72,7 @@ fn compile_in_child(program: &PathBuf, wasm: &[u8], limits: &Limits) -> Result<V
         .spawn()
         .map_err(|e| failed("the compiling process does not start", e))?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let (Some(mut stdin), Some(mut stdout), Some(stderr)) = (stdin, stdout, stderr) else {
+    let (Some(mut stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
         return Err(LoadError::Compile(
             "the compiling process has no pipes".to_owned(),
         ));
@@ -91,7 +91,10 @@ fn compile_in_child(program: &PathBuf, wasm: &[u8], limits: &Limits) -> Result<V
         });
         let code = threads.spawn(move || {
             let mut code = Vec::new();
-            stdout.read_to_end(&mut code).map(|_| code)
+            stdout
+                .take(limits.compile_memory_bytes)
+                .read_to_end(&mut code)
+                .map(|_| code)
         });
         let complaint = threads.spawn(move || {
             let mut text = Vec::new();
@@ -220,7 +223,8 @@ fn limit_self(memory_bytes: u64, seconds: u64) {
     // Where the system refuses a limit, the parent's clock still holds.
     let _memory = setrlimit(Resource::As, cap(memory_bytes));
     let _cpu = setrlimit(Resource::Cpu, cap(seconds.saturating_mul(cores())));
-    let _files = setrlimit(Resource::Fsize, cap(0));
+    let _written = setrlimit(Resource::Fsize, cap(0));
+    let _opened = setrlimit(Resource::Nofile, cap(0));
     let _core = setrlimit(Resource::Core, cap(0));
 }
 

@@ -86,7 +86,14 @@ pub(super) fn stop(stop: &Stop) -> post_processor::Stop {
     }
 }
 
-pub(super) fn refusal(error: types::Error) -> Refusal {
+pub(super) fn refusal(error: types::Error, most: Most) -> Refusal {
+    if let types::Error::UnknownPrompt(list)
+    | types::Error::UnknownProcessor(list)
+    | types::Error::MissingParams(list) = &error
+        && let Err(cause) = most.check("names", list)
+    {
+        return Refusal::Failure(cause);
+    }
     let answer = match error {
         types::Error::UnknownPrompt(close) => Answer::UnknownPrompt(close),
         types::Error::UnknownProcessor(close) => Answer::UnknownProcessor(close),
@@ -196,6 +203,9 @@ pub(super) fn resolved(found: resolver::Resolved, most: Most) -> Result<Resolved
         }
         known.then_some(wanted)
     });
+    for processor in &found.post {
+        most.check("options", &processor.options)?;
+    }
     let post = found
         .post
         .into_iter()

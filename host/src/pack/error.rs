@@ -200,6 +200,9 @@ pub enum Cause {
     /// It called `wasi:cli/exit`.
     #[error("it called exit({0}), which a pack must not")]
     Exit(u8),
+    /// The sandbox ended the call, for a reason that has no name of its own.
+    #[error("the sandbox ended it: {0}")]
+    Sandbox(String),
     /// What it returned is not what the contract says.
     #[error("it broke the contract: {0}")]
     Contract(String),

@@ -158,18 +158,38 @@ impl From<LoadError> for CheckError {
 }
 
 fn leaves_folder(path: &Path) -> bool {
-    let folder = path.parent().map(fs::canonicalize);
-    match (folder, fs::canonicalize(path)) {
-        (Some(Ok(folder)), Ok(real)) => !real.starts_with(folder),
+    match (fs::canonicalize(folder_of(path)), fs::canonicalize(path)) {
+        (Ok(folder), Ok(real)) => !real.starts_with(folder),
         _ => true,
     }
 }
 
+/// The folder that a file lies in; of a bare name it is the current one.
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// Files that lie beside a pack.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Beside {
+    pub(super) files: Vec<TextFile>,
+    /// What the pack is not given, and why, for the user.
+    pub(super) left_out: Vec<String>,
+}
+
 /// Files with the pack's stem: `adam.toml`, and all files in `adam/`. Only
-/// regular UTF-8 files that no link leads out to; others are passed over.
-pub(super) fn beside(wasm: &Path) -> Vec<TextFile> {
-    let (Some(folder), Some(stem)) = (wasm.parent(), wasm.file_stem()) else {
-        return Vec::new();
+/// regular UTF-8 files, and nothing that a link brings in from outside.
+pub(super) fn beside(wasm: &Path) -> Beside {
+    let mut beside = Beside::default();
+    let Some(stem) = wasm.file_stem() else {
+        return beside;
+    };
+    let folder = folder_of(wasm);
+    let Ok(root) = fs::canonicalize(folder) else {
+        return beside;
     };
     let code = |path: &Path| {
         path.extension()
@@ -189,26 +209,43 @@ pub(super) fn beside(wasm: &Path) -> Vec<TextFile> {
     paths.retain(|path| path.file_stem() == Some(stem) && !code(path));
     paths.extend(in_folder(&folder.join(stem)));
     let mut total = 0;
-    let mut files = Vec::new();
     for path in paths {
+        let mut leave_out = |why: &str| {
+            beside.left_out.push(format!(
+                "{} is not given to the pack: {why}",
+                path.display()
+            ));
+        };
         let Ok(metadata) = fs::metadata(&path) else {
             continue;
         };
-        total += metadata.len();
-        if !metadata.is_file() || leaves_folder(&path) || total > BESIDE_BYTES {
+        if !metadata.is_file() {
+            continue;
+        }
+        if !fs::canonicalize(&path).is_ok_and(|real| real.starts_with(&root)) {
+            leave_out("a link leads out of the packs folder");
+            continue;
+        }
+        if total + metadata.len() > BESIDE_BYTES {
+            leave_out("the files beside a pack may have 16 MiB together");
             continue;
         }
         let Some(name) = path.file_name().and_then(|it| it.to_str()) else {
             continue;
         };
         match fs::read_to_string(&path) {
-            Ok(text) => files.push(TextFile {
-                name: name.to_owned(),
-                shown: path.display().to_string(),
-                text,
-            }),
-            Err(reason) => tracing::debug!(%reason, "passed over beside a pack"),
+            Ok(text) => {
+                total += metadata.len();
+                let shown = path.display().to_string();
+                beside.files.push(TextFile {
+                    name: name.to_owned(),
+                    shown,
+                    text,
+                });
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::InvalidData => leave_out("it is not UTF-8"),
+            Err(e) => leave_out(&e.to_string()),
         }
     }
-    files
+    beside
 }

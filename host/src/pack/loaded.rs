@@ -15,6 +15,7 @@ use super::contract::{
 };
 use super::convert::{self, Most, Refusal};
 use super::error::{Cause, Error, GuestError};
+use super::find::Beside;
 use super::limits::Limit;
 use super::wasi::State;
 
@@ -27,7 +28,7 @@ pub struct Pack {
     pub(super) name: String,
     pub(super) digest: String,
     pub(super) path: Option<PathBuf>,
-    pub(super) beside: Vec<TextFile>,
+    pub(super) beside: Beside,
     pub(super) sandbox: Arc<Sandbox>,
     pub(super) probed: Probed,
 }
@@ -70,7 +71,13 @@ impl Pack {
     /// Files with the pack's stem, which are handed to it.
     #[must_use]
     pub fn beside(&self) -> &[TextFile] {
-        &self.beside
+        &self.beside.files
+    }
+
+    /// Files beside the pack that it is not given, and why.
+    #[must_use]
+    pub fn left_out(&self) -> &[String] {
+        &self.beside.left_out
     }
 
     /// Whether it offers prompts.
@@ -191,7 +198,7 @@ impl Pack {
     ) -> Result<T, Error> {
         let refused = match found {
             Ok(Ok(value)) => return Ok(value),
-            Ok(Err(refused)) => convert::refusal(refused),
+            Ok(Err(refused)) => convert::refusal(refused, Most(self.sandbox.limits.list_entries)),
             Err(cause) => Refusal::Failure(cause),
         };
         Err(match refused {

@@ -45,20 +45,37 @@ pub const STANDARD: &str = "standard";
 /// The component of the standard pack, as `build.rs` made it.
 const STANDARD_WASM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/standard.wasm"));
 
-/// Is told a pack's name and size in bytes.
-type OnCompile = dyn Fn(&str, u64) + Send + Sync;
+/// What may be worth telling while packs are loaded.
+#[derive(Debug)]
+pub enum Notice<'a> {
+    /// A pack is compiled, which can take many seconds.
+    Compiling {
+        /// Its name.
+        name: &'a str,
+        /// Its size.
+        bytes: u64,
+    },
+    /// Compiled packs cannot be kept.
+    NotCached {
+        /// Where they would be.
+        folder: &'a Path,
+        /// Why not.
+        reason: String,
+    },
+}
+
+type OnNotice = dyn Fn(Notice<'_>) + Send + Sync;
 
 /// Loads packs. One for the whole run.
 pub struct Packs {
     sandbox: Arc<Sandbox>,
     cache: Cache,
     compiler: Compiler,
-    on_compile: Box<OnCompile>,
+    on_notice: Box<OnNotice>,
 }
 
 impl Packs {
-    /// Starts the sandbox. `on_compile` is told the name and size of each pack
-    /// that has to be compiled, which can take many seconds.
+    /// Starts the sandbox. `on_notice` is told what may be worth telling.
     ///
     /// # Errors
     /// The machine cannot run the sandbox.
@@ -66,14 +83,14 @@ impl Packs {
         limits: Limits,
         cache: Cache,
         compiler: Compiler,
-        on_compile: impl Fn(&str, u64) + Send + Sync + 'static,
+        on_notice: impl Fn(Notice<'_>) + Send + Sync + 'static,
     ) -> Result<Self, Error> {
         let sandbox = Sandbox::new(limits)?;
         Ok(Self {
             sandbox,
             cache,
             compiler,
-            on_compile: Box::new(on_compile),
+            on_notice: Box::new(on_notice),
         })
     }
 
@@ -136,7 +153,7 @@ impl Packs {
         let known = fingerprint
             .as_ref()
             .and_then(|it| self.cache.known_digest(it));
-        if let Some(digest) = known {
+        if let Some(digest) = known.filter(|it| self.cache.has(&self.sandbox.engine, it)) {
             let wasm = || {
                 let wasm = fs::read(path).map_err(read)?;
                 // The file may have been replaced since it was looked at.
@@ -188,12 +205,13 @@ impl Packs {
                     Some(component) => component,
                     None => {
                         let wasm = wasm()?;
-                        (self.on_compile)(name, wasm.len() as u64);
+                        let bytes = wasm.len() as u64;
+                        (self.on_notice)(Notice::Compiling { name, bytes });
                         let code = compiler
                             .compile(&wasm, &self.sandbox.limits)
                             .map_err(load)?;
                         self.cache
-                            .keep(engine, &digest, &code)
+                            .keep(engine, &digest, &code, &*self.on_notice)
                             .map_err(|e| load(LoadError::Compile(e)))?
                     }
                 }

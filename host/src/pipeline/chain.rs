@@ -166,7 +166,18 @@ impl Line {
                 stop
             };
             let name = processor.shown();
-            let (outcome, dropped) = processor.finish(reason)?;
+            let is_heard = enough.is_none_or(|at| at == 0);
+            let (outcome, dropped) = match processor.finish(reason) {
+                Ok(finished) => finished,
+                // Nobody hears it any more: what it thinks of an answer that
+                // was cut on purpose does not count.
+                Err(Error::Answer { .. }) if !is_heard => continue,
+                Err(error) if !is_heard => {
+                    ended.warnings.push(error.to_string());
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let labelled = outcome
                 .warnings
                 .into_iter()
@@ -176,7 +187,6 @@ impl Line {
             if !outcome.extra.is_empty() {
                 ended.extra.push((name, outcome.extra));
             }
-            let is_heard = enough.is_none_or(|at| at == 0);
             if is_heard {
                 let rest = self.push_through(outcome.tail)?;
                 ended.tail.push_str(&rest.text);

@@ -8,7 +8,7 @@ mod prepare;
 mod shelf;
 
 pub use chain::Chain;
-pub use perform::{Account, Failed, Interrupt, Timings, perform};
+pub use perform::{Account, Failed, Interrupt, Sinks, Timings, perform};
 pub use prepare::{Address, Ask, Error, Prepared, Step, prepare};
 pub use shelf::Shelf;
 

@@ -16,7 +16,7 @@ use crate::sink::{self, Sink};
 const FINISH_AFTER_INTERRUPT: Duration = Duration::from_millis(500);
 
 /// How long the engine may take to say its last counts after a processor had
-/// enough. They are for the report only, so a slow engine is not waited for.
+/// enough or failed. They are for the report only, so a slow engine is not waited for.
 const COUNTS_AFTER_ENOUGH: Duration = Duration::from_millis(500);
 
 /// Everything that is known of an answer, whether it ended well or badly.
@@ -66,6 +66,9 @@ pub enum Failed {
     Interrupted,
 }
 
+/// The sinks of a job. One that cannot take any more is left out from then on.
+pub type Sinks<'a> = Vec<&'a mut (dyn Sink + Send)>;
+
 /// An interrupt, as a future that may be polled again and again.
 pub type Interrupt<'a> = Pin<&'a mut (dyn Future<Output = ()> + Send)>;
 
@@ -74,7 +77,7 @@ pub type Interrupt<'a> = Pin<&'a mut (dyn Future<Output = ()> + Send)>;
 pub async fn perform(
     mut stream: Stream,
     chain: Chain,
-    sinks: &mut [&mut (dyn Sink + Send)],
+    mut sinks: Sinks<'_>,
     mut interrupt: Interrupt<'_>,
 ) -> (Account, Result<Finish, Failed>) {
     let start = Instant::now();
@@ -82,22 +85,46 @@ pub async fn perform(
     let streamed = run(
         &mut stream,
         &chain,
-        sinks,
+        &mut sinks,
         &mut account,
         interrupt.as_mut(),
         start,
-    )
-    .await;
+    );
+    let streamed = streamed.await;
     stream.cancel();
-    if matches!(streamed, Ok(Finish::Enough)) {
+    if matches!(streamed, Ok(Finish::Enough) | Err(Failed::Pack(_))) {
         let counts = last_counts(&mut stream);
         if let Ok(Some(usage)) = tokio::time::timeout(COUNTS_AFTER_ENOUGH, counts).await {
             account.usage = Some(usage);
         }
     }
-    let result = finish(streamed, chain, sinks, &mut account, interrupt).await;
+    let mut result = finish(streamed, chain, &mut sinks, &mut account, interrupt).await;
+    if let Err(failed) = tell(&mut sinks, |sink| sink.end()) {
+        result = result.and(Err(failed));
+    }
     account.timings.total_s = start.elapsed().as_secs_f64();
     (account, result)
+}
+
+/// Tells every sink. A closed pipe ends the job only when nobody else wants
+/// its answer.
+fn tell(
+    sinks: &mut Sinks<'_>,
+    mut say: impl FnMut(&mut dyn Sink) -> Result<(), sink::Error>,
+) -> Result<(), Failed> {
+    let mut at = 0;
+    while let Some(sink) = sinks.get_mut(at) {
+        let Err(error) = say(&mut **sink) else {
+            at += 1;
+            continue;
+        };
+        sinks.remove(at);
+        let others_want_it = matches!(error, sink::Error::BrokenPipe) && !sinks.is_empty();
+        if !others_want_it {
+            return Err(Failed::Sink(error));
+        }
+    }
+    Ok(())
 }
 
 async fn last_counts(stream: &mut Stream) -> Option<Usage> {
@@ -115,11 +142,14 @@ async fn last_counts(stream: &mut Stream) -> Option<Usage> {
 async fn run(
     stream: &mut Stream,
     chain: &Chain,
-    sinks: &mut [&mut (dyn Sink + Send)],
+    sinks: &mut Sinks<'_>,
     account: &mut Account,
     mut interrupt: Interrupt<'_>,
     start: Instant,
 ) -> Result<Finish, Failed> {
+    // A processor that crashed; the model goes on, since its answer is worth
+    // keeping. One that rejected the answer ends it.
+    let mut crashed = None;
     loop {
         let event = tokio::select! {
             biased;
@@ -127,11 +157,9 @@ async fn run(
             event = stream.next() => event.map_err(Failed::Engine)?,
         };
         let elapsed = start.elapsed().as_secs_f64();
-        for sink in &mut *sinks {
-            // The end is told when the processors have ended, too.
-            if !matches!(event, Event::Finished(_)) {
-                sink.event(&event).map_err(Failed::Sink)?;
-            }
+        // The end is told when the processors have ended, too.
+        if !matches!(event, Event::Finished(_)) {
+            tell(sinks, |sink| sink.event(&event))?;
         }
         match event {
             Event::Loading(_) => {}
@@ -145,36 +173,38 @@ async fn run(
             Event::Text(text) => {
                 account.timings.first_token_s.get_or_insert(elapsed);
                 account.raw.push_str(&text);
-                for sink in &mut *sinks {
-                    sink.raw(&text).map_err(Failed::Sink)?;
+                tell(sinks, |sink| sink.raw(&text))?;
+                if crashed.is_some() {
+                    continue;
                 }
                 let pushed = tokio::select! {
                     biased;
                     () = &mut interrupt => return Err(Failed::Interrupted),
-                    pushed = chain.push(text) => pushed.map_err(Failed::Pack)?,
+                    pushed = chain.push(text) => pushed,
                 };
-                give(&pushed.text, sinks, account)?;
-                if pushed.done {
-                    return Ok(Finish::Enough);
+                match pushed {
+                    Ok(pushed) => {
+                        give(&pushed.text, sinks, account)?;
+                        if pushed.done {
+                            return Ok(Finish::Enough);
+                        }
+                    }
+                    Err(error @ pack::Error::Answer { .. }) => return Err(Failed::Pack(error)),
+                    Err(error) => crashed = Some(error),
                 }
             }
             Event::Usage(usage) => account.usage = Some(usage),
             Event::Warning(warning) => account.warnings.push(warning),
-            Event::Finished(finish) => return Ok(finish),
+            Event::Finished(finish) => {
+                return crashed.map_or(Ok(finish), |error| Err(Failed::Pack(error)));
+            }
         }
     }
 }
 
-fn give(
-    text: &str,
-    sinks: &mut [&mut (dyn Sink + Send)],
-    account: &mut Account,
-) -> Result<(), Failed> {
+fn give(text: &str, sinks: &mut Sinks<'_>, account: &mut Account) -> Result<(), Failed> {
     account.text.push_str(text);
-    for sink in sinks {
-        sink.text(text).map_err(Failed::Sink)?;
-    }
-    Ok(())
+    tell(sinks, |sink| sink.text(text))
 }
 
 /// The processors hear of every end but their own failure, so that text that
@@ -182,7 +212,7 @@ fn give(
 async fn finish(
     streamed: Result<Finish, Failed>,
     chain: Chain,
-    sinks: &mut [&mut (dyn Sink + Send)],
+    sinks: &mut Sinks<'_>,
     account: &mut Account,
     mut interrupt: Interrupt<'_>,
 ) -> Result<Finish, Failed> {
@@ -190,53 +220,42 @@ async fn finish(
         Ok(finish) => Stop::Finished(*finish),
         Err(Failed::Interrupted) => Stop::Finished(Finish::Cancelled),
         Err(Failed::Engine(error)) => Stop::Failed(error.to_string()),
-        Err(_) => return end(sinks, streamed),
+        Err(_) => return streamed,
     };
-    let ended = match &streamed {
-        Err(Failed::Interrupted) => {
-            match tokio::time::timeout(FINISH_AFTER_INTERRUPT, chain.finish(stop)).await {
-                Ok(ended) => ended,
-                Err(_) => return end(sinks, streamed),
-            }
+    let ended = if matches!(streamed, Err(Failed::Interrupted)) {
+        match tokio::time::timeout(FINISH_AFTER_INTERRUPT, chain.finish(stop)).await {
+            Ok(ended) => ended,
+            Err(_) => return streamed,
         }
-        _ => tokio::select! {
+    } else {
+        tokio::select! {
             biased;
-            () = &mut interrupt => return end(sinks, Err(Failed::Interrupted)),
+            () = &mut interrupt => return Err(Failed::Interrupted),
             ended = chain.finish(stop) => ended,
-        },
+        }
     };
     let ended = match ended {
         Ok(ended) => ended,
         // The first failure is the one to tell.
-        Err(error) => return end(sinks, streamed.and(Err(Failed::Pack(error)))),
+        Err(error) => return streamed.and(Err(Failed::Pack(error))),
     };
-    account.warnings.extend(ended.warnings);
     account.extra = ended.extra;
+    for warning in ended.warnings {
+        account.warnings.push(warning.clone());
+        let event = Event::Warning(warning);
+        if let Err(error) = tell(sinks, |sink| sink.event(&event)) {
+            return streamed.and(Err(error));
+        }
+    }
     if let Err(error) = give(&ended.tail, sinks, account) {
         return streamed.and(Err(error));
     }
-    let finish = match streamed {
-        Ok(finish) => finish,
-        failed => return end(sinks, failed),
-    };
+    let finish = streamed?;
     account.finish = Some(finish);
-    for sink in &mut *sinks {
-        sink.event(&Event::Finished(finish)).map_err(Failed::Sink)?;
-    }
+    let event = Event::Finished(finish);
+    tell(sinks, |sink| sink.event(&event))?;
     if account.text.trim().is_empty() {
-        return end(sinks, Err(Failed::Empty));
+        return Err(Failed::Empty);
     }
-    end(sinks, Ok(finish))
-}
-
-fn end(
-    sinks: &mut [&mut (dyn Sink + Send)],
-    result: Result<Finish, Failed>,
-) -> Result<Finish, Failed> {
-    for sink in sinks {
-        if let Err(error) = sink.end() {
-            return result.and(Err(Failed::Sink(error)));
-        }
-    }
-    result
+    Ok(finish)
 }

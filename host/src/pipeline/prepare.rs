@@ -17,6 +17,10 @@ const TEXT: &str = "text";
 /// line, which has no name in any file.
 const TEMPLATE: &str = "template";
 
+/// Processors of one job. Each has a memory of its own; more than a handful is
+/// a mistake, or a pack that wants the machine for itself.
+const PROCESSORS_MAX: usize = 32;
+
 /// What the user typed as the prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
@@ -182,7 +186,7 @@ pub fn prepare(
     let mut request = Request {
         prompt,
         params: ask.params.clone(),
-        files: [resolver.beside(), &files].concat(),
+        files: unique(&[resolver.beside(), &files]),
         model: model.cloned(),
         extra: std::mem::take(&mut extra),
     };
@@ -216,6 +220,26 @@ fn first_or_standard(shelf: &mut Shelf, at_hand: &[Pack]) -> Result<Pack, pack::
         Some(pack) => Ok(pack.clone()),
         None => shelf.get(STANDARD),
     }
+}
+
+/// All files, under names that tell them apart: a pack knows bare names only,
+/// and what it says of `p.toml` must not be taken for another file's fault.
+fn unique(lists: &[&[TextFile]]) -> Vec<TextFile> {
+    let mut all: Vec<TextFile> = Vec::new();
+    for file in lists.iter().copied().flatten() {
+        let mut file = file.clone();
+        let given = file.name.clone();
+        let mut number = 2;
+        while all.iter().any(|known| known.name == file.name) {
+            file.name = match given.rsplit_once('.') {
+                Some((stem, extension)) => format!("{stem}-{number}.{extension}"),
+                None => format!("{given}-{number}"),
+            };
+            number += 1;
+        }
+        all.push(file);
+    }
+    all
 }
 
 /// A pack knows bare file names; the user wants the path, and the line.
@@ -311,6 +335,12 @@ fn steps(
     request: &Request,
 ) -> Result<Vec<Step>, Error> {
     let refs = ask.post.as_ref().unwrap_or(&resolved.post);
+    if refs.len() > PROCESSORS_MAX {
+        return Err(Error::Usage(format!(
+            "the answer would run through {} processors; the most is {PROCESSORS_MAX}",
+            refs.len()
+        )));
+    }
     let mut own: Option<Vec<String>> = None;
     let mut steps = Vec::new();
     for wanted in refs {
@@ -330,7 +360,7 @@ fn steps(
                 (pack, wanted.name.as_str())
             }
         };
-        let files = [pack.beside(), &ask.files].concat();
+        let files = unique(&[pack.beside(), &ask.files]);
         let context = ProcessorContext {
             processor: processor.to_owned(),
             options: wanted.options.clone(),

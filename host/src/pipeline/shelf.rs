@@ -38,6 +38,7 @@ impl Shelf {
             return self.get(name_or_file);
         }
         let pack = self.packs.load_file(path)?;
+        self.warnings.extend(pack.left_out().iter().cloned());
         self.loaded.insert(pack.name().to_owned(), pack.clone());
         Ok(pack)
     }
@@ -68,6 +69,7 @@ impl Shelf {
             }
             self.packs.load(&found)?
         };
+        self.warnings.extend(pack.left_out().iter().cloned());
         self.loaded.insert(name.to_owned(), pack.clone());
         Ok(pack)
     }

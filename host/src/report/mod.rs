@@ -167,7 +167,7 @@ pub fn statistics(account: &Account) -> String {
 
 fn ended(finish: Finish) -> &'static str {
     match finish {
-        Finish::End => "ended by the model",
+        Finish::End => "ended by the model or a stop text",
         Finish::Length => "cut at the limit of tokens",
         Finish::ContextFull => "cut because the context is full",
         Finish::Enough => "ended by a processor that had enough",

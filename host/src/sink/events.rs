@@ -4,16 +4,38 @@ use std::io::Write;
 
 use serde_json::{Value, json};
 
-use super::{Error, Sink, stdout::failed};
+use super::{Error, Sink, stdout::failed, visible_json};
 use crate::inference::Event;
 
 /// Lines of JSON with a `kind`.
-pub struct Events<W: Write>(pub W);
+pub struct Events<W: Write> {
+    out: W,
+    terminal: bool,
+}
 
 impl<W: Write> Events<W> {
+    /// `terminal` writes characters that act as escapes.
+    pub fn new(out: W, terminal: bool) -> Self {
+        Self { out, terminal }
+    }
+
+    /// The last line of an answer that failed, instead of `finished`.
+    ///
+    /// # Errors
+    /// Stdout cannot be written.
+    pub fn failed(&mut self, exit: u8, message: &str) -> Result<(), Error> {
+        self.line(&json!({ "kind": "failed", "exit": exit, "message": message }))
+    }
+
     fn line(&mut self, value: &Value) -> Result<(), Error> {
-        writeln!(self.0, "{value}")
-            .and_then(|()| self.0.flush())
+        let text = value.to_string();
+        let text = if self.terminal {
+            visible_json(&text)
+        } else {
+            text
+        };
+        writeln!(self.out, "{text}")
+            .and_then(|()| self.out.flush())
             .map_err(failed)
     }
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
-use super::{Error, Sink};
+use super::{Error, Sink, visible};
 
 /// A file that an answer is written to.
 #[derive(Debug)]
@@ -49,13 +49,21 @@ impl OutputFile {
             path: path.to_owned(),
             source,
         };
-        // A link's target is replaced, not the link.
-        let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let target = behind_links(path);
         let partial = match fs::metadata(&target) {
             Ok(it) if it.is_dir() => {
                 return Err(failed(std::io::Error::from(
                     std::io::ErrorKind::IsADirectory,
                 )));
+            }
+            // A name below /dev may stand for a stream of this process that leads
+            // into a file; what is in there already is none of our business.
+            _ if path.starts_with("/dev") || path.starts_with("/proc") => {
+                let file = fs::OpenOptions::new()
+                    .append(true)
+                    .open(path)
+                    .map_err(failed)?;
+                Partial::Direct(file)
             }
             Ok(it) if !it.is_file() => {
                 let file = fs::OpenOptions::new()
@@ -73,6 +81,11 @@ impl OutputFile {
                     .write(true)
                     .open(&path)
                     .map_err(failed)?;
+                // Two runs would write over each other's answer.
+                if let Err(std::fs::TryLockError::WouldBlock) = file.file().try_lock() {
+                    let what = "another run is writing this file";
+                    return Err(failed(std::io::Error::other(what)));
+                }
                 Partial::Kept {
                     file,
                     path,
@@ -88,6 +101,16 @@ impl OutputFile {
         })
     }
 
+    /// Where the raw answer is kept until it is complete; a pipe or a device
+    /// keeps nothing.
+    #[must_use]
+    pub fn partial(&self) -> Option<PathBuf> {
+        match &self.partial {
+            Partial::Direct(_) => None,
+            Partial::Kept { path, .. } => Some(path.clone()),
+        }
+    }
+
     /// The finished text becomes the file.
     ///
     /// # Errors
@@ -100,7 +123,18 @@ impl OutputFile {
         };
         let (mut file, partial) = match self.partial {
             Partial::Direct(mut file) => {
-                return file.write_all(self.text.as_bytes()).map_err(failed);
+                use std::io::{ErrorKind, IsTerminal};
+                let is_terminal = file.file().is_terminal();
+                let text = if is_terminal {
+                    visible(&self.text)
+                } else {
+                    self.text
+                };
+                let written = file.write_all(text.as_bytes());
+                return written.map_err(|e| match e.kind() {
+                    ErrorKind::BrokenPipe => Error::BrokenPipe,
+                    _ => failed(e),
+                });
             }
             Partial::Kept { file, path, .. } => (file, path),
         };
@@ -144,10 +178,17 @@ impl OutputFile {
             let _gone = fs::remove_file(&path);
         }
         let error = beside(&self.target, ".error.txt");
-        fs::write(&error, format!("{ERROR_HEAD}\n\n{reason}\n")).map_err(|source| Error::File {
-            path: error,
-            source,
-        })?;
+        let is_ours = fs::read_to_string(&error).map(|text| text.starts_with(ERROR_HEAD));
+        // A file of that name that is not ours stays as it is; the reason is on
+        // stderr, too.
+        if is_ours.unwrap_or(!error.exists()) {
+            fs::write(&error, format!("{ERROR_HEAD}\n\n{reason}\n")).map_err(|source| {
+                Error::File {
+                    path: error,
+                    source,
+                }
+            })?;
+        }
         Ok(written.then_some(path))
     }
 }
@@ -188,6 +229,24 @@ fn beside(target: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(target.as_os_str());
     name.push(suffix);
     PathBuf::from(name)
+}
+
+/// The file that a link leads to, whether it is there yet or not: the target
+/// is replaced, not the link.
+fn behind_links(path: &Path) -> PathBuf {
+    /// As many as Linux follows.
+    const LINKS_MAX: usize = 40;
+    if let Ok(real) = fs::canonicalize(path) {
+        return real;
+    }
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        let Ok(next) = fs::read_link(&path) else {
+            break;
+        };
+        path = folder_of(&path).join(next);
+    }
+    path
 }
 
 fn folder_of(target: &Path) -> &Path {
@@ -293,6 +352,52 @@ mod tests {
                 "{path:?}"
             );
         }
+    }
+
+    #[test]
+    fn two_runs_cannot_write_one_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        let first = OutputFile::open(&path).unwrap();
+        let Err(error) = OutputFile::open(&path) else {
+            panic!("both opened it")
+        };
+        assert!(
+            std::error::Error::source(&error)
+                .unwrap()
+                .to_string()
+                .contains("another run")
+        );
+        first.complete().unwrap();
+        OutputFile::open(&path).unwrap().complete().unwrap();
+    }
+
+    #[test]
+    fn somebody_elses_error_file_is_not_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        let error = folder.path().join("a.txt.error.txt");
+        fs::write(&error, "my notes").unwrap();
+        OutputFile::open(&path).unwrap().fail("it broke").unwrap();
+        assert_eq!(fs::read_to_string(&error).unwrap(), "my notes");
+        OutputFile::open(&path).unwrap().complete().unwrap();
+        assert_eq!(fs::read_to_string(&error).unwrap(), "my notes");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_nothing_yet_stays_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let (real, link) = (
+            folder.path().join("real.txt"),
+            folder.path().join("link.txt"),
+        );
+        std::os::unix::fs::symlink("real.txt", &link).unwrap();
+        let mut file = OutputFile::open(&link).unwrap();
+        file.text("new").unwrap();
+        file.complete().unwrap();
+        assert_eq!(fs::read_to_string(&real).unwrap(), "new");
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     }
 
     #[cfg(unix)]

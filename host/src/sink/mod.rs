@@ -15,7 +15,7 @@ pub use events::Events;
 pub use file::OutputFile;
 pub use messages::Messages;
 pub use stdout::Stdout;
-pub use visible::{Visible, visible};
+pub use visible::{Visible, visible, visible_json};
 
 /// A sink cannot take any more.
 #[derive(Debug, thiserror::Error)]
@@ -39,8 +39,8 @@ pub enum Error {
 
 /// Takes an answer as it comes.
 ///
-/// The order of calls: any number of `event`, `raw` and `text`, then at most
-/// one `end`. After an error nothing further is called. `raw` is what the model
+/// The order of calls: any number of `event`, `raw` and `text`, then one `end`,
+/// also when the answer failed. After an error nothing further is called. `raw` is what the model
 /// said, `text` what the processors made of it; every byte of both arrives, in
 /// order.
 pub trait Sink {

@@ -59,6 +59,24 @@ pub fn visible(text: &str) -> String {
     shown + state.finish()
 }
 
+/// JSON for a terminal: characters that act are written as escapes, which mean
+/// the same to whoever parses it.
+#[must_use]
+pub fn visible_json(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_control(c) {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                let _infallible = write!(shown, "\\u{unit:04x}");
+            }
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
 /// Controls other than line end, tab and carriage return; C1; and the marks
 /// that change the direction of writing or hide text.
 fn is_control(c: char) -> bool {
@@ -74,6 +92,19 @@ fn is_control(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_stays_the_same_json() {
+        let value = serde_json::json!({ "a": "x\u{9b}\u{202e}y\u{e0041}ä\n" });
+        let text = value.to_string();
+        let shown = visible_json(&text);
+        assert!(!shown.chars().any(is_control), "{shown}");
+        assert!(shown.contains('ä'), "{shown}");
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&shown).unwrap(),
+            value
+        );
+    }
 
     #[test]
     fn attacks_are_shown_and_not_done_wherever_the_text_is_cut() {
