@@ -63,7 +63,7 @@ fn translate_has_a_default_language() {
     let polish = stock("translate,caps", &[("text", "Hallo"), ("to", "Polish")]).user;
     assert!(polish.contains("native writer of Polish"));
     assert!(polish.ends_with(
-        "</text>\n\nWrite your whole answer in CAPITAL LETTERS. Change nothing else about it."
+        "</text>\n\n\nWrite your whole answer in CAPITAL LETTERS. Change nothing else about it."
     ));
 }
 

@@ -22,6 +22,9 @@ const STOCK_NAME: &str = "stock.toml";
 
 /// Reads the config file that holds for this run.
 pub(super) fn config(common: &Common, env: &Env) -> Result<Config, Failure> {
+    let path = common.config.as_ref().unwrap_or(&env.paths.config);
+    tracing::info!(?path, exists = path.exists(), "the config file");
+    tracing::info!(paths = ?env.paths, "folders");
     match &common.config {
         Some(path) => Ok(Config::load(path, true)?),
         None => Ok(Config::load(&env.paths.config, false)?),

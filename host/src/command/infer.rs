@@ -45,6 +45,13 @@ pub(crate) async fn infer(
 
     let ask = asking::ask(&asked, env, &config)?;
     let chosen = choose(&model, env, &config)?;
+    tracing::info!(
+        model = chosen.model,
+        architecture = chosen.architecture(),
+        quantization = chosen.quantization(),
+        context = chosen.context,
+        "chose a model"
+    );
     let facts = facts(&chosen);
 
     let shelf = asking::shelf(&asked, env, &config, messages)?;

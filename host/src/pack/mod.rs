@@ -218,6 +218,7 @@ impl Packs {
             }
         };
         let probed = component::probe(&self.sandbox, &component).map_err(load)?;
+        tracing::info!(name, digest, ?path, "loaded a pack");
         Ok(Pack {
             name: name.to_owned(),
             digest,
