@@ -1,5 +1,4 @@
-//! Builds the standard pack (`guest-prompts/standard`) into `OUT_DIR`. A
-//! packaged crate has no workspace around it and ships the component prebuilt.
+//! Builds the standard pack (`guest-prompts/standard`) into `OUT_DIR`.
 
 #![expect(
     clippy::print_stderr,
@@ -26,14 +25,8 @@ fn build() -> Result<(), String> {
     let out = path("OUT_DIR")?;
     let to = out.join("standard.wasm");
     let stock_to = out.join("stock.toml");
-    let prebuilt = manifest.join("assets/standard.wasm");
     let workspace = manifest.join("..");
     let guest = workspace.join("guest-prompts/standard");
-    if !guest.is_dir() {
-        println!("cargo::rerun-if-changed={}", prebuilt.display());
-        copy(&manifest.join("assets/stock.toml"), &stock_to)?;
-        return copy(&prebuilt, &to);
-    }
     copy(&guest.join("stock.toml"), &stock_to)?;
     for watched in ["guest-prompts/standard", "wit", "Cargo.toml", "Cargo.lock"] {
         println!(

@@ -43,6 +43,10 @@ fn missing_names_are_answered_with_likely_ones() {
     machine.drop_pack("hello", &component("hello"));
     for (args, says) in [
         (&["render", "helo/greet"][..], "did you mean `hello`?"),
+        (
+            &["render", "hello"],
+            "`hello` is a pack; its prompts are called `hello/PROMPT`",
+        ),
         (&["render", "hello/greeet"], "did you mean `greet`?"),
         (&["render", "hello/greet"], "-p name=VALUE"),
         (&["render", "greet", "--pack", "./none.wasm"], "none.wasm"),

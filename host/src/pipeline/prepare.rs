@@ -202,6 +202,16 @@ pub fn prepare(
         }
         other => other,
     };
+    if let Err(pack::Error::Answer {
+        answer: Answer::UnknownPrompt(_),
+        ..
+    }) = &resolved
+        && shelf.has(&ask.typed)
+    {
+        let name = &ask.typed;
+        let warning = format!("`{name}` is a pack; its prompts are called `{name}/PROMPT`");
+        shelf.warnings.push(warning);
+    }
     let mut resolved = resolved.map_err(|e| placed(e, &request.files))?;
     let mut warnings = std::mem::take(&mut resolved.warnings);
     apply_flags(ask, &mut resolved, &mut warnings)?;

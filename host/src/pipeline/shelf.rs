@@ -43,6 +43,12 @@ impl Shelf {
         Ok(pack)
     }
 
+    /// Whether some folder has a pack of that name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.folders.find(name).is_ok()
+    }
+
     /// The pack of that name, loaded if need be.
     ///
     /// # Errors
