@@ -97,23 +97,7 @@ pub(crate) async fn infer(
         origin: Origin::Default,
     });
 
-    // `-` is stdout, as for every other program.
-    let path = output
-        .output
-        .as_deref()
-        .filter(|path| *path != Path::new("-"));
-    let opening = {
-        let path = path.map(Path::to_owned);
-        // Opening a pipe waits for its reader, perhaps for ever.
-        tokio::task::spawn_blocking(move || path.as_deref().map(OutputFile::open).transpose())
-    };
-    let mut file = tokio::select! {
-        biased;
-        () = &mut interrupt => return Err(Failure::interrupted()),
-        opened = opening => {
-            opened.map_err(|e| Failure::new(Exit::Broken, e.to_string()))??
-        }
-    };
+    let mut file = open_output(&output, interrupt.as_mut()).await?;
     if chosen.is_demo {
         messages.status(DEMO_NOTICE);
     }
@@ -135,7 +119,8 @@ pub(crate) async fn infer(
         && let Some(stdout) = &mut stdout
     {
         for warning in &warnings {
-            stdout.event(&Event::Warning(warning.clone()))?;
+            // A reader that has gone shows again at the first event.
+            let _gone = stdout.event(&Event::Warning(warning.clone()));
         }
     }
     let (account, result) = {
@@ -203,6 +188,26 @@ pub(crate) async fn infer(
         let _gone = last.failed(failure.exit as u8, &failure.message);
     }
     Err(keep(failure, &account, file, kept, &env.paths.state))
+}
+
+/// Opens the output file before any model is loaded.
+async fn open_output(
+    output: &Output,
+    interrupt: Interrupt<'_>,
+) -> Result<Option<OutputFile>, Failure> {
+    // `-` is stdout, as for every other program.
+    let path = output.output.clone().filter(|path| path != Path::new("-"));
+    // Opening a pipe waits for its reader, perhaps for ever.
+    let opening =
+        tokio::task::spawn_blocking(move || path.as_deref().map(OutputFile::open).transpose());
+    tokio::select! {
+        biased;
+        () = interrupt => Err(Failure::interrupted()),
+        opened = opening => {
+            let opened = opened.map_err(|e| Failure::new(Exit::Broken, e.to_string()))?;
+            Ok(opened?)
+        }
+    }
 }
 
 fn reasoning_tags(output: &Output) -> Result<bool, Failure> {
