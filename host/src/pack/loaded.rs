@@ -265,8 +265,7 @@ impl Processor {
     pub fn push(&mut self, chunk: &str) -> Result<Pushed, Error> {
         self.input_bytes += chunk.len();
         let budget = self.pack.sandbox.limits.push_time;
-        let Self { guest, handle, .. } = &*self;
-        let (guest, handle) = (guest.clone(), *handle);
+        let (guest, handle) = (&self.guest, self.handle);
         // A processor may give back all that it held at any push.
         let found = guarded(&mut self.store, budget, "push", self.input_bytes, |store| {
             guest.processor().call_push(store, handle, chunk)
@@ -289,7 +288,7 @@ impl Processor {
         const FUNCTION: &str = "finish";
         let limits = self.pack.sandbox.limits;
         let reason = convert::stop(reason);
-        let (guest, handle) = (self.guest.clone(), self.handle);
+        let (guest, handle) = (&self.guest, self.handle);
         let found = guarded(
             &mut self.store,
             limits.finish_time,
