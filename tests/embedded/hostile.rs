@@ -46,6 +46,22 @@ fn every_cut_is_an_error() {
 }
 
 #[test]
+fn tensors_that_share_their_bytes_are_refused() {
+    let mut bytes = Tiny::new().bytes();
+    let name = bytes
+        .windows(13)
+        .rposition(|bytes| bytes == b"output.weight")
+        .unwrap();
+    // The name, the number of dimensions, two of them, the type; the offset.
+    let offset = name + 13 + 4 + 2 * 8 + 4;
+    bytes[offset..offset + 8].fill(0);
+    // Each tensor lies inside the file; all of them together do not.
+    bytes.truncate(bytes.len() - 1024);
+    let error = ModelFile::from_bytes("shared", bytes.leak()).unwrap_err();
+    assert!(error.to_string().contains("together"), "{error}");
+}
+
+#[test]
 fn no_flipped_byte_panics() {
     let whole = Tiny::new().bytes();
     let header = whole

@@ -16,13 +16,13 @@ pub fn read(document: &Document, key: &str, node: &Node) -> Result<Option<Vec<Se
         node,
     };
     let one = match key {
-        "temperature" => Setting::Temperature(reader.float(0.0, f64::MAX)?),
+        "temperature" => Setting::Temperature(reader.float(0.0, 100.0)?),
         "top_k" => Setting::TopK(reader.integer("a whole number from 0")?),
         "top_p" => Setting::TopP(reader.float(0.0, 1.0)?),
         "min_p" => Setting::MinP(reader.float(0.0, 1.0)?),
-        "repeat_penalty" => Setting::RepeatPenalty(reader.float(0.0, f64::MAX)?),
-        "presence_penalty" => Setting::PresencePenalty(reader.float(f64::MIN, f64::MAX)?),
-        "frequency_penalty" => Setting::FrequencyPenalty(reader.float(f64::MIN, f64::MAX)?),
+        "repeat_penalty" => Setting::RepeatPenalty(reader.float(0.01, 100.0)?),
+        "presence_penalty" => Setting::PresencePenalty(reader.float(-2.0, 2.0)?),
+        "frequency_penalty" => Setting::FrequencyPenalty(reader.float(-2.0, 2.0)?),
         "seed" => Setting::Seed(reader.integer("a whole number from 0")?),
         "max_tokens" => Setting::MaxTokens(reader.max_tokens()?),
         "json_schema" => Setting::JsonSchema(reader.json_schema()?),
@@ -100,11 +100,7 @@ impl Reader<'_> {
         if (least..=most).contains(&number) {
             return Ok(number);
         }
-        let expected = match (least == f64::MIN, most == f64::MAX) {
-            (true, _) => "a number".to_owned(),
-            (false, true) => format!("a number from {least}"),
-            (false, false) => format!("a number from {least} to {most}"),
-        };
+        let expected = format!("a number from {least} to {most}");
         Err(self.wrong(self.node, &expected))
     }
 

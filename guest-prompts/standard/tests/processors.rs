@@ -386,6 +386,17 @@ fn reasoning() {
 }
 
 #[test]
+fn an_answer_cut_while_thinking_is_no_answer() {
+    let run = run("reasoning", &[("open", "true")], &["hm, "], Stop::Cut).expect("no error");
+    assert_eq!(run.text, "");
+    assert!(
+        run.warnings[0].contains("cut before </think>"),
+        "{:?}",
+        run.warnings
+    );
+}
+
+#[test]
 fn reasoning_in_a_cut_answer_is_left_out() {
     let run = run("reasoning", &[], &["A <think>b"], Stop::Cut).expect("no error");
     assert_eq!(

@@ -79,15 +79,15 @@ fn wrong_values_are_reported_where_they_stand() {
     for (line, expected) in [
         (
             "temperature = \"hot\"",
-            "15: `temperature` must be a number from 0, not a string",
+            "15: `temperature` must be a number from 0 to 100, not a string",
         ),
         (
             "temperature = -1",
-            "15: `temperature` must be a number from 0, not -1",
+            "15: `temperature` must be a number from 0 to 100, not -1",
         ),
         (
             "temperature = nan",
-            "15: `temperature` must be a number from 0, not nan",
+            "15: `temperature` must be a number from 0 to 100, not nan",
         ),
         (
             "top_p = 1.5",
@@ -95,11 +95,11 @@ fn wrong_values_are_reported_where_they_stand() {
         ),
         (
             "presence_penalty = true",
-            "20: `presence_penalty` must be a number, not a boolean",
+            "20: `presence_penalty` must be a number from -2 to 2, not a boolean",
         ),
         (
             "frequency_penalty = inf",
-            "21: `frequency_penalty` must be a number, not inf",
+            "21: `frequency_penalty` must be a number from -2 to 2, not inf",
         ),
         (
             "top_k = 1.5",
@@ -134,6 +134,10 @@ fn wrong_values_are_reported_where_they_stand() {
         (
             "json_schema = \"{\"",
             "15: `json_schema` is not JSON: it ends where a key is expected",
+        ),
+        (
+            "json_schema = \"{} x\"",
+            "15: `json_schema` is not JSON: line 1, column 4: `x` where the end is expected",
         ),
         (
             "json_schema = 1",

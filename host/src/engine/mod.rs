@@ -103,6 +103,7 @@ pub struct Chosen {
     pub context: u32,
     /// What the user should know about that.
     pub warnings: Vec<String>,
+    recommended: Layer,
     file: ModelFile,
 }
 
@@ -144,14 +145,33 @@ pub fn choose(
         ),
     };
     file.check_supported()?;
-    let (context, warnings) = settle_context(context, file.context_length())?;
+    let (recommended, mut warnings) = sane(file.recommended());
+    let (context, of_context) = settle_context(context, file.context_length())?;
+    warnings.extend(of_context);
     Ok(Chosen {
         model: name,
         is_demo,
         context,
         warnings,
+        recommended,
         file,
     })
+}
+
+/// Leaves out what a model's file recommends and no sampler can do.
+fn sane(mut layer: Layer) -> (Layer, Vec<String>) {
+    let mut warnings = Vec::new();
+    while let Err((name, why)) = layer.check() {
+        warnings.push(format!("the model file's {name} {why}; it is left out"));
+        match name {
+            "temperature" => layer.temperature = None,
+            "top_p" => layer.top_p = None,
+            "min_p" => layer.min_p = None,
+            "repeat_penalty" => layer.repeat_penalty = None,
+            _ => layer = Layer::default(),
+        }
+    }
+    (layer, warnings)
 }
 
 /// A model is named by its file when it looks like one.
@@ -229,7 +249,7 @@ impl Chosen {
     /// Sampling that the model's file recommends.
     #[must_use]
     pub fn recommended(&self) -> Layer {
-        self.file.recommended()
+        self.recommended.clone()
     }
 
     /// Loads the model and runs one inference, on a thread of its own.
@@ -276,6 +296,22 @@ mod tests {
         for text in ["0", "-1", "0%", "101%", "x", ""] {
             assert!(Context::parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_a_file_recommends_is_checked() {
+        let odd = Layer {
+            temperature: Some(0.5),
+            top_p: Some(7.0),
+            repeat_penalty: Some(0.0),
+            ..Layer::default()
+        };
+        let (sane, warnings) = sane(odd);
+        assert_eq!(
+            (sane.temperature, sane.top_p, sane.repeat_penalty),
+            (Some(0.5), None, None)
+        );
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
     }
 
     #[test]

@@ -19,6 +19,11 @@ const WAITING_EVENTS: usize = 64;
 /// machine the wait for the other thread took a hundred times as long.
 const PARAMETERS_PER_THREAD: u64 = 20_000_000;
 
+/// The stack of a computing thread. A hostile chat template can nest values
+/// deeply, and a stack that overflows ends the whole program; only the pages
+/// that are touched cost memory.
+const STACK_BYTES: usize = 256 << 20;
+
 /// The events of one inference.
 #[derive(Debug)]
 pub struct Stream {
@@ -75,7 +80,9 @@ pub(super) fn start(file: ModelFile, context: u32, ask: Ask) -> Result<Stream, E
 fn threads(parameters: u64) -> rayon::ThreadPoolBuilder {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let useful = usize::try_from(parameters / PARAMETERS_PER_THREAD).unwrap_or(usize::MAX);
-    rayon::ThreadPoolBuilder::new().num_threads(useful.clamp(1, cores))
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(useful.clamp(1, cores))
+        .stack_size(STACK_BYTES)
 }
 
 fn run(

@@ -126,6 +126,23 @@ fn serve(mut line: Line, work: &mpsc::Receiver<Work>) {
     }
 }
 
+/// A processor that held all its text back gives it at once; the next one has
+/// its time per push, so it gets it in pieces that size.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// The text in pieces, cut between characters.
+fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let (piece, left) = rest.split_at(rest.floor_char_boundary(PIECE_BYTES));
+        rest = left;
+        Some(piece)
+    })
+}
+
 /// The processors themselves. What one gives goes into the next.
 struct Line {
     processors: Vec<Processor>,
@@ -140,11 +157,16 @@ impl Line {
             if text.is_empty() {
                 break;
             }
-            let pushed = processor.push(&text)?;
-            text = pushed.text;
-            if pushed.done {
-                self.enough = self.enough.max(Some(at));
+            let mut given = String::new();
+            for piece in pieces(&text) {
+                let pushed = processor.push(piece)?;
+                given.push_str(&pushed.text);
+                if pushed.done {
+                    self.enough = self.enough.max(Some(at));
+                    break;
+                }
             }
+            text = given;
         }
         Ok(Pushed {
             text,
@@ -193,5 +215,23 @@ impl Line {
             }
         }
         Ok(ended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        let text = "a漢".repeat(50_000);
+        let all: Vec<&str> = pieces(&text).collect();
+        assert!(all.len() > 2);
+        assert!(
+            all.iter()
+                .all(|it| !it.is_empty() && it.len() <= PIECE_BYTES)
+        );
+        assert_eq!(all.concat(), text);
+        assert_eq!(pieces("").count(), 0);
     }
 }

@@ -149,6 +149,11 @@ impl Processor for Reasoning {
                 self.out.push(&pending, &mut tail);
                 tail.push_str(&self.out.blanks);
             }
+            // Cut while it was still thinking: there is no answer yet.
+            Some(Span::Open) if stop == Stop::Cut => {
+                let ends = self.closings.join(" or ");
+                warnings.push(format!("the answer was cut before {ends}: it is left out"));
+            }
             Some(Span::Open) => {
                 tail = std::mem::take(&mut self.span_text) + &pending;
                 let ends = self.closings.join(" or ");

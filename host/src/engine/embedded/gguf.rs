@@ -174,7 +174,9 @@ pub(super) fn read(input: &mut dyn Read, size: u64) -> Result<Header, Fault> {
         return Err(input.broken(format!("an alignment of {alignment} bytes")));
     }
     let data_start = input.position.next_multiple_of(alignment);
+    let mut total = 0u64;
     for (name, info) in &mut header.tensors {
+        total = total.saturating_add(info.bytes.unwrap_or(0));
         let start = data_start.checked_add(info.start);
         let end = start.and_then(|start| start.checked_add(info.bytes.unwrap_or(0)));
         match (start, end) {
@@ -185,6 +187,13 @@ pub(super) fn read(input: &mut dyn Read, size: u64) -> Result<Header, Fault> {
                 )));
             }
         }
+    }
+    // Tensors that share their bytes would let a small file claim any amount
+    // of memory.
+    if total > size.saturating_sub(data_start) {
+        return Err(Fault::Broken(format!(
+            "its tensors have {total} bytes together, more than the file ({size} bytes)"
+        )));
     }
     Ok(header)
 }

@@ -130,14 +130,14 @@ impl Model {
             prompt_tokens,
             completion_tokens: 0,
         };
-        if matches!(prompt, Prompt::Chat(_)) && rendered.trim_end().ends_with(THINK) {
-            // The template has begun the thinking; whoever reads the answer
-            // would see only its end.
-            emit(Event::Text(format!("{THINK}\n")));
-        }
         let mut scores = self.prefill(&tokens, cancelled, emit)?;
         if scores.is_some() {
             emit(Event::Usage(usage));
+            if matches!(prompt, Prompt::Chat(_)) && rendered.trim_end().ends_with(THINK) {
+                // The template has begun the thinking; whoever reads the answer
+                // would see only its end.
+                emit(Event::Text(format!("{THINK}\n")));
+            }
         }
         let room = Room::new(self.context, prompt_tokens, settings.max_tokens.value);
         let finish = loop {

@@ -12,9 +12,12 @@ use minijinja::{Environment, ErrorKind, State, UndefinedBehavior, context};
 use super::Error;
 use crate::inference::Message;
 
-/// Real templates take some thousand steps; a step also stands for 64 bytes,
-/// so that this is a limit of about 128 MiB on memory as well.
-const STEPS_MAX: u64 = 2_000_000;
+/// Real templates take some thousand steps. This ends loops; it does not bound
+/// memory, since one step can double a value: a model's file is trusted that
+/// far, and a pack is not.
+const STEPS_MAX: u64 = 200_000;
+/// The longest template; real ones have up to some ten kilobytes.
+const SOURCE_BYTES_MAX: usize = 1 << 20;
 /// What a template may do with every byte of the messages on top.
 const STEPS_PER_BYTE: u64 = 4;
 
@@ -49,6 +52,10 @@ impl Template {
         messages: &[Message],
         thinking: Option<bool>,
     ) -> Result<String, Error> {
+        if self.source.len() > SOURCE_BYTES_MAX {
+            let message = format!("it has {} bytes", self.source.len());
+            return Err(Error::Template { message });
+        }
         let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
         let steps = STEPS_MAX.saturating_add((bytes as u64).saturating_mul(STEPS_PER_BYTE));
         let environment = environment(steps).map_err(|error| fault(&error))?;
@@ -89,11 +96,25 @@ fn environment(steps: u64) -> Result<Environment<'static>, minijinja::Error> {
     environment.set_fuel(Some(steps));
     environment.set_undefined_behavior(UndefinedBehavior::Lenient);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_unknown_method_callback(python_method);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
     environment.add_filter("tojson", tojson);
     Ok(environment)
+}
+
+/// Python's methods of texts, lists and maps, but for `format`: its widths
+/// allocate without limit, and no chat template was seen to use it.
+fn python_method(
+    state: &mut State<'_, '_>,
+    value: &Value,
+    method: &str,
+    arguments: &[Value],
+) -> Result<Value, minijinja::Error> {
+    if method == "format" {
+        return Err(minijinja::Error::from(ErrorKind::UnknownMethod));
+    }
+    minijinja_contrib::pycompat::unknown_method_callback(state, value, method, arguments)
 }
 
 fn raise_exception(message: String) -> Result<Value, minijinja::Error> {

@@ -34,10 +34,15 @@ pub fn check(text: &str) -> Result<(), String> {
     let mut out = String::new();
     let mut chars = text.trim_end_matches([' ', '\t', '\n', '\r']).chars();
     while let Some(c) = chars.next() {
-        if json.take(c, &mut out)?
-            && let Some(next) = chars.next()
-        {
-            return Err(json.wrong("the end", next));
+        if json.take(c, &mut out)? {
+            for next in chars.by_ref() {
+                json.column += 1;
+                match next {
+                    '\n' => (json.line, json.column) = (json.line + 1, 0),
+                    ' ' | '\t' | '\r' => {}
+                    other => return Err(json.wrong("the end", other)),
+                }
+            }
         }
         out.clear();
     }
