@@ -396,7 +396,7 @@ fn nothing_holds_up_an_interrupt() {
     ] {
         machine.write("big.txt", "x".repeat(3 << 20));
         let mut child = machine.command(&args).spawn().unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(700));
+        std::thread::sleep(std::time::Duration::from_millis(1500));
         assert!(child.try_wait().unwrap().is_none(), "{args:?} did not wait");
         kill_process(Pid::from_child(&child), signal).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(130), "{args:?}");
