@@ -51,17 +51,6 @@ pub enum Prompt {
     Raw(String),
 }
 
-impl Prompt {
-    /// The size of all the text in it, in bytes.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        match self {
-            Self::Chat(messages) => messages.iter().map(|m| m.content.len()).sum(),
-            Self::Raw(text) => text.len(),
-        }
-    }
-}
-
 /// Where a value comes from; the earlier one wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]

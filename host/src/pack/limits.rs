@@ -14,8 +14,7 @@ pub(super) const EPOCH_TICK: Duration = Duration::from_millis(10);
 /// Wall time may be this many times the CPU budget before a call is ended.
 const WALL_PER_CPU: u32 = 10;
 
-/// What a pack may use. The defaults fit packs in Rust, C and JavaScript;
-/// Python packs need about 20 MiB of memory and stay inside them too.
+/// What a pack may use. The defaults were tried with packs in Rust and Python.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Linear memory, summed over all memories of one store, in bytes. QuickJS

@@ -240,16 +240,8 @@ struct Room {
 
 impl Room {
     fn new(context: u32, prompt_tokens: u32, most: MaxTokens) -> Self {
-        let limit = match most {
-            MaxTokens::Unlimited => None,
-            MaxTokens::Tokens(tokens) => Some(tokens),
-            MaxTokens::Percent(percent) => {
-                let tokens = u64::from(context) * u64::from(percent.min(100)) / 100;
-                Some(u32::try_from(tokens).unwrap_or(u32::MAX).max(1))
-            }
-        };
         Self {
-            limit,
+            limit: most.tokens(context),
             context: context - prompt_tokens,
         }
     }
