@@ -50,6 +50,8 @@ pub struct Infer {
     #[command(flatten)]
     pub sampling: Sampling,
     #[command(flatten)]
+    pub patience: Patience,
+    #[command(flatten)]
     pub output: Output,
     #[command(flatten)]
     pub common: Common,
@@ -139,14 +141,42 @@ pub struct Model {
         alias = "model-id"
     )]
     pub model: Option<String>,
-    /// auto, or embedded: runs GGUF files in this process, and without a model
-    /// the small demo model
-    #[arg(long, value_name = "ENGINE")]
+    /// auto: a server that answers at its usual port; embedded: GGUF files in
+    /// this process, and without a model the small demo model; a server's URL;
+    /// or a name: lmstudio, ollama, llama-server, vllm, or one of the config
+    #[arg(long, value_name = "auto|embedded|URL|NAME")]
     pub engine: Option<String>,
     /// Context to load the model with: tokens, or percent of what it was made
     /// for
     #[arg(long, value_name = "N|P%", alias = "in_ctx", alias = "in-ctx")]
     pub context: Option<String>,
+}
+
+/// How long things may take: plain numbers are seconds, `90s` and `5m` work,
+/// 0 is off.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Limits of time (seconds, 90s, 5m; 0 is off)")]
+pub struct Patience {
+    /// For the connection to a server [default: 10s]
+    #[arg(long, value_name = "TIME", alias = "connect_timeout")]
+    pub connect_timeout: Option<String>,
+    /// For loading the model [default: 10m]
+    #[arg(long, value_name = "TIME", alias = "load_timeout")]
+    pub load_timeout: Option<String>,
+    /// Until the first token; a prompt that is seen to be read on starts it
+    /// anew [default: 10m]
+    #[arg(long, value_name = "TIME", alias = "first_token_timeout")]
+    pub first_token_timeout: Option<String>,
+    /// Between two tokens [default: 2m]
+    #[arg(long, value_name = "TIME", alias = "stream_timeout")]
+    pub stream_timeout: Option<String>,
+    /// For the whole [default: off]
+    #[arg(long, value_name = "TIME")]
+    pub timeout: Option<String>,
+    /// End an answer that ends with the same piece N times in a row, 1 KiB of
+    /// it at least; 0 is off [default: 200]
+    #[arg(long, value_name = "N", alias = "max_repeat")]
+    pub max_repeat: Option<usize>,
 }
 
 /// How the model chooses its words.
@@ -262,6 +292,16 @@ pub struct Output {
     /// Print every event as a line of JSON, as it happens
     #[arg(long)]
     pub events: bool,
+    /// Show on stderr how it is going: loading, reading the prompt, tokens/s
+    #[arg(long, alias = "show_progress")]
+    pub show_progress: bool,
+    /// Print on stderr what is sent: the exact prompt, every setting with its
+    /// origin and whether the engine honours it, stop texts, context
+    #[arg(long, alias = "show_request")]
+    pub show_request: bool,
+    /// Print the model's thinking on stdout, too, before the answer
+    #[arg(long, alias = "show_reasoning")]
+    pub show_reasoning: bool,
     /// Turn warnings about lost settings and cut answers into errors
     #[arg(long)]
     pub strict: bool,

@@ -1,5 +1,6 @@
 //! What is written down: one TOML file. Unknown keys are errors, with the line.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use serde::Deserialize;
 use crate::excerpt::{Place, excerpt};
 use crate::inference::{Layer, MaxTokens};
 use crate::pack::Limits;
+use crate::span;
 
 /// The schema that this program reads.
 const SCHEMA: u32 = 1;
@@ -26,8 +28,36 @@ pub struct Config {
     pub prompts: Vec<PathBuf>,
     /// Sampling.
     pub layer: Layer,
+    /// Servers with names of their own, in the file's order.
+    pub engines: Vec<Engine>,
+    /// Limits of time.
+    pub timeouts: Timeouts,
     /// What packs may use.
     pub limits: Limits,
+}
+
+/// A server that the config names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Engine {
+    /// What `--engine` calls it.
+    pub name: String,
+    /// Its address.
+    pub url: String,
+    /// Its protocol; else it is detected.
+    pub dialect: Option<String>,
+    /// The variable that holds its key.
+    pub key_env: Option<String>,
+}
+
+/// Limits of time, as far as they are written; the inner `None` is off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the flag of the same name")]
+pub struct Timeouts {
+    pub connect: Option<Option<Duration>>,
+    pub load: Option<Option<Duration>>,
+    pub first_token: Option<Option<Duration>>,
+    pub stream: Option<Option<Duration>>,
+    pub total: Option<Option<Duration>>,
 }
 
 /// The config file cannot be used.
@@ -65,7 +95,45 @@ struct Written {
     #[serde(default)]
     defaults: Defaults,
     #[serde(default)]
+    engines: BTreeMap<String, WrittenEngine>,
+    #[serde(default)]
+    timeouts: WrittenTimeouts,
+    #[serde(default)]
     limits: WrittenLimits,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenEngine {
+    url: String,
+    dialect: Option<String>,
+    key_env: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenTimeouts {
+    connect: Option<WrittenSpan>,
+    load: Option<WrittenSpan>,
+    first_token: Option<WrittenSpan>,
+    stream: Option<WrittenSpan>,
+    total: Option<WrittenSpan>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected seconds, or a text such as \"90s\"")]
+enum WrittenSpan {
+    Seconds(f64),
+    Text(String),
+}
+
+impl WrittenSpan {
+    fn read(self) -> Result<Option<Duration>, String> {
+        match self {
+            Self::Seconds(seconds) => span::parse(&seconds.to_string()),
+            Self::Text(text) => span::parse(&text),
+        }
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -216,6 +284,26 @@ impl Config {
             .check()
             .map_err(|(name, why)| invalid(key_offset(text, name), format!("{name} {why}")))?;
         let folder = path.parent().unwrap_or(Path::new(""));
+        let span = |key: &str, written: Option<WrittenSpan>| {
+            written
+                .map(WrittenSpan::read)
+                .transpose()
+                .map_err(|why| invalid(key_offset(text, key), format!("{key}: {why}")))
+        };
+        let timeouts = written.timeouts;
+        let timeouts = Timeouts {
+            connect: span("connect", timeouts.connect)?,
+            load: span("load", timeouts.load)?,
+            first_token: span("first_token", timeouts.first_token)?,
+            stream: span("stream", timeouts.stream)?,
+            total: span("total", timeouts.total)?,
+        };
+        let engines = written.engines.into_iter().map(|(name, it)| Engine {
+            name,
+            url: it.url,
+            dialect: it.dialect,
+            key_env: it.key_env,
+        });
         Ok(Self {
             engine,
             model: model.map(|it| beside(folder, it)),
@@ -226,6 +314,8 @@ impl Config {
                 .map(|file| folder.join(file))
                 .collect(),
             layer,
+            engines: engines.collect(),
+            timeouts,
             limits: written.limits.over(Limits::default()),
         })
     }
@@ -322,6 +412,25 @@ mod tests {
         assert_eq!(config.layer.max_tokens, Some(MaxTokens::Percent(50)));
         assert_eq!(config.layer.stop.as_deref(), Some(&["END".to_owned()][..]));
         assert_eq!(config.limits.push_time, Duration::from_millis(5));
+        let config = parse(
+            "[engines.studio]\nurl = 'http://127.0.0.1:1234'\nkey_env = 'KEY'\n\
+             [timeouts]\nload = '5m'\nstream = 0\nconnect = 1.5\n",
+        )
+        .unwrap();
+        assert_eq!(config.engines[0].name, "studio");
+        assert_eq!(
+            (
+                config.timeouts.load,
+                config.timeouts.stream,
+                config.timeouts.connect
+            ),
+            (
+                Some(Some(Duration::from_secs(300))),
+                Some(None),
+                Some(Some(Duration::from_millis(1500)))
+            )
+        );
+        assert_eq!(config.timeouts.total, None);
     }
 
     #[test]
@@ -341,6 +450,16 @@ mod tests {
                 "top_p",
             ),
             ("[defaults]\nmax_tokens = 'x'\n", "/etc/c.toml:2:1:", "max"),
+            (
+                "[timeouts]\nload = '5x'\n",
+                "/etc/c.toml:2:1:",
+                "span of time",
+            ),
+            (
+                "[engines.a]\nurl = 'x'\nkey = 'sk'\n",
+                "/etc/c.toml:3:1:",
+                "unknown field `key`",
+            ),
             (
                 "[limits]\npack_push_ms = 'a'\n",
                 "/etc/c.toml:2:16:",

@@ -4,11 +4,16 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::secret::Secret;
+
 /// Everything that is read from outside, except files.
 #[derive(Clone, Debug, Default)]
 pub struct Env {
     /// `LMSTRIX_HOST_*`, without the prefix.
     pub own: BTreeMap<String, String>,
+    /// All other variables: the config names those that hold keys, so each is
+    /// kept as a secret.
+    pub others: BTreeMap<String, Secret>,
     /// Where config, data, state and cache lie.
     pub paths: Paths,
     /// This program, for the compiling child.
@@ -50,17 +55,26 @@ impl Env {
     )]
     pub fn read() -> Self {
         use std::io::IsTerminal;
+        let others = std::env::vars_os()
+            .filter_map(|(name, value)| {
+                let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
+                (!value.is_empty()).then(|| (name, Secret::new(&value)))
+            })
+            .collect();
         let own: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| {
                 let name = name.to_str()?.strip_prefix(PREFIX)?.to_owned();
                 Some((name, value.to_string_lossy().into_owned()))
             })
+            // A key, which nothing may show: it is among the others.
+            .filter(|(name, _)| name != "API_KEY")
             // `VARIABLE=` is how shells and services take one back.
             .filter(|(_, value)| !value.is_empty())
             .collect();
         Self {
             paths: Paths::new(own.get("HOME")),
             own,
+            others,
             program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from(FOLDER)),
             stdout_is_terminal: std::io::stdout().is_terminal(),
             stderr_is_terminal: std::io::stderr().is_terminal(),

@@ -1,8 +1,9 @@
 //! The one border between errors and people: every error of every room gets
 //! its exit code and its hints here, and nowhere else.
 
+use crate::engine::FaultKind;
 use crate::pack::{self, Answer};
-use crate::pipeline::{self, Failed};
+use crate::pipeline::{self, Expired, Failed, Phase};
 use crate::{config, engine, sink};
 
 /// The exit codes, as the README lists them.
@@ -25,6 +26,8 @@ pub enum Exit {
     Context = 6,
     /// Empty or rejected answer.
     Empty = 7,
+    /// A limit of time was reached.
+    Expired = 124,
     /// Interrupted.
     Interrupted = 130,
 }
@@ -197,44 +200,153 @@ const EMBEDDED_HINT: &str = "--engine embedded runs the built-in demo model, and
 
 impl From<engine::Error> for Failure {
     fn from(error: engine::Error) -> Self {
-        use engine::embedded;
         let message = chain(&error);
         match error {
-            engine::Error::NoEngine | engine::Error::UnknownEngine(_) => {
+            engine::Error::NoEngine { .. } => Self::new(Exit::Engine, message)
+                .hint("start a server (in LM Studio: the Developer tab, or `lms server start`), or give --engine URL")
+                .hint(EMBEDDED_HINT),
+            engine::Error::UnknownEngine(_) => {
                 Self::new(Exit::Engine, message).hint(EMBEDDED_HINT)
             }
-            engine::Error::Lost(_) => Self::new(Exit::Engine, message)
-                .hint("run it again; if it stays so, try another model"),
+            engine::Error::Unreachable { .. } | engine::Error::NotAServer { .. } => {
+                Self::new(Exit::Engine, message)
+                    .hint("--engine takes the address of a server's root, as http://127.0.0.1:1234")
+                    .hint(EMBEDDED_HINT)
+            }
+            engine::Error::ConnectTimeout { .. } => {
+                Self::new(Exit::Expired, message).hint("--connect-timeout sets this limit")
+            }
+            engine::Error::StillLoading { .. } => {
+                Self::new(Exit::Expired, message).hint("--load-timeout sets this limit")
+            }
+            engine::Error::Unauthorised { .. } => Self::new(Exit::Engine, message).hint(
+                "the key goes into LMSTRIX_HOST_API_KEY with --engine (for LM Studio also \
+                 LM_API_TOKEN), or into the variable that `key_env` names in the config",
+            ),
+            engine::Error::Stopped(_)
+            | engine::Error::Lost { .. }
+            | engine::Error::Cut { .. }
+            | engine::Error::Garbage { .. } => Self::new(Exit::Engine, message)
+                .hint("run it again; if it stays so, the server's log says why"),
             engine::Error::UnknownModel { close, folder, .. } => {
-                let failure = Self::new(Exit::Model, message);
-                let failure = if close.is_empty() {
-                    failure
-                } else {
-                    failure.hint(format!("did you mean {}?", names(&close)))
-                };
+                let failure = did_you_mean(Self::new(Exit::Model, message), &close);
                 failure.hint(format!(
                     "models are GGUF files in {}; -m FILE.gguf names one anywhere",
                     folder.display()
                 ))
             }
-            engine::Error::Context(_) | engine::Error::Settings(_) => Self::usage(message),
-            engine::Error::Embedded(error) => match error {
-                embedded::Error::TooLong { .. } => Self::new(Exit::Context, message)
-                    .hint("a shorter text, or a model with more context (--context)"),
-                embedded::Error::NoTemplate => {
-                    Self::new(Exit::Model, message).hint("--raw sends the text without a template")
+            engine::Error::UnknownServerModel { close, known, .. } => {
+                let failure = did_you_mean(Self::new(Exit::Model, message), &close);
+                if known.is_empty() {
+                    return failure.hint("it has no models that can answer");
                 }
-                embedded::Error::Refused { .. } => Self::usage(message)
-                    .hint("a prompt without a system message, or --raw, may be accepted"),
-                embedded::Error::Architecture { .. }
-                | embedded::Error::Tokenizer { .. }
-                | embedded::Error::TensorType { .. }
-                | embedded::Error::Feature { .. } => Self::new(Exit::Model, message)
-                    .hint("llama.cpp's llama-server, LM Studio and Ollama run such models"),
-                embedded::Error::Compute(_) => Self::new(Exit::Broken, message),
+                failure.hint(format!("it has {}", names(&known)))
+            }
+            engine::Error::NoModel { loaded, others, .. } => {
+                let failure = Self::usage(message);
+                let failure = if loaded.is_empty() {
+                    failure
+                } else {
+                    failure.hint(format!("loaded: -m with one of {}", names(&loaded)))
+                };
+                if others.is_empty() {
+                    return failure;
+                }
+                failure.hint(format!("not loaded: {}", names(&others)))
+            }
+            engine::Error::WrongModel { .. } => Self::new(Exit::Model, message)
+                .hint("nothing of its answer was kept; load the model at the server, and run it again"),
+            engine::Error::NotLoaded { fault, .. } => match fault.kind {
+                FaultKind::OutOfMemory => Self::new(Exit::Model, message)
+                    .hint("unload other models, or give a smaller --context"),
+                FaultKind::Auth => Self::new(Exit::Engine, message),
                 _ => Self::new(Exit::Model, message),
             },
+            engine::Error::Server { fault, .. } => served(message, &fault),
+            engine::Error::Context(_) | engine::Error::Settings(_) => Self::usage(message),
+            engine::Error::Embedded(error) => embedded(message, &error),
         }
+    }
+}
+
+fn did_you_mean(failure: Failure, close: &[String]) -> Failure {
+    if close.is_empty() {
+        failure
+    } else {
+        failure.hint(format!("did you mean {}?", names(close)))
+    }
+}
+
+/// What a server said of its failure.
+fn served(message: String, fault: &engine::Fault) -> Failure {
+    let of_status = |status: Option<u16>| match status {
+        Some(400..500) => Exit::Usage,
+        _ => Exit::Broken,
+    };
+    match &fault.kind {
+        FaultKind::Auth => Failure::new(Exit::Engine, message).hint(
+            "the key goes into LMSTRIX_HOST_API_KEY with --engine (for LM Studio also \
+             LM_API_TOKEN), or into the variable that `key_env` names in the config",
+        ),
+        FaultKind::UnknownModel => Failure::new(Exit::Model, message),
+        FaultKind::Unloaded => Failure::new(Exit::Model, message).hint(
+            "the server took the model out of memory; in LM Studio `Auto-Evict` does that. \
+             Run it again",
+        ),
+        FaultKind::OutOfMemory => Failure::new(Exit::Model, message)
+            .hint("unload other models, or give a smaller --context"),
+        FaultKind::Overflow {
+            prompt_tokens,
+            context_tokens,
+        } => {
+            let numbers = match (prompt_tokens, context_tokens) {
+                (Some(prompt), Some(context)) => {
+                    format!("the prompt has {prompt} tokens, the context only {context}: ")
+                }
+                (None, Some(context)) => format!("the context has only {context} tokens: "),
+                _ => "the prompt does not fit the context: ".to_owned(),
+            };
+            Failure::new(Exit::Context, format!("{numbers}{message}"))
+                .hint("a shorter text, or a model loaded with more context (--context)")
+        }
+        FaultKind::Busy | FaultKind::Loading => Failure::new(Exit::Engine, message)
+            .hint("the server has too much to do; run it again later"),
+        FaultKind::Unsupported(_) => Failure::usage(message),
+        FaultKind::Other => Failure::new(of_status(fault.status), message),
+    }
+}
+
+fn embedded(message: String, error: &engine::embedded::Error) -> Failure {
+    use engine::embedded::Error;
+    match error {
+        Error::TooLong { .. } => Failure::new(Exit::Context, message)
+            .hint("a shorter text, or a model with more context (--context)"),
+        Error::NoTemplate => {
+            Failure::new(Exit::Model, message).hint("--raw sends the text without a template")
+        }
+        Error::Refused { .. } => Failure::usage(message)
+            .hint("a prompt without a system message, or --raw, may be accepted"),
+        Error::Architecture { .. }
+        | Error::Tokenizer { .. }
+        | Error::TensorType { .. }
+        | Error::Feature { .. } => Failure::new(Exit::Model, message)
+            .hint("llama.cpp's llama-server, LM Studio and Ollama run such models"),
+        Error::Compute(_) => Failure::new(Exit::Engine, message),
+        _ => Failure::new(Exit::Model, message),
+    }
+}
+
+impl From<Expired> for Failure {
+    fn from(expired: Expired) -> Self {
+        let span = engine::seconds(expired.limit);
+        let (what, flag) = match expired.phase {
+            Phase::Load => ("the model was not loaded within", "--load-timeout"),
+            Phase::FirstToken => ("no token came within", "--first-token-timeout"),
+            Phase::Stream => ("the answer stood still for", "--stream-timeout"),
+            Phase::Whole => ("the answer was not complete within", "--timeout"),
+        };
+        Self::new(Exit::Expired, format!("{what} {span}"))
+            .hint(format!("{flag} sets this limit; 0 is off"))
     }
 }
 
@@ -259,6 +371,7 @@ impl From<Failed> for Failure {
             Failed::Sink(error) => error.into(),
             Failed::Empty => Self::new(Exit::Empty, "the answer has no text"),
             Failed::Interrupted => Self::interrupted(),
+            Failed::Expired(expired) => expired.into(),
         }
     }
 }

@@ -256,6 +256,52 @@ pub struct Settings {
     pub other: BTreeMap<String, Given<String>>,
 }
 
+impl Settings {
+    /// The names of the settings that somebody gave: not those that a model's
+    /// file recommends, and not the defaults.
+    #[must_use]
+    pub fn given(&self) -> Vec<&str> {
+        self.origins()
+            .into_iter()
+            .filter(|(_, origin)| !matches!(origin, Origin::ModelFile | Origin::Default))
+            .map(|(name, _)| name)
+            .collect()
+    }
+
+    /// Every setting that has a value, with where it comes from.
+    #[must_use]
+    pub fn origins(&self) -> Vec<(&str, Origin)> {
+        let has = [
+            ("temperature", Some(self.temperature.origin)),
+            ("top_k", Some(self.top_k.origin)),
+            ("top_p", Some(self.top_p.origin)),
+            ("min_p", Some(self.min_p.origin)),
+            ("repeat_penalty", Some(self.repeat_penalty.origin)),
+            (
+                "presence_penalty",
+                self.presence_penalty.map(|it| it.origin),
+            ),
+            (
+                "frequency_penalty",
+                self.frequency_penalty.map(|it| it.origin),
+            ),
+            ("seed", self.seed.map(|it| it.origin)),
+            ("max_tokens", Some(self.max_tokens.origin)),
+            ("stop", Some(self.stop.origin)),
+            ("json_schema", self.json_schema.as_ref().map(|it| it.origin)),
+            ("reasoning", self.reasoning.as_ref().map(|it| it.origin)),
+        ];
+        let named = has
+            .into_iter()
+            .filter_map(|(name, origin)| Some((name, origin?)));
+        let others = self
+            .other
+            .iter()
+            .map(|(name, it)| (name.as_str(), it.origin));
+        named.chain(others).collect()
+    }
+}
+
 /// How many of the last tokens the repeat penalty looks at (LM Studio's and
 /// llama.cpp's default).
 pub const REPEAT_LAST_TOKENS: usize = 64;
@@ -295,12 +341,12 @@ pub enum Support {
 pub enum Event {
     /// The model is being loaded; the fraction done, where known.
     Loading(Option<f32>),
-    /// The prompt is being read: tokens done, of how many.
+    /// The prompt is being read.
     Prefill {
-        /// Tokens read so far.
-        done: u32,
-        /// Tokens of the whole prompt.
-        total: u32,
+        /// The share that is done, 0 to 1.
+        progress: f32,
+        /// Tokens of the whole prompt, where known.
+        tokens: Option<u32>,
     },
     /// A piece of the model's thinking; never part of the answer.
     Reasoning(String),
@@ -335,6 +381,8 @@ pub enum Finish {
     ContextFull,
     /// A processor had enough.
     Enough,
+    /// It repeated itself without end (`--max-repeat`).
+    Repetition,
     /// The user or a limit ended it.
     Cancelled,
 }

@@ -19,7 +19,9 @@ pub mod inference;
 pub mod pack;
 pub mod pipeline;
 pub mod report;
+pub mod secret;
 pub mod sink;
+mod span;
 
 use std::pin::pin;
 

@@ -66,10 +66,11 @@ fn the_prompt_is_read_in_batches_and_the_counts_add_up() {
         let (events, outcome) = run(&mut model, &prompt, greedy(MaxTokens::Tokens(3)));
         let mut before = 0;
         for event in &events {
-            if let Event::Prefill { done, total } = event {
-                assert_eq!(*total, length as u32 + 1);
-                assert!(*done >= before && *done - before <= 256);
-                before = *done;
+            if let Event::Prefill { progress, tokens } = event {
+                assert_eq!(*tokens, Some(length as u32 + 1));
+                let done = (progress * (length + 1) as f32).round() as u32;
+                assert!(done >= before && done - before <= 256);
+                before = done;
             }
         }
         assert_eq!(before, length as u32 + 1);

@@ -1,21 +1,23 @@
 //! `infer`: one prompt, one model, one answer.
 
-use std::hash::{BuildHasher, Hasher};
-use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+mod outcome;
+mod request;
 
-use fs_err as fs;
+use std::hash::{BuildHasher, Hasher};
+use std::path::Path;
+use std::time::Instant;
 
 use super::asking;
-use crate::args::{Infer, Output};
-use crate::engine::{self, Chosen, Context};
+use crate::args::{Common, Infer, Output};
+use crate::engine::{self, Chosen, Reach};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
-use crate::inference::{Event, Finish, Given, Layer, Origin, settle};
+use crate::inference::{Event, Given, Layer, Origin, Prompt, settle};
 use crate::pack::ModelFacts;
-use crate::pipeline::{Account, Chain, Failed, Interrupt, Prepared, Sinks, perform};
+use crate::pipeline::{Account, Chain, Failed, Interrupt, Prepared, Sinks, ensure, perform};
 use crate::report::{self, About, Instance, Report, packs_used};
-use crate::sink::{self, Events, Messages, OutputFile, Sink, Stdout, visible_json};
+use crate::sink::{self, Events, Messages, OutputFile, Progress, Sink, Stdout, visible_json};
+use outcome::{Judged, completed, judge, keep};
 
 /// What is said once when the demo model answers.
 const DEMO_NOTICE: &str = "the answer comes from the built-in demo model, a toy that repeats a text's \
@@ -30,10 +32,12 @@ pub(crate) async fn infer(
     env: &Env,
     mut interrupt: Interrupt<'_>,
 ) -> Result<Exit, Failure> {
+    let start = Instant::now();
     let Infer {
         asked,
         model,
         sampling,
+        patience,
         output,
         common,
     } = args;
@@ -41,15 +45,27 @@ pub(crate) async fn infer(
     asking::warn_of_unknown_variables(env, messages);
     let config = asking::config(&common, env)?;
     let [flags, environment, written] = asking::layers(&sampling, env, &config)?;
+    let (limits, connect) = asking::limits(&patience, env, &config)?;
     let reasoning_tags = reasoning_tags(&output)?;
 
     let ask = asking::ask(&asked, env, &config)?;
-    let chosen = choose(&model, env, &config)?;
+    let reach = Reach {
+        connect,
+        load: limits.load,
+    };
+    let choice = asking::choice(&model, env, &config, reach, messages)?;
+    let chosen = tokio::select! {
+        biased;
+        () = &mut interrupt => return Err(Failure::interrupted()),
+        chosen = engine::choose(choice) => chosen?,
+    };
     tracing::info!(
         model = chosen.model,
+        engine = chosen.shown(),
+        version = chosen.version(),
         architecture = chosen.architecture(),
         quantization = chosen.quantization(),
-        context = chosen.context,
+        context = chosen.context(),
         "chose a model"
     );
     let facts = facts(&chosen);
@@ -73,6 +89,13 @@ pub(crate) async fn infer(
         mut warnings,
     } = prepared;
     warnings.extend(chosen.warnings.iter().cloned());
+    if matches!(resolved.prompt, Prompt::Raw(_)) && chosen.is_instruct() {
+        warnings.push(format!(
+            "the text goes to `{}` without its chat template, and the model may only go on \
+             with it; without --raw it answers",
+            chosen.model
+        ));
+    }
     for warning in &warnings {
         messages.warning(warning);
     }
@@ -101,20 +124,13 @@ pub(crate) async fn infer(
     if chosen.is_demo {
         messages.status(DEMO_NOTICE);
     }
-    let engine_name = chosen.engine();
-    let model_name = chosen.model.clone();
-    let instance = Instance {
-        context: chosen.context,
-        quantization: chosen.quantization(),
-    };
-    let stream = chosen.infer(engine::Ask {
-        prompt: resolved.prompt.clone(),
-        settings: settings.clone(),
-        reasoning_tags,
-        required,
-    })?;
-
+    let about_engine = (chosen.engine(), chosen.model.clone(), chosen.quantization());
+    let asked_context = chosen.asked_context();
     let mut stdout = stdout_sink(&output, env, file.is_some());
+    let mut progress = output
+        .show_progress
+        .then(|| progress_sink(&common, env, &output, file.is_some()))
+        .flatten();
     if output.events
         && let Some(stdout) = &mut stdout
     {
@@ -123,6 +139,11 @@ pub(crate) async fn infer(
             let _gone = stdout.event(&Event::Warning(warning.clone()));
         }
     }
+    let mut instance = Instance {
+        id: None,
+        context: None,
+        quantization: about_engine.2,
+    };
     let (account, result) = {
         let mut sinks: Sinks<'_> = Vec::new();
         // The file comes first: it takes the raw answer before anything else
@@ -130,11 +151,55 @@ pub(crate) async fn infer(
         if let Some(file) = &mut file {
             sinks.push(file);
         }
+        if let Some(progress) = &mut progress {
+            sinks.push(progress);
+        }
         if let Some(stdout) = &mut stdout {
             sinks.push(stdout.as_mut());
         }
-        perform(stream, chain, sinks, interrupt).await
+        match ensure(chosen, &mut sinks, interrupt.as_mut(), limits, start).await {
+            Err(failed) => {
+                for sink in &mut sinks {
+                    // Nothing was shown that would have to be rounded off.
+                    let _gone = sink.end();
+                }
+                (Account::default(), Err(failed))
+            }
+            Ok(ready) => {
+                instance.id = Some(ready.instance().to_owned());
+                instance.context = ready.context();
+                for warning in &ready.warnings {
+                    messages.warning(warning);
+                    for sink in &mut sinks {
+                        let _gone = sink.event(&Event::Warning(warning.clone()));
+                    }
+                }
+                warnings.extend(ready.warnings.iter().cloned());
+                if output.show_request {
+                    let shown = ready.rendered(&resolved.prompt, &settings).await;
+                    messages.text(&request::shown(
+                        &ready,
+                        &resolved.prompt,
+                        &settings,
+                        shown,
+                        asked_context,
+                    ));
+                }
+                let stream = ready.infer(engine::Ask {
+                    prompt: resolved.prompt.clone(),
+                    settings: settings.clone(),
+                    reasoning_tags,
+                    required,
+                });
+                match stream {
+                    Ok(stream) => perform(stream, chain, sinks, interrupt, limits, start).await,
+                    Err(error) => (Account::default(), Err(Failed::Engine(error))),
+                }
+            }
+        }
     };
+    // Whatever it drew is gone before anything else is said.
+    drop(progress);
     for warning in &account.warnings {
         messages.warning(warning);
     }
@@ -159,8 +224,8 @@ pub(crate) async fn infer(
             &account,
             About {
                 settings: &settings,
-                engine: engine_name,
-                model: &model_name,
+                engine: about_engine.0,
+                model: &about_engine.1,
                 instance,
                 packs: packs_used(
                     std::iter::once(&resolver).chain(steps.iter().map(|it| &it.pack)),
@@ -220,50 +285,21 @@ fn reasoning_tags(output: &Output) -> Result<bool, Failure> {
     }
 }
 
-fn choose(
-    model: &crate::args::Model,
-    env: &Env,
-    config: &crate::config::Config,
-) -> Result<Chosen, Failure> {
-    let or = |flag: &Option<String>, name: &str, written: &Option<String>| {
-        flag.clone()
-            .or_else(|| env.own.get(name).cloned())
-            .or_else(|| written.clone())
-    };
-    let engine = or(&model.engine, "ENGINE", &config.engine);
-    let name = or(&model.model, "MODEL", &config.model);
-    let context = or(&model.context, "CONTEXT", &None);
-    let context = context
-        .as_deref()
-        .map(Context::parse)
-        .transpose()
-        .map_err(|why| {
-            let source = if model.context.is_some() {
-                "--context"
-            } else {
-                "LMSTRIX_HOST_CONTEXT"
-            };
-            Failure::usage(format!("{source}: {why}"))
-        })?;
-    let models = env.paths.data.join("models");
-    Ok(engine::choose(
-        engine.as_deref(),
-        name.as_deref(),
-        context,
-        &models,
-    )?)
-}
-
 fn facts(chosen: &Chosen) -> ModelFacts {
+    let mut extra = vec![("engine".to_owned(), chosen.engine().to_owned())];
+    if chosen.engine() == engine::EMBEDDED {
+        extra.push(("format".to_owned(), "gguf".to_owned()));
+    }
+    extra.extend(
+        chosen
+            .quantization()
+            .map(|it| ("quantization".to_owned(), it)),
+    );
     ModelFacts {
         id: chosen.model.clone(),
-        architecture: Some(chosen.architecture().to_owned()),
-        context_length: Some(chosen.context),
-        extra: vec![
-            ("engine".to_owned(), chosen.engine().to_owned()),
-            ("format".to_owned(), "gguf".to_owned()),
-            ("quantization".to_owned(), chosen.quantization()),
-        ],
+        architecture: chosen.architecture().map(str::to_owned),
+        context_length: chosen.context(),
+        extra,
     }
 }
 
@@ -293,106 +329,26 @@ fn stdout_sink(output: &Output, env: &Env, has_file: bool) -> Option<Box<dyn Sin
     } else if output.json || has_file {
         None
     } else {
-        Some(Box::new(Stdout::new(std::io::stdout(), terminal)))
+        let stdout = Stdout::new(std::io::stdout(), terminal);
+        Some(Box::new(if output.show_reasoning {
+            stdout.with_reasoning()
+        } else {
+            stdout
+        }))
     }
 }
 
-/// An answer that counts, with what is to be said of it.
-struct Judged {
-    warning: Option<&'static str>,
-}
-
-/// A cut answer is an answer, with a warning; under `--strict` it is none.
-fn judge(
-    result: Result<Finish, Failed>,
-    account: &Account,
-    output: &Output,
-) -> Result<Judged, Failure> {
-    let finish = match result {
-        Ok(finish) => finish,
-        Err(Failed::Sink(sink::Error::BrokenPipe)) => return Ok(Judged { warning: None }),
-        Err(failed) => {
-            let failure = Failure::from(failed);
-            let has_text = !account.raw.is_empty() || !account.reasoning.is_empty();
-            // Lost before the first byte is another thing than broken after it.
-            return Err(match failure.exit {
-                Exit::Engine if has_text => Failure {
-                    exit: Exit::Broken,
-                    ..failure
-                },
-                Exit::Broken if !has_text => Failure {
-                    exit: Exit::Engine,
-                    ..failure
-                },
-                _ => failure,
-            });
-        }
-    };
-    let cut = match finish {
-        Finish::Length => "the answer was cut at the limit of tokens (--max-tokens)",
-        Finish::ContextFull => "the answer was cut because the model's context is full (--context)",
-        Finish::End | Finish::Enough | Finish::Cancelled => return Ok(Judged { warning: None }),
-    };
-    if output.strict {
-        return Err(Failure::new(Exit::Empty, cut));
+/// How it goes, on stderr; `-q` has the last word.
+fn progress_sink(common: &Common, env: &Env, output: &Output, has_file: bool) -> Option<Progress> {
+    if common.quiet {
+        return None;
     }
-    Ok(Judged { warning: Some(cut) })
-}
-
-/// What it means that the output file cannot be completed.
-fn completed(error: sink::Error) -> Result<Judged, Failure> {
-    match error {
-        // Whoever reads the other end of a pipe has had enough.
-        sink::Error::BrokenPipe => Ok(Judged { warning: None }),
-        other => Err(Failure {
-            exit: Exit::Broken,
-            ..Failure::from(other)
-        }),
-    }
-}
-
-/// Keeps what the model said when the answer failed, and says where. `kept` is
-/// where a file that could not be completed left it.
-fn keep(
-    failure: Failure,
-    account: &Account,
-    file: Option<OutputFile>,
-    kept: Option<PathBuf>,
-    state: &Path,
-) -> Failure {
-    let mut failure = failure;
-    let mut kept = kept.filter(|path| path.exists());
-    if let Some(file) = file {
-        let reason: Vec<&str> = std::iter::once(&failure.message)
-            .chain(&failure.hints)
-            .map(String::as_str)
-            .collect();
-        kept = file.partial().filter(|_| !account.raw.is_empty());
-        if let Err(e) = file.fail(&reason.join("\n")) {
-            failure = failure.hint(crate::error::chain(&e));
-        }
-    }
-    // What went to stdout is there. But processors may have kept text back,
-    // and stdout itself may be what failed.
-    let is_on_stdout = account.raw == account.text && failure.exit != Exit::Broken;
-    if account.raw.is_empty() || (kept.is_none() && is_on_stdout) {
-        return failure;
-    }
-    match kept.map_or_else(|| keep_raw(state, &account.raw), Ok) {
-        Ok(path) => failure.hint(format!("what the model said is kept in {}", path.display())),
-        Err(e) => failure.hint(format!("what the model said cannot be kept: {e}")),
-    }
-}
-
-fn keep_raw(state: &Path, raw: &str) -> std::io::Result<PathBuf> {
-    let folder = state.join("answers");
-    fs::create_dir_all(&folder)?;
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let path = folder.join(format!("{}-{}.txt", now.as_millis(), std::process::id()));
-    fs::write(&path, raw)?;
-    Ok(path)
+    let answer_on_terminal = env.stdout_is_terminal && !has_file && !output.json;
+    Some(Progress::new(
+        env.stderr_is_terminal,
+        answer_on_terminal,
+        env.colour,
+    ))
 }
 
 fn print(report: &Report<'_>, terminal: bool) -> Result<(), Failure> {

@@ -3,16 +3,20 @@
 //! neither packs nor sinks.
 
 pub mod embedded;
+mod local;
 mod reasoning;
+mod server;
 mod stream;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fs_err as fs;
 
 use crate::closest::closest;
-use crate::inference::{Layer, Prompt, Settings};
+use crate::inference::{Event, Layer, Prompt, Settings, Support};
 use embedded::ModelFile;
+pub use server::{BadUrl, Endpoint, Fault, FaultKind, Kind, Reach};
 pub use stream::Stream;
 
 /// The name that chooses the embedded engine.
@@ -33,12 +37,15 @@ const CONTEXT_TOKENS: u32 = 8192;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No engine was asked for, and none was found.
-    #[error("no engine was found")]
-    NoEngine,
+    #[error("no engine was found{}", nobody_at(tried))]
+    NoEngine {
+        /// The addresses that were asked.
+        tried: Vec<String>,
+    },
     /// An engine that this program does not know.
     #[error("no engine named `{0}`")]
     UnknownEngine(String),
-    /// The engine has no such model.
+    /// The folder of models has no such model.
     #[error("no model named `{name}`")]
     UnknownModel {
         /// What was asked for.
@@ -47,6 +54,28 @@ pub enum Error {
         close: Vec<String>,
         /// The folder where models are looked for.
         folder: PathBuf,
+    },
+    /// No server has such a model.
+    #[error("{engine} has no model named `{name}`")]
+    UnknownServerModel {
+        /// Who was asked.
+        engine: String,
+        /// What was asked for.
+        name: String,
+        /// Names like it.
+        close: Vec<String>,
+        /// Names that there are.
+        known: Vec<String>,
+    },
+    /// Nobody said which model, and there is more than one to choose from.
+    #[error("which model? {engine} has {} loaded, and -m names none", how_many(loaded.len()))]
+    NoModel {
+        /// Who was asked.
+        engine: String,
+        /// Models that are loaded.
+        loaded: Vec<String>,
+        /// Models that are not.
+        others: Vec<String>,
     },
     /// The context asked for makes no sense for this model.
     #[error("{0}")]
@@ -59,7 +88,151 @@ pub enum Error {
     Embedded(#[from] embedded::Error),
     /// The engine broke off without saying why.
     #[error("the engine stopped without a word: {0}")]
-    Lost(String),
+    Stopped(String),
+    /// A server cannot be reached.
+    #[error("{engine} cannot be reached: {why}")]
+    Unreachable {
+        /// The address.
+        engine: String,
+        /// What the system says.
+        why: String,
+    },
+    /// No connection within `--connect-timeout`.
+    #[error("{engine} cannot be reached: no connection within {}", seconds(*limit))]
+    ConnectTimeout {
+        /// The address.
+        engine: String,
+        /// The limit.
+        limit: Duration,
+    },
+    /// A server that is loading did not come to its end.
+    #[error("{engine} was still loading its model after {}", seconds(*limit))]
+    StillLoading {
+        /// The address.
+        engine: String,
+        /// How long it was waited for.
+        limit: Duration,
+    },
+    /// Something answers that is no server we know.
+    #[error("what answers at {url} is no server that this program knows: {what}")]
+    NotAServer {
+        /// The address.
+        url: String,
+        /// What it said.
+        what: String,
+    },
+    /// The server wants a key, or another one.
+    #[error("{engine} {}: {message}", if *had_key { "does not accept the key" } else { "wants a key" })]
+    Unauthorised {
+        /// The server.
+        engine: String,
+        /// Whether a key was sent.
+        had_key: bool,
+        /// The server's words.
+        message: String,
+    },
+    /// The server says that it failed.
+    #[error("{engine}{}: {}", for_model(model), fault.message)]
+    Server {
+        /// The server.
+        engine: String,
+        /// The model that was asked.
+        model: String,
+        /// What it said.
+        fault: Fault,
+    },
+    /// The server could not load the model.
+    #[error("{engine} cannot load `{model}`: {}", fault.message)]
+    NotLoaded {
+        /// The server.
+        engine: String,
+        /// The model.
+        model: String,
+        /// What it said.
+        fault: Fault,
+    },
+    /// The connection broke in the middle of an answer.
+    #[error("the connection to {engine} broke: {why}")]
+    Lost {
+        /// The server.
+        engine: String,
+        /// What the system says.
+        why: String,
+    },
+    /// The response ended without a reason, so that something is missing.
+    #[error("{engine} ended its response without saying that the answer is complete")]
+    Cut {
+        /// The server.
+        engine: String,
+    },
+    /// What came is not of the protocol.
+    #[error("{engine} sent something that is no part of an answer: {what}")]
+    Garbage {
+        /// The server.
+        engine: String,
+        /// What it was.
+        what: String,
+    },
+    /// Another model answered than the one that was asked.
+    #[error("{engine} was asked for `{asked}`, and `{answered}` answers")]
+    WrongModel {
+        /// The server.
+        engine: String,
+        /// The model that was meant.
+        asked: String,
+        /// The model that it was.
+        answered: String,
+    },
+}
+
+impl Error {
+    /// Whether the answer broke off for no reason that anybody gave.
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        matches!(
+            self,
+            Self::Stopped(_)
+                | Self::Lost { .. }
+                | Self::Cut { .. }
+                | Self::Garbage { .. }
+                | Self::Embedded(embedded::Error::Compute(_))
+        )
+    }
+}
+
+impl Error {
+    /// Whether there is no connection (any more).
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+}
+
+fn nobody_at(tried: &[String]) -> String {
+    match tried {
+        [] => String::new(),
+        some => format!("; nothing answers at {}", some.join(", ")),
+    }
+}
+
+fn how_many(count: usize) -> String {
+    match count {
+        0 => "none".to_owned(),
+        count => format!("{count} models"),
+    }
+}
+
+fn for_model(model: &str) -> String {
+    match model {
+        "" => String::new(),
+        model => format!(", model `{model}`"),
+    }
+}
+
+/// A span as people say it.
+#[must_use]
+pub fn seconds(span: Duration) -> String {
+    format!("{} s", span.as_secs_f64())
 }
 
 /// How much context to load a model with.
@@ -92,45 +265,111 @@ impl Context {
     }
 }
 
-/// A model that was chosen and whose file's header was read; nothing is loaded.
+/// Which engines may answer.
+#[derive(Clone, Debug)]
+pub enum Wanted {
+    /// The one in this process.
+    Embedded,
+    /// The servers at these addresses; one address that does not answer is
+    /// told of, among several each may be absent.
+    Servers(Vec<Endpoint>),
+    /// A model's file by the embedded engine, anything else by the servers
+    /// that are found at these addresses.
+    Auto(Vec<Endpoint>),
+}
+
+/// What to choose by.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    /// Which engines may answer.
+    pub wanted: Wanted,
+    /// The model that was named for this run.
+    pub model: Option<String>,
+    /// The model to take when none is named and not exactly one is loaded.
+    pub fallback: Option<String>,
+    /// The context that was asked for.
+    pub context: Option<Context>,
+    /// The folder with the embedded engine's models.
+    pub models: PathBuf,
+    /// How long servers may take.
+    pub reach: Reach,
+}
+
+/// A model that was chosen; nothing is loaded.
 #[derive(Debug)]
 pub struct Chosen {
     /// The name for reports.
     pub model: String,
     /// Whether it is the demo model, which nobody must take for a real one.
     pub is_demo: bool,
-    /// The context that it will be loaded with, in tokens.
-    pub context: u32,
-    /// What the user should know about that.
+    /// What the user should know about the choice.
     pub warnings: Vec<String>,
     recommended: Layer,
-    file: ModelFile,
+    by: By,
 }
 
-/// Chooses the engine and the model. Reads at most the model file's header.
+#[derive(Debug)]
+enum By {
+    Embedded {
+        file: Box<ModelFile>,
+        context: u32,
+        asked: Option<u32>,
+    },
+    Server(Box<server::Target>),
+}
+
+/// Chooses the engine and the model: asks servers, or reads a model file's
+/// header. Nothing is loaded.
 ///
 /// # Errors
-/// No such engine or model, or a file that the engine cannot run.
-pub fn choose(
-    engine: Option<&str>,
-    model: Option<&str>,
-    context: Option<Context>,
-    models: &Path,
-) -> Result<Chosen, Error> {
-    let is_file = model.is_some_and(is_path);
-    match engine.unwrap_or(AUTO) {
-        EMBEDDED => {}
-        AUTO if is_file || model.is_some_and(|name| find(name, models).is_ok()) => {}
-        AUTO => return Err(Error::NoEngine),
-        other => return Err(Error::UnknownEngine(other.to_owned())),
-    }
+/// No such engine or model, or one that cannot be run.
+pub async fn choose(choice: Choice) -> Result<Chosen, Error> {
+    let Choice {
+        wanted,
+        model,
+        fallback,
+        context,
+        models,
+        reach,
+    } = choice;
+    let here = model.as_deref().or(fallback.as_deref());
+    let (endpoints, named) = match wanted {
+        Wanted::Embedded => return embedded(here, context, &models),
+        Wanted::Auto(_) if here.is_some_and(|it| is_path(it) || find(it, &models).is_ok()) => {
+            return embedded(here, context, &models);
+        }
+        Wanted::Servers(endpoints) => {
+            let named = endpoints.len() == 1;
+            (endpoints, named)
+        }
+        Wanted::Auto(endpoints) => (endpoints, false),
+    };
+    let target = server::choose(
+        &endpoints,
+        named,
+        model.as_deref(),
+        fallback.as_deref(),
+        context,
+        reach,
+    )
+    .await?;
+    Ok(Chosen {
+        model: target.model().to_owned(),
+        is_demo: false,
+        warnings: Vec::new(),
+        recommended: Layer::default(),
+        by: By::Server(Box::new(target)),
+    })
+}
+
+fn embedded(model: Option<&str>, context: Option<Context>, models: &Path) -> Result<Chosen, Error> {
     let (name, is_demo, file) = match model {
         None | Some(DEMO) => (
             DEMO.to_owned(),
             true,
             ModelFile::from_bytes(DEMO, DEMO_GGUF)?,
         ),
-        Some(path) if is_file => {
+        Some(path) if is_path(path) => {
             let here = Path::new(path);
             // A bare file name may also mean one in the models folder.
             let there = models.join(path);
@@ -146,15 +385,18 @@ pub fn choose(
     };
     file.check_supported()?;
     let (recommended, mut warnings) = sane(file.recommended());
-    let (context, of_context) = settle_context(context, file.context_length())?;
+    let (tokens, of_context) = settle_context(context, file.context_length())?;
     warnings.extend(of_context);
     Ok(Chosen {
         model: name,
         is_demo,
-        context,
         warnings,
         recommended,
-        file,
+        by: By::Embedded {
+            file: Box::new(file),
+            context: tokens,
+            asked: context.map(|_| tokens),
+        },
     })
 }
 
@@ -231,34 +473,169 @@ impl Chosen {
     /// The engine's name, for reports.
     #[must_use]
     pub fn engine(&self) -> &'static str {
-        EMBEDDED
+        match &self.by {
+            By::Embedded { .. } => EMBEDDED,
+            By::Server(target) => target.engine(),
+        }
     }
 
-    /// `general.architecture`.
+    /// The engine as messages name it, with its address.
     #[must_use]
-    pub fn architecture(&self) -> &str {
-        self.file.architecture()
+    pub fn shown(&self) -> String {
+        match &self.by {
+            By::Embedded { .. } => "the embedded engine".to_owned(),
+            By::Server(target) => target.shown(),
+        }
     }
 
-    /// How the weights are stored, as llama.cpp names it.
+    /// The server's version, where it tells.
     #[must_use]
-    pub fn quantization(&self) -> String {
-        self.file.quantization()
+    pub fn version(&self) -> Option<&str> {
+        match &self.by {
+            By::Embedded { .. } => Some(env!("CARGO_PKG_VERSION")),
+            By::Server(target) => target.version(),
+        }
     }
 
-    /// Sampling that the model's file recommends.
+    /// `general.architecture`, where known.
+    #[must_use]
+    pub fn architecture(&self) -> Option<&str> {
+        match &self.by {
+            By::Embedded { file, .. } => Some(file.architecture()),
+            By::Server(target) => target.architecture(),
+        }
+    }
+
+    /// How the weights are stored, as llama.cpp names it, where known.
+    #[must_use]
+    pub fn quantization(&self) -> Option<String> {
+        match &self.by {
+            By::Embedded { file, .. } => Some(file.quantization()),
+            By::Server(target) => target.quantization().map(str::to_owned),
+        }
+    }
+
+    /// The most context that this run would give it, in tokens, where known.
+    #[must_use]
+    pub fn context(&self) -> Option<u32> {
+        match &self.by {
+            By::Embedded { context, .. } => Some(*context),
+            By::Server(target) => target.context(),
+        }
+    }
+
+    /// The context that was asked for, in tokens.
+    #[must_use]
+    pub fn asked_context(&self) -> Option<u32> {
+        match &self.by {
+            By::Embedded { asked, .. } => *asked,
+            By::Server(target) => target.asked_context(),
+        }
+    }
+
+    /// Sampling that the model's file recommends; servers apply that themselves.
     #[must_use]
     pub fn recommended(&self) -> Layer {
         self.recommended.clone()
     }
 
-    /// Loads the model and runs one inference, on a thread of its own.
-    /// Dropping the stream ends both.
+    /// Whether the model was trained to answer, as far as one can tell.
+    #[must_use]
+    pub fn is_instruct(&self) -> bool {
+        match &self.by {
+            By::Embedded { file, .. } => file.chat_template().is_some(),
+            By::Server(target) => target.is_instruct(),
+        }
+    }
+
+    /// What becomes of a setting, by its name in snake case.
+    #[must_use]
+    pub fn support(&self, prompt: &Prompt, settings: &Settings, name: &str) -> Support {
+        match &self.by {
+            By::Embedded { file, .. } => file.support(name),
+            By::Server(target) => target.support(prompt, settings, name),
+        }
+    }
+
+    /// Sees to it that the model is loaded, where that is a step of its own,
+    /// and says through `emit` what goes on. Waits as long as the server takes.
+    ///
+    /// # Errors
+    /// The server cannot load it, or cannot be reached.
+    pub async fn ensure(self, emit: &mut (dyn FnMut(Event) + Send)) -> Result<Ready, Error> {
+        let (instance, warnings) = match &self.by {
+            By::Embedded { file, context, .. } => {
+                let instance = server::Instance {
+                    id: self.model.clone(),
+                    context: Some(*context),
+                    declared: Some(file.context_length()),
+                    warnings: Vec::new(),
+                };
+                (instance, Vec::new())
+            }
+            By::Server(target) => {
+                let mut instance = target.ensure(emit).await?;
+                let warnings = std::mem::take(&mut instance.warnings);
+                (instance, warnings)
+            }
+        };
+        Ok(Ready {
+            chosen: self,
+            instance,
+            warnings,
+        })
+    }
+}
+
+/// A model that can be asked.
+#[derive(Debug)]
+pub struct Ready {
+    /// What was chosen.
+    pub chosen: Chosen,
+    /// What the user should know about the instance.
+    pub warnings: Vec<String>,
+    instance: server::Instance,
+}
+
+impl Ready {
+    /// The instance's name at its server.
+    #[must_use]
+    pub fn instance(&self) -> &str {
+        &self.instance.id
+    }
+
+    /// Tokens of context that the instance has, where known.
+    #[must_use]
+    pub fn context(&self) -> Option<u32> {
+        self.instance.context
+    }
+
+    /// Tokens of context that the model was made for, where known.
+    #[must_use]
+    pub fn declared_context(&self) -> Option<u32> {
+        self.instance.declared
+    }
+
+    /// The exact text that the model would be sent, where the engine can tell.
+    pub async fn rendered(&self, prompt: &Prompt, settings: &Settings) -> Option<String> {
+        match &self.chosen.by {
+            By::Embedded { file, .. } => {
+                let reasoning = settings.reasoning.as_ref().map(|it| it.value.as_str());
+                file.render(prompt, reasoning).ok()
+            }
+            By::Server(target) => target.rendered(prompt, &self.instance).await,
+        }
+    }
+
+    /// Runs one inference. Dropping the stream ends it, at a server, too.
     ///
     /// # Errors
     /// The machine gives us no thread.
     pub fn infer(self, ask: Ask) -> Result<Stream, Error> {
-        stream::start(self.file, self.context, ask)
+        match self.chosen.by {
+            By::Embedded { file, context, .. } => local::start(*file, context, ask),
+            By::Server(target) => Ok(target.infer(self.instance, ask)),
+        }
     }
 }
 

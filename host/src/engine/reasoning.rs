@@ -5,6 +5,8 @@
 //! reasoning; tags that come later are the answer's own (a processor of the
 //! standard pack finds those).
 
+use crate::inference::Event;
+
 /// The tags, without their brackets.
 const NAMES: [&str; 2] = ["think", "thinking"];
 
@@ -13,6 +15,15 @@ const NAMES: [&str; 2] = ["think", "thinking"];
 pub(super) enum Piece {
     Reasoning(String),
     Text(String),
+}
+
+impl From<Piece> for Event {
+    fn from(piece: Piece) -> Self {
+        match piece {
+            Piece::Reasoning(text) => Self::Reasoning(text),
+            Piece::Text(text) => Self::Text(text),
+        }
+    }
 }
 
 /// Takes the answer piece by piece; gives the same for every way of cutting.

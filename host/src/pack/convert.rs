@@ -78,7 +78,8 @@ pub(super) fn context(context: &ProcessorContext) -> post_processor::Context {
 pub(super) fn stop(stop: &Stop) -> post_processor::Stop {
     match stop {
         Stop::Finished(Finish::End) => post_processor::Stop::End,
-        Stop::Finished(Finish::Length) => post_processor::Stop::Length,
+        // The contract knows no loops; like a limit, they cut the answer.
+        Stop::Finished(Finish::Length | Finish::Repetition) => post_processor::Stop::Length,
         Stop::Finished(Finish::ContextFull) => post_processor::Stop::ContextFull,
         Stop::Finished(Finish::Enough) => post_processor::Stop::Enough,
         Stop::Finished(Finish::Cancelled) => post_processor::Stop::Cancelled,

@@ -5,12 +5,15 @@
 mod chain;
 mod perform;
 mod prepare;
+mod repeat;
 mod shelf;
+mod watch;
 
 pub use chain::Chain;
-pub use perform::{Account, Failed, Interrupt, Sinks, Timings, perform};
+pub use perform::{Account, Failed, Interrupt, Sinks, Timings, ensure, perform};
 pub use prepare::{Address, Ask, Error, Prepared, Step, prepare};
 pub use shelf::Shelf;
+pub use watch::{Expired, Limits, Phase};
 
 /// Runs `work`, which may call packs, on a thread that serves nothing else.
 ///

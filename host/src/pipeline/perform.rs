@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use super::Chain;
-use crate::engine::{self, Stream};
+use super::repeat::Guard;
+use super::watch::{Expired, Limits, Watch};
+use crate::engine::{self, Chosen, Ready, Stream};
 use crate::inference::{Event, Finish, Usage};
 use crate::pack::{self, Stop};
 use crate::sink::{self, Sink};
@@ -62,6 +64,8 @@ pub enum Failed {
     Sink(sink::Error),
     /// There is no text in it.
     Empty,
+    /// A limit of time.
+    Expired(Expired),
     /// The user had enough.
     Interrupted,
 }
@@ -72,15 +76,44 @@ pub type Sinks<'a> = Vec<&'a mut (dyn Sink + Send)>;
 /// An interrupt, as a future that may be polled again and again.
 pub type Interrupt<'a> = Pin<&'a mut (dyn Future<Output = ()> + Send)>;
 
+/// Sees to it that the model is loaded, within the limit for that; the sinks
+/// hear of it. `start` is when the whole began.
+///
+/// # Errors
+/// The server cannot load it, a limit was reached, or the user had enough.
+pub async fn ensure(
+    chosen: Chosen,
+    sinks: &mut Sinks<'_>,
+    mut interrupt: Interrupt<'_>,
+    limits: Limits,
+    start: Instant,
+) -> Result<Ready, Failed> {
+    let watch = Watch::new(limits, start.into());
+    let mut told = Ok(());
+    let mut emit = |event: Event| {
+        if told.is_ok() {
+            told = tell(sinks, |sink| sink.event(&event));
+        }
+    };
+    let ready = tokio::select! {
+        biased;
+        () = &mut interrupt => Err(Failed::Interrupted),
+        expired = watch.expired() => Err(Failed::Expired(expired)),
+        ready = chosen.ensure(&mut emit) => ready.map_err(Failed::Engine),
+    };
+    told.and(ready)
+}
+
 /// Runs a job whose stream has been started. Whatever happens, the account
-/// holds what was said until then.
+/// holds what was said until then. `start` is when the whole began.
 pub async fn perform(
     mut stream: Stream,
     chain: Chain,
     mut sinks: Sinks<'_>,
     mut interrupt: Interrupt<'_>,
+    limits: Limits,
+    start: Instant,
 ) -> (Account, Result<Finish, Failed>) {
-    let start = Instant::now();
     let mut account = Account::default();
     let streamed = run(
         &mut stream,
@@ -88,11 +121,15 @@ pub async fn perform(
         &mut sinks,
         &mut account,
         interrupt.as_mut(),
+        limits,
         start,
     );
     let streamed = streamed.await;
     stream.cancel();
-    if matches!(streamed, Ok(Finish::Enough) | Err(Failed::Pack(_))) {
+    if matches!(
+        streamed,
+        Ok(Finish::Enough | Finish::Repetition) | Err(Failed::Pack(_))
+    ) {
         let counts = last_counts(&mut stream);
         if let Ok(Some(usage)) = tokio::time::timeout(COUNTS_AFTER_ENOUGH, counts).await {
             account.usage = Some(usage);
@@ -145,8 +182,11 @@ async fn run(
     sinks: &mut Sinks<'_>,
     account: &mut Account,
     mut interrupt: Interrupt<'_>,
+    limits: Limits,
     start: Instant,
 ) -> Result<Finish, Failed> {
+    let mut watch = Watch::new(limits, start.into());
+    let mut guard = Guard::new(limits.max_repeat);
     // A processor that crashed; the model goes on, since its answer is worth
     // keeping. One that rejected the answer ends it.
     let mut crashed = None;
@@ -155,7 +195,9 @@ async fn run(
             biased;
             () = &mut interrupt => return Err(Failed::Interrupted),
             event = stream.next() => event.map_err(Failed::Engine)?,
+            expired = watch.expired() => return Err(Failed::Expired(expired)),
         };
+        watch.hear(&event);
         let elapsed = start.elapsed().as_secs_f64();
         // The end is told when the processors have ended, too.
         if !matches!(event, Event::Finished(_)) {
@@ -169,18 +211,26 @@ async fn run(
             Event::Reasoning(text) => {
                 account.timings.first_token_s.get_or_insert(elapsed);
                 account.reasoning.push_str(&text);
+                if guard.push(&text) {
+                    return Ok(Finish::Repetition);
+                }
             }
             Event::Text(text) => {
                 account.timings.first_token_s.get_or_insert(elapsed);
                 account.raw.push_str(&text);
                 tell(sinks, |sink| sink.raw(&text))?;
+                let loops = guard.push(&text);
                 if crashed.is_some() {
+                    if loops {
+                        return crashed.map_or(Ok(Finish::Repetition), |e| Err(Failed::Pack(e)));
+                    }
                     continue;
                 }
                 let pushed = tokio::select! {
                     biased;
                     () = &mut interrupt => return Err(Failed::Interrupted),
                     pushed = chain.push(text) => pushed,
+                    expired = watch.whole() => return Err(Failed::Expired(expired)),
                 };
                 match pushed {
                     Ok(pushed) => {
@@ -192,6 +242,9 @@ async fn run(
                     Err(error @ pack::Error::Answer { .. }) => return Err(Failed::Pack(error)),
                     Err(error) => crashed = Some(error),
                 }
+                if loops {
+                    return crashed.map_or(Ok(Finish::Repetition), |e| Err(Failed::Pack(e)));
+                }
             }
             Event::Usage(usage) => account.usage = Some(usage),
             Event::Warning(warning) => account.warnings.push(warning),
@@ -199,6 +252,7 @@ async fn run(
                 return crashed.map_or(Ok(finish), |error| Err(Failed::Pack(error)));
             }
         }
+        watch.was_busy();
     }
 }
 
@@ -218,11 +272,11 @@ async fn finish(
 ) -> Result<Finish, Failed> {
     let stop = match &streamed {
         Ok(finish) => Stop::Finished(*finish),
-        Err(Failed::Interrupted) => Stop::Finished(Finish::Cancelled),
+        Err(Failed::Interrupted | Failed::Expired(_)) => Stop::Finished(Finish::Cancelled),
         Err(Failed::Engine(error)) => Stop::Failed(error.to_string()),
         Err(_) => return streamed,
     };
-    let ended = if matches!(streamed, Err(Failed::Interrupted)) {
+    let ended = if matches!(streamed, Err(Failed::Interrupted | Failed::Expired(_))) {
         match tokio::time::timeout(FINISH_AFTER_INTERRUPT, chain.finish(stop)).await {
             Ok(ended) => ended,
             Err(_) => return streamed,

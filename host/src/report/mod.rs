@@ -37,10 +37,13 @@ pub struct Report<'a> {
 /// The model as it was loaded.
 #[derive(Debug, Serialize)]
 pub struct Instance {
-    /// Its context in tokens.
-    pub context: u32,
-    /// How its weights are stored.
-    pub quantization: String,
+    /// Its name at the engine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Its context in tokens, where known.
+    pub context: Option<u32>,
+    /// How its weights are stored, where known.
+    pub quantization: Option<String>,
 }
 
 /// A pack that took part.
@@ -171,6 +174,7 @@ fn ended(finish: Finish) -> &'static str {
         Finish::Length => "cut at the limit of tokens",
         Finish::ContextFull => "cut because the context is full",
         Finish::Enough => "ended by a processor that had enough",
+        Finish::Repetition => "ended because it repeated itself",
         Finish::Cancelled => "cancelled",
     }
 }

@@ -44,8 +44,8 @@ impl<W: Write> Sink for Events<W> {
     fn event(&mut self, event: &Event) -> Result<(), Error> {
         let value = match event {
             Event::Loading(progress) => json!({ "kind": "loading", "progress": progress }),
-            Event::Prefill { done, total } => {
-                json!({ "kind": "prefill", "done": done, "total": total })
+            Event::Prefill { progress, tokens } => {
+                json!({ "kind": "prefill", "progress": progress, "tokens": tokens })
             }
             Event::Reasoning(text) => json!({ "kind": "reasoning", "text": text }),
             Event::Usage(usage) => json!({

@@ -32,6 +32,12 @@ impl Messages {
         }
     }
 
+    /// A text that was asked for; also with `-q`. Whoever made it made its
+    /// controls visible.
+    pub fn text(&self, text: &str) {
+        self.line(text);
+    }
+
     /// What the user should know, and that does not stop the work.
     pub fn warning(&self, text: &str) {
         if !self.quiet {

@@ -4,6 +4,7 @@
 mod events;
 mod file;
 mod messages;
+mod progress;
 mod stdout;
 mod visible;
 
@@ -14,8 +15,9 @@ use crate::inference::Event;
 pub use events::Events;
 pub use file::OutputFile;
 pub use messages::Messages;
+pub use progress::Progress;
 pub use stdout::Stdout;
-pub use visible::{Visible, visible, visible_json};
+pub use visible::{Visible, is_control, visible, visible_json};
 
 /// A sink cannot take any more.
 #[derive(Debug, thiserror::Error)]

@@ -3,12 +3,22 @@
 use std::io::{ErrorKind, Write};
 
 use super::{Error, Sink, Visible};
+use crate::inference::Event;
 
 /// The answer as it comes, flushed at every piece.
 pub struct Stdout<W: Write> {
     out: W,
     visible: Option<Visible>,
     last: Option<char>,
+    /// What was printed of the model's thinking; `None` prints none.
+    reasoning: Option<Shown>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    Nothing,
+    Thinking,
+    Answer,
 }
 
 impl<W: Write> Stdout<W> {
@@ -18,6 +28,26 @@ impl<W: Write> Stdout<W> {
             out,
             visible: terminal.then(Visible::default),
             last: None,
+            reasoning: None,
+        }
+    }
+
+    /// Prints the model's thinking before its answer, with a blank line
+    /// between them.
+    #[must_use]
+    pub fn with_reasoning(mut self) -> Self {
+        self.reasoning = Some(Shown::Nothing);
+        self
+    }
+
+    fn print(&mut self, text: &str) -> Result<(), Error> {
+        self.last = text.chars().next_back();
+        match &mut self.visible {
+            Some(visible) => {
+                let shown = visible.push(text).into_owned();
+                self.write(&shown)
+            }
+            None => self.write(text),
         }
     }
 
@@ -43,13 +73,25 @@ impl<W: Write> Sink for Stdout<W> {
         if text.is_empty() {
             return Ok(());
         }
-        self.last = text.chars().next_back();
-        match &mut self.visible {
-            Some(visible) => {
-                let shown = visible.push(text).into_owned();
-                self.write(&shown)
+        if self.reasoning == Some(Shown::Thinking) {
+            self.print("\n\n")?;
+        }
+        if self.reasoning.is_some() {
+            self.reasoning = Some(Shown::Answer);
+        }
+        self.print(text)
+    }
+
+    fn event(&mut self, event: &Event) -> Result<(), Error> {
+        match event {
+            // Thinking between two parts of an answer would be taken for one.
+            Event::Reasoning(text)
+                if matches!(self.reasoning, Some(Shown::Nothing | Shown::Thinking)) =>
+            {
+                self.reasoning = Some(Shown::Thinking);
+                self.print(text)
             }
-            None => self.write(text),
+            _ => Ok(()),
         }
     }
 

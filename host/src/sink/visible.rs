@@ -77,9 +77,10 @@ pub fn visible_json(json: &str) -> String {
     shown
 }
 
-/// Controls other than line end, tab and carriage return; C1; and the marks
+/// Whether a character acts on a terminal: controls other than line end, tab and
+/// carriage return; C1; and the marks
 /// that change the direction of writing or hide text.
-fn is_control(c: char) -> bool {
+pub fn is_control(c: char) -> bool {
     match c {
         '\n' | '\t' | '\r' => false,
         '\u{61c}' | '\u{200e}' | '\u{200f}' => true,

@@ -9,12 +9,15 @@ use crate::inference::{Layer, MaxTokens, Origin};
 use crate::sink::Messages;
 
 /// Variables that mean something, without their prefix.
-const VARIABLES: [&str; 17] = [
+const VARIABLES: [&str; 22] = [
+    "CONNECT_TIMEOUT",
     "CONTEXT",
     "ENGINE",
+    "FIRST_TOKEN_TIMEOUT",
     "FREQUENCY_PENALTY",
     "HOME",
     "JSON_SCHEMA",
+    "LOAD_TIMEOUT",
     "MAX_TOKENS",
     "MIN_P",
     "MODEL",
@@ -24,7 +27,9 @@ const VARIABLES: [&str; 17] = [
     "REPEAT_PENALTY",
     "SEED",
     "STOP",
+    "STREAM_TIMEOUT",
     "TEMPERATURE",
+    "TIMEOUT",
     "TOP_K",
     "TOP_P",
 ];

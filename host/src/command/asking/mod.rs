@@ -1,6 +1,7 @@
 //! What `infer` and `render` share: from what was typed, written down and set
 //! in the environment to what is asked of the packs.
 
+mod engines;
 mod layers;
 mod post;
 mod texts;
@@ -14,6 +15,7 @@ use crate::error::Failure;
 use crate::pack::{Cache, Compiler, Folders, ModelFacts, Notice, Packs, TextFile};
 use crate::pipeline::{Ask, Prepared, Shelf, on_pack_thread, prepare};
 use crate::sink::Messages;
+pub(super) use engines::{choice, limits};
 pub(super) use layers::{layers, warn_of_unknown_variables};
 use post::processor;
 use texts::{params, stdin_if, text_file_of};

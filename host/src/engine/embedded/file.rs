@@ -11,7 +11,7 @@ use super::template::Template;
 use super::tensor_kind::{TensorKind, file_type_name};
 use super::tokenizer::{self, Tokenizer};
 use super::{Error, Model, supported};
-use crate::inference::Layer;
+use crate::inference::{Layer, Prompt, Support};
 
 /// A GGUF file whose header has been read.
 #[derive(Debug)]
@@ -239,12 +239,35 @@ impl ModelFile {
             context as usize,
             input.as_mut(),
         )?;
+        let template = self.template(&tokenizer);
+        Ok(Model::new(tokenizer, template, decoder, context))
+    }
+
+    fn template(&self, tokenizer: &Tokenizer) -> Option<Template> {
         let text = |id: Option<u32>| id.map_or("", |id| tokenizer.vocabulary.text(id));
-        let template = self.chat_template().map(|source| {
+        self.chat_template().map(|source| {
             let beginning = text(tokenizer.vocabulary.beginning);
             Template::new(source, beginning, text(tokenizer.vocabulary.end))
-        });
-        Ok(Model::new(tokenizer, template, decoder, context))
+        })
+    }
+
+    /// The exact text that the model would be sent; no weights are read.
+    /// `reasoning` is the setting of that name.
+    pub fn render(&self, prompt: &Prompt, reasoning: Option<&str>) -> Result<String, Error> {
+        if let Prompt::Raw(text) = prompt {
+            return Ok(text.clone());
+        }
+        let tokenizer = Tokenizer::read(&self.header).map_err(|fault| self.fault(fault))?;
+        super::model::render(self.template(&tokenizer).as_ref(), prompt, reasoning)
+    }
+
+    /// What becomes of a setting, by its name in snake case.
+    #[must_use]
+    pub fn support(&self, setting: &str) -> Support {
+        let thinks = self
+            .chat_template()
+            .is_some_and(super::template::knows_thinking);
+        super::model::support(setting, thinks)
     }
 
     fn input(&self) -> Result<Box<dyn ReadSeek>, Error> {

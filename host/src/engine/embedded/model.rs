@@ -56,27 +56,15 @@ impl Model {
     /// What becomes of a setting, by its name in snake case.
     #[must_use]
     pub fn support(&self, setting: &str) -> Support {
-        match setting {
-            "temperature" | "top_k" | "top_p" | "min_p" | "repeat_penalty" | "presence_penalty"
-            | "frequency_penalty" | "seed" | "max_tokens" | "stop" => Support::Honoured,
-            "reasoning" if self.template.as_ref().is_some_and(Template::knows_thinking) => {
-                Support::Honoured
-            }
-            _ => Support::Dropped,
-        }
+        let thinks = self.template.as_ref().is_some_and(Template::knows_thinking);
+        support(setting, thinks)
     }
 
     /// The exact text that the model is sent. `reasoning` is the setting of
     /// that name: `off` switches thinking off where the template can, any
     /// other value switches it on, none leaves it to the template.
     pub fn render(&self, prompt: &Prompt, reasoning: Option<&str>) -> Result<String, Error> {
-        match prompt {
-            Prompt::Raw(text) => Ok(text.clone()),
-            Prompt::Chat(messages) => {
-                let template = self.template.as_ref().ok_or(Error::NoTemplate)?;
-                template.render(messages, reasoning.map(|reasoning| reasoning != "off"))
-            }
-        }
+        render(self.template.as_ref(), prompt, reasoning)
     }
 
     /// How many tokens a prompt has; exact.
@@ -199,7 +187,7 @@ impl Model {
         let total = count(tokens);
         let mut scores = None;
         let mut done = 0;
-        emit(Event::Prefill { done, total });
+        emit(prefill(done, total));
         for batch in tokens.chunks(BATCH_TOKENS_MAX) {
             if cancelled() {
                 return Ok(None);
@@ -210,7 +198,7 @@ impl Model {
                 true => scores = Some(self.decoder.scores(batch, start)?),
                 false => self.decoder.read_on(batch, start)?,
             }
-            emit(Event::Prefill { done, total });
+            emit(prefill(done, total));
         }
         Ok(scores)
     }
@@ -228,6 +216,41 @@ impl Model {
             emit(Event::Warning(format!(
                 "the embedded engine does not honour the setting `{setting}`"
             )));
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a share that is shown to people"
+)]
+fn prefill(done: u32, total: u32) -> Event {
+    Event::Prefill {
+        progress: done as f32 / total.max(1) as f32,
+        tokens: Some(total),
+    }
+}
+
+/// What becomes of a setting; `thinks` is whether the template can be told to.
+pub(super) fn support(setting: &str, thinks: bool) -> Support {
+    match setting {
+        "temperature" | "top_k" | "top_p" | "min_p" | "repeat_penalty" | "presence_penalty"
+        | "frequency_penalty" | "seed" | "max_tokens" | "stop" => Support::Honoured,
+        "reasoning" if thinks => Support::Honoured,
+        _ => Support::Dropped,
+    }
+}
+
+pub(super) fn render(
+    template: Option<&Template>,
+    prompt: &Prompt,
+    reasoning: Option<&str>,
+) -> Result<String, Error> {
+    match prompt {
+        Prompt::Raw(text) => Ok(text.clone()),
+        Prompt::Chat(messages) => {
+            let template = template.ok_or(Error::NoTemplate)?;
+            template.render(messages, reasoning.map(|reasoning| reasoning != "off"))
         }
     }
 }

@@ -82,8 +82,13 @@ impl Template {
 
     /// Whether the template looks at `enable_thinking` at all.
     pub(super) fn knows_thinking(&self) -> bool {
-        self.source.contains("enable_thinking")
+        knows_thinking(&self.source)
     }
+}
+
+/// Whether a template's source looks at `enable_thinking` at all.
+pub(super) fn knows_thinking(source: &str) -> bool {
+    source.contains("enable_thinking")
 }
 
 fn environment(steps: u64) -> Result<Environment<'static>, minijinja::Error> {

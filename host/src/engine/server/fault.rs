@@ -1,0 +1,295 @@
+//! What a server says of its failure, as a value. Servers say it in a dozen
+//! shapes, some of them with a status of success.
+
+mod words;
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// What went wrong at a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    /// No key, or a wrong one.
+    Auth,
+    /// It has no such model.
+    UnknownModel,
+    /// The model was taken out of memory, or none is in it.
+    Unloaded,
+    /// The prompt does not fit, with the numbers that were said.
+    Overflow {
+        /// Tokens of the prompt.
+        prompt_tokens: Option<u64>,
+        /// Tokens that the context has.
+        context_tokens: Option<u64>,
+    },
+    /// Too much to do; later it may work.
+    Busy,
+    /// The model is still being loaded; later it will work.
+    Loading,
+    /// A key of the request that it does not take, where it names one.
+    Unsupported(Option<String>),
+    /// Not enough memory.
+    OutOfMemory,
+    /// Anything else.
+    Other,
+}
+
+/// A server's failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What went wrong.
+    pub kind: FaultKind,
+    /// The server's own words, in one line.
+    pub message: String,
+    /// The HTTP status, where it was not one of success.
+    pub status: Option<u16>,
+    /// When to come back.
+    pub retry_after: Option<Duration>,
+}
+
+/// A response that is no success.
+pub(super) fn of_response(status: u16, retry_after: Option<&str>, body: &[u8]) -> Fault {
+    let text = String::from_utf8_lossy(body);
+    let value: Option<Value> = serde_json::from_str(&text).ok();
+    let parts = value
+        .as_ref()
+        .and_then(|it| words::of_error(it).or_else(|| words::of_body(it)))
+        .unwrap_or_else(|| words::plain(&text));
+    let mut fault = parts.judge(Some(status));
+    fault.message = if fault.message.is_empty() {
+        format!("HTTP {status} without a word")
+    } else {
+        format!("HTTP {status}: {}", fault.message)
+    };
+    fault.retry_after = retry_after.and_then(|it| {
+        let seconds: f64 = it.trim().parse().ok()?;
+        Duration::try_from_secs_f64(seconds).ok()
+    });
+    fault
+}
+
+/// The error in a JSON value of a stream, or of a whole answer; `None` when it
+/// is an answer.
+pub(super) fn in_value(value: &Value) -> Option<Fault> {
+    words::of_error(value).map(|it| it.judge(None))
+}
+
+/// An error that is given as a text, which may be JSON.
+pub(super) fn of_text(text: &str) -> Fault {
+    let value: Option<Value> = serde_json::from_str(text).ok();
+    let parts = value
+        .as_ref()
+        .and_then(|it| words::of_error(it).or_else(|| words::of_body(it)))
+        .unwrap_or_else(|| words::plain(text));
+    let mut fault = parts.judge(None);
+    if fault.message.is_empty() {
+        "an error without a word".clone_into(&mut fault.message);
+    }
+    fault
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn overflow(prompt: u64, context: u64) -> FaultKind {
+        FaultKind::Overflow {
+            prompt_tokens: Some(prompt).filter(|it| *it > 0),
+            context_tokens: Some(context).filter(|it| *it > 0),
+        }
+    }
+
+    fn unsupported(key: &str) -> FaultKind {
+        FaultKind::Unsupported(Some(key.to_owned()))
+    }
+
+    #[test]
+    fn responses_are_understood_in_all_their_shapes() {
+        for (status, body, kind, says) in [
+            (
+                401,
+                r#"{"error":{"type":"invalid_request","code":"invalid_api_key","message":"An LM Studio API token is required"}}"#,
+                FaultKind::Auth,
+                "token is required",
+            ),
+            (
+                401,
+                r#"{"error":{"code":401,"message":"Invalid API Key","type":"authentication_error"}}"#,
+                FaultKind::Auth,
+                "Invalid API Key",
+            ),
+            (
+                400,
+                r#"{"error":"Trying to keep the first 9000 tokens when context the overflows. However, the model is loaded with context length of only 4096 tokens, which is not enough."}"#,
+                overflow(9000, 4096),
+                "Trying",
+            ),
+            (
+                400,
+                r#"{"error":{"code":400,"message":"request (9000 tokens) exceeds the available context size (8192 tokens), try increasing it","type":"exceed_context_size_error","n_prompt_tokens":9000,"n_ctx":8192}}"#,
+                overflow(9000, 8192),
+                "exceeds",
+            ),
+            (
+                400,
+                r#"{"object":"error","message":"This model's maximum context length is 4096 tokens. However, you requested 9000 tokens (8000 in the messages, 1000 in the completion).","type":"BadRequestError","code":400}"#,
+                overflow(9000, 4096),
+                "maximum",
+            ),
+            (
+                400,
+                r#"{"error":"the prompt is longer than the context length currently available"}"#,
+                overflow(0, 0),
+                "longer",
+            ),
+            (
+                400,
+                r#"{"error":"Context size has been exceeded."}"#,
+                overflow(0, 0),
+                "exceeded",
+            ),
+            (
+                503,
+                r#"{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}"#,
+                FaultKind::Loading,
+                "Loading model",
+            ),
+            (
+                503,
+                r#"{"error":"server busy, please try again.  maximum pending requests exceeded"}"#,
+                FaultKind::Busy,
+                "busy",
+            ),
+            (429, "", FaultKind::Busy, "HTTP 429 without a word"),
+            (
+                404,
+                r#"{"error":"model 'x' not found"}"#,
+                FaultKind::UnknownModel,
+                "not found",
+            ),
+            (
+                404,
+                r#"{"error":{"message":"m","type":"model_not_found"}}"#,
+                FaultKind::UnknownModel,
+                "m",
+            ),
+            (
+                404,
+                r#"{"error":"Unexpected endpoint or method. (POST /api/v1/x)"}"#,
+                FaultKind::Other,
+                "Unexpected",
+            ),
+            (
+                400,
+                r#"{"error":{"message":"No models loaded. Please load a model in the developer page or use the 'lms load' command.","type":"invalid_request_error","param":"model","code":null}}"#,
+                FaultKind::Unloaded,
+                "No models loaded",
+            ),
+            (
+                400,
+                r#"{"error":{"code":400,"message":"model is not loaded"}}"#,
+                FaultKind::Unloaded,
+                "not loaded",
+            ),
+            (
+                400,
+                r#"{"error":{"type":"invalid_request","message":"Unrecognized key(s) in object: 'stop'"}}"#,
+                unsupported("stop"),
+                "stop",
+            ),
+            (
+                400,
+                r#"{"error":"'response_format.type' must be 'json_schema' or 'text'"}"#,
+                unsupported("response_format"),
+                "must be",
+            ),
+            (
+                400,
+                r#"{"error":"\"qwen\" does not support thinking"}"#,
+                unsupported("think"),
+                "thinking",
+            ),
+            (
+                422,
+                r#"{"detail":[{"loc":["body","top_k"],"msg":"extra fields not permitted"}]}"#,
+                unsupported("top_k"),
+                "not permitted",
+            ),
+            (
+                400,
+                r#"{"error":{"message":"Unsupported parameter: 'max_tokens' is not supported","param":"max_tokens"}}"#,
+                unsupported("max_tokens"),
+                "max_tokens",
+            ),
+            (
+                400,
+                r#"{"error":{"message":"streaming is not supported"}}"#,
+                unsupported("stream"),
+                "streaming",
+            ),
+            (
+                500,
+                r#"{"error":{"message":"Failed to load model: insufficient system resources"}}"#,
+                FaultKind::OutOfMemory,
+                "insufficient",
+            ),
+            (
+                500,
+                "<html><head><title>500 Internal Server Error</title></head><body><h1>Oops</h1></body></html>",
+                FaultKind::Other,
+                "500 Internal Server Error",
+            ),
+            (502, "", FaultKind::Other, "HTTP 502 without a word"),
+            (500, "plain\n  words", FaultKind::Other, "plain words"),
+            (
+                400,
+                r#"{"error":"Unrecognized key(s) in object: 'context_length'"}"#,
+                unsupported("context_length"),
+                "context_length",
+            ),
+        ] {
+            let fault = of_response(status, None, body.as_bytes());
+            assert_eq!(fault.kind, kind, "{body}");
+            assert!(fault.message.contains(says), "{}: {body}", fault.message);
+            assert_eq!(fault.status, Some(status));
+        }
+        let fault = of_response(429, Some("1.5"), b"");
+        assert_eq!(fault.retry_after, Some(Duration::from_millis(1500)));
+    }
+
+    #[test]
+    fn errors_in_a_stream_are_told_from_answers() {
+        for (value, kind) in [
+            (
+                json!({"error": {"message": "Model unloaded."}}),
+                Some(FaultKind::Unloaded),
+            ),
+            (json!({"error": "boom"}), Some(FaultKind::Other)),
+            (
+                json!({"object": "error", "message": "x", "code": 500}),
+                Some(FaultKind::Other),
+            ),
+            (
+                json!({"type": "error", "error": {"type": "invalid_request", "message": "y"}}),
+                Some(FaultKind::Other),
+            ),
+            (
+                json!({"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}),
+                Some(FaultKind::Loading),
+            ),
+            (json!({"error": {}}), None),
+            (json!({"error": null, "choices": []}), None),
+            (json!({"choices": [{"delta": {"content": "error"}}]}), None),
+            (json!({"message": {"content": "x"}, "done": false}), None),
+        ] {
+            assert_eq!(in_value(&value).map(|it| it.kind), kind, "{value}");
+        }
+        assert_eq!(of_text("out of memory").kind, FaultKind::OutOfMemory);
+        assert_eq!(of_text("{\"error\":\"boom\"}").message, "boom");
+        let long = of_text(&"x".repeat(5000)).message;
+        assert!(long.len() < 700 && long.ends_with('…'));
+    }
+}
