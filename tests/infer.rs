@@ -190,9 +190,9 @@ fn each_failure_has_its_exit_code_and_a_hint() {
             vec!["no engine"],
         ),
         (
-            vec!["infer", "tldr", "--text", "x", "--engine", "lmstudio"],
+            vec!["infer", "tldr", "--text", "x", "--engine", "lmstudoi"],
             4,
-            vec!["`lmstudio`"],
+            vec!["`lmstudoi`", "did you mean lmstudio?"],
         ),
         (
             tldr(&["-m", "dem"]),

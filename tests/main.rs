@@ -11,6 +11,8 @@
 
 /// Builds the packs that tests need.
 mod guests;
+/// A Python with llama.cpp in it.
+mod python;
 /// A folder of its own and a cleared environment for every run.
 mod support;
 
@@ -20,6 +22,8 @@ mod demo;
 mod embedded;
 /// `infer`: what goes where, and with which exit code.
 mod infer;
+/// `infer` against llama.cpp's own server.
+mod llama_server;
 /// Packs that people drop into folders: finding, mixing, refusing.
 mod packs;
 /// `render`: what would be sent.

@@ -83,6 +83,10 @@ impl Machine {
     pub(crate) fn bare() -> Self {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("work")).unwrap();
+        std::fs::create_dir(root.path().join("home")).unwrap();
+        // What runs on the developer's machine is none of a test's business.
+        let config = root.path().join("home/config.toml");
+        std::fs::write(config, "[defaults]\ndiscover = false\n").unwrap();
         Self { root }
     }
 

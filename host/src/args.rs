@@ -73,7 +73,7 @@ pub struct Render {
 }
 
 /// What is asked: prompt, files, parameters, packs.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Prompt and packs")]
 pub struct Asked {
     /// A prompt's name (`tldr`, `think,aps`), `pack/prompt`, or the prompt
@@ -129,7 +129,7 @@ pub struct Asked {
 }
 
 /// Which engine and which model.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Model")]
 pub struct Model {
     /// A model's name, or the path of a GGUF file
@@ -154,7 +154,7 @@ pub struct Model {
 
 /// How long things may take: plain numbers are seconds, `90s` and `5m` work,
 /// 0 is off.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Limits of time (seconds, 90s, 5m; 0 is off)")]
 pub struct Patience {
     /// For the connection to a server [default: 10s]
@@ -180,7 +180,7 @@ pub struct Patience {
 }
 
 /// How the model chooses its words.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Sampling")]
 pub struct Sampling {
     /// Randomness; 0 always takes the likeliest token [default: 0.8]
@@ -319,7 +319,7 @@ pub struct Output {
 }
 
 /// What every command has.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Common")]
 pub struct Common {
     /// The config file [default: config.toml in the user's config folder]

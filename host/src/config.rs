@@ -16,10 +16,13 @@ use crate::span;
 const SCHEMA: u32 = 1;
 
 /// The config file's contents.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Engine to use when none is given.
     pub engine: Option<String>,
+    /// Whether `auto` looks for servers at their usual ports; else it asks
+    /// only those of `engines`.
+    pub discover: bool,
     /// Model to use when none is given; a relative GGUF file is relative to
     /// the config file.
     pub model: Option<String>,
@@ -140,6 +143,7 @@ impl WrittenSpan {
 #[serde(deny_unknown_fields)]
 struct Defaults {
     engine: Option<String>,
+    discover: Option<bool>,
     model: Option<String>,
     prompts: Option<OneOrMore>,
     temperature: Option<f64>,
@@ -201,6 +205,21 @@ struct WrittenLimits {
     pack_compile_seconds: Option<u64>,
 }
 
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            engine: None,
+            discover: true,
+            model: None,
+            prompts: Vec::new(),
+            layer: Layer::default(),
+            engines: Vec::new(),
+            timeouts: Timeouts::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
 impl Config {
     /// Reads the file. One that nobody asked for may be absent.
     ///
@@ -245,6 +264,7 @@ impl Config {
         }
         let Defaults {
             engine,
+            discover,
             model,
             prompts,
             temperature,
@@ -306,6 +326,7 @@ impl Config {
         });
         Ok(Self {
             engine,
+            discover: discover.unwrap_or(true),
             model: model.map(|it| beside(folder, it)),
             prompts: prompts
                 .map(OneOrMore::into_vec)

@@ -6,6 +6,26 @@
 //! (`pack`), an engine answers (`engine`), processors and sinks take the answer
 //! (`pipeline`, `sink`), and what happened is told (`report`, `error`).
 //! `inference` holds the words that all of them share.
+//!
+//! Other programs use it through [`Request`]: what `infer` does, as a stream of
+//! events or as one call that waits.
+//!
+//! ```no_run
+//! use std::ops::ControlFlow;
+//!
+//! use lmstrix_host::environment::Env;
+//! use lmstrix_host::{Output, Request};
+//!
+//! let request = Request::new("tldr").text("A long text. Very long.").engine("embedded");
+//! let answer = request.run(&Env::read(), |output| {
+//!     if let Output::Text(text) = output {
+//!         // Each piece as it comes; `Break` ends the answer early.
+//!         let _ = text;
+//!     }
+//!     ControlFlow::Continue(())
+//! });
+//! # let _ = answer;
+//! ```
 
 pub mod args;
 mod closest;
@@ -24,6 +44,8 @@ pub mod sink;
 mod span;
 
 use std::pin::pin;
+
+pub use command::{Answer, Answering, Output, Request};
 
 use args::{Command, Typed};
 use environment::Env;

@@ -11,7 +11,7 @@ use lmstrix_host::inference::{
 };
 use serde_json::Value;
 
-const PACKAGES: &[&str] = &["gguf==0.19.0", "numpy==2.4.6", "xllamacpp==2026.10.11549"];
+use crate::python::{self, run};
 
 /// Texts that tokenizers cut differently.
 const PROMPTS: &[&str] = &[
@@ -67,7 +67,7 @@ fn prepare() -> Result<Setup, String> {
     let scripts = root.join("tests/embedded");
     let work = root.join("target/embedded");
     std::fs::create_dir_all(&work).map_err(|error| error.to_string())?;
-    let python = environment(&work)?;
+    let python = python::environment()?;
     let folder = work.join("gguf");
     let demo = std::fs::read(root.join("host/assets/demo.gguf")).unwrap_or_default();
     let prompts = prompts().to_string();
@@ -82,7 +82,7 @@ fn prepare() -> Result<Setup, String> {
         &read("make_gguf.py"),
         &read("llama_cpp.py"),
         &prompts,
-        &PACKAGES.concat(),
+        &python::PACKAGES.concat(),
     ]
     .map(String::as_str)
     .join("\n");
@@ -108,37 +108,6 @@ fn prepare() -> Result<Setup, String> {
         folder,
         answers: parse(&answers),
     })
-}
-
-/// A Python with the packages.
-fn environment(work: &Path) -> Result<PathBuf, String> {
-    let folder = work.join("python");
-    let python = folder.join("bin/python");
-    let ready = folder.join("ready.txt");
-    if std::fs::read_to_string(&ready).ok() != Some(PACKAGES.concat()) {
-        run(
-            Command::new("python3").args(["-m", "venv"]).arg(&folder),
-            "",
-        )?;
-        let install = ["-m", "pip", "install", "--quiet"];
-        run(Command::new(&python).args(install).args(PACKAGES), "")?;
-        std::fs::write(&ready, PACKAGES.concat()).map_err(|error| error.to_string())?;
-    }
-    Ok(python)
-}
-
-fn run(command: &mut Command, input: &str) -> Result<String, String> {
-    let fault = |error: std::io::Error| error.to_string();
-    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.stderr(Stdio::piped()).spawn().map_err(fault)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input.as_bytes()).map_err(fault)?;
-    }
-    let output = child.wait_with_output().map_err(fault)?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
-    }
-    String::from_utf8(output.stdout).map_err(|error| error.to_string())
 }
 
 fn prompts() -> Value {

@@ -3,18 +3,17 @@
 mod outcome;
 mod request;
 
-use std::hash::{BuildHasher, Hasher};
 use std::path::Path;
 use std::time::Instant;
 
 use super::asking;
+use super::job::{Job, Wish};
 use crate::args::{Common, Infer, Output};
-use crate::engine::{self, Chosen, Reach};
+use crate::engine;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
-use crate::inference::{Event, Given, Layer, Origin, Prompt, settle};
-use crate::pack::ModelFacts;
-use crate::pipeline::{Account, Chain, Failed, Interrupt, Prepared, Sinks, ensure, perform};
+use crate::inference::Event;
+use crate::pipeline::{Account, Failed, Interrupt, Sinks, ensure, perform};
 use crate::report::{self, About, Instance, Report, packs_used};
 use crate::sink::{self, Events, Messages, OutputFile, Progress, Sink, Stdout, visible_json};
 use outcome::{Judged, completed, judge, keep};
@@ -44,81 +43,29 @@ pub(crate) async fn infer(
     let messages = Messages::new(common.quiet, env.stderr_is_terminal, env.colour);
     asking::warn_of_unknown_variables(env, messages);
     let config = asking::config(&common, env)?;
-    let [flags, environment, written] = asking::layers(&sampling, env, &config)?;
-    let (limits, connect) = asking::limits(&patience, env, &config)?;
     let reasoning_tags = reasoning_tags(&output)?;
-
-    let ask = asking::ask(&asked, env, &config)?;
-    let reach = Reach {
-        connect,
-        load: limits.load,
+    let wish = Wish {
+        asked: &asked,
+        model: &model,
+        sampling: &sampling,
+        patience: &patience,
+        strict: output.strict,
+        has_stdin: env.stdin_has_text,
     };
-    let choice = asking::choice(&model, env, &config, reach, messages)?;
-    let chosen = tokio::select! {
-        biased;
-        () = &mut interrupt => return Err(Failure::interrupted()),
-        chosen = engine::choose(choice) => chosen?,
-    };
-    tracing::info!(
-        model = chosen.model,
-        engine = chosen.shown(),
-        version = chosen.version(),
-        architecture = chosen.architecture(),
-        quantization = chosen.quantization(),
-        context = chosen.context(),
-        "chose a model"
-    );
-    let facts = facts(&chosen);
-
-    let shelf = asking::shelf(&asked, env, &config, messages)?;
-    let has_stdin = env.stdin_has_text;
-    let opening = async {
-        let prepared = asking::prepared(shelf, ask, Some(facts), has_stdin, messages).await?;
-        let chain = Chain::open(prepared.steps.clone()).await?;
-        Ok::<_, Failure>((prepared, chain))
-    };
-    let (prepared, chain) = tokio::select! {
-        biased;
-        () = &mut interrupt => return Err(Failure::interrupted()),
-        opened = opening => opened?,
-    };
-    let Prepared {
+    let Job {
+        chosen,
         resolved,
         steps,
         resolver,
         mut warnings,
-    } = prepared;
-    warnings.extend(chosen.warnings.iter().cloned());
-    if matches!(resolved.prompt, Prompt::Raw(_)) && chosen.is_instruct() {
-        warnings.push(format!(
-            "the text goes to `{}` without its chat template, and the model may only go on \
-             with it; without --raw it answers",
-            chosen.model
-        ));
-    }
+        chain,
+        settings,
+        required,
+        limits,
+    } = Job::open(wish, env, &config, messages, interrupt.as_mut()).await?;
     for warning in &warnings {
         messages.warning(warning);
     }
-
-    let given = [
-        flags,
-        environment,
-        (Origin::Prompt, resolved.settings.clone()),
-        written,
-    ];
-    let required = if output.strict {
-        names(&given)
-    } else {
-        Vec::new()
-    };
-    let [flags, environment, prompt, written] = given;
-    let recommended = (Origin::ModelFile, chosen.recommended());
-    let mut settings = settle(&[flags, environment, prompt, written, recommended]);
-    // Drawn here and not by the engine, so that the report can name it.
-    settings.seed.get_or_insert_with(|| Given {
-        value: random_seed(),
-        origin: Origin::Default,
-    });
 
     let mut file = open_output(&output, interrupt.as_mut()).await?;
     if chosen.is_demo {
@@ -283,42 +230,6 @@ fn reasoning_tags(output: &Output) -> Result<bool, Failure> {
             "--reasoning-tags is `{other}`; it takes auto or none"
         ))),
     }
-}
-
-fn facts(chosen: &Chosen) -> ModelFacts {
-    let mut extra = vec![("engine".to_owned(), chosen.engine().to_owned())];
-    if chosen.engine() == engine::EMBEDDED {
-        extra.push(("format".to_owned(), "gguf".to_owned()));
-    }
-    extra.extend(
-        chosen
-            .quantization()
-            .map(|it| ("quantization".to_owned(), it)),
-    );
-    ModelFacts {
-        id: chosen.model.clone(),
-        architecture: chosen.architecture().map(str::to_owned),
-        context_length: chosen.context(),
-        extra,
-    }
-}
-
-/// The names of all settings that somebody gave.
-fn names(layers: &[(Origin, Layer)]) -> Vec<String> {
-    let mut names: Vec<String> = layers
-        .iter()
-        .flat_map(|(_, layer)| layer.names())
-        .map(str::to_owned)
-        .collect();
-    names.sort();
-    names.dedup();
-    names
-}
-
-/// The standard library's hash maps are seeded by the system; 32 bits are what
-/// every server takes.
-fn random_seed() -> u64 {
-    std::hash::RandomState::new().build_hasher().finish() & u64::from(u32::MAX)
 }
 
 /// With `-o` the answer goes into the file alone; `--json` prints at the end.

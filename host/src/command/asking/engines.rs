@@ -127,7 +127,8 @@ fn wanted(engine: &str, env: &Env, config: &Config, messages: Messages) -> Resul
                 .iter()
                 .map(configured)
                 .collect::<Result<Vec<_>, _>>()?;
-            for kind in [Kind::LmStudio, Kind::Ollama, Kind::LlamaServer, Kind::Vllm] {
+            let kinds = [Kind::LmStudio, Kind::Ollama, Kind::LlamaServer, Kind::Vllm];
+            for kind in kinds.into_iter().filter(|_| config.discover) {
                 for usual in usual(kind, env, messages) {
                     if endpoints.iter().all(|it| it.base() != usual.base()) {
                         endpoints.push(usual);

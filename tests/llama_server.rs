@@ -1,0 +1,352 @@
+//! `infer` against llama.cpp's own HTTP server, which we did not write, with
+//! the demo model in it.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::python;
+use crate::support::{Machine, finish};
+
+const TEXT: &str = "The library opens at nine on weekdays. On Saturdays it opens at ten, \
+                    and on Sundays it is closed.";
+const FIRST: &str = "The library opens at nine on weekdays.";
+
+struct Server {
+    child: Child,
+    url: String,
+}
+
+impl Server {
+    /// `None`, with the reason printed, where Python or llama.cpp cannot be had.
+    fn start(model: &Path, context: u32, key: Option<&str>) -> Option<Self> {
+        let python = match python::environment() {
+            Ok(python) => python,
+            Err(reason) => {
+                eprintln!("not tried against llama.cpp's server: {reason}");
+                return None;
+            }
+        };
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/llama_server.py");
+        let mut child = Command::new(python)
+            .arg(script)
+            .arg(model)
+            .arg(context.to_string())
+            .args(key)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let url = stdout.lines().find_map(|line| {
+            let line = line.unwrap();
+            line.strip_prefix("listening ").map(str::to_owned)
+        });
+        Some(Self {
+            child,
+            url: url.expect("the server ended before it listened"),
+        })
+    }
+
+    fn demo() -> Option<Self> {
+        Self::start(&demo(), 1024, None)
+    }
+
+    /// A GET by hand, so that the test does not trust the program's own client.
+    fn get(&self, path: &str) -> Value {
+        let host = self.url.strip_prefix("http://").unwrap();
+        let mut stream = TcpStream::connect(host).unwrap();
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        )
+        .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let body = answer.split_once("\r\n\r\n").unwrap().1;
+        let start = body.find(['[', '{']).unwrap();
+        let mut values = serde_json::Deserializer::from_str(&body[start..]).into_iter();
+        values.next().unwrap().unwrap()
+    }
+
+    fn is_processing(&self) -> bool {
+        self.get("/slots")[0]["is_processing"] == true
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Its stdin is closed by that, too, but this waits for nobody.
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
+fn demo() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo.gguf")
+}
+
+fn args<'a>(server: &'a Server, more: &[&'a str]) -> Vec<&'a str> {
+    let mut args = vec!["infer", "tldr", "--text", TEXT, "--engine", &server.url];
+    args.extend(more);
+    args
+}
+
+#[test]
+fn an_answer_streams_and_its_settings_hold() {
+    let Some(server) = Server::demo() else { return };
+    let machine = Machine::new();
+    let run = machine.run(&args(&server, &["--temperature", "0", "--events"]));
+    let lines: Vec<Value> = run
+        .ok()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let of = |kind: &str| lines.iter().filter(|it| it["kind"] == kind).count();
+    assert!(of("text") > 5, "{lines:?}");
+    assert!(of("prefill") > 1 && of("usage") >= 1, "{lines:?}");
+    assert_eq!(of("finished"), 1);
+    let text: String = lines.iter().filter_map(|it| it["text"].as_str()).collect();
+    assert_eq!(text.trim(), FIRST);
+
+    // The model has no name that people would type: its file's does.
+    for model in ["demo", "demo.gguf"] {
+        let run = machine.run(&args(&server, &["-m", model, "--temperature", "0"]));
+        assert_eq!(run.ok().trim(), FIRST, "{model}");
+    }
+    machine
+        .run(&args(&server, &["-m", "dem"]))
+        .fails(5)
+        .contains("demo.gguf");
+
+    let run = machine.run(&args(&server, &["--temperature", "0", "--stop", "nine"]));
+    assert_eq!(run.ok().trim(), "The library opens at");
+    let run = machine.run(&args(
+        &server,
+        &["--temperature", "0", "--max-tokens", "3", "--json"],
+    ));
+    run.ok();
+    assert_eq!(run.json()["finish"], "length");
+    assert_eq!(run.json()["usage"]["completion_tokens"], 3);
+    assert_eq!(run.json()["engine"], "llama-server");
+    assert_eq!(run.json()["instance"]["context"], 1024);
+
+    let wild = |seed: &'static str| {
+        let settings = [
+            "--temperature",
+            "3",
+            "--top-k",
+            "0",
+            "--top-p",
+            "1",
+            "--min-p",
+            "0",
+            "--max-tokens",
+            "40",
+            "--seed",
+            seed,
+        ];
+        machine.run(&args(&server, &settings)).ok().to_owned()
+    };
+    let (first, again, other) = (wild("1"), wild("1"), wild("2"));
+    assert_eq!(first, again);
+    assert_ne!(first, other);
+}
+
+#[test]
+fn the_same_greedy_answer_from_llama_cpp_and_from_the_embedded_engine() {
+    let Some(server) = Server::demo() else { return };
+    let machine = Machine::new();
+    let data = include_str!("data/tldr.jsonl");
+    for line in data.lines().take(8) {
+        let row: Value = serde_json::from_str(line).unwrap();
+        let text = row["text"].as_str().unwrap();
+        let answer = |engine: &str| {
+            let run = machine.run(&[
+                "infer",
+                "tldr",
+                "--text",
+                text,
+                "--engine",
+                engine,
+                "--temperature",
+                "0",
+                "-q",
+            ]);
+            run.ok().to_owned()
+        };
+        assert_eq!(answer(&server.url), answer("embedded"), "{text}");
+    }
+}
+
+#[test]
+fn a_schema_is_satisfied_and_a_wrong_one_is_told() {
+    let Some(server) = Server::demo() else { return };
+    let machine = Machine::new();
+    let schema = r#"{"type":"object","properties":{"open":{"type":"boolean"}},"required":["open"],"additionalProperties":false}"#;
+    let run = machine.run(&args(&server, &["--json-schema", schema, "--strict"]));
+    let answer: Value = serde_json::from_str(run.ok()).unwrap();
+    assert!(answer["open"].is_boolean(), "{answer}");
+    let run = machine.run(&args(&server, &["--json-schema", r#"{"type":"nonsense"}"#]));
+    assert!(run.fails(2).contains("nonsense"));
+}
+
+#[test]
+fn a_prompt_that_does_not_fit_is_exit_6_with_both_numbers() {
+    let Some(server) = Server::demo() else { return };
+    let machine = Machine::new();
+    machine.write("long.txt", "word ".repeat(3000));
+    let run = machine.run(&[
+        "infer",
+        "tldr",
+        "--text-file",
+        "long.txt",
+        "--engine",
+        &server.url,
+        "-o",
+        "out.txt",
+    ]);
+    let stderr = run.fails(6);
+    assert!(stderr.contains("context only 1024"), "{stderr}");
+    let said = stderr.split("the prompt has ").nth(1).unwrap();
+    let tokens: u32 = said.split(' ').next().unwrap().parse().unwrap();
+    assert!(tokens > 3000, "{stderr}");
+    assert_eq!(machine.names(), ["long.txt", "out.txt.error.txt"]);
+}
+
+#[test]
+fn raw_text_is_only_gone_on_with_and_the_template_answers() {
+    let Some(server) = Server::demo() else { return };
+    let machine = Machine::new();
+    let run = machine.run(&args(
+        &server,
+        &["--raw", "--temperature", "0", "--max-tokens", "8"],
+    ));
+    assert_ne!(run.ok().trim(), FIRST);
+    assert!(run.stderr.contains("chat template"), "{}", run.stderr);
+    let run = machine.run(&args(&server, &["--show-request", "--temperature", "0"]));
+    assert_eq!(run.ok().trim(), FIRST);
+    for part in [
+        "<|im_start|>user\\n",
+        "the instance has: 1024 tokens",
+        "temperature        0            flag         honoured",
+        "(differs)",
+        "stop texts: none",
+    ] {
+        assert!(run.stderr.contains(part), "{part}: {}", run.stderr);
+    }
+}
+
+/// The demo model, made to believe in a longer context, so that an answer can
+/// take its time.
+fn patient_model(machine: &Machine) -> PathBuf {
+    let mut bytes = std::fs::read(demo()).unwrap();
+    let key = b".context_length";
+    let at = bytes
+        .windows(key.len())
+        .position(|it| it == key)
+        .expect("the file says its context")
+        + key.len();
+    // The kind of value (4: 32 bits, unsigned), and the value.
+    assert_eq!(bytes[at..at + 4], 4_u32.to_le_bytes());
+    bytes[at + 4..at + 8].copy_from_slice(&100_000_u32.to_le_bytes());
+    machine.write("patient.gguf", bytes)
+}
+
+#[test]
+fn an_interrupt_frees_the_servers_slot() {
+    let machine = Machine::new();
+    let model = patient_model(&machine);
+    let Some(server) = Server::start(&model, 60_000, None) else {
+        return;
+    };
+    // A grammar that will not let the answer end for a long time.
+    let schema = r#"{"type":"array","minItems":300,"items":{"type":"array","minItems":300,"items":{"type":"boolean"}}}"#;
+    let mut child = machine
+        .command(&args(&server, &["--json-schema", schema, "-o", "out.txt"]))
+        .spawn()
+        .unwrap();
+    let start = Instant::now();
+    let partial = machine.work().join("out.txt.partial");
+    while std::fs::metadata(&partial).map_or(0, |it| it.len()) < 200 {
+        assert!(start.elapsed() < Duration::from_secs(60), "no text came");
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "it ended: {:?}",
+            finish(child)
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(server.is_processing());
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let cancelled = Instant::now();
+    let run = finish(child);
+    run.fails(130);
+    while server.is_processing() {
+        // Two seconds are what is promised; a busy machine gets more.
+        assert!(
+            cancelled.elapsed() < Duration::from_secs(20),
+            "still at work"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    eprintln!("the slot was free after {:?}", cancelled.elapsed());
+    assert!(machine.read("out.txt.partial").len() >= 200);
+}
+
+#[test]
+fn a_key_is_asked_for_sent_and_never_shown() {
+    let key = "sk-test-7a1c9e55d0";
+    let Some(server) = Server::start(&demo(), 1024, Some(key)) else {
+        return;
+    };
+    let machine = Machine::new();
+    let run = machine.run(&args(&server, &[]));
+    assert!(run.fails(4).contains("LMSTRIX_HOST_API_KEY"));
+    let with = |name: &str, value: &str, more: &[&str]| {
+        let mut command = machine.command(&args(&server, more));
+        command.env(name, value);
+        finish(command.spawn().unwrap())
+    };
+    let run = with("LMSTRIX_HOST_API_KEY", "sk-wrong-1234567890", &["-vvv"]);
+    let stderr = run.fails(4);
+    assert!(!stderr.contains("sk-wrong"), "{stderr}");
+    let run = with(
+        "LMSTRIX_HOST_API_KEY",
+        key,
+        &["--json", "-vvv", "--show-request", "--temperature", "0"],
+    );
+    run.ok();
+    assert_eq!(run.json()["text"].as_str().unwrap().trim(), FIRST);
+    assert!(!run.text().contains(key) && !run.stderr.contains(key));
+    machine.write(
+        "c.toml",
+        format!(
+            "[engines.mine]\nurl = '{}/v1'\nkey_env = 'MY_KEY'\n",
+            server.url
+        ),
+    );
+    let run = {
+        let mut command = machine.command(&[
+            "infer",
+            "tldr",
+            "--text",
+            TEXT,
+            "--config",
+            "c.toml",
+            "--engine",
+            "mine",
+            "--temperature",
+            "0",
+        ]);
+        command.env("MY_KEY", key);
+        finish(command.spawn().unwrap())
+    };
+    assert_eq!(run.ok().trim(), FIRST);
+}
