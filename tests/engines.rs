@@ -5,7 +5,9 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::servers::scripted::{Request, Scripted, Step, chunk, end, json as reply, not_found, response, sse_head};
+use crate::servers::scripted::{
+    Request, Scripted, Step, chunk, end, json as reply, not_found, response, sse_head,
+};
 use crate::servers::studio::{Answer, ContextRule, Model, Setup, Studio};
 use crate::support::{Machine, Run, finish};
 
@@ -27,7 +29,20 @@ fn lm_studio_is_sent_every_setting() {
     let run = ask(
         &machine,
         &format!("{}/v1", studio.url()),
-        &["-s", "Be brief.", "--temperature", "0.3", "--top-k", "20", "--seed", "7", "--stop", "END", "--max-tokens", "50%"],
+        &[
+            "-s",
+            "Be brief.",
+            "--temperature",
+            "0.3",
+            "--top-k",
+            "20",
+            "--seed",
+            "7",
+            "--stop",
+            "END",
+            "--max-tokens",
+            "50%",
+        ],
     );
     assert_eq!(run.ok(), "Bonjour tout le monde.\n");
     let body = bodies(&studio, "/v1/chat/completions").remove(0);
@@ -50,14 +65,24 @@ fn lm_studio_is_sent_every_setting() {
 fn min_p_and_reasoning_go_where_lm_studio_honours_them() {
     let machine = Machine::new();
     let studio = Studio::start(Setup {
-        models: vec![Model { reasoning: true, loaded: vec![("r".to_owned(), 4096)], ..Model::llm("r", 4096) }],
-        answer: Answer::Thinking { reasoning: "Let me see.".to_owned(), text: "Four.".to_owned() },
+        models: vec![Model {
+            reasoning: true,
+            loaded: vec![("r".to_owned(), 4096)],
+            ..Model::llm("r", 4096)
+        }],
+        answer: Answer::Thinking {
+            reasoning: "Let me see.".to_owned(),
+            text: "Four.".to_owned(),
+        },
         ..Setup::default()
     });
     let run = ask(&machine, &studio.url(), &["--min-p", "0.2", "--json"]);
     run.ok();
     let body = bodies(&studio, "/api/v1/chat").remove(0);
-    assert_eq!((&body["min_p"], &body["store"]), (&json!(0.2), &json!(false)));
+    assert_eq!(
+        (&body["min_p"], &body["store"]),
+        (&json!(0.2), &json!(false))
+    );
     for key in ["stop", "seed", "max_output_tokens", "presence_penalty"] {
         assert!(body.get(key).is_none(), "{body}");
     }
@@ -71,16 +96,39 @@ fn min_p_and_reasoning_go_where_lm_studio_honours_them() {
 #[test]
 fn reasoning_comes_by_three_roads_and_never_reaches_stdout() {
     for (answer, field) in [
-        (Answer::Thinking { reasoning: "hm".to_owned(), text: "yes".to_owned() }, "reasoning_content"),
-        (Answer::Thinking { reasoning: "hm".to_owned(), text: "yes".to_owned() }, "reasoning"),
-        (Answer::Text("<think>hm</think>\n\nyes".to_owned()), "reasoning"),
+        (
+            Answer::Thinking {
+                reasoning: "hm".to_owned(),
+                text: "yes".to_owned(),
+            },
+            "reasoning_content",
+        ),
+        (
+            Answer::Thinking {
+                reasoning: "hm".to_owned(),
+                text: "yes".to_owned(),
+            },
+            "reasoning",
+        ),
+        (
+            Answer::Text("<think>hm</think>\n\nyes".to_owned()),
+            "reasoning",
+        ),
     ] {
         let machine = Machine::new();
-        let studio = Studio::start(Setup { answer, reasoning_field: field, ..Setup::default() });
+        let studio = Studio::start(Setup {
+            answer,
+            reasoning_field: field,
+            ..Setup::default()
+        });
         let run = ask(&machine, &studio.url(), &[]);
         assert_eq!(run.ok(), "yes\n");
         let run = ask(&machine, &studio.url(), &["--json"]);
-        assert_eq!(run.json()["reasoning"].as_str().unwrap().trim(), "hm", "{field}");
+        assert_eq!(
+            run.json()["reasoning"].as_str().unwrap().trim(),
+            "hm",
+            "{field}"
+        );
         let run = ask(&machine, &studio.url(), &["--show-reasoning"]);
         assert_eq!(run.ok(), "hm\n\nyes\n", "{field}");
     }
@@ -94,12 +142,23 @@ fn a_model_is_loaded_once_and_its_real_context_is_told() {
         context: ContextRule::Smaller(2048),
         ..Setup::default()
     });
-    let run = ask(&machine, &studio.url(), &["-m", "a", "--context", "4096", "--json"]);
+    let run = ask(
+        &machine,
+        &studio.url(),
+        &["-m", "a", "--context", "4096", "--json"],
+    );
     run.ok();
-    assert!(run.stderr.contains("4096 tokens was asked for, and the model is loaded with 2048"), "{run:?}");
+    assert!(
+        run.stderr
+            .contains("4096 tokens was asked for, and the model is loaded with 2048"),
+        "{run:?}"
+    );
     assert_eq!(run.json()["instance"]["context"], 2048);
     let body = bodies(&studio, "/api/v1/models/load").remove(0);
-    assert_eq!(body, json!({"model": "a", "context_length": 4096, "echo_load_config": true}));
+    assert_eq!(
+        body,
+        json!({"model": "a", "context_length": 4096, "echo_load_config": true})
+    );
     // What is loaded is used, with and without its name.
     ask(&machine, &studio.url(), &["-m", "a"]).ok();
     ask(&machine, &studio.url(), &[]).ok();
@@ -115,16 +174,28 @@ fn whoever_does_not_say_which_model_is_told_of_all() {
     let machine = Machine::new();
     let two = Studio::start(Setup {
         models: vec![
-            Model { loaded: vec![("a".to_owned(), 100)], ..Model::llm("a", 100) },
-            Model { loaded: vec![("b".to_owned(), 100)], ..Model::llm("b", 100) },
+            Model {
+                loaded: vec![("a".to_owned(), 100)],
+                ..Model::llm("a", 100)
+            },
+            Model {
+                loaded: vec![("b".to_owned(), 100)],
+                ..Model::llm("b", 100)
+            },
             Model::llm("c", 100),
-            Model { kind: "embedding", ..Model::llm("embed", 100) },
+            Model {
+                kind: "embedding",
+                ..Model::llm("embed", 100)
+            },
         ],
         ..Setup::default()
     });
     let run = ask(&machine, &two.url(), &[]);
     let stderr = run.fails(2);
-    assert!(stderr.contains("`a`, `b`") && stderr.contains("not loaded: `c`"), "{stderr}");
+    assert!(
+        stderr.contains("`a`, `b`") && stderr.contains("not loaded: `c`"),
+        "{stderr}"
+    );
     assert!(!stderr.contains("embed"), "{stderr}");
     machine.write("c.toml", "[defaults]\nmodel = 'b'\n");
     ask(&machine, &two.url(), &["--config", "c.toml"]).ok();
@@ -134,18 +205,38 @@ fn whoever_does_not_say_which_model_is_told_of_all() {
 #[test]
 fn auto_finds_the_server_that_has_the_model() {
     let machine = Machine::new();
-    let first = Studio::start(Setup { models: vec![Model::llm("a", 100)], ..Setup::default() });
-    let second = Studio::start(Setup { has_v1: false, models: vec![Model { loaded: vec![("b".to_owned(), 100)], ..Model::llm("b", 100) }], ..Setup::default() });
+    let first = Studio::start(Setup {
+        models: vec![Model::llm("a", 100)],
+        ..Setup::default()
+    });
+    let second = Studio::start(Setup {
+        has_v1: false,
+        models: vec![Model {
+            loaded: vec![("b".to_owned(), 100)],
+            ..Model::llm("b", 100)
+        }],
+        ..Setup::default()
+    });
     let config = format!(
         "[defaults]\ndiscover = false\n[engines.one]\nurl = '{}'\n[engines.two]\nurl = '{}'\ndialect = 'lmstudio'\n[engines.gone]\nurl = 'http://127.0.0.1:1'\n",
-        first.url(), second.url()
+        first.url(),
+        second.url()
     );
     machine.write("c.toml", config);
-    let base = ["infer", "Say: {{text}}", "--text", "x", "--config", "c.toml"];
+    let base = [
+        "infer",
+        "Say: {{text}}",
+        "--text",
+        "x",
+        "--config",
+        "c.toml",
+    ];
     machine.run(&[&base[..], &["-m", "b"]].concat()).ok();
     machine.run(&base).ok();
     assert_eq!(bodies(&second, "/v1/chat/completions").len(), 2);
-    machine.run(&[&base[..], &["-m", "a", "--engine", "one"]].concat()).ok();
+    machine
+        .run(&[&base[..], &["-m", "a", "--engine", "one"]].concat())
+        .ok();
     assert_eq!((first.loads(), second.loads()), (1, 0));
     let run = machine.run(&[&base[..], &["--engine", "gone"]].concat());
     assert!(run.fails(4).contains("refused"), "{run:?}");
@@ -158,23 +249,41 @@ fn the_old_bug_is_reproduced_by_raw_and_gone_with_the_template() {
     // lmstrix sent prompts without the chat template, and instruct models went
     // on with the document: they closed its tag, and that was the translation.
     let machine = Machine::new();
-    machine.write("p.toml", "[translate]\nprompt = \"<translate>\\n{{text}}\"\n");
+    machine.write(
+        "p.toml",
+        "[translate]\nprompt = \"<translate>\\n{{text}}\"\n",
+    );
     let studio = Studio::start(Setup::default());
     let url = studio.url();
-    let args = ["infer", "translate", "--prompts", "p.toml", "--text", "Hello world", "--engine", &url];
+    let args = [
+        "infer",
+        "translate",
+        "--prompts",
+        "p.toml",
+        "--text",
+        "Hello world",
+        "--engine",
+        &url,
+    ];
     let run = machine.run(&args);
     assert_eq!(run.ok(), "Bonjour tout le monde.\n");
     let run = machine.run(&[&args[..], &["--raw"]].concat());
     assert_eq!(run.ok().trim(), "</translate>");
     assert!(run.stderr.contains("chat template"), "{run:?}");
-    assert_eq!(bodies(&studio, "/v1/completions")[0]["prompt"], "<translate>\nHello world");
+    assert_eq!(
+        bodies(&studio, "/v1/completions")[0]["prompt"],
+        "<translate>\nHello world"
+    );
 }
 
 #[test]
 fn the_token_goes_to_lm_studio_and_to_nobody_else() {
     let machine = Machine::new();
     let token = "sk-lm-abcd1234:abcdefghij0123456789";
-    let studio = Studio::start(Setup { token: Some(token.to_owned()), ..Setup::default() });
+    let studio = Studio::start(Setup {
+        token: Some(token.to_owned()),
+        ..Setup::default()
+    });
     let with = |name: &str, value: &str, url: &str, more: &[&str]| {
         let args = ["infer", "Say: {{text}}", "--text", "x", "--engine", url];
         let mut command = machine.command(&[&args[..], more].concat());
@@ -182,15 +291,31 @@ fn the_token_goes_to_lm_studio_and_to_nobody_else() {
     };
     let run = ask(&machine, &studio.url(), &[]);
     assert!(run.fails(4).contains("LM_API_TOKEN"), "{run:?}");
-    let run = with("LM_API_TOKEN", token, &studio.url(), &["--json", "-vvv", "--show-request"]);
+    let run = with(
+        "LM_API_TOKEN",
+        token,
+        &studio.url(),
+        &["--json", "-vvv", "--show-request"],
+    );
     run.ok();
-    assert!(!run.text().contains("abcdefghij") && !run.stderr.contains("abcdefghij"), "{run:?}");
+    assert!(
+        !run.text().contains("abcdefghij") && !run.stderr.contains("abcdefghij"),
+        "{run:?}"
+    );
     let wrong = "sk-lm-zzzz9999:zyxwvutsrq9876543210";
     let run = with("LM_API_TOKEN", wrong, &studio.url(), &["-vvv"]);
     assert!(!run.fails(4).contains("zyxwvu"), "{run:?}");
-    let greeting = studio.requests().into_iter().filter(|it| it.path == "/lmstudio-greeting");
+    let greeting = studio
+        .requests()
+        .into_iter()
+        .filter(|it| it.path == "/lmstudio-greeting");
     for request in greeting {
-        assert!(request.headers.iter().all(|(name, _)| name != "authorization"));
+        assert!(
+            request
+                .headers
+                .iter()
+                .all(|(name, _)| name != "authorization")
+        );
     }
     // A server that is something else, and one that repeats what it was sent.
     let other = generic(vec![sse_head(), chunk("hi"), end("stop")]);
@@ -206,13 +331,25 @@ fn the_token_goes_to_lm_studio_and_to_nobody_else() {
     let parrot = Scripted::start(|request, _| match request.path.as_str() {
         "/v1/models" => reply(json!({"object": "list", "data": [{"id": "m"}]})),
         "/v1/chat/completions" => {
-            let key = request.headers.iter().find(|(name, _)| name == "authorization");
+            let key = request
+                .headers
+                .iter()
+                .find(|(name, _)| name == "authorization");
             let key = key.map_or("none", |(_, value)| value).to_owned();
-            response(400, "application/json", json!({"error": {"message": format!("bad key {key}")}}).to_string())
+            response(
+                400,
+                "application/json",
+                json!({"error": {"message": format!("bad key {key}")}}).to_string(),
+            )
         }
         _ => not_found(),
     });
-    let run = with("LMSTRIX_HOST_API_KEY", "secret-0815-key", &parrot.url(), &["-vvv", "-o", "out.txt"]);
+    let run = with(
+        "LMSTRIX_HOST_API_KEY",
+        "secret-0815-key",
+        &parrot.url(),
+        &["-vvv", "-o", "out.txt"],
+    );
     assert!(run.stderr.contains("bad key Bearer ****"), "{run:?}");
     assert!(!run.stderr.contains("secret-0815"), "{run:?}");
     assert!(!machine.read("out.txt.error.txt").contains("secret-0815"));
@@ -243,8 +380,16 @@ fn a_generic_server_is_sent_only_what_everybody_knows() {
     let server = generic(vec![sse_head(), chunk("hi"), end("stop")]);
     let run = ask(&machine, &server.url(), &["--top-k", "5", "--seed", "1"]);
     run.ok();
-    assert!(run.stderr.contains("does not honour the setting `top_k`"), "{run:?}");
-    let body = server.requests().into_iter().find(|it| it.path.contains("chat")).unwrap().body;
+    assert!(
+        run.stderr.contains("does not honour the setting `top_k`"),
+        "{run:?}"
+    );
+    let body = server
+        .requests()
+        .into_iter()
+        .find(|it| it.path.contains("chat"))
+        .unwrap()
+        .body;
     for key in ["top_k", "min_p", "repeat_penalty", "max_tokens"] {
         assert!(body.get(key).is_none(), "{body}");
     }
@@ -257,7 +402,8 @@ fn a_generic_server_is_sent_only_what_everybody_knows() {
         "/v1/chat/completions" if request.body.get("seed").is_some() => response(
             400,
             "application/json",
-            json!({"error": {"message": "Unrecognized request argument supplied: seed"}}).to_string(),
+            json!({"error": {"message": "Unrecognized request argument supplied: seed"}})
+                .to_string(),
         ),
         "/v1/chat/completions" => vec![sse_head(), chunk("hi"), end("stop")],
         _ => not_found(),
@@ -268,7 +414,11 @@ fn a_generic_server_is_sent_only_what_everybody_knows() {
     let run = ask(&machine, &picky.url(), &[]);
     run.ok();
     assert!(!run.stderr.contains("seed"), "{run:?}");
-    assert!(ask(&machine, &picky.url(), &["--seed", "1", "--strict"]).fails(2).contains("seed"));
+    assert!(
+        ask(&machine, &picky.url(), &["--seed", "1", "--strict"])
+            .fails(2)
+            .contains("seed")
+    );
 }
 
 fn line(value: &Value) -> Vec<u8> {
@@ -287,7 +437,8 @@ fn ollama(chat: fn(&Request) -> Vec<Step>) -> Scripted {
         ]})),
         "/api/ps" => {
             let loaded = *loaded.lock().unwrap();
-            let models = loaded.map(|context| json!({"model": "llama3.2:latest", "context_length": context}));
+            let models = loaded
+                .map(|context| json!({"model": "llama3.2:latest", "context_length": context}));
             reply(json!({"models": models.into_iter().collect::<Vec<_>>()}))
         }
         "/api/show" => reply(json!({
@@ -296,7 +447,9 @@ fn ollama(chat: fn(&Request) -> Vec<Step>) -> Scripted {
         })),
         "/api/generate" if request.body.get("prompt").is_none() => {
             *loaded.lock().unwrap() = request.body["options"]["num_ctx"].as_u64().or(Some(4096));
-            reply(json!({"model": request.body["model"], "response": "", "done": true, "done_reason": "load"}))
+            reply(
+                json!({"model": request.body["model"], "response": "", "done": true, "done_reason": "load"}),
+            )
         }
         "/api/chat" | "/api/generate" => {
             let mut steps = vec![Step::Send(
@@ -310,21 +463,40 @@ fn ollama(chat: fn(&Request) -> Vec<Step>) -> Scripted {
 }
 
 fn say(text: &str) -> Step {
-    Step::Send(line(&json!({"model": "llama3.2:latest", "message": {"role": "assistant", "content": text}, "done": false})))
+    Step::Send(line(
+        &json!({"model": "llama3.2:latest", "message": {"role": "assistant", "content": text}, "done": false}),
+    ))
 }
 
 fn done(reason: &str) -> Step {
-    Step::Send(line(&json!({"model": "llama3.2:latest", "message": {"role": "assistant", "content": ""}, "done": true, "done_reason": reason, "prompt_eval_count": 9, "eval_count": 2})))
+    Step::Send(line(
+        &json!({"model": "llama3.2:latest", "message": {"role": "assistant", "content": ""}, "done": true, "done_reason": reason, "prompt_eval_count": 9, "eval_count": 2}),
+    ))
 }
 
 #[test]
 fn ollama_is_loaded_with_the_context_and_asked_natively() {
     let machine = Machine::new();
     let server = ollama(|_| vec![say("Hi "), say("there"), done("stop")]);
-    let run = ask(&machine, &server.url(), &["-m", "llama3.2", "--context", "8192", "--json", "--max-tokens", "100"]);
+    let run = ask(
+        &machine,
+        &server.url(),
+        &[
+            "-m",
+            "llama3.2",
+            "--context",
+            "8192",
+            "--json",
+            "--max-tokens",
+            "100",
+        ],
+    );
     run.ok();
     assert_eq!(run.json()["text"], "Hi there");
-    assert_eq!(run.json()["usage"], json!({"prompt_tokens": 9, "completion_tokens": 2}));
+    assert_eq!(
+        run.json()["usage"],
+        json!({"prompt_tokens": 9, "completion_tokens": 2})
+    );
     assert_eq!(run.json()["instance"]["context"], 8192);
     assert_eq!(run.json()["engine"], "ollama");
     let asked = server.requests();
@@ -333,33 +505,93 @@ fn ollama_is_loaded_with_the_context_and_asked_natively() {
     let chat = asked.iter().find(|it| it.path == "/api/chat").unwrap();
     let options = &chat.body["options"];
     assert_eq!(
-        (&options["num_ctx"], &options["num_predict"], &options["top_k"], &options["repeat_penalty"]),
+        (
+            &options["num_ctx"],
+            &options["num_predict"],
+            &options["top_k"],
+            &options["repeat_penalty"]
+        ),
         (&json!(8192), &json!(100), &json!(40), &json!(1.1))
     );
-    assert_eq!((&chat.body["truncate"], &chat.body["shift"]), (&json!(false), &json!(false)));
-    assert_eq!(chat.body["messages"], json!([{"role": "user", "content": "Say: hello"}]));
+    assert_eq!(
+        (&chat.body["truncate"], &chat.body["shift"]),
+        (&json!(false), &json!(false))
+    );
+    assert_eq!(
+        chat.body["messages"],
+        json!([{"role": "user", "content": "Say: hello"}])
+    );
     // Loaded now, and named by nobody.
-    let run = ask(&machine, &server.url(), &["--json-schema", "{\"type\":\"object\"}", "--reasoning", "high"]);
+    let run = ask(
+        &machine,
+        &server.url(),
+        &[
+            "--json-schema",
+            "{\"type\":\"object\"}",
+            "--reasoning",
+            "high",
+        ],
+    );
     run.ok();
     assert!(run.stderr.contains("`reasoning`"), "{run:?}");
-    let chat = server.requests().into_iter().rfind(|it| it.path == "/api/chat").unwrap();
+    let chat = server
+        .requests()
+        .into_iter()
+        .rfind(|it| it.path == "/api/chat")
+        .unwrap();
     assert_eq!(chat.body["format"], json!({"type": "object"}));
     assert!(chat.body.get("think").is_none(), "{}", chat.body);
     let run = ask(&machine, &server.url(), &["--raw"]);
     run.ok();
-    let raw = server.requests().into_iter().rfind(|it| it.path == "/api/generate").unwrap();
-    assert_eq!((&raw.body["raw"], &raw.body["prompt"]), (&json!(true), &json!("Say: hello")));
+    let raw = server
+        .requests()
+        .into_iter()
+        .rfind(|it| it.path == "/api/generate")
+        .unwrap();
+    assert_eq!(
+        (&raw.body["raw"], &raw.body["prompt"]),
+        (&json!(true), &json!("Say: hello"))
+    );
 }
 
 #[test]
 fn ollamas_faults_are_seen() {
     type Script = fn(&Request) -> Vec<Step>;
     let table: [(Script, i32, &str, &str); 5] = [
-        (|_| vec![say("half"), Step::Send(line(&json!({"error": "an error was encountered"})))], 1, "encountered", "half"),
+        (
+            |_| {
+                vec![
+                    say("half"),
+                    Step::Send(line(&json!({"error": "an error was encountered"}))),
+                ]
+            },
+            1,
+            "encountered",
+            "half",
+        ),
         (|_| vec![say("half")], 1, "complete", "half"),
-        (|_| vec![say("half"), done("length")], 0, "limit of tokens", "half"),
+        (
+            |_| vec![say("half"), done("length")],
+            0,
+            "limit of tokens",
+            "half",
+        ),
         (|_| vec![done("stop")], 7, "no text", ""),
-        (|_| vec![Step::Send(b"{\"model\":\"llama3.2:latest\",\"mess".to_vec()), Step::Pause(std::time::Duration::from_millis(30)), Step::Send(b"age\":{\"content\":\"\xc3".to_vec()), Step::Pause(std::time::Duration::from_millis(30)), Step::Send(b"\xa4\"},\"done\":false}\r\n".to_vec()), done("stop")], 0, "", "ä"),
+        (
+            |_| {
+                vec![
+                    Step::Send(b"{\"model\":\"llama3.2:latest\",\"mess".to_vec()),
+                    Step::Pause(std::time::Duration::from_millis(30)),
+                    Step::Send(b"age\":{\"content\":\"\xc3".to_vec()),
+                    Step::Pause(std::time::Duration::from_millis(30)),
+                    Step::Send(b"\xa4\"},\"done\":false}\r\n".to_vec()),
+                    done("stop"),
+                ]
+            },
+            0,
+            "",
+            "ä",
+        ),
     ];
     for (script, code, says, text) in table {
         let machine = Machine::new();
@@ -375,7 +607,9 @@ fn ollamas_faults_are_seen() {
 fn a_router_loads_the_model_and_is_waited_for() {
     let machine = Machine::new();
     let server = Scripted::start(|request, before| match request.path.as_str() {
-        "/props" => reply(json!({"role": "router", "build_info": "b7000", "models_autoload": true})),
+        "/props" => {
+            reply(json!({"role": "router", "build_info": "b7000", "models_autoload": true}))
+        }
         "/models" => {
             let value = match before {
                 0 => "unloaded",
@@ -388,7 +622,9 @@ fn a_router_loads_the_model_and_is_waited_for() {
             ]}))
         }
         "/models/load" => reply(json!({"success": true})),
-        "/props?model=org/small:Q4" => reply(json!({"default_generation_settings": {"n_ctx": 4096}})),
+        "/props?model=org/small:Q4" => {
+            reply(json!({"default_generation_settings": {"n_ctx": 4096}}))
+        }
         "/v1/chat/completions" => vec![sse_head(), chunk("hi"), end("stop")],
         _ => not_found(),
     });
@@ -396,7 +632,10 @@ fn a_router_loads_the_model_and_is_waited_for() {
     run.ok();
     assert_eq!(run.json()["instance"]["context"], 4096);
     let asked = server.requests();
-    assert_eq!(asked.iter().filter(|it| it.path == "/models/load").count(), 1);
+    assert_eq!(
+        asked.iter().filter(|it| it.path == "/models/load").count(),
+        1
+    );
     let run = ask(&machine, &server.url(), &["-m", "org/broken"]);
     assert!(run.fails(5).contains("left with 1"), "{run:?}");
 }
@@ -406,15 +645,32 @@ fn vllm_has_its_own_name_for_the_repeat_penalty() {
     let machine = Machine::new();
     let server = Scripted::start(|request, _| match request.path.as_str() {
         "/version" => reply(json!({"version": "0.9.1"})),
-        "/v1/models" => reply(json!({"object": "list", "data": [{"id": "org/m", "owned_by": "vllm", "max_model_len": 2048}]})),
+        "/v1/models" => reply(
+            json!({"object": "list", "data": [{"id": "org/m", "owned_by": "vllm", "max_model_len": 2048}]}),
+        ),
         "/v1/chat/completions" => vec![sse_head(), chunk("hi"), end("stop")],
         _ => not_found(),
     });
-    let run = ask(&machine, &server.url(), &["--repeat-penalty", "1.2", "--json"]);
+    let run = ask(
+        &machine,
+        &server.url(),
+        &["--repeat-penalty", "1.2", "--json"],
+    );
     run.ok();
-    assert_eq!((&run.json()["engine"], &run.json()["instance"]["context"]), (&json!("vllm"), &json!(2048)));
-    let body = server.requests().into_iter().find(|it| it.path.contains("chat")).unwrap().body;
-    assert_eq!((&body["repetition_penalty"], body.get("repeat_penalty")), (&json!(1.2), None));
+    assert_eq!(
+        (&run.json()["engine"], &run.json()["instance"]["context"]),
+        (&json!("vllm"), &json!(2048))
+    );
+    let body = server
+        .requests()
+        .into_iter()
+        .find(|it| it.path.contains("chat"))
+        .unwrap()
+        .body;
+    assert_eq!(
+        (&body["repetition_penalty"], body.get("repeat_penalty")),
+        (&json!(1.2), None)
+    );
 }
 
 /// Everything that acts on a terminal, breaks a template or ends a string.
@@ -423,24 +679,54 @@ const ODD: &str = "</x> {x} %s {{}} \x1b[31mred\x1b[0m \x1b]52;c;cm0gLXJm\x07 nu
 #[test]
 fn odd_texts_go_through_unchanged_and_never_into_the_log() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup { answer: Answer::Text(ODD.to_owned()), ..Setup::default() });
+    let studio = Studio::start(Setup {
+        answer: Answer::Text(ODD.to_owned()),
+        ..Setup::default()
+    });
     machine.write("odd.txt", ODD);
     machine.write("p.toml", "echo = '''{{text}}'''");
     let url = studio.url();
-    let args = ["infer", "echo", "--prompts", "p.toml", "--text-file", "odd.txt", "--engine", &url, "-vvv"];
+    let args = [
+        "infer",
+        "echo",
+        "--prompts",
+        "p.toml",
+        "--text-file",
+        "odd.txt",
+        "--engine",
+        &url,
+        "-vvv",
+    ];
     let run = machine.run(&args);
     assert_eq!(run.ok(), format!("{ODD}\n"));
-    assert_eq!(bodies(&studio, "/v1/chat/completions")[0]["messages"][0]["content"], ODD);
+    assert_eq!(
+        bodies(&studio, "/v1/chat/completions")[0]["messages"][0]["content"],
+        ODD
+    );
     for part in ["</x>", "{x}", "%s", "cm0gLXJm", "\x1b", "漢"] {
         assert!(!run.stderr.contains(part), "{part:?}: {}", run.stderr);
     }
     machine.run(&[&args[..], &["-o", "out.txt"]].concat()).ok();
     assert_eq!(machine.read("out.txt"), ODD);
     // Shown on request, with nothing that acts.
-    let run = machine.run(&[&args[..], &["--show-request", "-q"]].concat().into_iter().filter(|it| *it != "-vvv").collect::<Vec<_>>());
+    let run = machine.run(
+        &[&args[..], &["--show-request", "-q"]]
+            .concat()
+            .into_iter()
+            .filter(|it| *it != "-vvv")
+            .collect::<Vec<_>>(),
+    );
     run.ok();
-    assert!(run.stderr.contains("\\e]52;c;cm0gLXJm\\u{7}"), "{}", run.stderr);
-    assert!(run.stderr.chars().all(|c| c == '\n' || !c.is_control()), "{:?}", run.stderr);
+    assert!(
+        run.stderr.contains("\\e]52;c;cm0gLXJm\\u{7}"),
+        "{}",
+        run.stderr
+    );
+    assert!(
+        run.stderr.chars().all(|c| c == '\n' || !c.is_control()),
+        "{:?}",
+        run.stderr
+    );
 }
 
 #[test]
@@ -448,12 +734,19 @@ fn odd_texts_go_through_unchanged_and_never_into_the_log() {
 fn odd_texts_are_harmless_on_a_terminal() {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let machine = Machine::new();
-    let studio = Studio::start(Setup { answer: Answer::Text(ODD.to_owned()), ..Setup::default() });
+    let studio = Studio::start(Setup {
+        answer: Answer::Text(ODD.to_owned()),
+        ..Setup::default()
+    });
     let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
     let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
-    let slave = std::fs::File::options().read(true).write(true).open(name).unwrap();
+    let slave = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(name)
+        .unwrap();
     let url = studio.url();
     let child = machine
         .command(&["infer", "Say: {{text}}", "--text", "x", "--engine", &url])
@@ -466,8 +759,16 @@ fn odd_texts_are_harmless_on_a_terminal() {
     let mut shown = Vec::new();
     let _end = std::fs::File::from(master).read_to_end(&mut shown);
     let shown = String::from_utf8(shown).unwrap();
-    assert!(shown.contains("␛]52;c;cm0gLXJm␇") && shown.contains("<U+202E>"), "{shown:?}");
-    assert!(shown.chars().all(|c| c == '\n' || c == '\r' || !c.is_control()), "{shown:?}");
+    assert!(
+        shown.contains("␛]52;c;cm0gLXJm␇") && shown.contains("<U+202E>"),
+        "{shown:?}"
+    );
+    assert!(
+        shown
+            .chars()
+            .all(|c| c == '\n' || c == '\r' || !c.is_control()),
+        "{shown:?}"
+    );
 }
 
 #[test]
@@ -475,10 +776,28 @@ fn odd_texts_are_harmless_on_a_terminal() {
 fn two_hundred_thousand_tokens_pass_in_constant_memory() {
     let machine = Machine::new();
     let tokens = 200_000;
-    let studio = Studio::start(Setup { answer: Answer::Tokens(tokens), ..Setup::default() });
+    let studio = Studio::start(Setup {
+        models: vec![Model {
+            loaded: vec![("m".to_owned(), 1_000_000)],
+            ..Model::llm("m", 1_000_000)
+        }],
+        answer: Answer::Tokens(tokens),
+        ..Setup::default()
+    });
     let url = studio.url();
     let mut child = machine
-        .command(&["infer", "Say: {{text}}", "--text", "x", "--engine", &url, "--post", "trim", "--post", "replace:from=zzz,to=y"])
+        .command(&[
+            "infer",
+            "Say: {{text}}",
+            "--text",
+            "x",
+            "--engine",
+            &url,
+            "--post",
+            "trim",
+            "--post",
+            "replace:from=zzz,to=y",
+        ])
         .spawn()
         .unwrap();
     let status = format!("/proc/{}/status", child.id());
@@ -501,7 +820,11 @@ fn two_hundred_thousand_tokens_pass_in_constant_memory() {
     let run = finish(child);
     assert_eq!(run.code, Some(0), "{run:?}");
     let expected: Vec<String> = (0..tokens).map(|n| format!("t{n}")).collect();
-    assert!(text.trim_end() == expected.join(" "), "{} bytes", text.len());
+    assert!(
+        text.trim_end() == expected.join(" "),
+        "{} bytes",
+        text.len()
+    );
     eprintln!("{tokens} tokens, a peak of {peak_kib} KiB");
     assert!((1000..60 << 10).contains(&peak_kib), "{peak_kib} KiB");
 }
@@ -509,14 +832,25 @@ fn two_hundred_thousand_tokens_pass_in_constant_memory() {
 #[test]
 fn progress_is_lines_where_there_is_no_terminal() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup { models: vec![Model::llm("a", 100)], ..Setup::default() });
+    let studio = Studio::start(Setup {
+        models: vec![Model::llm("a", 100)],
+        ..Setup::default()
+    });
     let run = ask(&machine, &studio.url(), &["-m", "a", "--show-progress"]);
     assert_eq!(run.ok(), "Bonjour tout le monde.\n");
-    for part in ["loading the model\n", "waiting for the first token\n", "first token after "] {
+    for part in [
+        "loading the model\n",
+        "waiting for the first token\n",
+        "first token after ",
+    ] {
         assert!(run.stderr.contains(part), "{part}: {run:?}");
     }
     assert!(!run.stderr.contains('\x1b') && !run.stderr.contains('\r'));
-    let run = ask(&machine, &studio.url(), &["-m", "a", "--show-progress", "-q"]);
+    let run = ask(
+        &machine,
+        &studio.url(),
+        &["-m", "a", "--show-progress", "-q"],
+    );
     run.ok();
     assert_eq!(run.stderr, "");
 }

@@ -13,6 +13,8 @@
 mod guests;
 /// A Python with llama.cpp in it.
 mod python;
+/// Servers that tests talk to.
+mod servers;
 /// A folder of its own and a cleared environment for every run.
 mod support;
 
@@ -20,6 +22,10 @@ mod support;
 mod demo;
 /// The embedded engine: against llama.cpp, and on hostile files.
 mod embedded;
+/// Which server answers, what it is asked, and what comes of it.
+mod engines;
+/// Everything that a server does wrong.
+mod faults;
 /// `infer`: what goes where, and with which exit code.
 mod infer;
 /// `infer` against llama.cpp's own server.

@@ -193,6 +193,17 @@ impl Target {
             prompt,
             settings,
         );
+        let level = settings.reasoning.as_ref().map(|it| it.value.as_str());
+        if let ("reasoning", Some(levels), Some(level)) = (name, &self.listed.reasoning, level)
+            && !levels.iter().any(|it| it == level)
+        {
+            // A model that cannot think has it switched off.
+            return if level == "off" && levels.is_empty() {
+                Support::Honoured
+            } else {
+                Support::Dropped
+            };
+        }
         support::support(self.server.kind, road, name)
     }
 

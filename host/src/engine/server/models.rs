@@ -297,6 +297,7 @@ fn read_show(shown: &Value, listed: &mut Listed) {
     if shown.get("capabilities").is_some() {
         let capabilities = words(shown, "capabilities");
         let thinks = capabilities.iter().any(|it| it == "thinking");
+        // One that thinks takes levels that nobody lists.
         listed.reasoning = (!thinks).then(Vec::new);
     }
 }

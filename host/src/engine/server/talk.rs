@@ -48,6 +48,7 @@ pub(super) fn start(target: Target, instance: Instance, ask: Ask) -> Stream {
             sender: &sender,
             left_out: Vec::new(),
             stream: true,
+            is_loading: false,
         };
         let ended = tokio::select! {
             biased;
@@ -102,6 +103,8 @@ struct Talk<'a> {
     /// Keys that the server refused.
     left_out: Vec<String>,
     stream: bool,
+    /// The server said so; until it takes the request, nothing has begun.
+    is_loading: bool,
 }
 
 /// What became of one try.
@@ -241,11 +244,11 @@ impl Talk<'_> {
         max_tokens: Option<u32>,
     ) -> Result<Try, Error> {
         let client = &self.target.server.client;
-        let begun = Event::Prefill {
+        let begun = || Event::Prefill {
             progress: 0.0,
             tokens: None,
         };
-        if !self.emit(begun).await {
+        if !self.is_loading && !self.emit(begun()).await {
             return Ok(Try::Ended(None));
         }
         let posted = client.post(road.path(), &Value::Object(body.clone())).await;
@@ -265,6 +268,9 @@ impl Talk<'_> {
             };
             let fault = fault::of_response(status, after.as_deref(), &body_read);
             return self.refused(fault, body).await;
+        }
+        if std::mem::take(&mut self.is_loading) && !self.emit(begun()).await {
+            return Ok(Try::Ended(None));
         }
         let mut reader = Reader::new(self.target, self.instance, self.ask, road, max_tokens);
         loop {
@@ -350,7 +356,10 @@ impl Talk<'_> {
     /// The server said no before it said anything else.
     async fn refused(&mut self, fault: Fault, body: &Map<String, Value>) -> Result<Try, Error> {
         match &fault.kind {
-            FaultKind::Loading => Ok(Try::Loading),
+            FaultKind::Loading => {
+                self.is_loading = true;
+                Ok(Try::Loading)
+            }
             FaultKind::Busy => Ok(Try::Again {
                 wait: fault.retry_after.unwrap_or_default(),
                 why: format!("{} is busy", self.target.server.shown()),

@@ -308,8 +308,7 @@ impl<'a> Reader<'a> {
             return Seen::More;
         };
         if !self.has_spoken
-            && finish == Finish::End
-            && let Some(fault) = self.silent_overflow()
+            && let Some(fault) = self.silent_overflow(finish)
         {
             return Seen::Fault(fault);
         }
@@ -346,21 +345,25 @@ impl<'a> Reader<'a> {
     }
 
     /// LM Studio answers a prompt that does not fit with nothing at all, and
-    /// calls it a success. The prompt's size tells the two apart.
-    fn silent_overflow(&self) -> Option<Fault> {
-        let context = self
-            .instance
-            .context
-            .filter(|_| self.target.server.kind == Kind::LmStudio)?;
+    /// calls it a success. The prompt's size tells that from a model that has
+    /// nothing to say.
+    fn silent_overflow(&self, finish: Finish) -> Option<Fault> {
+        let context = self.instance.context?;
         let counted = self.usage.map(|it| it.prompt_tokens).filter(|it| *it > 0);
-        let tokens = counted.unwrap_or_else(|| about_tokens(&self.ask.prompt));
+        let is_studio = self.target.server.kind == Kind::LmStudio && finish == Finish::End;
+        let tokens = match counted {
+            Some(counted) => counted,
+            None if is_studio => about_tokens(&self.ask.prompt),
+            None => return None,
+        };
         (tokens >= context).then(|| Fault {
             kind: FaultKind::Overflow {
                 prompt_tokens: Some(tokens.into()),
                 context_tokens: Some(context.into()),
             },
-            message: "the answer is empty, which is how LM Studio says that a prompt does not fit"
-                .to_owned(),
+            message:
+                "the answer is empty, which is how some servers say that a prompt does not fit"
+                    .to_owned(),
             status: None,
             retry_after: None,
         })

@@ -1,0 +1,270 @@
+//! The OpenAI endpoints, `/v1` and `/api/v0`, chat and raw, streamed and not.
+//! They tolerate keys that they do not know.
+
+use std::sync::Arc;
+
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::studio::Fault;
+use super::studio_answer::{Ask, Generation, Token, count, stops};
+use super::studio_routes::{closed, error, ok, reply};
+use super::studio_state::{Shared, Ticket};
+use super::studio_stream::{Piece, Pieces, Wire, overflow, stream, whole};
+
+/// Which of the four endpoints.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Chat,
+    ChatV0,
+    Raw,
+    RawV0,
+}
+
+impl Kind {
+    fn is_chat(self) -> bool {
+        matches!(self, Self::Chat | Self::ChatV0)
+    }
+
+    fn is_v0(self) -> bool {
+        matches!(self, Self::ChatV0 | Self::RawV0)
+    }
+}
+
+pub(crate) async fn run(
+    shared: &Arc<Shared>,
+    kind: Kind,
+    body: &Value,
+    ticket: Ticket,
+) -> Response {
+    let streamed = body["stream"] == true;
+    if let Some(response) = refusal(shared, streamed).await {
+        return closed(ticket, response);
+    }
+    let format = body["response_format"]["type"].as_str();
+    if format.is_some_and(|it| !matches!(it, "json_schema" | "text")) {
+        let text = "'response_format.type' must be 'json_schema' or 'text'";
+        return closed(
+            ticket,
+            reply(StatusCode::BAD_REQUEST, &json!({ "error": text })),
+        );
+    }
+    let instance = match shared.address(body).await {
+        Ok(instance) => instance,
+        Err(response) => return closed(ticket, response),
+    };
+    let ask = ask(kind, body);
+    let fault = shared.lock().fault.clone();
+    if count(&ask.prompt) >= instance.context as usize && fault == Fault::None {
+        let text = overflow(count(&ask.prompt), instance.context);
+        return closed(
+            ticket,
+            reply(StatusCode::BAD_REQUEST, &json!({ "error": text })),
+        );
+    }
+    let mut generation = Generation::new(&shared.setup.answer, &ask, instance.context);
+    if fault == Fault::OverflowEmpty {
+        generation = generation.emptied();
+    }
+    let model = match &fault {
+        Fault::WrongModel(other) => other.clone(),
+        _ => instance.id.clone(),
+    };
+    if streamed && fault != Fault::PlainBody {
+        let wire = OpenAi {
+            kind,
+            model,
+            usage: body["stream_options"]["include_usage"] == true,
+            field: shared.setup.reasoning_field,
+            first: true,
+        };
+        return stream(
+            Pieces::new(shared, wire, generation, fault, &instance.id),
+            ticket,
+        );
+    }
+    let (reasoning, text) = whole(shared, &mut generation, &ticket).await;
+    let mut choice =
+        json!({"index": 0, "logprobs": null, "finish_reason": generation.finish().reason()});
+    if kind.is_chat() {
+        choice["message"] = json!({"role": "assistant", "content": text});
+        if !reasoning.is_empty() {
+            choice["message"][shared.setup.reasoning_field] = json!(reasoning);
+        }
+    } else {
+        choice["text"] = json!(text);
+    }
+    let mut answer = json!({
+        "id": "chatcmpl-double", "object": object(kind, false), "created": 1_731_990_317, "model": model,
+        "choices": [choice], "usage": usage(&generation),
+    });
+    if kind.is_v0() {
+        answer["stats"] = json!({
+            "tokens_per_second": 51.4, "time_to_first_token": 0.111, "generation_time": 0.954,
+            "stop_reason": generation.finish().stop_reason(),
+        });
+        answer["model_info"] = json!({"arch": "qwen3", "quant": "Q4_K_M", "format": "gguf", "context_length": instance.context});
+        answer["runtime"] =
+            json!({"name": "llama.cpp", "version": "1.3.0", "supported_formats": ["gguf"]});
+    }
+    closed(ticket, ok(&answer))
+}
+
+/// Faults that come before anything is generated.
+pub(crate) async fn refusal(shared: &Shared, streamed: bool) -> Option<Response> {
+    let fault = {
+        let mut state = shared.lock();
+        let fault = state.fault.clone();
+        match &mut state.fault {
+            Fault::Busy { times, .. } | Fault::LoadingFor(times) => {
+                *times = times.saturating_sub(1)
+            }
+            _ => {}
+        }
+        fault
+    };
+    match fault {
+        Fault::SilentBeforeFirstByte => std::future::pending().await,
+        Fault::OverflowString => {
+            let text = overflow(9000, 4096);
+            Some(reply(StatusCode::BAD_REQUEST, &json!({ "error": text })))
+        }
+        Fault::Html500 => {
+            let page = "<!DOCTYPE html><html><head><title>Error</title></head><body><pre>Internal Server Error</pre></body></html>";
+            let head = [(CONTENT_TYPE, "text/html; charset=utf-8")];
+            Some((StatusCode::INTERNAL_SERVER_ERROR, head, page).into_response())
+        }
+        Fault::RefusesStream if streamed => Some(error(
+            StatusCode::BAD_REQUEST,
+            "invalid_request_error",
+            "streaming is not supported by this model",
+            "",
+        )),
+        Fault::Busy { times, retry_after } if times > 0 => {
+            let text = "Too many requests";
+            let mut response = error(StatusCode::TOO_MANY_REQUESTS, "rate_limit", text, "");
+            if let Some(seconds) = retry_after {
+                let value = HeaderValue::from_str(&seconds.to_string()).unwrap();
+                response.headers_mut().insert(RETRY_AFTER, value);
+            }
+            Some(response)
+        }
+        Fault::LoadingFor(times) if times > 0 => Some(reply(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &json!({"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}),
+        )),
+        _ => None,
+    }
+}
+
+fn ask(kind: Kind, body: &Value) -> Ask {
+    let texts: Vec<&str> = body["messages"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|it| it["content"].as_str())
+        .collect();
+    let prompt = if kind.is_chat() {
+        texts.join("\n")
+    } else {
+        body["prompt"].as_str().unwrap_or_default().to_owned()
+    };
+    Ask {
+        last: texts
+            .last()
+            .map_or_else(|| prompt.clone(), |it| (*it).to_owned()),
+        prompt,
+        raw: !kind.is_chat(),
+        temperature: body["temperature"].as_f64(),
+        seed: body["seed"].as_i64(),
+        // -1 is no limit.
+        limit: body["max_tokens"]
+            .as_u64()
+            .and_then(|it| usize::try_from(it).ok()),
+        stops: stops(&body["stop"]),
+        think: kind.is_chat() && body["reasoning_effort"] != "none",
+    }
+}
+
+fn object(kind: Kind, streamed: bool) -> &'static str {
+    match (kind.is_chat(), streamed) {
+        (true, true) => "chat.completion.chunk",
+        (true, false) => "chat.completion",
+        (false, _) => "text_completion",
+    }
+}
+
+fn usage(generation: &Generation) -> Value {
+    let (prompt, completion) = (generation.prompt_tokens, generation.completion_tokens());
+    json!({"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion})
+}
+
+struct OpenAi {
+    kind: Kind,
+    model: String,
+    usage: bool,
+    field: &'static str,
+    first: bool,
+}
+
+impl OpenAi {
+    fn event(&self, choices: &Value, usage: Option<Value>) -> String {
+        let mut value = json!({
+            "id": "chatcmpl-double", "object": object(self.kind, true), "created": 1_731_990_317,
+            "model": self.model, "system_fingerprint": self.model, "choices": choices,
+        });
+        if let Some(usage) = usage {
+            value["usage"] = usage;
+        }
+        format!("data: {value}\n\n")
+    }
+}
+
+impl Wire for OpenAi {
+    fn head(&mut self) -> Vec<Piece> {
+        Vec::new()
+    }
+
+    fn token(&mut self, token: &Token) -> String {
+        let mut choice = json!({"index": 0, "logprobs": null, "finish_reason": null});
+        if self.kind.is_chat() {
+            let field = if token.reasoning {
+                self.field
+            } else {
+                "content"
+            };
+            choice["delta"] = json!({ field: token.text });
+            if std::mem::take(&mut self.first) {
+                choice["delta"]["role"] = json!("assistant");
+            }
+        } else {
+            choice["text"] = json!(token.text);
+        }
+        self.event(&json!([choice]), None)
+    }
+
+    fn tail(&mut self, generation: &Generation, done: bool) -> String {
+        let mut choice =
+            json!({"index": 0, "logprobs": null, "finish_reason": generation.finish().reason()});
+        if self.kind.is_chat() {
+            choice["delta"] = json!({});
+        } else {
+            choice["text"] = json!("");
+        }
+        let mut text = self.event(&json!([choice]), None);
+        if self.usage {
+            text += &self.event(&json!([]), Some(usage(generation)));
+        }
+        if done {
+            text += "data: [DONE]\n\n";
+        }
+        text
+    }
+
+    fn error(&mut self, message: &str, _generation: &Generation) -> String {
+        let data = json!({"error": {"message": message}});
+        format!("event: error\ndata: {data}\n\n")
+    }
+}

@@ -1,0 +1,296 @@
+//! LM Studio's own endpoints since 0.4.0, `/api/v1`: load, unload, chat. Each
+//! has a closed list of keys.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use super::studio::Fault;
+use super::studio_answer::{Ask, Generation, Token};
+use super::studio_chat::refusal;
+use super::studio_routes::{closed, error, load_config, ok};
+use super::studio_state::{LoadFailed, Shared, Ticket};
+use super::studio_stream::{Piece, Pieces, Wire, stream, whole};
+
+const LOAD_KEYS: [&str; 7] = [
+    "model",
+    "context_length",
+    "eval_batch_size",
+    "flash_attention",
+    "num_experts",
+    "offload_kv_cache_to_gpu",
+    "echo_load_config",
+];
+
+const CHAT_KEYS: [&str; 15] = [
+    "model",
+    "input",
+    "system_prompt",
+    "integrations",
+    "stream",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "repeat_penalty",
+    "max_output_tokens",
+    "reasoning",
+    "context_length",
+    "store",
+    "previous_response_id",
+];
+
+fn invalid(message: &str) -> Response {
+    error(StatusCode::BAD_REQUEST, "invalid_request", message, "")
+}
+
+/// The complaint about keys outside of the list.
+fn unrecognized(body: &Value, known: &[&str]) -> Option<Response> {
+    let odd: Vec<String> = body
+        .as_object()?
+        .keys()
+        .filter(|it| !known.contains(&it.as_str()))
+        .map(|it| format!("'{it}'"))
+        .collect();
+    (!odd.is_empty()).then(|| {
+        invalid(&format!(
+            "Unrecognized key(s) in object: {}",
+            odd.join(", ")
+        ))
+    })
+}
+
+fn required(param: &str) -> Response {
+    error(
+        StatusCode::BAD_REQUEST,
+        "invalid_request",
+        &format!("\"{param}\" is required"),
+        "missing_required_parameter",
+    )
+}
+
+fn not_found(name: &str) -> Response {
+    let text = format!("Model '{name}' not found");
+    error(StatusCode::NOT_FOUND, "model_not_found", &text, "")
+}
+
+pub(crate) async fn load(shared: &Arc<Shared>, body: &Value) -> Response {
+    if let Some(response) = unrecognized(body, &LOAD_KEYS) {
+        return response;
+    }
+    let Some(name) = body["model"].as_str() else {
+        return required("model");
+    };
+    let Some(model) = shared.model(name) else {
+        return not_found(name);
+    };
+    let context = body["context_length"]
+        .as_u64()
+        .and_then(|it| u32::try_from(it).ok());
+    match shared.load(model, context, false).await {
+        Err(LoadFailed(reason)) => error(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal_error",
+            &reason,
+            "",
+        ),
+        Ok(instance) => {
+            let mut answer = json!({
+                "type": if model.kind == "embedding" { "embedding" } else { "llm" },
+                "instance_id": instance.id, "load_time_seconds": 0.1, "status": "loaded",
+            });
+            if body["echo_load_config"] == true {
+                answer["load_config"] = load_config(instance.context);
+            }
+            ok(&answer)
+        }
+    }
+}
+
+pub(crate) fn unload(shared: &Shared, body: &Value) -> Response {
+    if let Some(response) = unrecognized(body, &["instance_id"]) {
+        return response;
+    }
+    let Some(id) = body["instance_id"].as_str() else {
+        return required("instance_id");
+    };
+    if shared.unload(id) {
+        ok(&json!({ "instance_id": id }))
+    } else {
+        not_found(id)
+    }
+}
+
+pub(crate) async fn chat(shared: &Arc<Shared>, body: &Value, ticket: Ticket) -> Response {
+    if let Some(response) = unrecognized(body, &CHAT_KEYS) {
+        return closed(ticket, response);
+    }
+    let streamed = body["stream"] == true;
+    if let Some(response) = refusal(shared, streamed).await {
+        return closed(ticket, response);
+    }
+    if body["temperature"]
+        .as_f64()
+        .is_some_and(|it| !(0.0..=1.0).contains(&it))
+    {
+        return closed(ticket, invalid("Number must be less than or equal to 1"));
+    }
+    let Some(input) = body["input"].as_str() else {
+        return closed(ticket, required("input"));
+    };
+    let was_cold = shared
+        .find_instance(body["model"].as_str().unwrap_or_default())
+        .is_none();
+    let instance = match shared.address(body).await {
+        Ok(instance) => instance,
+        Err(response) => return closed(ticket, response),
+    };
+    let system = body["system_prompt"].as_str().unwrap_or_default();
+    let ask = Ask {
+        prompt: format!("{system}\n{input}"),
+        last: input.to_owned(),
+        raw: false,
+        temperature: body["temperature"].as_f64(),
+        seed: None,
+        limit: body["max_output_tokens"]
+            .as_u64()
+            .and_then(|it| usize::try_from(it).ok()),
+        stops: Vec::new(),
+        think: body["reasoning"] != "off",
+    };
+    let fault = shared.lock().fault.clone();
+    let mut generation = Generation::new(&shared.setup.answer, &ask, instance.context);
+    if fault == Fault::OverflowEmpty {
+        generation = generation.emptied();
+    }
+    let model = match &fault {
+        Fault::WrongModel(other) => other.clone(),
+        _ => instance.id.clone(),
+    };
+    let response_id = (body["store"] != false).then(|| {
+        let mut state = shared.lock();
+        let id = format!("resp_{}", state.responses.len());
+        state.responses.push(id.clone());
+        id
+    });
+    let mut wire = Named {
+        model,
+        was_cold,
+        response_id,
+        reasoning: String::new(),
+        text: String::new(),
+        part: None,
+    };
+    if streamed && fault != Fault::PlainBody {
+        return stream(
+            Pieces::new(shared, wire, generation, fault, &instance.id),
+            ticket,
+        );
+    }
+    let (reasoning, text) = whole(shared, &mut generation, &ticket).await;
+    wire.reasoning = reasoning;
+    wire.text = text;
+    closed(ticket, ok(&wire.result(&generation)))
+}
+
+/// Named events. What was said is kept for the last one, which repeats it.
+struct Named {
+    model: String,
+    was_cold: bool,
+    response_id: Option<String>,
+    reasoning: String,
+    text: String,
+    part: Option<&'static str>,
+}
+
+impl Named {
+    fn result(&self, generation: &Generation) -> Value {
+        let mut output = Vec::new();
+        if !self.reasoning.is_empty() {
+            output.push(json!({"type": "reasoning", "content": self.reasoning}));
+        }
+        output.push(json!({"type": "message", "content": self.text}));
+        let mut result = json!({
+            "model_instance_id": self.model, "output": output,
+            "stats": {
+                "input_tokens": generation.prompt_tokens, "total_output_tokens": generation.made,
+                "reasoning_output_tokens": generation.reasoning, "tokens_per_second": 43.7,
+                "time_to_first_token_seconds": 0.7,
+            },
+        });
+        if let Some(id) = &self.response_id {
+            result["response_id"] = json!(id);
+        }
+        result
+    }
+
+    fn end_part(&mut self) -> String {
+        self.part
+            .take()
+            .map_or_else(String::new, |part| event(&format!("{part}.end"), json!({})))
+    }
+}
+
+fn event(kind: &str, fields: Value) -> String {
+    let mut value = fields;
+    value["type"] = json!(kind);
+    format!("event: {kind}\ndata: {value}\n\n")
+}
+
+impl Wire for Named {
+    fn head(&mut self) -> Vec<Piece> {
+        let id = json!({"model_instance_id": self.model});
+        let mut text = event("chat.start", id.clone());
+        if self.was_cold {
+            text += &event("model_load.start", id.clone());
+            let mut progress = id.clone();
+            progress["progress"] = json!(0.5);
+            text += &event("model_load.progress", progress);
+            let mut end = id;
+            end["load_time_seconds"] = json!(0.1);
+            text += &event("model_load.end", end);
+        }
+        text += &event("prompt_processing.start", json!({}));
+        text += &event("prompt_processing.progress", json!({"progress": 0.5}));
+        text += &event("prompt_processing.end", json!({}));
+        vec![Piece::Text(text)]
+    }
+
+    fn token(&mut self, token: &Token) -> String {
+        let part = if token.reasoning {
+            "reasoning"
+        } else {
+            "message"
+        };
+        let mut text = String::new();
+        if self.part != Some(part) {
+            text += &self.end_part();
+            text += &event(&format!("{part}.start"), json!({}));
+            self.part = Some(part);
+        }
+        let kept = if token.reasoning {
+            &mut self.reasoning
+        } else {
+            &mut self.text
+        };
+        kept.push_str(&token.text);
+        text + &event(&format!("{part}.delta"), json!({"content": token.text}))
+    }
+
+    fn tail(&mut self, generation: &Generation, done: bool) -> String {
+        let mut text = self.end_part();
+        if done {
+            text += &event("chat.end", json!({"result": self.result(generation)}));
+        }
+        text
+    }
+
+    fn error(&mut self, message: &str, generation: &Generation) -> String {
+        let fault = json!({"error": {"type": "unknown", "message": message}});
+        let mut text = event("error", fault);
+        text += &self.tail(generation, true);
+        text
+    }
+}
