@@ -854,3 +854,31 @@ fn progress_is_lines_where_there_is_no_terminal() {
     run.ok();
     assert_eq!(run.stderr, "");
 }
+
+#[test]
+fn the_context_that_a_load_brings_is_read_back() {
+    for (rule, context) in [
+        (ContextRule::Exact, 5000),
+        (ContextRule::RoundedTo64, 5056),
+        (ContextRule::Larger(16_384), 16_384),
+    ] {
+        let machine = Machine::new();
+        let studio = Studio::start(Setup {
+            models: vec![Model::llm("a", 32_768)],
+            context: rule,
+            answer: Answer::Echo,
+            ..Setup::default()
+        });
+        let answer = |seed: &str| {
+            let more = ["-m", "a", "--context", "5000", "--seed", seed, "--json"];
+            let run = ask(&machine, &studio.url(), &more);
+            run.ok();
+            assert_eq!(run.json()["instance"]["context"], context);
+            run.json()["text"].as_str().unwrap().to_owned()
+        };
+        let first = answer("1");
+        assert!(first.ends_with("Say: hello"), "{first}");
+        assert_eq!(first, answer("1"));
+        assert_ne!(first, answer("2"));
+    }
+}

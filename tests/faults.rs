@@ -465,3 +465,19 @@ fn a_model_that_cannot_be_loaded_is_exit_5() {
     );
     assert!(run.fails(124).contains("--load-timeout"), "{run:?}");
 }
+
+#[test]
+fn whoever_waits_too_long_leaves_and_the_server_works_again_later() {
+    let machine = Machine::new();
+    let server = generic(|_| vec![sse_head(), chunk("half"), Step::Hang]);
+    let run = ask(&machine, &server.url(), &["--stream-timeout", "300ms"]);
+    assert_eq!((run.code, run.text()), (Some(124), "half\n"), "{run:?}");
+    assert!(server.left(Duration::from_secs(20)));
+    let studio = Studio::start(Setup {
+        fault: Fault::Html500,
+        ..Setup::default()
+    });
+    assert_eq!(ask(&machine, &studio.url(), &[]).code, Some(1));
+    studio.set_fault(Fault::None);
+    ask(&machine, &studio.url(), &[]).ok();
+}

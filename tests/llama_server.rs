@@ -49,7 +49,7 @@ impl Server {
         });
         Some(Self {
             child,
-            url: url.expect("the server ended before it listened"),
+            url: url.unwrap(),
         })
     }
 
@@ -247,11 +247,7 @@ fn raw_text_is_only_gone_on_with_and_the_template_answers() {
 fn patient_model(machine: &Machine) -> PathBuf {
     let mut bytes = std::fs::read(demo()).unwrap();
     let key = b".context_length";
-    let at = bytes
-        .windows(key.len())
-        .position(|it| it == key)
-        .expect("the file says its context")
-        + key.len();
+    let at = bytes.windows(key.len()).position(|it| it == key).unwrap() + key.len();
     // The kind of value (4: 32 bits, unsigned), and the value.
     assert_eq!(bytes[at..at + 4], 4_u32.to_le_bytes());
     bytes[at + 4..at + 8].copy_from_slice(&100_000_u32.to_le_bytes());

@@ -37,14 +37,12 @@ pub(crate) enum Step {
 /// A request as it came in.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
-    pub(crate) method: String,
     /// With the query.
     pub(crate) path: String,
     /// Names in lower case.
     pub(crate) headers: Vec<(String, String)>,
     /// Null when there is none or it is not JSON.
     pub(crate) body: Value,
-    pub(crate) text: String,
 }
 
 type Answer = dyn Fn(&Request, usize) -> Vec<Step> + Send + Sync;
@@ -88,10 +86,6 @@ impl Scripted {
 
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
-    }
-
-    pub(crate) fn port(&self) -> u16 {
-        self.port
     }
 
     pub(crate) fn requests(&self) -> Vec<Request> {
@@ -196,7 +190,7 @@ impl Shared {
         let text = String::from_utf8(bytes[..head].to_vec()).unwrap();
         let mut lines = text.lines();
         let mut first = lines.next()?.split(' ').map(str::to_owned);
-        let (method, path) = (first.next()?, first.next()?);
+        let (_method, path) = (first.next()?, first.next()?);
         let headers: Vec<(String, String)> = lines
             .filter_map(|it| it.split_once(':'))
             .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
@@ -211,11 +205,9 @@ impl Shared {
         let text = String::from_utf8_lossy(&bytes[head..]).into_owned();
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
         Some(Request {
-            method,
             path,
             headers,
             body,
-            text,
         })
     }
 

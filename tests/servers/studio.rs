@@ -187,7 +187,6 @@ pub(crate) enum Fault {
 /// A request as it came in, and what became of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Recorded {
-    pub(crate) method: String,
     /// With the query.
     pub(crate) path: String,
     /// Names in lower case.
@@ -237,10 +236,6 @@ impl Studio {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    pub(crate) fn port(&self) -> u16 {
-        self.port
-    }
-
     /// Every request so far, in the order of arrival.
     pub(crate) fn requests(&self) -> Vec<Recorded> {
         self.shared.lock().requests.clone()
@@ -264,7 +259,7 @@ impl Studio {
 impl Drop for Studio {
     fn drop(&mut self) {
         if let Some(stop) = self.stop.take() {
-            drop(stop.send(()));
+            let _gone = stop.send(());
         }
         if let Some(thread) = self.thread.take() {
             drop(thread.join());

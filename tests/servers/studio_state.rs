@@ -239,7 +239,6 @@ impl Ticket {
         });
         let mut state = shared.lock();
         state.requests.push(Recorded {
-            method: parts.method.to_string(),
             path: parts.uri.to_string(),
             headers: headers.collect(),
             body: body.clone(),

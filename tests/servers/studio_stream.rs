@@ -40,8 +40,6 @@ pub(crate) enum Piece {
     Text(String),
     Token(String),
     Pause(Duration),
-    /// Something that happens between two pieces.
-    Act(Box<dyn FnOnce() + Send>),
     /// Silence until the client leaves.
     Forever,
 }
@@ -264,10 +262,6 @@ impl Stream for Feed {
                     }
                     continue;
                 }
-                Some(Piece::Act(act)) => {
-                    act();
-                    continue;
-                }
                 Some(Piece::Forever) => {
                     this.silent = true;
                     continue;
@@ -305,7 +299,7 @@ pub(crate) async fn whole(
     ticket: &Ticket,
 ) -> (String, String) {
     let (mut reasoning, mut text) = (String::new(), String::new());
-    while let Some(token) = generation.next() {
+    for token in generation.by_ref() {
         let to = if token.reasoning {
             &mut reasoning
         } else {

@@ -139,7 +139,7 @@ pub enum Error {
         /// The model that was asked.
         model: String,
         /// What it said.
-        fault: Fault,
+        fault: Box<Fault>,
     },
     /// The server could not load the model.
     #[error("{engine} cannot load `{model}`: {}", fault.message)]
@@ -149,7 +149,7 @@ pub enum Error {
         /// The model.
         model: String,
         /// What it said.
-        fault: Fault,
+        fault: Box<Fault>,
     },
     /// The connection broke in the middle of an answer.
     #[error("the connection to {engine} broke: {why}")]

@@ -162,7 +162,9 @@ async fn router(target: &Target, emit: &mut (dyn FnMut(Event) + Send)) -> Result
                 return Err(Error::NotLoaded {
                     engine: target.server.shown(),
                     model: id.clone(),
-                    fault: fault::of_text(&format!("the process of the model left with {code}")),
+                    fault: Box::new(fault::of_text(&format!(
+                        "the process of the model left with {code}"
+                    ))),
                 });
             }
             match status.get("value").and_then(Value::as_str) {

@@ -119,10 +119,10 @@ pub(super) fn read(server: &Server, path: &str, whole: &Whole) -> Result<Value, 
         _ => Error::Server {
             engine: server.shown(),
             model: String::new(),
-            fault: fault::Fault {
+            fault: Box::new(fault::Fault {
                 message: server.client.redact(&fault.message),
                 ..fault
-            },
+            }),
         },
     };
     if !(200..300).contains(&whole.status) {

@@ -346,10 +346,10 @@ impl Talk<'_> {
         Error::Server {
             engine: self.target.server.shown(),
             model: self.instance.id.clone(),
-            fault: Fault {
+            fault: Box::new(Fault {
                 message: self.target.server.client.redact(&fault.message),
                 ..fault
-            },
+            }),
         }
     }
 

@@ -157,7 +157,7 @@ impl<'a> Reader<'a> {
             }
             Frames::Lines(decoder) => {
                 let mut lines = Vec::new();
-                let _cut = decoder.finish(&mut lines);
+                decoder.finish(&mut lines);
                 frames.extend(lines.into_iter().map(line_frame));
             }
             Frames::Whole(body) => {
