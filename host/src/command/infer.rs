@@ -255,11 +255,12 @@ fn progress_sink(common: &Common, env: &Env, output: &Output, has_file: bool) ->
         return None;
     }
     let answer_on_terminal = env.stdout_is_terminal && !has_file && !output.json;
-    Some(Progress::new(
-        env.stderr_is_terminal,
-        answer_on_terminal,
-        env.colour,
-    ))
+    let progress = Progress::new(env.stderr_is_terminal, answer_on_terminal, env.colour);
+    Some(if output.show_reasoning {
+        progress.with_reasoning()
+    } else {
+        progress
+    })
 }
 
 fn print(report: &Report<'_>, terminal: bool) -> Result<(), Failure> {

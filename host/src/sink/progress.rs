@@ -30,6 +30,8 @@ enum View {
         bar: ProgressBar,
         /// The answer is printed on the same screen, and a bar would garble it.
         yields: bool,
+        /// So is the model's thinking.
+        yields_to_thoughts: bool,
         stage: Stage,
     },
     Lines(Plain),
@@ -93,6 +95,20 @@ impl Progress {
         Self::with(view)
     }
 
+    /// The model's thinking is printed where the answer is.
+    #[must_use]
+    pub fn with_reasoning(mut self) -> Self {
+        if let View::Terminal {
+            yields,
+            yields_to_thoughts,
+            ..
+        } = &mut self.view
+        {
+            *yields_to_thoughts = *yields;
+        }
+        self
+    }
+
     fn with(view: View) -> Self {
         Self {
             view,
@@ -132,6 +148,7 @@ impl View {
         Self::Terminal {
             bar,
             yields,
+            yields_to_thoughts: false,
             stage: Stage::Waiting,
         }
     }
@@ -220,7 +237,18 @@ impl Sink for Progress {
                     view.fraction(Stage::Reading, *progress, message);
                 }
             },
-            Event::Reasoning(_) => self.wrote(Stage::Thinking),
+            Event::Reasoning(_) => {
+                if matches!(
+                    self.view,
+                    View::Terminal {
+                        yields_to_thoughts: true,
+                        ..
+                    }
+                ) {
+                    self.view.over();
+                }
+                self.wrote(Stage::Thinking);
+            }
             Event::Usage(usage) => self.counts.counted = Some(usage.completion_tokens),
             Event::Text(_) | Event::Warning(_) | Event::Finished(_) => {}
         }

@@ -167,7 +167,7 @@ async fn detect(endpoint: &Endpoint, named: bool, reach: Reach) -> Result<Server
     let mut client = Client::new(endpoint, reach.connect)?;
     let start = Instant::now();
     loop {
-        let probes = probe(&client, reach.connect).await;
+        let probes = probe(&client, endpoint.is_loopback, reach.connect).await;
         if let Some((kind, version)) = judge(&probes) {
             if endpoint.dialect.is_some_and(|it| !it.admits(kind)) {
                 return Err(Error::NotAServer {
@@ -213,10 +213,13 @@ async fn detect(endpoint: &Endpoint, named: bool, reach: Reach) -> Result<Server
     }
 }
 
-async fn probe(client: &Client, connect: Option<Duration>) -> Probes {
-    // The probe's own limit holds for a server that says nothing; one that
-    // cannot be reached is the connection's affair.
-    let limit = PROBE_LIMIT.max(connect.unwrap_or_default().saturating_add(PROBE_LIMIT));
+async fn probe(client: &Client, is_loopback: bool, connect: Option<Duration>) -> Probes {
+    // The probe's own limit holds for a server that says nothing; a connection
+    // that takes its time has its own. On this machine there is none to wait for.
+    let limit = match connect {
+        Some(connect) if !is_loopback => connect.saturating_add(PROBE_LIMIT),
+        _ => PROBE_LIMIT,
+    };
     let quick = |path: &'static str| async move {
         match client.get(path, limit).await {
             Err(Trouble::Silent(_)) => Err(Trouble::Silent(limit)),
@@ -345,7 +348,7 @@ fn refusal(endpoint: &Endpoint, client: &Client, probes: &Probes) -> Error {
             what: format!(
                 "GET /v1/models gives HTTP {}: {}",
                 whole.status,
-                fault::of_text(&String::from_utf8_lossy(&whole.body)).message
+                client.redact(&fault::of_text(&String::from_utf8_lossy(&whole.body)).message)
             ),
         },
         Err(trouble) => Error::Unreachable {

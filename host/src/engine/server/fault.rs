@@ -213,6 +213,12 @@ mod tests {
                 "thinking",
             ),
             (
+                400,
+                r#"{"error":{"message":"'temperature' must be less than or equal to 1"}}"#,
+                FaultKind::Other,
+                "must be",
+            ),
+            (
                 422,
                 r#"{"detail":[{"loc":["body","top_k"],"msg":"extra fields not permitted"}]}"#,
                 unsupported("top_k"),

@@ -151,6 +151,7 @@ impl Road {
         }
         let value: Value = match serde_json::from_str(data) {
             Ok(value) => value,
+            Err(_) if let Some(value) = without_halves(data) => value,
             Err(_) if event == "error" => {
                 said.push(Said::Fault(fault::of_text(data)));
                 return Ok(());
@@ -190,6 +191,46 @@ impl Road {
     }
 }
 
+/// A server that cuts its text between two tokens may cut a character in two,
+/// each half an escape that is no character: each is replaced, and the rest of
+/// the answer is not lost for it. `None` when that was not the reason.
+fn without_halves(data: &str) -> Option<Value> {
+    let mut mended = String::with_capacity(data.len());
+    let mut rest = data;
+    let mut found = false;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        mended.push_str(before);
+        let unit = |text: &str| -> Option<u16> {
+            let digits = text.strip_prefix("\\u")?.get(..4)?;
+            u16::from_str_radix(digits, 16).ok()
+        };
+        let length = match unit(escape) {
+            Some(0xD800..=0xDBFF)
+                if matches!(escape.get(6..).and_then(unit), Some(0xDC00..=0xDFFF)) =>
+            {
+                12
+            }
+            Some(0xD800..=0xDFFF) => {
+                found = true;
+                mended.push('\u{fffd}');
+                rest = escape.get(6..)?;
+                continue;
+            }
+            // An escaped backslash is two characters, and the next is free.
+            _ => 1 + escape.chars().nth(1).map_or(0, char::len_utf8),
+        };
+        let (escape, left) = escape.split_at_checked(length)?;
+        mended.push_str(escape);
+        rest = left;
+    }
+    mended.push_str(rest);
+    if !found {
+        return None;
+    }
+    serde_json::from_str(&mended).ok()
+}
+
 /// A pack's setting as JSON: a number or a yes or no, and nothing else, so that
 /// no text gets into a request by this way.
 fn plain(value: &str) -> Option<Value> {
@@ -223,4 +264,111 @@ fn text(value: &Value, key: &str) -> Option<String> {
         .and_then(Value::as_str)
         .filter(|it| !it.is_empty())
         .map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_a_character_does_not_cost_the_answer() {
+        for (data, text) in [
+            (
+                r#"{"choices":[{"delta":{"content":"a\ud83d"}}]}"#,
+                "a\u{fffd}",
+            ),
+            (
+                r#"{"choices":[{"delta":{"content":"\ude00\\ud83d"}}]}"#,
+                "\u{fffd}\\ud83d",
+            ),
+            (
+                r#"{"choices":[{"delta":{"content":"\ud83d\ude00\udc00"}}]}"#,
+                "😀\u{fffd}",
+            ),
+        ] {
+            let mut said = Vec::new();
+            Road::Chat.frame("", data, &mut said).unwrap();
+            assert_eq!(said, [Said::Text(text.to_owned())], "{data}");
+        }
+        assert!(
+            Road::Chat
+                .frame("", "{\"choices\": [\\ud83d", &mut Vec::new())
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn chunks_of_all_dialects_say_the_same() {
+        let usage = Usage {
+            prompt_tokens: 3,
+            completion_tokens: 2,
+        };
+        for (road, event, data, expected) in [
+            (
+                Road::Chat,
+                "",
+                r#"{"model":"m","choices":[{"index":0,"delta":{"reasoning":"hm"},"finish_reason":null}]}"#,
+                vec![
+                    Said::Model("m".to_owned()),
+                    Said::Reasoning("hm".to_owned()),
+                ],
+            ),
+            (
+                Road::Chat,
+                "",
+                r#"{"choices":[{"index":0,"delta":{"content":[{"type":"text","text":"x"}]},"finish_reason":"length"}],"usage":{"prompt_tokens":3,"completion_tokens":2}}"#,
+                vec![
+                    Said::Usage(usage),
+                    Said::Text("x".to_owned()),
+                    Said::Finish(Finish::Length),
+                ],
+            ),
+            (
+                Road::Completion,
+                "",
+                r#"{"choices":[{"index":0,"text":"x","finish_reason":null}]}"#,
+                vec![Said::Text("x".to_owned())],
+            ),
+            (Road::Chat, "", "[DONE]", vec![Said::Done]),
+            (
+                Road::StudioChat,
+                "model_load.progress",
+                r#"{"type":"model_load.progress","progress":0.5}"#,
+                vec![Said::Loading(Some(0.5))],
+            ),
+            (
+                Road::StudioChat,
+                "chat.end",
+                r#"{"type":"chat.end","result":{"stats":{"input_tokens":3,"total_output_tokens":2}}}"#,
+                vec![Said::Usage(usage), Said::Finish(Finish::End), Said::Done],
+            ),
+            (
+                Road::StudioChat,
+                "new.kind",
+                r#"{"type":"new.kind"}"#,
+                vec![],
+            ),
+            (
+                Road::OllamaChat,
+                "",
+                r#"{"message":{"thinking":"hm","content":""},"done":false}"#,
+                vec![Said::Reasoning("hm".to_owned())],
+            ),
+            (
+                Road::OllamaGenerate,
+                "",
+                r#"{"response":"x","done":true,"done_reason":"length","prompt_eval_count":3,"eval_count":2}"#,
+                vec![
+                    Said::Text("x".to_owned()),
+                    Said::Usage(usage),
+                    Said::Finish(Finish::Length),
+                    Said::Done,
+                ],
+            ),
+        ] {
+            let mut said = Vec::new();
+            road.frame(event, data, &mut said).unwrap();
+            assert_eq!(said, expected, "{data}");
+        }
+    }
 }

@@ -203,10 +203,11 @@ impl Words {
             "unknown parameter",
             "not permitted",
             "unexpected keyword",
-            "must be",
         ]
         .iter()
-        .any(|it| text.contains(it));
+        .any(|it| text.contains(it))
+            // A value out of range is the user's to mend, and not ours to drop.
+            || (text.contains("response_format") && text.contains("must be"));
         if !says_no {
             return None;
         }

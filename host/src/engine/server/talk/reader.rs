@@ -321,8 +321,10 @@ impl<'a> Reader<'a> {
         let Some(usage) = self.usage else {
             return finish;
         };
-        // LM Studio counts one less than it gave.
-        let at_limit = |limit: u32| usage.completion_tokens.saturating_add(1) >= limit;
+        // Where the wire says that it was cut, LM Studio counts one less than
+        // it gave.
+        let uncounted = u32::from(finish == Finish::Length);
+        let at_limit = |limit: u32| usage.completion_tokens.saturating_add(uncounted) >= limit;
         let is_cut = match finish {
             Finish::Length => true,
             Finish::End => self.road == Road::StudioChat,
@@ -338,7 +340,7 @@ impl<'a> Reader<'a> {
             usage
                 .prompt_tokens
                 .saturating_add(usage.completion_tokens)
-                .saturating_add(1)
+                .saturating_add(uncounted)
                 >= context
         });
         if full { Finish::ContextFull } else { finish }
