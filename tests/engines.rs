@@ -882,3 +882,119 @@ fn the_context_that_a_load_brings_is_read_back() {
         assert_ne!(first, answer("2"));
     }
 }
+
+#[test]
+fn a_reader_that_leaves_stops_the_model_also_when_progress_is_shown() {
+    let machine = Machine::new();
+    let studio = Studio::start(Setup {
+        models: vec![Model {
+            loaded: vec![("m".to_owned(), 100_000_000)],
+            ..Model::llm("m", 100_000_000)
+        }],
+        answer: Answer::Tokens(50_000_000),
+        ..Setup::default()
+    });
+    let url = studio.url();
+    let mut child = machine
+        .command(&[
+            "infer",
+            "Say: {{text}}",
+            "--text",
+            "x",
+            "--engine",
+            &url,
+            "--show-progress",
+        ])
+        .spawn()
+        .unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_exact(&mut [0; 10]).unwrap();
+    drop(stdout);
+    assert_eq!(finish(child).code, Some(0));
+    assert!(studio.wait_cancelled(std::time::Duration::from_secs(20)));
+}
+
+#[test]
+fn what_stays_on_the_machine_goes_through_no_proxy() {
+    let machine = Machine::new();
+    let studio = Studio::start(Setup::default());
+    let url = studio.url();
+    let mut command = machine.command(&["infer", "Say: {{text}}", "--text", "x", "--engine", &url]);
+    for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+        command.env(name, "http://127.0.0.1:1");
+    }
+    assert_eq!(
+        finish(command.spawn().unwrap()).ok(),
+        "Bonjour tout le monde.\n"
+    );
+}
+
+#[test]
+fn other_programs_get_pieces_and_can_cancel() {
+    use lmstrix_host::environment::{Env, Paths};
+    use lmstrix_host::error::Exit;
+    use lmstrix_host::{Output, Request};
+    use std::ops::ControlFlow;
+    let machine = Machine::new();
+    let home = machine.home();
+    let env = Env {
+        paths: Paths {
+            config: home.join("config.toml"),
+            data: home.join("data"),
+            state: home.join("state"),
+            cache: home.join("cache"),
+        },
+        program: env!("CARGO_BIN_EXE_lmstrix-host").into(),
+        ..Env::default()
+    };
+    let studio = Studio::start(Setup {
+        answer: Answer::Thinking {
+            reasoning: "hm".to_owned(),
+            text: "one two three".to_owned(),
+        },
+        ..Setup::default()
+    });
+    let request = || {
+        Request::new("{{text}}")
+            .param("text", "@no/such/file")
+            .engine(studio.url())
+    };
+    let (mut pieces, mut events) = (Vec::new(), 0);
+    let answer = request().run(&env, |output| {
+        match output {
+            Output::Text(text) => pieces.push(text.clone()),
+            Output::Event(_) => events += 1,
+        }
+        ControlFlow::Continue(())
+    });
+    let answer = answer.unwrap();
+    assert_eq!(
+        (answer.text.as_str(), answer.reasoning.as_str()),
+        ("one two three", "hm")
+    );
+    assert_eq!(pieces, ["one", " two", " three"]);
+    assert!(events > 2, "{events}");
+    assert_eq!(
+        bodies(&studio, "/v1/chat/completions")[0]["messages"][0]["content"],
+        "@no/such/file"
+    );
+
+    let endless = Studio::start(Setup {
+        answer: Answer::Tokens(1_000_000),
+        token_pause: std::time::Duration::from_millis(5),
+        ..Setup::default()
+    });
+    let failure = request()
+        .engine(endless.url())
+        .run(&env, |output| match output {
+            Output::Text(_) => ControlFlow::Break(()),
+            Output::Event(_) => ControlFlow::Continue(()),
+        })
+        .unwrap_err();
+    assert_eq!(failure.exit, Exit::Interrupted);
+    assert!(endless.wait_cancelled(std::time::Duration::from_secs(20)));
+    let failure = request()
+        .engine("http://127.0.0.1:1")
+        .run(&env, |_| ControlFlow::Continue(()));
+    assert_eq!(failure.unwrap_err().exit, Exit::Engine);
+}

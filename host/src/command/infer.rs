@@ -15,7 +15,9 @@ use crate::error::{Exit, Failure};
 use crate::inference::Event;
 use crate::pipeline::{Account, Failed, Interrupt, Sinks, ensure, perform};
 use crate::report::{self, About, Instance, Report, packs_used};
-use crate::sink::{self, Events, Messages, OutputFile, Progress, Sink, Stdout, visible_json};
+use crate::sink::{
+    self, Events, Messages, OutputFile, Progress, Sink, Stdout, Warnings, visible_json,
+};
 use outcome::{Judged, completed, judge, keep};
 
 /// What is said once when the demo model answers.
@@ -91,6 +93,7 @@ pub(crate) async fn infer(
         context: None,
         quantization: about_engine.2,
     };
+    let mut shown_warnings = Warnings::new(messages);
     let (account, result) = {
         let mut sinks: Sinks<'_> = Vec::new();
         // The file comes first: it takes the raw answer before anything else
@@ -104,6 +107,8 @@ pub(crate) async fn infer(
         if let Some(stdout) = &mut stdout {
             sinks.push(stdout.as_mut());
         }
+        // After those that draw and print: they make room for it.
+        sinks.push(&mut shown_warnings);
         match ensure(chosen, &mut sinks, interrupt.as_mut(), limits, start).await {
             Err(failed) => {
                 for sink in &mut sinks {
@@ -116,13 +121,13 @@ pub(crate) async fn infer(
                 instance.id = Some(ready.instance().to_owned());
                 instance.context = ready.context();
                 for warning in &ready.warnings {
-                    messages.warning(warning);
                     for sink in &mut sinks {
                         let _gone = sink.event(&Event::Warning(warning.clone()));
                     }
                 }
                 warnings.extend(ready.warnings.iter().cloned());
                 if output.show_request {
+                    sinks.iter_mut().for_each(|sink| sink.interlude());
                     let shown = ready.rendered(&resolved.prompt, &settings).await;
                     messages.text(&request::shown(
                         &ready,
@@ -147,9 +152,6 @@ pub(crate) async fn infer(
     };
     // Whatever it drew is gone before anything else is said.
     drop(progress);
-    for warning in &account.warnings {
-        messages.warning(warning);
-    }
     warnings.extend(account.warnings.iter().cloned());
     let mut result = judge(result, &account, &output);
     if let Ok(Judged {
@@ -255,7 +257,7 @@ fn progress_sink(common: &Common, env: &Env, output: &Output, has_file: bool) ->
         return None;
     }
     let answer_on_terminal = env.stdout_is_terminal && !has_file && !output.json;
-    let progress = Progress::new(env.stderr_is_terminal, answer_on_terminal, env.colour);
+    let progress = Progress::new(env.stderr_is_terminal, answer_on_terminal);
     Some(if output.show_reasoning {
         progress.with_reasoning()
     } else {

@@ -156,7 +156,8 @@ fn tell(
             continue;
         };
         sinks.remove(at);
-        let others_want_it = matches!(error, sink::Error::BrokenPipe) && !sinks.is_empty();
+        let others_want_it =
+            matches!(error, sink::Error::BrokenPipe) && sinks.iter().any(|it| it.wants_answer());
         if !others_want_it {
             return Err(Failed::Sink(error));
         }

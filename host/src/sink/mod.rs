@@ -7,6 +7,7 @@ mod messages;
 mod progress;
 mod stdout;
 mod visible;
+mod warnings;
 
 use std::path::PathBuf;
 
@@ -18,6 +19,7 @@ pub use messages::Messages;
 pub use progress::Progress;
 pub use stdout::Stdout;
 pub use visible::{Visible, is_control, visible, visible_json};
+pub use warnings::Warnings;
 
 /// A sink cannot take any more.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +71,16 @@ pub trait Sink {
     /// # Errors
     /// The sink cannot take any more.
     fn text(&mut self, text: &str) -> Result<(), Error>;
+
+    /// Something else is about to be printed on the terminal: what is drawn
+    /// there goes, and comes back with the next event.
+    fn interlude(&mut self) {}
+
+    /// Whether the answer is for this sink; one that only watches does not keep
+    /// a model at work whose readers have all gone.
+    fn wants_answer(&self) -> bool {
+        true
+    }
 
     /// The answer is over, well or badly; what was shown is rounded off.
     ///

@@ -85,10 +85,10 @@ impl Progress {
     /// answer is printed on one, too: then nothing is drawn from its first
     /// piece on.
     #[must_use]
-    pub fn new(terminal: bool, answer_on_terminal: bool, colour: bool) -> Self {
+    pub fn new(terminal: bool, answer_on_terminal: bool) -> Self {
         let view = if terminal {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            View::terminal(bar, answer_on_terminal, colour)
+            View::terminal(bar, answer_on_terminal)
         } else {
             View::Lines(Plain::new(Box::new(std::io::stderr())))
         };
@@ -139,8 +139,8 @@ impl Progress {
 }
 
 impl View {
-    fn terminal(bar: ProgressBar, yields: bool, colour: bool) -> Self {
-        if let Ok(style) = style(false, colour) {
+    fn terminal(bar: ProgressBar, yields: bool) -> Self {
+        if let Ok(style) = style(false) {
             bar.set_style(style);
         }
         bar.enable_steady_tick(TICK);
@@ -160,9 +160,10 @@ impl View {
         if *stage == Stage::Over {
             return;
         }
+        awake(bar);
         if *stage != next {
             *stage = next;
-            if let Ok(style) = style(false, true) {
+            if let Ok(style) = style(false) {
                 bar.set_style(style);
             }
         }
@@ -176,8 +177,9 @@ impl View {
         if *stage == Stage::Over {
             return;
         }
+        awake(bar);
         *stage = next;
-        if let Ok(style) = style(true, true) {
+        if let Ok(style) = style(true) {
             bar.set_style(style);
         }
         bar.set_length(STEPS);
@@ -195,6 +197,17 @@ impl View {
     }
 }
 
+/// After an interlude it is drawn again, its time going on.
+fn awake(bar: &ProgressBar) {
+    if bar.is_finished() {
+        let elapsed = bar.elapsed();
+        bar.reset();
+        // A clone is the same bar: they share their state.
+        let _same = bar.clone().with_elapsed(elapsed);
+        bar.enable_steady_tick(TICK);
+    }
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -206,7 +219,7 @@ fn steps(done: f32) -> u64 {
 
 /// Plain in any case: what is drawn has no colours, so that `NO_COLOR` has
 /// nothing to switch off.
-fn style(has_bar: bool, _colour: bool) -> Result<ProgressStyle, indicatif::style::TemplateError> {
+fn style(has_bar: bool) -> Result<ProgressStyle, indicatif::style::TemplateError> {
     ProgressStyle::with_template(if has_bar {
         "{spinner} {msg} {bar:30} {elapsed}"
     } else {
@@ -250,7 +263,9 @@ impl Sink for Progress {
                 self.wrote(Stage::Thinking);
             }
             Event::Usage(usage) => self.counts.counted = Some(usage.completion_tokens),
-            Event::Text(_) | Event::Warning(_) | Event::Finished(_) => {}
+            // It is printed by somebody else, right after this.
+            Event::Warning(_) => self.interlude(),
+            Event::Text(_) | Event::Finished(_) => {}
         }
         Ok(())
     }
@@ -265,6 +280,19 @@ impl Sink for Progress {
             self.view.over();
         }
         Ok(())
+    }
+
+    fn interlude(&mut self) {
+        if let View::Terminal { bar, stage, .. } = &self.view
+            && *stage != Stage::Over
+        {
+            bar.disable_steady_tick();
+            bar.finish_and_clear();
+        }
+    }
+
+    fn wants_answer(&self) -> bool {
+        false
     }
 
     fn end(&mut self) -> Result<(), Error> {
