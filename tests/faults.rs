@@ -481,3 +481,41 @@ fn whoever_waits_too_long_leaves_and_the_server_works_again_later() {
     studio.set_fault(Fault::None);
     ask(&machine, &studio.url(), &[]).ok();
 }
+
+#[test]
+fn the_end_is_not_awaited_for_ever() {
+    // The reason for the end, and then life signs without end.
+    let machine = Machine::new();
+    let server = generic(|_| {
+        let last =
+            b"data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+        let mut steps = vec![sse_head(), chunk("whole"), Step::Send(last.to_vec())];
+        for _ in 0..200 {
+            steps.push(Step::Pause(Duration::from_millis(300)));
+            steps.push(Step::Send(b": ping\n\n".to_vec()));
+        }
+        steps
+    });
+    let run = ask(&machine, &server.url(), &[]);
+    assert_eq!(run.ok(), "whole\n");
+    assert!(server.left(Duration::from_secs(20)));
+}
+
+#[test]
+fn an_old_lm_studio_loads_by_itself_and_that_is_said() {
+    let machine = Machine::new();
+    let studio = Studio::start(Setup {
+        has_v1: false,
+        models: vec![Model::llm("a", 4096)],
+        ..Setup::default()
+    });
+    let run = ask(&machine, &studio.url(), &["-m", "a", "--json"]);
+    run.ok();
+    assert!(run.stderr.contains("older than 0.4.0"), "{run:?}");
+    assert!(
+        run.json()["warnings"]
+            .to_string()
+            .contains("older than 0.4.0")
+    );
+    assert_eq!(studio.loads(), 1);
+}

@@ -38,6 +38,15 @@ pub(super) async fn ensure(
         declared: target.listed.declared,
         warnings: Vec::new(),
     };
+    if target.server.kind == Kind::LmStudio
+        && target.loaded.is_none()
+        && !target.listed.has_studio_chat
+    {
+        instance.warnings.push(
+            "this LM Studio is older than 0.4.0: it loads the model by itself, with its own context"
+                .to_owned(),
+        );
+    }
     instance.warnings.extend(of_context(
         instance.context,
         instance.declared,
@@ -88,10 +97,6 @@ async fn studio(target: &Target, emit: &mut (dyn FnMut(Event) + Send)) -> Result
     let id = target.listed.id.clone();
     emit(Event::Loading(None));
     if !target.listed.has_studio_chat {
-        emit(Event::Warning(
-            "this LM Studio is older than 0.4.0: it loads the model by itself, with its own context"
-                .to_owned(),
-        ));
         return Ok(Loaded { id, context: None });
     }
     let mut body = json!({ "model": id, "echo_load_config": true });

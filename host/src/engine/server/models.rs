@@ -74,17 +74,12 @@ pub(super) async fn complete(server: &Server, listed: &mut Listed) {
     if server.kind != Kind::Ollama {
         return;
     }
-    let Ok(response) = server
-        .client
-        .post("/api/show", &json!({ "model": listed.id }))
-        .await
-    else {
-        return;
+    let body = json!({ "model": listed.id });
+    let asked = async {
+        let response = server.client.post("/api/show", &body).await.ok()?;
+        server.client.whole(response).await.ok()?.json()
     };
-    let Ok(whole) = server.client.whole(response).await else {
-        return;
-    };
-    if let Some(shown) = whole.json() {
+    if let Ok(Some(shown)) = tokio::time::timeout(LIST_LIMIT, asked).await {
         read_show(&shown, listed);
     }
 }

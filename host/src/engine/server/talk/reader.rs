@@ -1,7 +1,7 @@
 //! Reads one response to its end: frames it, understands it, and knows whether
 //! what it said was an answer.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -51,7 +51,8 @@ pub(super) struct Reader<'a> {
     has_spoken: bool,
     is_checked: bool,
     usage: Option<Usage>,
-    finish: Option<Finish>,
+    /// Why the answer ended, and when that was said.
+    finish: Option<(Finish, Instant)>,
 }
 
 impl<'a> Reader<'a> {
@@ -81,7 +82,8 @@ impl<'a> Reader<'a> {
 
     /// How long the next bytes are waited for; `None` is the watchdogs' affair.
     pub(super) fn patience(&self) -> Option<Duration> {
-        self.finish.map(|_| END_PATIENCE)
+        self.finish
+            .map(|(_, said)| END_PATIENCE.saturating_sub(said.elapsed()))
     }
 
     pub(super) fn has_finish(&self) -> bool {
@@ -240,7 +242,7 @@ impl<'a> Reader<'a> {
                     return Seen::Fault(fault);
                 }
                 Said::Finish(finish) => {
-                    self.finish.get_or_insert(finish);
+                    self.finish.get_or_insert_with(|| (finish, Instant::now()));
                 }
                 Said::Done if self.finish.is_some() => return self.finished(),
                 // Without a reason the rest of the stream must give one.
@@ -286,12 +288,12 @@ impl<'a> Reader<'a> {
             return None;
         }
         match self.target.server.kind {
-            Kind::LmStudio | Kind::Ollama | Kind::LlamaRouter => Some(Error::WrongModel {
+            Kind::LmStudio | Kind::Ollama => Some(Error::WrongModel {
                 engine: self.target.server.shown(),
                 asked: asked.clone(),
                 answered: answered.to_owned(),
             }),
-            Kind::LlamaServer | Kind::Vllm | Kind::OpenAi => {
+            Kind::LlamaServer | Kind::LlamaRouter | Kind::Vllm | Kind::OpenAi => {
                 self.warn(format!(
                     "asked for `{asked}`, and the server calls its model `{answered}`"
                 ));
@@ -304,7 +306,7 @@ impl<'a> Reader<'a> {
     fn finished(&mut self) -> Seen {
         let held = self.splitter.finish();
         self.say(held);
-        let Some(finish) = self.finish else {
+        let Some((finish, _)) = self.finish else {
             return Seen::More;
         };
         if !self.has_spoken
