@@ -14,9 +14,6 @@ use crate::inference::Event;
 /// How often a model that is being loaded is asked after.
 const ASK_AGAIN: Duration = Duration::from_millis(300);
 
-/// How long Ollama keeps a model that nobody asks.
-const KEEP_ALIVE: &str = "10m";
-
 pub(super) async fn ensure(
     target: &Target,
     emit: &mut (dyn FnMut(Event) + Send),
@@ -126,7 +123,8 @@ async fn ollama(target: &Target, emit: &mut (dyn FnMut(Event) + Send)) -> Result
         return Ok(loaded.clone());
     }
     emit(Event::Loading(None));
-    let mut body = json!({ "model": id, "keep_alive": KEEP_ALIVE, "stream": false });
+    // How long it is kept is for the server's own settings to say.
+    let mut body = json!({ "model": id, "stream": false });
     if let Some(context) = target.asked_context {
         body["options"] = json!({ "num_ctx": context });
     }
