@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Request, Said, count, others, text};
 use crate::engine::server::Kind;
-use crate::inference::{Finish, Prompt, REPEAT_LAST_TOKENS, Usage};
+use crate::inference::{Finish, Origin, Prompt, REPEAT_LAST_TOKENS, Usage};
 
 pub(super) fn body(request: &Request<'_>) -> Map<String, Value> {
     let mut body = Map::new();
@@ -84,6 +84,11 @@ pub(super) fn sampling(request: &Request<'_>, body: &mut Map<String, Value>) {
     }
     if matches!(kind, Kind::LlamaServer | Kind::LlamaRouter) {
         put("repeat_last_n", REPEAT_LAST_TOKENS.into());
+        // What is taken from the cache is computed in other batches, and
+        // rounding then changes what a seed draws.
+        if settings.seed.is_some_and(|it| it.origin != Origin::Default) {
+            put("cache_prompt", false.into());
+        }
         if *stream {
             put("return_progress", true.into());
         }
