@@ -146,10 +146,19 @@ pub struct Model {
     /// or a name: lmstudio, ollama, llama-server, vllm, or one of the config
     #[arg(long, value_name = "auto|embedded|URL|NAME")]
     pub engine: Option<String>,
-    /// Context to load the model with: tokens, or percent of what it was made
-    /// for
+    /// Context that the model must have: tokens, or percent of what was tested
+    /// or else of what it was made for
     #[arg(long, value_name = "N|P%", alias = "in_ctx", alias = "in-ctx")]
     pub context: Option<String>,
+    /// Load the model anew, also when it is loaded; whoever loaded it
+    #[arg(long)]
+    pub reload: bool,
+    /// Unload the model at the end, if this program loaded it
+    #[arg(long)]
+    pub unload: bool,
+    /// Load it even if it does not seem to fit into memory
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// How long things may take: plain numbers are seconds, `90s` and `5m` work,

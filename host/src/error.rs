@@ -4,7 +4,7 @@
 use crate::engine::FaultKind;
 use crate::pack::{self, Answer};
 use crate::pipeline::{self, Expired, Failed, Phase};
-use crate::{config, engine, sink};
+use crate::{config, engine, registry, sink};
 
 /// The exit codes, as the README lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +93,23 @@ fn names(list: &[String]) -> String {
         .map(|it| format!("`{it}`"))
         .collect::<Vec<_>>()
         .join(", ")
+}
+
+impl From<registry::Error> for Failure {
+    fn from(error: registry::Error) -> Self {
+        let message = chain(&error);
+        match error {
+            registry::Error::Newer { .. } => {
+                Self::usage(message).hint("update this program, or move the file away")
+            }
+            registry::Error::Locked { .. } => Self::new(Exit::Broken, message)
+                .hint("the lock goes with its process; look for one that hangs"),
+            registry::Error::Read { .. } | registry::Error::Write { .. } => {
+                Self::new(Exit::Broken, message)
+                    .hint("free some space or mend the folder's rights; LMSTRIX_HOST_HOME moves it")
+            }
+        }
+    }
 }
 
 impl From<config::Error> for Failure {
@@ -254,6 +271,19 @@ impl From<engine::Error> for Failure {
                 }
                 failure.hint(format!("not loaded: {}", names(&others)))
             }
+            engine::Error::Memory { largest, .. } => {
+                let failure = Self::new(Exit::Model, message);
+                let failure = match largest {
+                    Some(largest) => failure.hint(format!("--context {largest} fits")),
+                    None => failure.hint("unload other models, or give a smaller --context"),
+                };
+                failure.hint("the estimate is rough; --force loads it all the same")
+            }
+            engine::Error::TooLong { .. } => Self::new(Exit::Context, message)
+                .hint("a shorter text, or a model loaded with more context (--context)"),
+            engine::Error::Refused { .. } => Self::new(Exit::Model, message),
+            engine::Error::State { .. } => Self::new(Exit::Broken, message)
+                .hint("this folder keeps who loaded which model; LMSTRIX_HOST_HOME moves it"),
             engine::Error::WrongModel { .. } => Self::new(Exit::Model, message)
                 .hint("nothing of its answer was kept; load the model at the server, and run it again"),
             engine::Error::NotLoaded { fault, .. } => match fault.kind {

@@ -38,10 +38,12 @@ mod excerpt;
 pub mod inference;
 pub mod pack;
 pub mod pipeline;
+pub mod registry;
 pub mod report;
 pub mod secret;
 pub mod sink;
 mod span;
+mod tokens;
 
 use std::pin::pin;
 

@@ -1,23 +1,25 @@
 //! `infer`: one prompt, one model, one answer.
 
+mod learned;
 mod outcome;
 mod request;
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::asking;
 use super::job::{Job, Wish};
 use crate::args::{Common, Infer, Output};
-use crate::engine;
+use crate::engine::{self, Unloader};
 use crate::environment::Env;
-use crate::error::{Exit, Failure};
+use crate::error::{self, Exit, Failure};
 use crate::inference::Event;
 use crate::pipeline::{Account, Failed, Interrupt, Sinks, ensure, perform};
 use crate::report::{self, About, Instance, Report, packs_used};
 use crate::sink::{
     self, Events, Messages, OutputFile, Progress, Sink, Stdout, Warnings, visible_json,
 };
+use learned::Learning;
 use outcome::{Judged, completed, judge, keep};
 
 /// What is said once when the demo model answers.
@@ -75,6 +77,8 @@ pub(crate) async fn infer(
     }
     let about_engine = (chosen.engine(), chosen.model.clone(), chosen.quantization());
     let asked_context = chosen.asked_context();
+    let mut learning = Learning::new(&chosen, &resolved.prompt);
+    let mut unloader = None;
     let mut stdout = stdout_sink(&output, env, file.is_some());
     let mut progress = output
         .show_progress
@@ -120,6 +124,8 @@ pub(crate) async fn infer(
             Ok(ready) => {
                 instance.id = Some(ready.instance().to_owned());
                 instance.context = ready.context();
+                learning.loaded(ready.load_s());
+                unloader = model.unload.then(|| ready.unloader());
                 for warning in &ready.warnings {
                     for sink in &mut sinks {
                         let _gone = sink.event(&Event::Warning(warning.clone()));
@@ -152,6 +158,15 @@ pub(crate) async fn infer(
     };
     // Whatever it drew is gone before anything else is said.
     drop(progress);
+    if let Some(unloader) = unloader {
+        warnings.extend(unload(unloader, &about_engine.1, messages).await);
+    }
+    if let Err(error) = learning.keep(&asking::store(env), &account, &result) {
+        messages.warning(&format!(
+            "what this run taught is lost: {}",
+            error::chain(&error)
+        ));
+    }
     warnings.extend(account.warnings.iter().cloned());
     let mut result = judge(result, &account, &output);
     if let Ok(Judged {
@@ -202,6 +217,27 @@ pub(crate) async fn infer(
         let _gone = last.failed(failure.exit as u8, &failure.message);
     }
     Err(keep(failure, &account, file, kept, &env.paths.state))
+}
+
+/// How long an unload may take that ends a run.
+const UNLOAD_LIMIT: Duration = Duration::from_secs(30);
+
+/// Unloads the model at the end, and says when it stays.
+async fn unload(unloader: Unloader, model: &str, messages: Messages) -> Option<String> {
+    let warning = match tokio::time::timeout(UNLOAD_LIMIT, unloader.unload()).await {
+        Ok(Ok(Some(true) | None)) => return None,
+        Ok(Ok(Some(false))) => format!(
+            "`{model}` stays loaded: this program did not load it; `unload --force` does it all \
+             the same"
+        ),
+        Ok(Err(error)) => format!("`{model}` stays loaded: {}", error::chain(&error)),
+        Err(_) => format!(
+            "`{model}` may stay loaded: the server did not say within {} s that it is gone",
+            UNLOAD_LIMIT.as_secs()
+        ),
+    };
+    messages.warning(&warning);
+    Some(warning)
 }
 
 /// Opens the output file before any model is loaded.

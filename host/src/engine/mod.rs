@@ -2,22 +2,34 @@
 //! stream of events. HTTP and JSON wire types never leave this room; it knows
 //! neither packs nor sinks.
 
+mod claims;
+mod context;
 pub mod embedded;
+mod error;
+mod life;
 mod local;
+mod memory;
 mod reasoning;
 mod server;
 mod stream;
+mod survey;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fs_err as fs;
 
 use crate::closest::closest;
 use crate::inference::{Event, Layer, Prompt, Settings, Support};
+pub use context::Context;
 use embedded::ModelFile;
+pub use error::Error;
+pub use life::{Facts, Life};
+pub use memory::{Memory, gigabytes};
 pub use server::{BadUrl, Endpoint, Fault, FaultKind, Kind, Reach};
 pub use stream::Stream;
+pub use survey::{Offer, Offered, Place, Survey, survey, unload};
 
 /// The name that chooses the embedded engine.
 pub const EMBEDDED: &str = "embedded";
@@ -29,240 +41,10 @@ pub const DEMO: &str = "demo";
 /// The demo model's file.
 const DEMO_GGUF: &[u8] = include_bytes!("../../assets/demo.gguf");
 
-/// The most context that a model is loaded with when nobody says anything: a
-/// CPU reads prompts slowly, and memory for more would be taken for nothing.
-const CONTEXT_TOKENS: u32 = 8192;
-
-/// Something went wrong with an engine or a model.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// No engine was asked for, and none was found.
-    #[error("no engine was found{}", nobody_at(tried))]
-    NoEngine {
-        /// The addresses that were asked.
-        tried: Vec<String>,
-    },
-    /// An engine that this program does not know.
-    #[error("no engine named `{0}`")]
-    UnknownEngine(String),
-    /// The folder of models has no such model.
-    #[error("no model named `{name}`")]
-    UnknownModel {
-        /// What was asked for.
-        name: String,
-        /// Names like it.
-        close: Vec<String>,
-        /// The folder where models are looked for.
-        folder: PathBuf,
-    },
-    /// No server has such a model.
-    #[error("{engine} has no model named `{name}`")]
-    UnknownServerModel {
-        /// Who was asked.
-        engine: String,
-        /// What was asked for.
-        name: String,
-        /// Names like it.
-        close: Vec<String>,
-        /// Names that there are.
-        known: Vec<String>,
-    },
-    /// Nobody said which model, and there is more than one to choose from.
-    #[error("which model? {engine} has {} loaded, and -m names none", how_many(loaded.len()))]
-    NoModel {
-        /// Who was asked.
-        engine: String,
-        /// Models that are loaded.
-        loaded: Vec<String>,
-        /// Models that are not.
-        others: Vec<String>,
-    },
-    /// The context asked for makes no sense for this model.
-    #[error("{0}")]
-    Context(String),
-    /// Settings that were given, and would be lost, under `--strict`.
-    #[error("this engine does not honour: {0}")]
-    Settings(String),
-    /// The embedded engine's own.
-    #[error(transparent)]
-    Embedded(#[from] embedded::Error),
-    /// The engine broke off without saying why.
-    #[error("the engine stopped without a word: {0}")]
-    Stopped(String),
-    /// A server cannot be reached.
-    #[error("{engine} cannot be reached: {why}")]
-    Unreachable {
-        /// The address.
-        engine: String,
-        /// What the system says.
-        why: String,
-    },
-    /// No connection within `--connect-timeout`.
-    #[error("{engine} cannot be reached: no connection within {}", seconds(*limit))]
-    ConnectTimeout {
-        /// The address.
-        engine: String,
-        /// The limit.
-        limit: Duration,
-    },
-    /// A server that is loading did not come to its end.
-    #[error("{engine} was still loading its model after {}", seconds(*limit))]
-    StillLoading {
-        /// The address.
-        engine: String,
-        /// How long it was waited for.
-        limit: Duration,
-    },
-    /// Something answers that is no server we know.
-    #[error("what answers at {url} is no server that this program knows: {what}")]
-    NotAServer {
-        /// The address.
-        url: String,
-        /// What it said.
-        what: String,
-    },
-    /// The server wants a key, or another one.
-    #[error("{engine} {}: {message}", if *had_key { "does not accept the key" } else { "wants a key" })]
-    Unauthorised {
-        /// The server.
-        engine: String,
-        /// Whether a key was sent.
-        had_key: bool,
-        /// The server's words.
-        message: String,
-    },
-    /// The server says that it failed.
-    #[error("{engine}{}: {}", for_model(model), fault.message)]
-    Server {
-        /// The server.
-        engine: String,
-        /// The model that was asked.
-        model: String,
-        /// What it said.
-        fault: Box<Fault>,
-    },
-    /// The server could not load the model.
-    #[error("{engine} cannot load `{model}`: {}", fault.message)]
-    NotLoaded {
-        /// The server.
-        engine: String,
-        /// The model.
-        model: String,
-        /// What it said.
-        fault: Box<Fault>,
-    },
-    /// The connection broke in the middle of an answer.
-    #[error("the connection to {engine} broke: {why}")]
-    Lost {
-        /// The server.
-        engine: String,
-        /// What the system says.
-        why: String,
-    },
-    /// The response ended without a reason, so that something is missing.
-    #[error("{engine} ended its response without saying that the answer is complete")]
-    Cut {
-        /// The server.
-        engine: String,
-    },
-    /// What came is not of the protocol.
-    #[error("{engine} sent something that is no part of an answer: {what}")]
-    Garbage {
-        /// The server.
-        engine: String,
-        /// What it was.
-        what: String,
-    },
-    /// Another model answered than the one that was asked.
-    #[error("{engine} was asked for `{asked}`, and `{answered}` answers")]
-    WrongModel {
-        /// The server.
-        engine: String,
-        /// The model that was meant.
-        asked: String,
-        /// The model that it was.
-        answered: String,
-    },
-}
-
-impl Error {
-    /// Whether the answer broke off for no reason that anybody gave.
-    #[must_use]
-    pub fn is_loss(&self) -> bool {
-        matches!(
-            self,
-            Self::Stopped(_)
-                | Self::Lost { .. }
-                | Self::Cut { .. }
-                | Self::Garbage { .. }
-                | Self::Embedded(embedded::Error::Compute(_))
-        )
-    }
-}
-
-impl Error {
-    /// Whether there is no connection (any more).
-    #[must_use]
-    pub fn is_unreachable(&self) -> bool {
-        matches!(self, Self::Unreachable { .. })
-    }
-}
-
-fn nobody_at(tried: &[String]) -> String {
-    match tried {
-        [] => String::new(),
-        some => format!("; nothing answers at {}", some.join(", ")),
-    }
-}
-
-fn how_many(count: usize) -> String {
-    match count {
-        0 => "none".to_owned(),
-        count => format!("{count} models"),
-    }
-}
-
-fn for_model(model: &str) -> String {
-    match model {
-        "" => String::new(),
-        model => format!(", model `{model}`"),
-    }
-}
-
 /// A span as people say it.
 #[must_use]
 pub fn seconds(span: Duration) -> String {
     format!("{} s", span.as_secs_f64())
-}
-
-/// How much context to load a model with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Context {
-    /// This many tokens.
-    Tokens(u32),
-    /// This share of what the model was made for, in percent (1 to 100).
-    Percent(u8),
-}
-
-impl Context {
-    /// Reads `8192` or `50%`.
-    ///
-    /// # Errors
-    /// It is neither; the text says what is allowed.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        let wrong = || format!("context is `{text}`; it takes a number from 1, or `1%` to `100%`");
-        match text.strip_suffix('%') {
-            Some(percent) => match percent.trim().parse() {
-                Ok(percent @ 1..=100) => Ok(Self::Percent(percent)),
-                _ => Err(wrong()),
-            },
-            None => match text.parse() {
-                Ok(0) | Err(_) => Err(wrong()),
-                Ok(tokens) => Ok(Self::Tokens(tokens)),
-            },
-        }
-    }
 }
 
 /// Which engines may answer.
@@ -293,6 +75,10 @@ pub struct Choice {
     pub models: PathBuf,
     /// How long servers may take.
     pub reach: Reach,
+    /// The model used last, when there is nothing else to go by.
+    pub last: Option<String>,
+    /// How models are loaded, and what is known of them.
+    pub life: Life,
 }
 
 /// A model that was chosen; nothing is loaded.
@@ -331,12 +117,15 @@ pub async fn choose(choice: Choice) -> Result<Chosen, Error> {
         context,
         models,
         reach,
+        last,
+        life,
     } = choice;
+    let life = Arc::new(life);
     let here = model.as_deref().or(fallback.as_deref());
     let (endpoints, named) = match wanted {
-        Wanted::Embedded => return embedded(here, context, &models),
+        Wanted::Embedded => return embedded(here, context, &models, &life),
         Wanted::Auto(_) if here.is_some_and(|it| is_path(it) || find(it, &models).is_ok()) => {
-            return embedded(here, context, &models);
+            return embedded(here, context, &models, &life);
         }
         Wanted::Servers(endpoints) => {
             let named = endpoints.len() == 1;
@@ -347,10 +136,14 @@ pub async fn choose(choice: Choice) -> Result<Chosen, Error> {
     let target = server::choose(
         &endpoints,
         named,
-        model.as_deref(),
-        fallback.as_deref(),
+        server::Names {
+            model: model.as_deref(),
+            fallback: fallback.as_deref(),
+            last: last.as_deref(),
+        },
         context,
         reach,
+        life,
     )
     .await?;
     Ok(Chosen {
@@ -362,7 +155,12 @@ pub async fn choose(choice: Choice) -> Result<Chosen, Error> {
     })
 }
 
-fn embedded(model: Option<&str>, context: Option<Context>, models: &Path) -> Result<Chosen, Error> {
+fn embedded(
+    model: Option<&str>,
+    context: Option<Context>,
+    models: &Path,
+    life: &Life,
+) -> Result<Chosen, Error> {
     let (name, is_demo, file) = match model {
         None | Some(DEMO) => (
             DEMO.to_owned(),
@@ -385,7 +183,18 @@ fn embedded(model: Option<&str>, context: Option<Context>, models: &Path) -> Res
     };
     file.check_supported()?;
     let (recommended, mut warnings) = sane(file.recommended());
-    let (tokens, of_context) = settle_context(context, file.context_length())?;
+    let limits = context::Limits {
+        model: &name,
+        declared: file.context_length(),
+        tested: life.facts(EMBEDDED, &name).tested,
+        need: memory::Need {
+            weights: file.size_bytes(),
+            per_token: Some(file.context_bytes_per_token()),
+        },
+        memory: Memory::here(),
+        force: life.force,
+    };
+    let (tokens, of_context) = context::settle(context, limits)?;
     warnings.extend(of_context);
     Ok(Chosen {
         model: name,
@@ -448,27 +257,6 @@ fn find(name: &str, models: &Path) -> Result<PathBuf, Error> {
     })
 }
 
-fn settle_context(wanted: Option<Context>, declared: u32) -> Result<(u32, Vec<String>), Error> {
-    match wanted {
-        Some(Context::Tokens(tokens)) if tokens > declared => Err(Error::Context(format!(
-            "a context of {tokens} tokens is more than the {declared} that the model was made for"
-        ))),
-        Some(Context::Tokens(tokens)) => Ok((tokens, Vec::new())),
-        Some(Context::Percent(percent)) => {
-            let share = u64::from(declared) * u64::from(percent) / 100;
-            Ok((u32::try_from(share).unwrap_or(declared).max(1), Vec::new()))
-        }
-        None if declared > CONTEXT_TOKENS => {
-            let warning = format!(
-                "the model is loaded with {CONTEXT_TOKENS} of its {declared} tokens of context; \
-                 --context sets it"
-            );
-            Ok((CONTEXT_TOKENS, vec![warning]))
-        }
-        None => Ok((declared, Vec::new())),
-    }
-}
-
 impl Chosen {
     /// The engine's name, for reports.
     #[must_use]
@@ -476,6 +264,15 @@ impl Chosen {
         match &self.by {
             By::Embedded { .. } => EMBEDDED,
             By::Server(target) => target.engine(),
+        }
+    }
+
+    /// Where the model is: a server's address, or `embedded`.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        match &self.by {
+            By::Embedded { .. } => EMBEDDED,
+            By::Server(target) => target.place(),
         }
     }
 
@@ -569,7 +366,7 @@ impl Chosen {
                     id: self.model.clone(),
                     context: Some(*context),
                     declared: Some(file.context_length()),
-                    warnings: Vec::new(),
+                    ..server::Instance::default()
                 };
                 (instance, Vec::new())
             }
@@ -616,6 +413,27 @@ impl Ready {
         self.instance.declared
     }
 
+    /// Seconds of loading, when this run loaded it.
+    #[must_use]
+    pub fn load_s(&self) -> Option<f64> {
+        self.instance.load_s
+    }
+
+    /// Whether this run loaded it.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.instance.is_ours
+    }
+
+    /// What unloads the instance later, while the inference takes this value.
+    #[must_use]
+    pub fn unloader(&self) -> Unloader {
+        Unloader(match &self.chosen.by {
+            By::Embedded { .. } => None,
+            By::Server(target) => Some((target.clone(), self.instance.clone())),
+        })
+    }
+
     /// The exact text that the model would be sent, where the engine can tell.
     pub async fn rendered(&self, prompt: &Prompt, settings: &Settings) -> Option<String> {
         match &self.chosen.by {
@@ -639,6 +457,25 @@ impl Ready {
     }
 }
 
+/// An instance that may be unloaded.
+#[derive(Debug)]
+pub struct Unloader(Option<(Box<server::Target>, server::Instance)>);
+
+impl Unloader {
+    /// Unloads the instance if this program loaded it, in this run or an
+    /// earlier one. Whether it did: `None` is for an engine that has nothing to
+    /// unload.
+    ///
+    /// # Errors
+    /// The server cannot, or cannot be reached.
+    pub async fn unload(&self) -> Result<Option<bool>, Error> {
+        match &self.0 {
+            None => Ok(None),
+            Some((target, instance)) => target.unload(instance).await.map(Some),
+        }
+    }
+}
+
 /// What one inference needs.
 #[derive(Clone, Debug)]
 pub struct Ask {
@@ -657,25 +494,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn contexts_are_numbers_or_percent_of_what_the_model_was_made_for() {
-        for (text, declared, expected) in [
-            ("100", 2048, Some(100)),
-            ("50%", 2048, Some(1024)),
-            ("1%", 10, Some(1)),
-            ("4096", 2048, None),
-        ] {
-            let context = Context::parse(text).unwrap();
-            let settled = settle_context(Some(context), declared)
-                .ok()
-                .map(|(tokens, _)| tokens);
-            assert_eq!(settled, expected, "{text} of {declared}");
-        }
-        for text in ["0", "-1", "0%", "101%", "x", ""] {
-            assert!(Context::parse(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
     fn what_a_file_recommends_is_checked() {
         let odd = Layer {
             temperature: Some(0.5),
@@ -689,13 +507,5 @@ mod tests {
             (Some(0.5), None, None)
         );
         assert_eq!(warnings.len(), 2, "{warnings:?}");
-    }
-
-    #[test]
-    fn a_large_model_is_not_loaded_with_all_its_context_unasked() {
-        let (tokens, warnings) = settle_context(None, 131_072).unwrap();
-        assert_eq!(tokens, CONTEXT_TOKENS);
-        assert!(warnings[0].contains("131072"), "{warnings:?}");
-        assert_eq!(settle_context(None, 2048).unwrap(), (2048, vec![]));
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use fs_err as fs;
 
+use super::{known, life};
 use crate::args::{Model, Patience};
 use crate::closest::closest;
 use crate::config::{Config, Engine};
@@ -79,6 +80,13 @@ pub(in super::super) fn limits(
     Ok((limits, connect))
 }
 
+/// How long servers may take, for commands that only ask and load.
+pub(in super::super) fn reach(env: &Env, config: &Config) -> Result<(Reach, Limits), Failure> {
+    let (limits, connect) = limits(&Patience::default(), env, config)?;
+    let load = limits.load;
+    Ok((Reach { connect, load }, limits))
+}
+
 /// What to choose an engine and a model by.
 pub(in super::super) fn choice(
     model: &Model,
@@ -87,12 +95,8 @@ pub(in super::super) fn choice(
     reach: Reach,
     messages: Messages,
 ) -> Result<Choice, Failure> {
-    let engine = model
-        .engine
-        .clone()
-        .or_else(|| env.own.get("ENGINE").cloned());
-    let engine = engine.or_else(|| config.engine.clone());
-    let wanted = wanted(engine.as_deref().unwrap_or(AUTO), env, config, messages)?;
+    let wanted = wanted(model.engine.as_deref(), env, config, messages)?;
+    let known = known(env, messages);
     let context = model
         .context
         .as_ref()
@@ -113,10 +117,22 @@ pub(in super::super) fn choice(
         context,
         models: env.paths.data.join("models"),
         reach,
+        last: known.last_used.as_ref().map(|it| it.model.clone()),
+        life: life(model, env, &known),
     })
 }
 
-fn wanted(engine: &str, env: &Env, config: &Config, messages: Messages) -> Result<Wanted, Failure> {
+/// The engines that are meant by a flag, the environment or the config.
+pub(in super::super) fn wanted(
+    flag: Option<&str>,
+    env: &Env,
+    config: &Config,
+    messages: Messages,
+) -> Result<Wanted, Failure> {
+    let engine = flag
+        .or_else(|| env.own.get("ENGINE").map(String::as_str))
+        .or(config.engine.as_deref())
+        .unwrap_or(AUTO);
     let studio_token = env.others.get(STUDIO_TOKEN).cloned();
     let configured = |it: &Engine| configured(it, env, messages);
     match engine {
@@ -356,7 +372,7 @@ mod tests {
             key_env: None,
         });
         let env = env(&[], &[("OLLAMA_HOST", "0.0.0.0")]);
-        let Wanted::Auto(found) = wanted(AUTO, &env, &config, quiet()).unwrap() else {
+        let Wanted::Auto(found) = wanted(Some(AUTO), &env, &config, quiet()).unwrap() else {
             panic!("not auto")
         };
         let found: Vec<&str> = found.iter().map(Endpoint::base).collect();
@@ -377,7 +393,7 @@ mod tests {
             ("localhost:1", true),
             ("localhost", true),
         ] {
-            let wanted = wanted(engine, &env, &config, quiet()).unwrap();
+            let wanted = wanted(Some(engine), &env, &config, quiet()).unwrap();
             assert_eq!(
                 matches!(wanted, Wanted::Servers(it) if it.len() == 1),
                 is_one,
@@ -388,7 +404,7 @@ mod tests {
             ("lmstudoi", "did you mean lmstudio?"),
             ("http://a:b@c", "…@c"),
         ] {
-            let failure = wanted(engine, &env, &config, quiet()).unwrap_err();
+            let failure = wanted(Some(engine), &env, &config, quiet()).unwrap_err();
             let all = format!("{} {}", failure.message, failure.hints.join(" "));
             assert!(all.contains(says), "{all}");
             assert!(!all.contains("a:b"), "{all}");

@@ -2,6 +2,7 @@
 //! in the environment to what is asked of the packs.
 
 mod engines;
+mod known;
 mod layers;
 mod post;
 mod texts;
@@ -15,7 +16,8 @@ use crate::error::Failure;
 use crate::pack::{Cache, Compiler, Folders, ModelFacts, Notice, Packs, TextFile};
 use crate::pipeline::{Ask, Prepared, Shelf, on_pack_thread, prepare};
 use crate::sink::Messages;
-pub(super) use engines::{choice, limits};
+pub(super) use engines::{choice, limits, reach, wanted};
+pub(super) use known::{claims, known, life, store};
 pub(super) use layers::{layers, warn_of_unknown_variables};
 use post::processor;
 use texts::{params, stdin_if, text_file_of};

@@ -21,6 +21,7 @@ pub(super) struct Client {
     http: reqwest::Client,
     base: String,
     connect: Option<Duration>,
+    is_loopback: bool,
     /// Sent with every request from when detection knows who answers.
     key: Option<Secret>,
 }
@@ -98,12 +99,18 @@ impl Client {
             http,
             base: endpoint.base.clone(),
             connect,
+            is_loopback: endpoint.is_loopback,
             key: None,
         })
     }
 
     pub(super) fn base(&self) -> &str {
         &self.base
+    }
+
+    /// Whether the server is on this machine.
+    pub(super) fn is_loopback(&self) -> bool {
+        self.is_loopback
     }
 
     pub(super) fn has_key(&self) -> bool {

@@ -1,55 +1,241 @@
-//! An instance that is loaded. Servers load in four ways: LM Studio and
-//! llama.cpp's router when they are told to, Ollama when it is asked with
-//! nothing to say, the others have been started with their model.
+//! An instance that is loaded: what is there is used, what is missing is
+//! loaded, under the server's lock, with a claim that survives a kill.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
-
-use super::models::{self, Loaded, get, unreachable};
-use super::{Instance, Kind, Target, fault};
+use super::decide::{Decision, There, Want, Way, decide};
+use super::models::{self, Listed, Loaded};
+use super::{Instance, Kind, Target, lms, load};
 use crate::engine::Error;
+use crate::engine::claims::{self, Claims};
+use crate::engine::memory::{Memory, Need, gigabytes};
 use crate::inference::Event;
 
-/// How often a model that is being loaded is asked after.
-const ASK_AGAIN: Duration = Duration::from_millis(300);
+/// How often a model that somebody else is loading is asked after.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+
+/// How the server of this model loads.
+pub(super) fn way(kind: Kind, listed: &Listed) -> Way {
+    match kind {
+        Kind::LmStudio if listed.has_studio_chat => Way::Stacks,
+        Kind::LmStudio | Kind::LlamaRouter => Way::Given,
+        Kind::Ollama => Way::Replaces,
+        Kind::LlamaServer | Kind::Vllm | Kind::OpenAi => Way::Fixed,
+    }
+}
 
 pub(super) async fn ensure(
     target: &Target,
     emit: &mut (dyn FnMut(Event) + Send),
 ) -> Result<Instance, Error> {
-    let loaded = match target.server.kind {
-        Kind::LmStudio => studio(target, emit).await?,
-        Kind::Ollama => ollama(target, emit).await?,
-        Kind::LlamaRouter => router(target, emit).await?,
-        Kind::LlamaServer | Kind::Vllm | Kind::OpenAi => {
-            target.loaded.clone().unwrap_or_else(|| Loaded {
-                id: target.listed.id.clone(),
-                context: None,
-            })
-        }
-    };
-    let mut instance = Instance {
+    let start = Instant::now();
+    let (loaded, is_new, mut warnings) = instance(target, emit).await?;
+    let declared = target.listed.declared;
+    warnings.extend(of_context(loaded.context, declared, target.asked_context));
+    Ok(Instance {
+        load_s: is_new.then(|| start.elapsed().as_secs_f64()),
+        is_ours: is_new,
         id: loaded.id,
         context: loaded.context,
-        declared: target.listed.declared,
-        warnings: Vec::new(),
+        declared,
+        warnings,
+    })
+}
+
+async fn instance(
+    target: &Target,
+    emit: &mut (dyn FnMut(Event) + Send),
+) -> Result<(Loaded, bool, Vec<String>), Error> {
+    let server = &target.server;
+    let way = way(server.kind, &target.listed);
+    let want = Want {
+        context: target.asked_context,
+        exact: target.life.exact,
+        instance: target.instance.as_deref(),
+        reload: target.life.reload,
     };
-    if target.server.kind == Kind::LmStudio
-        && target.loaded.is_none()
-        && !target.listed.has_studio_chat
-    {
-        instance.warnings.push(
-            "this LM Studio is older than 0.4.0: it loads the model by itself, with its own context"
-                .to_owned(),
-        );
+    let seen = there(&target.listed.loaded, |_| false);
+    match decide(want, &seen, way) {
+        Decision::Reuse(loaded) => {
+            if is_ready(target, &loaded).await? {
+                return Ok((loaded, false, Vec::new()));
+            }
+        }
+        Decision::Refuse(_) if way == Way::Stacks => {}
+        Decision::Refuse(why) => return Err(refused(target, why)),
+        // Nothing to load by: the model's name is all there is.
+        Decision::Load if way == Way::Fixed => {
+            let id = target.listed.id.clone();
+            return Ok((Loaded { id, context: None }, false, Vec::new()));
+        }
+        _ => {}
     }
-    instance.warnings.extend(of_context(
-        instance.context,
-        instance.declared,
-        target.asked_context,
-    ));
-    Ok(instance)
+    emit(Event::Loading(None));
+    let mut claims = Claims::lock(&target.life.state, server.client.base()).await?;
+    let mut reload = want.reload;
+    loop {
+        // Whoever had the lock before us may have loaded just what we want.
+        let all = models::list(server).await?;
+        let instances: Vec<(String, Option<u32>)> = all
+            .iter()
+            .flat_map(|it| it.loaded.iter().map(|it| (it.id.clone(), it.context)))
+            .collect();
+        claims.reconcile(&instances)?;
+        let Some(listed) = all.into_iter().find(|it| it.id == target.listed.id) else {
+            return Err(refused(
+                target,
+                "the server does not list it any more".to_owned(),
+            ));
+        };
+        let now = there(&listed.loaded, |it| claims.is_ours(&it.id, it.context));
+        match decide(Want { reload, ..want }, &now, way) {
+            Decision::Reuse(loaded) => {
+                while !is_ready(target, &loaded).await? {
+                    tokio::time::sleep(ASK_AGAIN).await;
+                    if !is_listed(target, &loaded).await? {
+                        break;
+                    }
+                }
+                if is_listed(target, &loaded).await? {
+                    return Ok((loaded, false, Vec::new()));
+                }
+            }
+            Decision::Refuse(why) => return Err(refused(target, why)),
+            Decision::Reload(ids) => {
+                for id in ids {
+                    load::unload(server, &target.listed.id, &id).await?;
+                    claims.release(&id)?;
+                }
+                // What was to go has gone.
+                reload = false;
+            }
+            Decision::Load => {
+                let before = listed.loaded.iter().map(|it| it.id.clone()).collect();
+                return new(target, &mut claims, before).await;
+            }
+        }
+    }
+}
+
+/// Loads under a claim.
+async fn new(
+    target: &Target,
+    claims: &mut Claims,
+    before: Vec<String>,
+) -> Result<(Loaded, bool, Vec<String>), Error> {
+    let mut warnings = check_memory(target).await?;
+    let model = &target.listed.id;
+    claims.claim(model, before)?;
+    match load::load(target).await {
+        Ok((loaded, said)) => {
+            claims.loaded(model, Some((&loaded.id, loaded.context)))?;
+            warnings.extend(said);
+            Ok((loaded, true, warnings))
+        }
+        Err(error) => {
+            // A connection that broke may have left a load that goes on: the
+            // claim stays, and is dropped when nothing comes of it.
+            if !matches!(error, Error::Unreachable { .. }) {
+                claims.loaded(model, None)?;
+            }
+            Err(error)
+        }
+    }
+}
+
+fn there(loaded: &[Loaded], is_ours: impl Fn(&Loaded) -> bool) -> Vec<There> {
+    loaded
+        .iter()
+        .map(|it| There {
+            loaded: it.clone(),
+            is_ours: is_ours(it),
+        })
+        .collect()
+}
+
+fn refused(target: &Target, why: String) -> Error {
+    Error::Refused {
+        engine: target.server.shown(),
+        model: target.listed.id.clone(),
+        why,
+    }
+}
+
+async fn is_listed(target: &Target, loaded: &Loaded) -> Result<bool, Error> {
+    let all = models::list(&target.server).await?;
+    let mut there = all.iter().flat_map(|it| &it.loaded);
+    Ok(there.any(|it| it.id == loaded.id))
+}
+
+/// LM Studio lists an instance from the moment its loading begins; only its
+/// older list says whether it is through.
+async fn is_ready(target: &Target, loaded: &Loaded) -> Result<bool, Error> {
+    if target.server.kind != Kind::LmStudio || !target.listed.has_studio_chat {
+        return Ok(true);
+    }
+    let names = [loaded.id.as_str(), target.listed.id.as_str()];
+    match models::studio_state(&target.server, &names).await {
+        Ok(state) => Ok(state.is_none_or(|it| it == "loaded")),
+        Err(error) if error.is_unreachable() => Err(error),
+        // A server error in the middle of a load is none of the model's.
+        Err(Error::Server { fault, .. }) if fault.status.is_some_and(|it| it >= 500) => Ok(false),
+        Err(_) => Ok(true),
+    }
+}
+
+/// A context smaller than what the machine can hold is loaded without a word,
+/// one that cannot fit is refused with the numbers.
+async fn check_memory(target: &Target) -> Result<Vec<String>, Error> {
+    let server = &target.server;
+    if target.life.force || !server.client.is_loopback() {
+        return Ok(Vec::new());
+    }
+    let Some(context) = target.load_context() else {
+        return Ok(Vec::new());
+    };
+    let model = &target.listed.id;
+    let here = Memory::here();
+    let declared = target.listed.declared.unwrap_or(context);
+    if server.kind == Kind::LmStudio
+        && let Some(lms) = &target.life.lms
+        && let Some(need) = lms::estimate(lms, server.client.base(), model, context).await
+        && need > here.total
+    {
+        return Err(Error::Memory {
+            model: model.clone(),
+            context,
+            need,
+            have: here.total,
+            largest: None,
+        });
+    }
+    let facts = target.facts();
+    let Some(weights) = target.listed.size_bytes.or(facts.size_bytes) else {
+        return Ok(Vec::new());
+    };
+    let need = Need {
+        weights,
+        per_token: facts.context_bytes_per_token,
+    };
+    need.check(model, context, declared, here.total)?;
+    let bytes = need.bytes(context);
+    Ok((bytes > here.available)
+        .then(|| {
+            format!(
+                "`{model}` with {context} tokens of context takes about {}, and {} of memory are \
+                 free here; video memory is not counted",
+                gigabytes(bytes),
+                gigabytes(here.available)
+            )
+        })
+        .into_iter()
+        .collect())
+}
+
+/// Whether an instance is ours, for those who only look.
+pub(super) fn is_ours(target: &Target, instance: &str, context: Option<u32>) -> bool {
+    let claims = claims::peek(&target.life.state, target.server.client.base());
+    claims::is_ours(&claims, instance, context)
 }
 
 /// A context smaller than somebody thinks is the commonest reason for answers
@@ -67,132 +253,6 @@ fn of_context(has: Option<u32>, declared: Option<u32>, asked: Option<u32>) -> Op
         )),
         _ => None,
     }
-}
-
-/// Sends a body and reads the whole answer, errors as errors.
-async fn post(target: &Target, path: &str, body: &Value) -> Result<Value, Error> {
-    let server = &target.server;
-    let lost = |trouble| unreachable(server, &trouble);
-    let response = server.client.post(path, body).await.map_err(lost)?;
-    let whole = server.client.whole(response).await.map_err(lost)?;
-    models::read(server, path, &whole).map_err(|error| match error {
-        Error::Server { engine, fault, .. } => Error::NotLoaded {
-            engine,
-            model: target.listed.id.clone(),
-            fault,
-        },
-        other => other,
-    })
-}
-
-/// Loading is not idempotent: each request stacks another instance, so what is
-/// there is used.
-async fn studio(target: &Target, emit: &mut (dyn FnMut(Event) + Send)) -> Result<Loaded, Error> {
-    if let Some(loaded) = &target.loaded {
-        return Ok(loaded.clone());
-    }
-    let id = target.listed.id.clone();
-    emit(Event::Loading(None));
-    if !target.listed.has_studio_chat {
-        return Ok(Loaded { id, context: None });
-    }
-    let mut body = json!({ "model": id, "echo_load_config": true });
-    if let Some(context) = target.asked_context {
-        body["context_length"] = context.into();
-    }
-    let answer = post(target, "/api/v1/models/load", &body).await?;
-    let context = answer
-        .pointer("/load_config/context_length")
-        .and_then(Value::as_u64)
-        .and_then(|it| u32::try_from(it).ok());
-    Ok(Loaded {
-        id: answer
-            .get("instance_id")
-            .and_then(Value::as_str)
-            .map_or(id, str::to_owned),
-        context,
-    })
-}
-
-/// Another context than the loaded one makes Ollama load the model anew.
-async fn ollama(target: &Target, emit: &mut (dyn FnMut(Event) + Send)) -> Result<Loaded, Error> {
-    let id = &target.listed.id;
-    if let Some(loaded) = &target.loaded
-        && (target.asked_context.is_none() || target.asked_context == loaded.context)
-    {
-        return Ok(loaded.clone());
-    }
-    emit(Event::Loading(None));
-    // How long it is kept is for the server's own settings to say.
-    let mut body = json!({ "model": id, "stream": false });
-    if let Some(context) = target.asked_context {
-        body["options"] = json!({ "num_ctx": context });
-    }
-    post(target, "/api/generate", &body).await?;
-    let running = get(&target.server, "/api/ps").await?;
-    let context = running
-        .get("models")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .find(|it| it.get("model").or_else(|| it.get("name")) == Some(&Value::from(id.as_str())))
-        .and_then(|it| it.get("context_length")?.as_u64())
-        .and_then(|it| u32::try_from(it).ok());
-    Ok(Loaded {
-        id: id.clone(),
-        context,
-    })
-}
-
-async fn router(target: &Target, emit: &mut (dyn FnMut(Event) + Send)) -> Result<Loaded, Error> {
-    let id = &target.listed.id;
-    if target.loaded.is_none() {
-        emit(Event::Loading(None));
-        post(target, "/models/load", &json!({ "model": id })).await?;
-        loop {
-            let models = get(&target.server, "/models").await?;
-            let status = models
-                .get("data")
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten()
-                .find(|it| it.get("id").and_then(Value::as_str) == Some(id))
-                .and_then(|it| it.get("status"))
-                .cloned()
-                .unwrap_or_default();
-            if status.get("failed").and_then(Value::as_bool) == Some(true) {
-                let code = status.get("exit_code").cloned().unwrap_or_default();
-                return Err(Error::NotLoaded {
-                    engine: target.server.shown(),
-                    model: id.clone(),
-                    fault: Box::new(fault::of_text(&format!(
-                        "the process of the model left with {code}"
-                    ))),
-                });
-            }
-            match status.get("value").and_then(Value::as_str) {
-                Some("loaded" | "sleeping") => break,
-                _ => tokio::time::sleep(ASK_AGAIN).await,
-            }
-        }
-    }
-    // A path segment's characters are all that matter here; ids hold slashes
-    // and colons, which a query takes as they are.
-    let query = id
-        .replace('%', "%25")
-        .replace('&', "%26")
-        .replace(' ', "%20")
-        .replace('+', "%2B")
-        .replace('#', "%23");
-    let props = get(&target.server, &format!("/props?model={query}")).await;
-    let context = props
-        .ok()
-        .and_then(|it| it.pointer("/default_generation_settings/n_ctx")?.as_u64())
-        .and_then(|it| u32::try_from(it).ok());
-    Ok(Loaded {
-        id: id.clone(),
-        context,
-    })
 }
 
 #[cfg(test)]

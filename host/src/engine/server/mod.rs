@@ -4,18 +4,22 @@
 //! In the order of the way through: `endpoint` (an address and its key),
 //! `client` (HTTP, and nothing of any protocol), `detect` (who answers there),
 //! `models` (what it has), `pick` (which of them is meant), `ensure` (an
-//! instance that is loaded), `dialect` (what is asked, in each protocol, and
+//! instance that is loaded: `decide` says whether, `load` and `lms` do it),
+//! `dialect` (what is asked, in each protocol, and
 //! how its answer reads), `support` (which settings a server honours), `talk`
 //! (one inference, with its retries). `sse`, `ndjson` and `fault` read what
 //! comes over the wire and know no server.
 
 mod client;
+mod decide;
 mod detect;
 mod dialect;
 mod endpoint;
 mod ensure;
 mod fault;
 mod lines;
+mod lms;
+mod load;
 mod models;
 mod ndjson;
 mod pick;
@@ -23,6 +27,7 @@ mod sse;
 mod support;
 mod talk;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +35,8 @@ pub use detect::Kind;
 pub use endpoint::{BadUrl, Endpoint};
 pub use fault::{Fault, FaultKind};
 
-use super::{Ask, Context, Error, Stream};
+use super::claims::Claims;
+use super::{Ask, Context, Error, Facts, Life, Offer, Offered, Place, Stream};
 use crate::inference::{Event, Prompt, Settings, Support};
 use client::Client;
 use dialect::Road;
@@ -67,11 +73,14 @@ pub(super) struct Target {
     server: Arc<Server>,
     listed: Listed,
     loaded: Option<models::Loaded>,
+    /// The instance that was named, where that was no model's name.
+    instance: Option<String>,
     asked_context: Option<u32>,
+    life: Arc<Life>,
 }
 
 /// A model that is loaded, as its server says.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Instance {
     /// What requests name.
     pub(super) id: String,
@@ -79,6 +88,10 @@ pub(super) struct Instance {
     pub(super) context: Option<u32>,
     /// Tokens of context that the model was made for, where known.
     pub(super) declared: Option<u32>,
+    /// Seconds of loading, when this run loaded it.
+    pub(super) load_s: Option<f64>,
+    /// Whether this run loaded it.
+    pub(super) is_ours: bool,
     /// What the user should know.
     pub(super) warnings: Vec<String>,
 }
@@ -90,11 +103,12 @@ pub(super) struct Instance {
 pub(super) async fn choose(
     endpoints: &[Endpoint],
     named: bool,
-    model: Option<&str>,
-    fallback: Option<&str>,
+    names: Names<'_>,
     context: Option<Context>,
     reach: Reach,
+    life: Arc<Life>,
 ) -> Result<Target, Error> {
+    let model = names.model;
     let servers = detect::all(endpoints, named, reach).await?;
     let mut lists = Vec::new();
     let mut failed = None;
@@ -112,12 +126,14 @@ pub(super) async fn choose(
         at,
         mut listed,
         loaded,
-    } = pick::pick(&lists, model, fallback)?;
+    } = pick::pick(&lists, names)?;
     let Some((server, _)) = lists.get(at) else {
         return Err(Error::NoEngine { tried: Vec::new() });
     };
     models::complete(server, &mut listed).await;
-    let asked_context = match (context, listed.declared) {
+    let tested = life.facts(server.client.base(), &listed.id).tested;
+    // Percent are of what works, where that is known.
+    let asked_context = match (context, tested.or(listed.declared)) {
         (None, _) => None,
         (Some(Context::Tokens(tokens)), _) => Some(tokens),
         (Some(Context::Percent(percent)), Some(declared)) => {
@@ -133,15 +149,144 @@ pub(super) async fn choose(
             )));
         }
     };
+    let is_instance =
+        |name: &&str| *name != listed.id && loaded.as_ref().is_some_and(|it| it.id == **name);
     Ok(Target {
         server: Arc::clone(server),
+        instance: model.filter(is_instance).map(str::to_owned),
         listed,
         loaded,
         asked_context,
+        life,
     })
 }
 
+/// All servers among `endpoints` with their models.
+///
+/// # Errors
+/// None answers.
+pub(super) async fn survey(
+    endpoints: &[Endpoint],
+    named: bool,
+    reach: Reach,
+) -> Result<Vec<Place>, Error> {
+    let mut places = Vec::new();
+    for server in detect::all(endpoints, named, reach).await? {
+        let models = match models::list(&server).await {
+            Ok(mut listed) => {
+                for it in &mut listed {
+                    // Ollama's list leaves out how much context there is.
+                    if it.declared.is_none() {
+                        models::complete(&server, it).await;
+                    }
+                }
+                Ok(listed.into_iter().map(offer).collect())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        places.push(Place {
+            place: server.client.base().to_owned(),
+            kind: server.kind.name(),
+            shown: server.shown(),
+            version: server.version,
+            models,
+            problems: Vec::new(),
+        });
+    }
+    Ok(places)
+}
+
+fn offer(listed: Listed) -> Offer {
+    let instances = listed.loaded.into_iter().map(|it| Offered {
+        id: it.id,
+        context: it.context,
+        is_ours: false,
+    });
+    Offer {
+        instances: instances.collect(),
+        id: listed.id,
+        aliases: listed.aliases,
+        declared: listed.declared,
+        architecture: listed.architecture,
+        quantization: listed.quantization,
+        size_bytes: listed.size_bytes,
+        context_bytes_per_token: None,
+        vision: listed.vision,
+        tools: listed.tools,
+        embeds_only: listed.embeds_only,
+    }
+}
+
+/// Unloads instances (model and instance) under the server's lock; gives those
+/// that somebody else loaded and that were left alone.
+pub(super) async fn unload(
+    endpoint: &Endpoint,
+    instances: &[(String, Offered)],
+    force: bool,
+    state: &Path,
+    reach: Reach,
+) -> Result<Vec<String>, Error> {
+    let servers = detect::all(std::slice::from_ref(endpoint), true, reach).await?;
+    let Some(server) = servers.first() else {
+        return Err(Error::NoEngine {
+            tried: vec![endpoint.base().to_owned()],
+        });
+    };
+    let mut claims = Claims::lock(state, server.client.base()).await?;
+    let mut left = Vec::new();
+    for (model, instance) in instances {
+        if force || claims.is_ours(&instance.id, instance.context) {
+            load::unload(server, model, &instance.id).await?;
+            claims.release(&instance.id)?;
+        } else {
+            left.push(instance.id.clone());
+        }
+    }
+    Ok(left)
+}
+
+/// By which names a model may be meant.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Names<'a> {
+    /// The one that was given.
+    pub(super) model: Option<&'a str>,
+    /// The config's, when none was given and not exactly one is loaded.
+    pub(super) fallback: Option<&'a str>,
+    /// The one used last, when there is nothing else to go by.
+    pub(super) last: Option<&'a str>,
+}
+
 impl Target {
+    /// The server's address.
+    pub(super) fn place(&self) -> &str {
+        self.server.client.base()
+    }
+
+    /// What is known of the model from before.
+    pub(super) fn facts(&self) -> Facts {
+        self.life.facts(self.place(), &self.listed.id)
+    }
+
+    /// The context that a load asks for: what the user wants, else what was
+    /// found to work. Without either the server's own settings hold, since
+    /// nobody here sees its video memory.
+    pub(super) fn load_context(&self) -> Option<u32> {
+        let declared = self.listed.declared.unwrap_or(u32::MAX);
+        self.asked_context
+            .or(self.facts().tested.map(|it| it.min(declared)))
+    }
+
+    /// Unloads an instance that this program loaded; whether it was one.
+    pub(super) async fn unload(&self, instance: &Instance) -> Result<bool, Error> {
+        let mut claims = Claims::lock(&self.life.state, self.place()).await?;
+        if !claims.is_ours(&instance.id, instance.context) {
+            return Ok(false);
+        }
+        load::unload(&self.server, &self.listed.id, &instance.id).await?;
+        claims.release(&instance.id)?;
+        Ok(true)
+    }
+
     pub(super) fn model(&self) -> &str {
         &self.listed.id
     }
@@ -172,9 +317,13 @@ impl Target {
         let loaded = self.loaded.as_ref().and_then(|it| it.context);
         // Ollama loads a model anew when another context is asked for.
         if self.server.kind == Kind::Ollama {
-            return self.asked_context.or(loaded).or(self.listed.declared);
+            return self
+                .asked_context
+                .or(loaded)
+                .or(self.load_context())
+                .or(self.listed.declared);
         }
-        loaded.or(self.asked_context).or(self.listed.declared)
+        loaded.or(self.load_context()).or(self.listed.declared)
     }
 
     pub(super) fn asked_context(&self) -> Option<u32> {

@@ -25,6 +25,10 @@ pub(super) struct Listed {
     pub(super) declared: Option<u32>,
     pub(super) architecture: Option<String>,
     pub(super) quantization: Option<String>,
+    /// Bytes on disk.
+    pub(super) size_bytes: Option<u64>,
+    pub(super) vision: bool,
+    pub(super) tools: bool,
     /// Embedding models cannot answer.
     pub(super) embeds_only: bool,
     /// Levels of reasoning that it takes, where the server says so.
@@ -143,6 +147,14 @@ fn number(value: &Value, key: &str) -> Option<u32> {
     u32::try_from(value.get(key)?.as_u64()?).ok()
 }
 
+fn bytes(value: &Value, key: &str) -> Option<u64> {
+    value.get(key)?.as_u64().filter(|it| *it > 0)
+}
+
+fn is_true(value: &Value, pointer: &str) -> bool {
+    value.pointer(pointer).and_then(Value::as_bool) == Some(true)
+}
+
 fn entries<'a>(value: &'a Value, key: &str) -> impl Iterator<Item = &'a Value> {
     value
         .get(key)
@@ -185,6 +197,16 @@ async fn studio(server: &Server) -> Result<Vec<Listed>, Error> {
         .collect())
 }
 
+/// What LM Studio's list with states says of the first of these names that it
+/// has: `not-loaded`, `loading` or `loaded`.
+pub(super) async fn studio_state(server: &Server, names: &[&str]) -> Result<Option<String>, Error> {
+    let list = get(server, "/api/v0/models").await?;
+    Ok(names.iter().find_map(|name| {
+        let entry = entries(&list, "data").find(|it| word(it, "id").as_deref() == Some(name))?;
+        word(entry, "state")
+    }))
+}
+
 fn studio_v1(value: &Value) -> Vec<Listed> {
     entries(value, "models")
         .filter_map(|model| {
@@ -204,6 +226,9 @@ fn studio_v1(value: &Value) -> Vec<Listed> {
                 declared: number(model, "max_context_length"),
                 architecture: word(model, "architecture"),
                 quantization: model.get("quantization").and_then(|it| word(it, "name")),
+                size_bytes: bytes(model, "size_bytes"),
+                vision: is_true(model, "/capabilities/vision"),
+                tools: is_true(model, "/capabilities/trained_for_tool_use"),
                 embeds_only: word(model, "type").as_deref() == Some("embedding"),
                 reasoning: model
                     .pointer("/capabilities/reasoning")
@@ -229,6 +254,10 @@ fn studio_v0(value: &Value) -> Vec<Listed> {
                 declared: number(model, "max_context_length"),
                 architecture: word(model, "arch"),
                 quantization: word(model, "quantization"),
+                vision: word(model, "type").as_deref() == Some("vlm"),
+                tools: words(model, "capabilities")
+                    .iter()
+                    .any(|it| it == "tool_use"),
                 embeds_only: word(model, "type").as_deref() == Some("embeddings"),
                 ..Listed::default()
             })
@@ -269,6 +298,9 @@ fn ollama_lists(tags: &Value, running: &Value) -> Vec<Listed> {
                 declared: number(details, "context_length"),
                 architecture: word(details, "family"),
                 quantization: word(details, "quantization_level"),
+                size_bytes: bytes(model, "size"),
+                vision: capabilities.iter().any(|it| it == "vision"),
+                tools: capabilities.iter().any(|it| it == "tools"),
                 embeds_only: embeds_only(&capabilities),
                 id,
                 ..Listed::default()
@@ -329,6 +361,7 @@ fn llama_lists(models: &Value, props: &Value) -> Vec<Listed> {
                     context,
                 }],
                 declared: model.get("meta").and_then(|it| number(it, "n_ctx_train")),
+                size_bytes: model.get("meta").and_then(|it| bytes(it, "size")),
                 aliases,
                 id,
                 ..Listed::default()

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use super::Server;
 use super::models::{Listed, Loaded};
+use super::{Names, Server};
 use crate::closest::closest;
 use crate::engine::Error;
 
@@ -21,26 +21,20 @@ pub(super) struct Picked {
 }
 
 /// The model that was named; else the only one that is loaded; else
-/// `fallback`, the config's.
+/// the config's; else the one used last.
 ///
 /// # Errors
 /// No server has that model, or nobody said which one.
 pub(super) fn pick(
     lists: &[(Arc<Server>, Vec<Listed>)],
-    model: Option<&str>,
-    fallback: Option<&str>,
+    names: Names<'_>,
 ) -> Result<Picked, Error> {
     let shown: Vec<String> = lists.iter().map(|(server, _)| server.shown()).collect();
     let plain: Vec<&[Listed]> = lists.iter().map(|(_, listed)| &listed[..]).collect();
-    among(&plain, model, fallback, &shown.join(", "))
+    among(&plain, names, &shown.join(", "))
 }
 
-fn among(
-    lists: &[&[Listed]],
-    model: Option<&str>,
-    fallback: Option<&str>,
-    engines: &str,
-) -> Result<Picked, Error> {
+fn among(lists: &[&[Listed]], wanted: Names<'_>, engines: &str) -> Result<Picked, Error> {
     let all = || {
         lists
             .iter()
@@ -48,15 +42,19 @@ fn among(
             .flat_map(|(at, listed)| listed.iter().map(move |it| (at, it)))
             .filter(|(_, it)| !it.embeds_only)
     };
-    if let Some(name) = model {
+    if let Some(name) = wanted.model {
         return named(all(), name, engines);
     }
     let mut loaded = all().filter(|(_, it)| !it.loaded.is_empty());
     if let (Some((at, listed)), None) = (loaded.next(), loaded.next()) {
         return Ok(picked(at, listed, None));
     }
-    if let Some(name) = fallback {
+    if let Some(name) = wanted.fallback {
         return named(all(), name, engines);
+    }
+    // It may be gone; then it is no help.
+    if let Some(Ok(last)) = wanted.last.map(|name| named(all(), name, engines)) {
+        return Ok(last);
     }
     let names = |is_loaded: bool| -> Vec<String> {
         all()
@@ -143,29 +141,62 @@ mod tests {
         let ollama = [model("llama", &["llama"]), model("qwen3-4b", &["qwen3-4b"])];
         let one: &[&[Listed]] = &[&studio];
         let both: &[&[Listed]] = &[&studio, &ollama];
-        for (lists, name, fallback, expected) in [
-            (one, Some("qwen3-4b"), None, Ok((0, "qwen3-4b", None))),
-            (one, Some("qwen3-4b@q4"), None, Ok((0, "qwen3-4b", None))),
+        for (lists, name, fallback, last, expected) in [
+            (one, Some("qwen3-4b"), None, None, Ok((0, "qwen3-4b", None))),
+            (
+                one,
+                Some("qwen3-4b@q4"),
+                None,
+                None,
+                Ok((0, "qwen3-4b", None)),
+            ),
             (
                 one,
                 Some("gemma:2"),
                 None,
+                None,
                 Ok((0, "gemma", Some("gemma:2"))),
             ),
-            (one, None, Some("qwen3-4b"), Ok((0, "gemma", Some("gemma")))),
-            (both, None, Some("gemma"), Ok((0, "gemma", Some("gemma")))),
+            (
+                one,
+                None,
+                Some("qwen3-4b"),
+                None,
+                Ok((0, "gemma", Some("gemma"))),
+            ),
+            (
+                both,
+                None,
+                Some("gemma"),
+                None,
+                Ok((0, "gemma", Some("gemma"))),
+            ),
             (
                 both,
                 Some("qwen3-4b"),
                 None,
+                None,
                 Ok((1, "qwen3-4b", Some("qwen3-4b"))),
             ),
-            (one, Some("qwen"), None, Err("unknown")),
-            (one, Some("embed"), None, Err("unknown")),
-            (both, None, None, Err("which")),
-            (&[], None, None, Err("which")),
+            (one, Some("qwen"), None, None, Err("unknown")),
+            (one, Some("embed"), None, None, Err("unknown")),
+            (both, None, None, None, Err("which")),
+            (
+                both,
+                None,
+                None,
+                Some("llama"),
+                Ok((1, "llama", Some("llama"))),
+            ),
+            (both, None, None, Some("gone"), Err("which")),
+            (&[], None, None, None, Err("which")),
         ] {
-            let found = among(lists, name, fallback, "here");
+            let names = Names {
+                model: name,
+                fallback,
+                last,
+            };
+            let found = among(lists, names, "here");
             let found = match &found {
                 Ok(it) => Ok((
                     it.at,

@@ -17,6 +17,7 @@ use super::{Instance, Kind, Target};
 use crate::engine::stream::{Cancel, Stream, WAITING_EVENTS};
 use crate::engine::{Ask, Error};
 use crate::inference::{Event, Finish, MaxTokens, Prompt, Settings, Support};
+use crate::tokens::Estimate;
 use reader::{Reader, Seen};
 
 /// How often a request is sent at most, the first time included.
@@ -210,15 +211,60 @@ impl Talk<'_> {
         Ok((settings, warnings))
     }
 
+    /// The limit that is sent: never more than what is left of the context
+    /// after the prompt. LM Studio and Ollama let a model go on beyond it,
+    /// forgetting the beginning, so there no limit becomes this one.
     fn max_tokens(&self, settings: &Settings) -> Result<Option<u32>, Error> {
-        match (settings.max_tokens.value, self.instance.context) {
-            (MaxTokens::Percent(_), None) => Err(Error::Context(format!(
-                "{} does not say how much context the model has, so a percentage of it means \
-                 nothing; give --max-tokens as a number",
-                self.target.server.shown()
-            ))),
-            (most, context) => Ok(most.tokens(context.unwrap_or(u32::MAX))),
+        let Some(context) = self.instance.context else {
+            return match settings.max_tokens.value {
+                MaxTokens::Percent(_) => Err(Error::Context(format!(
+                    "{} does not say how much context the model has, so a percentage of it means \
+                     nothing; give --max-tokens as a number",
+                    self.target.server.shown()
+                ))),
+                most => Ok(most.tokens(u32::MAX)),
+            };
+        };
+        let prompt = self.estimate();
+        if prompt.low > context {
+            return Err(Error::TooLong {
+                engine: self.target.server.shown(),
+                model: self.target.listed.id.clone(),
+                least: prompt.low,
+                context,
+            });
         }
+        // When the guess leaves nothing, the server's own count decides.
+        let left = match context.saturating_sub(prompt.likely) {
+            0 => context - prompt.low,
+            left => left,
+        }
+        .max(1);
+        let kind = self.target.server.kind;
+        Ok(match settings.max_tokens.value.tokens(context) {
+            Some(most) => Some(most.min(left)),
+            None if matches!(kind, Kind::LmStudio | Kind::Ollama) => Some(left),
+            None => None,
+        })
+    }
+
+    fn estimate(&self) -> Estimate {
+        let per_byte = self.target.facts().tokens_per_byte;
+        match &self.ask.prompt {
+            Prompt::Raw(text) => Estimate::new([text.as_str()], per_byte),
+            Prompt::Chat(messages) => {
+                Estimate::new(messages.iter().map(|it| it.content.as_str()), per_byte)
+            }
+        }
+    }
+
+    /// Ollama wants the context with every request that follows a load with one:
+    /// another number makes it load anew, and none leaves what is there.
+    fn num_ctx(&self) -> Option<u32> {
+        let asked = self.target.asked_context;
+        (self.instance.is_ours || asked.is_some())
+            .then(|| self.instance.context.or(asked))
+            .flatten()
     }
 
     fn body(&self, road: Road, settings: &Settings, max_tokens: Option<u32>) -> Map<String, Value> {
@@ -228,7 +274,7 @@ impl Talk<'_> {
             prompt: &self.ask.prompt,
             settings,
             max_tokens,
-            context: self.target.asked_context,
+            context: self.num_ctx(),
             stream: self.stream,
         });
         for key in &self.left_out {

@@ -1,0 +1,247 @@
+//! Loading and unloading, in each server's own way: LM Studio and llama.cpp's
+//! router when they are told to, Ollama when it is asked with nothing to say.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::models::{self, Loaded, get, unreachable};
+use super::{Kind, Server, Target, fault, lms};
+use crate::engine::Error;
+
+/// How often a model that is being loaded is asked after.
+const ASK_AGAIN: Duration = Duration::from_millis(300);
+
+/// Loads one more instance, with what the user should know of it.
+pub(super) async fn load(target: &Target) -> Result<(Loaded, Vec<String>), Error> {
+    let loaded = match target.server.kind {
+        Kind::LmStudio if !target.listed.has_studio_chat => return older_studio(target).await,
+        Kind::LmStudio => studio(target).await?,
+        Kind::Ollama => ollama(target).await?,
+        Kind::LlamaRouter => router(target).await?,
+        Kind::LlamaServer | Kind::Vllm | Kind::OpenAi => Loaded {
+            id: target.listed.id.clone(),
+            context: None,
+        },
+    };
+    Ok((loaded, Vec::new()))
+}
+
+/// Unloads one instance.
+///
+/// # Errors
+/// The server cannot, or cannot be reached. That it is gone already is none.
+pub(super) async fn unload(server: &Server, model: &str, instance: &str) -> Result<(), Error> {
+    let (path, body) = match server.kind {
+        Kind::LmStudio => ("/api/v1/models/unload", json!({ "instance_id": instance })),
+        Kind::Ollama => (
+            "/api/generate",
+            json!({ "model": instance, "keep_alive": 0, "stream": false }),
+        ),
+        Kind::LlamaRouter => ("/models/unload", json!({ "model": instance })),
+        Kind::LlamaServer | Kind::Vllm | Kind::OpenAi => {
+            return Err(Error::Refused {
+                engine: server.shown(),
+                model: model.to_owned(),
+                why: "the server was started with its model and cannot unload it".to_owned(),
+            });
+        }
+    };
+    match post(server, model, path, &body).await {
+        Err(Error::NotLoaded { fault, .. }) if is_gone(&fault) => Ok(()),
+        Err(Error::NotLoaded {
+            engine,
+            model,
+            fault,
+        }) => Err(Error::Server {
+            engine,
+            model,
+            fault,
+        }),
+        Err(error) => Err(error),
+        Ok(_) if server.kind == Kind::LlamaRouter => {
+            // It says yes at once and ends the process later.
+            while router_status(server, instance).await?.0 == "loaded" {
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+            Ok(())
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+fn is_gone(fault: &fault::Fault) -> bool {
+    fault.status == Some(404) || fault.message.contains("is not running")
+}
+
+/// Sends a body and reads the whole answer, errors as errors.
+async fn post(server: &Server, model: &str, path: &str, body: &Value) -> Result<Value, Error> {
+    let lost = |trouble| unreachable(server, &trouble);
+    let response = server.client.post(path, body).await.map_err(lost)?;
+    let whole = server.client.whole(response).await.map_err(lost)?;
+    models::read(server, path, &whole).map_err(|error| match error {
+        Error::Server { engine, fault, .. } => Error::NotLoaded {
+            engine,
+            model: model.to_owned(),
+            fault,
+        },
+        other => other,
+    })
+}
+
+/// Loading is not idempotent: each request stacks another instance.
+async fn studio(target: &Target) -> Result<Loaded, Error> {
+    let id = target.listed.id.clone();
+    let mut body = json!({ "model": id, "echo_load_config": true });
+    if let Some(context) = target.load_context() {
+        body["context_length"] = context.into();
+    }
+    let answer = post(&target.server, &id, "/api/v1/models/load", &body).await?;
+    let instance = answer
+        .get("instance_id")
+        .and_then(Value::as_str)
+        .map_or(id, str::to_owned);
+    let context = answer
+        .pointer("/load_config/context_length")
+        .and_then(Value::as_u64)
+        .and_then(|it| u32::try_from(it).ok());
+    // What was asked for is not always what came; a server that does not echo
+    // it says it in its list.
+    let context = match context {
+        Some(context) => Some(context),
+        None => models::list(&target.server)
+            .await?
+            .iter()
+            .flat_map(|it| &it.loaded)
+            .find(|it| it.id == instance)
+            .and_then(|it| it.context),
+    };
+    Ok(Loaded {
+        id: instance,
+        context,
+    })
+}
+
+/// Before 0.4.0 only its own program loads with a context; without it the first
+/// request does, with whatever is set in LM Studio.
+async fn older_studio(target: &Target) -> Result<(Loaded, Vec<String>), Error> {
+    let id = target.listed.id.clone();
+    let context = target.load_context();
+    let base = target.server.client.base();
+    if let Some(lms) = target
+        .life
+        .lms
+        .as_ref()
+        .filter(|_| target.server.client.is_loopback())
+    {
+        match lms::load(lms, base, &id, context).await {
+            Ok(()) => {
+                let all = models::list(&target.server).await?;
+                let there = all.into_iter().flat_map(|it| it.loaded);
+                let context = there
+                    .into_iter()
+                    .find(|it| it.id == id)
+                    .and_then(|it| it.context);
+                return Ok((Loaded { id, context }, Vec::new()));
+            }
+            Err(why) => {
+                let warning =
+                    format!("`lms load {id}` failed ({why}); LM Studio loads it by itself");
+                return Ok((Loaded { id, context: None }, vec![warning]));
+            }
+        }
+    }
+    let warning = "this LM Studio is older than 0.4.0: it loads the model by itself, with its own \
+                   context"
+        .to_owned();
+    Ok((Loaded { id, context: None }, vec![warning]))
+}
+
+/// Another context than the loaded one makes Ollama load the model anew.
+async fn ollama(target: &Target) -> Result<Loaded, Error> {
+    let id = &target.listed.id;
+    // How long it is kept is for the server's own settings to say.
+    let mut body = json!({ "model": id, "stream": false });
+    if let Some(context) = target.load_context() {
+        body["options"] = json!({ "num_ctx": context });
+    }
+    post(&target.server, id, "/api/generate", &body).await?;
+    let running = get(&target.server, "/api/ps").await?;
+    let context = running
+        .get("models")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .find(|it| it.get("model").or_else(|| it.get("name")) == Some(&Value::from(id.as_str())))
+        .and_then(|it| it.get("context_length")?.as_u64())
+        .and_then(|it| u32::try_from(it).ok());
+    Ok(Loaded {
+        id: id.clone(),
+        context,
+    })
+}
+
+/// A model's status at the router, and the whole of what it says.
+async fn router_status(server: &Server, id: &str) -> Result<(String, Value), Error> {
+    let models = get(server, "/models").await?;
+    let status = models
+        .get("data")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .find(|it| it.get("id").and_then(Value::as_str) == Some(id))
+        .and_then(|it| it.get("status"))
+        .cloned()
+        .unwrap_or_default();
+    let value = status.get("value").and_then(Value::as_str);
+    Ok((value.unwrap_or_default().to_owned(), status))
+}
+
+async fn router(target: &Target) -> Result<Loaded, Error> {
+    let id = &target.listed.id;
+    let body = json!({ "model": id });
+    if let Err(error) = post(&target.server, id, "/models/load", &body).await
+        // Somebody was faster.
+        && !matches!(&error, Error::NotLoaded { fault, .. } if fault.message.contains("already"))
+    {
+        return Err(error);
+    }
+    loop {
+        let (value, status) = router_status(&target.server, id).await?;
+        if status.get("failed").and_then(Value::as_bool) == Some(true) {
+            let code = status.get("exit_code").cloned().unwrap_or_default();
+            return Err(Error::NotLoaded {
+                engine: target.server.shown(),
+                model: id.clone(),
+                fault: Box::new(fault::of_text(&format!(
+                    "the process of the model left with {code}"
+                ))),
+            });
+        }
+        match value.as_str() {
+            "loaded" | "sleeping" => break,
+            _ => tokio::time::sleep(ASK_AGAIN).await,
+        }
+    }
+    Ok(Loaded {
+        id: id.clone(),
+        context: router_context(&target.server, id).await,
+    })
+}
+
+/// The context of a model that the router has loaded, where it says so.
+pub(super) async fn router_context(server: &Server, id: &str) -> Option<u32> {
+    // A path segment's characters are all that matter here; ids hold slashes
+    // and colons, which a query takes as they are.
+    let query = id
+        .replace('%', "%25")
+        .replace('&', "%26")
+        .replace(' ', "%20")
+        .replace('+', "%2B")
+        .replace('#', "%23");
+    let props = get(server, &format!("/props?model={query}")).await.ok()?;
+    let context = props
+        .pointer("/default_generation_settings/n_ctx")?
+        .as_u64()?;
+    u32::try_from(context).ok()
+}
