@@ -3,9 +3,18 @@
 //! The spellings of the Python program that this one follows work as hidden
 //! aliases, so that old command lines keep working.
 
+mod complete;
+mod models;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::engine::ArgValueCandidates;
+
+pub use complete::{What, answer_shell, script, shells};
+pub use models::{
+    About, Completions, Doctor, List, Load, Ps, Reset, Save, Scan, Test, Unload, Where,
+};
 
 /// Runs prompts on local language models; what a model is asked, and what is
 /// made of its answer, is decided by prompt packs (WebAssembly components).
@@ -29,6 +38,30 @@ pub enum Command {
     Infer(Box<Infer>),
     /// Print what would be sent; no model, no server.
     Render(Box<Render>),
+    /// Ask the engines for their models, and remember what they say.
+    Scan(Scan),
+    /// Show the models that are known; asks nobody and writes nothing.
+    #[command(alias = "ls")]
+    List(List),
+    /// Load a model, and leave it loaded.
+    Load(Load),
+    /// Unload models that this program loaded.
+    Unload(Unload),
+    /// Show what is loaded, and who loaded it.
+    Ps(Ps),
+    /// Find the largest context that really works.
+    Test(Test),
+    /// Forget test results.
+    Reset(Reset),
+    /// Write tested contexts into LM Studio's settings of each model.
+    Save(Save),
+    /// Look for what is wrong, and say what to do about it.
+    #[command(alias = "health")]
+    Doctor(Doctor),
+    /// Show what is known: counts, sizes, folders, the model used last.
+    About(About),
+    /// Print a script that completes commands, models, prompts and packs.
+    Completions(Completions),
     /// Compile a pack from stdin to stdout (this program starts itself so).
     #[command(name = crate::pack::CHILD_COMMAND, hide = true)]
     CompilePack {
@@ -37,6 +70,28 @@ pub enum Command {
         /// Wall time in seconds.
         seconds: u64,
     },
+}
+
+impl Command {
+    /// What every command has; the one that the program calls itself has not.
+    #[must_use]
+    pub fn common(&self) -> Option<&Common> {
+        Some(match self {
+            Self::Infer(it) => &it.common,
+            Self::Render(it) => &it.common,
+            Self::Scan(it) => &it.common,
+            Self::List(it) => &it.common,
+            Self::Load(it) => &it.common,
+            Self::Unload(it) => &it.common,
+            Self::Ps(it) => &it.common,
+            Self::Test(it) => &it.common,
+            Self::Reset(it) => &it.common,
+            Self::Save(it) => &it.common,
+            Self::Doctor(it) => &it.common,
+            Self::About(it) => &it.common,
+            Self::Completions(_) | Self::CompilePack { .. } => return None,
+        })
+    }
 }
 
 /// `infer`.
@@ -78,6 +133,7 @@ pub struct Render {
 pub struct Asked {
     /// A prompt's name (`tldr`, `think,aps`), `pack/prompt`, or the prompt
     /// itself when it holds a space or `{{`
+    #[arg(add = ArgValueCandidates::new(complete::prompts))]
     pub prompt: String,
     /// A TOML file with prompts; may be given several times [default: the
     /// stock prompts]
@@ -90,7 +146,7 @@ pub struct Asked {
     pub prompts: Vec<PathBuf>,
     /// The pack that resolves the prompt, by name or as a .wasm file; further
     /// ones are at hand for --post
-    #[arg(long, value_name = "NAME|FILE")]
+    #[arg(long, value_name = "NAME|FILE", add = ArgValueCandidates::new(complete::packs))]
     pub pack: Vec<String>,
     /// A folder with packs, looked into after ./packs and the user's own
     #[arg(long, value_name = "DIR", alias = "pack_dir")]
@@ -138,7 +194,8 @@ pub struct Model {
         long,
         value_name = "MODEL",
         alias = "model_id",
-        alias = "model-id"
+        alias = "model-id",
+        add = ArgValueCandidates::new(complete::models)
     )]
     pub model: Option<String>,
     /// auto: a server that answers at its usual port; embedded: GGUF files in

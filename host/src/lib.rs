@@ -43,11 +43,12 @@ pub mod report;
 pub mod secret;
 pub mod sink;
 mod span;
+mod studio_settings;
 mod tokens;
 
 use std::pin::pin;
 
-pub use command::{Answer, Answering, Output, Request};
+pub use command::{Answer, Answering, Output, Request, offered};
 
 use args::{Command, Typed};
 use environment::Env;
@@ -61,6 +62,17 @@ pub async fn run(typed: Typed, env: &Env, interrupt: impl Future<Output = ()> + 
     let result = match typed.command {
         Command::Infer(args) => command::infer(*args, env, interrupt.as_mut()).await,
         Command::Render(args) => command::render(*args, env, interrupt.as_mut()).await,
+        Command::Scan(args) => command::scan(args, env, interrupt.as_mut()).await,
+        Command::List(args) => command::list(&args, env),
+        Command::Load(args) => command::load(args, env, interrupt.as_mut()).await,
+        Command::Unload(args) => command::unload(args, env, interrupt.as_mut()).await,
+        Command::Ps(args) => command::ps(args, env, interrupt.as_mut()).await,
+        Command::Test(args) => command::test(args, env, interrupt.as_mut()).await,
+        Command::Reset(args) => command::reset(&args, env),
+        Command::Save(args) => command::save(&args, env),
+        Command::About(args) => command::about(&args, env),
+        Command::Doctor(args) => command::doctor(args, env, interrupt.as_mut()).await,
+        Command::Completions(args) => command::completions(&args, env),
         // `main` takes this road before it starts anything else.
         Command::CompilePack { .. } => {
             Err(Failure::usage("this command is for the program itself"))

@@ -17,6 +17,9 @@ const ORPHANED: i32 = 130;
     reason = "threads of packs and models must not hold up the end"
 )]
 fn main() -> ExitCode {
+    if let Some(code) = completed() {
+        std::process::exit(code);
+    }
     let typed = Typed::parse();
     if let Command::CompilePack {
         memory_bytes,
@@ -48,6 +51,17 @@ fn main() -> ExitCode {
     };
     // Not by returning: a pack or a model may still be at work on its thread.
     std::process::exit(exit as i32)
+}
+
+/// Answers a shell that asks for completions; with the exit code when it did.
+fn completed() -> Option<i32> {
+    let offered = |what| lmstrix_host::offered(&Env::read(), what);
+    let folder = std::env::current_dir().ok();
+    match lmstrix_host::args::answer_shell(std::env::args_os(), folder.as_deref(), offered) {
+        Ok(true) => Some(Exit::Done as i32),
+        Ok(false) => None,
+        Err(_) => Some(Exit::Broken as i32),
+    }
 }
 
 /// How long the program may take to leave after it was asked to. A write into
@@ -145,11 +159,7 @@ fn log_to_stderr(typed: &Typed) {
     use tracing_subscriber::filter::{LevelFilter, Targets};
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
-    let verbose = match &typed.command {
-        Command::Infer(args) => args.common.verbose,
-        Command::Render(args) => args.common.verbose,
-        Command::CompilePack { .. } => 0,
-    };
+    let verbose = typed.command.common().map_or(0, |it| it.verbose);
     let level = match verbose {
         0 => return,
         1 => LevelFilter::INFO,

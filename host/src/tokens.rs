@@ -3,13 +3,13 @@
 
 /// Between which numbers the count lies, as far as one can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Estimate {
+pub(crate) struct Estimate {
     /// It will hardly be less.
-    pub low: u32,
+    pub(crate) low: u32,
     /// The best guess.
-    pub likely: u32,
+    pub(crate) likely: u32,
     /// It will hardly be more.
-    pub high: u32,
+    pub(crate) high: u32,
 }
 
 /// Tokens of a chat template around the messages.
@@ -19,7 +19,7 @@ impl Estimate {
     /// Estimates from a text's bytes and what the model's earlier prompts had
     /// of tokens per byte (chat template included), where that is known.
     #[must_use]
-    pub fn new<'a>(texts: impl IntoIterator<Item = &'a str>, per_byte: Option<f64>) -> Self {
+    pub(crate) fn new<'a>(texts: impl IntoIterator<Item = &'a str>, per_byte: Option<f64>) -> Self {
         let (mut ascii, mut other, mut bytes) = (0_usize, 0_usize, 0_usize);
         for text in texts {
             bytes += text.len();
@@ -74,24 +74,24 @@ mod tests {
 
     #[test]
     fn real_counts_lie_between_low_and_high() {
-        // Counted with the tokenizers of Llama 3, Qwen 2 and GPT-2.
-        for (text, tokens) in [
+        // Ten tokens a sentence in every tokenizer of the GPT and Llama families;
+        // code and scripts beyond ASCII by the widest range that was reported.
+        for (text, least, most) in [
             (
                 "The quick brown fox jumps over the lazy dog. ".repeat(20),
-                181..=221,
+                180,
+                220,
             ),
             (
                 "fn main() { println!(\"{}\", x + 1); }\n".repeat(20),
-                220..=400,
+                220,
+                400,
             ),
-            ("日本語のテキストを翻訳してください。".repeat(20), 140..=620),
+            ("日本語のテキストを翻訳してください。".repeat(20), 140, 620),
         ] {
             let it = Estimate::new([text.as_str()], None);
-            assert!(
-                it.low <= *tokens.start() && it.high >= *tokens.start(),
-                "{it:?} {tokens:?}"
-            );
-            assert!(it.low <= it.likely && it.likely <= it.high, "{it:?}");
+            assert!(it.low <= least && it.high >= most, "{it:?} {text}");
+            assert!((least..=most).contains(&it.likely), "{it:?} {text}");
         }
         let learned = Estimate::new(["x".repeat(1000).as_str()], Some(0.25));
         assert_eq!((learned.low, learned.likely, learned.high), (150, 250, 395));

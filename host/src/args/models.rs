@@ -4,8 +4,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap_complete::engine::ArgValueCandidates;
 
-use super::Common;
+use super::{Common, complete};
 
 /// Which engine is meant.
 #[derive(Clone, Debug, Default, Args)]
@@ -107,6 +108,7 @@ pub struct Ps {
 #[expect(missing_docs, reason = "each group documents itself")]
 pub struct Load {
     /// The model's name
+    #[arg(add = ArgValueCandidates::new(complete::models))]
     pub model: String,
     #[command(flatten)]
     pub engines: Where,
@@ -129,7 +131,7 @@ pub struct Load {
 #[expect(missing_docs, reason = "each group documents itself")]
 pub struct Unload {
     /// Names of models or of their instances
-    #[arg(required_unless_present = "all")]
+    #[arg(required_unless_present = "all", add = ArgValueCandidates::new(complete::models))]
     pub models: Vec<String>,
     /// Everything that this program loaded
     #[arg(long, conflicts_with = "models")]
@@ -148,7 +150,7 @@ pub struct Unload {
 #[expect(missing_docs, reason = "each group documents itself")]
 pub struct Test {
     /// The model's name
-    #[arg(required_unless_present = "all", alias = "model_id")]
+    #[arg(required_unless_present = "all", add = ArgValueCandidates::new(complete::models))]
     pub model: Option<String>,
     /// All models of the engine, in the order of their size; each is unloaded
     /// before the next
@@ -197,7 +199,7 @@ pub struct Test {
 #[expect(missing_docs, reason = "each group documents itself")]
 pub struct Reset {
     /// Names of models
-    #[arg(required_unless_present = "all")]
+    #[arg(required_unless_present = "all", add = ArgValueCandidates::new(complete::models))]
     pub models: Vec<String>,
     /// The test results of all models
     #[arg(long, conflicts_with = "models")]

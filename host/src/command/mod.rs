@@ -2,10 +2,17 @@
 
 mod asking;
 mod client;
+mod completing;
 mod infer;
 mod job;
+mod models;
 mod render;
+mod testing;
 
 pub use client::{Answer, Answering, Output, Request};
+pub(crate) use completing::completions;
+pub use completing::offered;
 pub(crate) use infer::infer;
+pub(crate) use models::{about, doctor, list, load, ps, reset, save, scan, unload};
 pub(crate) use render::render;
+pub(crate) use testing::test;

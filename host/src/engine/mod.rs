@@ -321,6 +321,24 @@ impl Chosen {
         }
     }
 
+    /// Tokens of context that the model was made for, where known.
+    #[must_use]
+    pub fn declared_context(&self) -> Option<u32> {
+        match &self.by {
+            By::Embedded { file, .. } => Some(file.context_length()),
+            By::Server(target) => target.declared(),
+        }
+    }
+
+    /// Whether it can be loaded with a context of one's choice.
+    #[must_use]
+    pub fn loads_with_context(&self) -> bool {
+        match &self.by {
+            By::Embedded { .. } => true,
+            By::Server(target) => target.loads_with_context(),
+        }
+    }
+
     /// The context that was asked for, in tokens.
     #[must_use]
     pub fn asked_context(&self) -> Option<u32> {

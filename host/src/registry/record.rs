@@ -127,8 +127,9 @@ pub struct ModelRecord {
     /// Why the last of them failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<String>,
+    /// Fields of a newer program, and what the Python program knew beyond this.
     #[serde(flatten)]
-    pub(super) extra: Map<String, Value>,
+    pub extra: Map<String, Value>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
@@ -356,6 +357,25 @@ impl ModelRecord {
         self.embeds_only = new.embeds_only;
         self.loaded = new.loaded;
         self.missing_since = None;
+    }
+
+    /// Whether the Python program gave it this keyword.
+    #[must_use]
+    pub fn has_keyword(&self, word: &str) -> bool {
+        let words = self.extra.get("keywords").and_then(Value::as_array);
+        words
+            .into_iter()
+            .flatten()
+            .any(|it| it.as_str() == Some(word))
+    }
+
+    /// Forgets speeds, counts and failures.
+    pub fn forget_runs(&mut self) {
+        self.speeds = Speeds::default();
+        self.tokens_per_byte = Samples::default();
+        self.runs = 0;
+        self.failures = 0;
+        self.last_failure = None;
     }
 
     /// Forgets what tests found.

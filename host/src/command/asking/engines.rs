@@ -16,6 +16,7 @@ use crate::pipeline::Limits;
 use crate::secret::Secret;
 use crate::sink::Messages;
 use crate::span;
+use crate::studio_settings;
 
 /// The variable that LM Studio's own programs read their token from.
 const STUDIO_TOKEN: &str = "LM_API_TOKEN";
@@ -301,21 +302,23 @@ fn with_port(host: &str) -> String {
     }
 }
 
+/// LM Studio's folder, where there is one.
+pub(in super::super) fn studio_home(env: &Env) -> Option<PathBuf> {
+    let home = PathBuf::from(
+        env.others
+            .get("HOME")
+            .or(env.others.get("USERPROFILE"))?
+            .expose(),
+    );
+    studio_settings::home(&home)
+}
+
 /// The port that LM Studio's server was last started with, from its own file.
 fn studio_port(env: &Env) -> Option<u16> {
-    let home = PathBuf::from(env.others.get("HOME")?.expose());
-    let pointed = fs::read_to_string(home.join(".lmstudio-home-pointer"))
-        .ok()
-        .map(|it| PathBuf::from(it.trim()));
-    let folders = [
-        pointed.unwrap_or_else(|| home.join(".lmstudio")),
-        home.join(".cache/lm-studio"),
-    ];
-    folders.iter().find_map(|folder| {
-        let text = fs::read_to_string(folder.join(".internal/http-server-config.json")).ok()?;
-        let value: serde_json::Value = serde_json::from_str(&text).ok()?;
-        u16::try_from(value.get("port")?.as_u64()?).ok()
-    })
+    let path = studio_home(env)?.join(".internal/http-server-config.json");
+    let text = fs::read_to_string(path).ok()?;
+    let value: serde_json::Value = serde_json::from_str(&text).ok()?;
+    u16::try_from(value.get("port")?.as_u64()?).ok()
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::error::Failure;
 use crate::pack::{Cache, Compiler, Folders, ModelFacts, Notice, Packs, TextFile};
 use crate::pipeline::{Ask, Prepared, Shelf, on_pack_thread, prepare};
 use crate::sink::Messages;
-pub(super) use engines::{choice, limits, reach, wanted};
+pub(super) use engines::{choice, limits, reach, studio_home, wanted};
 pub(super) use known::{claims, known, life, store};
 pub(super) use layers::{layers, warn_of_unknown_variables};
 use post::processor;
@@ -38,13 +38,12 @@ pub(super) fn config(common: &Common, env: &Env) -> Result<Config, Failure> {
     }
 }
 
-/// The sandbox, and the folders that it looks into.
-pub(super) fn shelf(
-    asked: &Asked,
+/// The sandbox, and the folders that are always looked into.
+pub(super) fn packs(
     env: &Env,
     config: &Config,
     messages: Messages,
-) -> Result<Shelf, Failure> {
+) -> Result<(Packs, Folders), Failure> {
     let packs = Packs::new(
         config.limits,
         Cache::new(env.paths.cache.join("packs")),
@@ -60,10 +59,27 @@ pub(super) fn shelf(
             )),
         },
     )?;
+    let folders = vec![PathBuf::from("packs"), env.paths.data.join("packs")];
+    Ok((packs, Folders(folders)))
+}
+
+/// The names of the prompts that are part of this program.
+pub(super) fn stock_prompts() -> Vec<String> {
+    let stock: toml::Table = toml::from_str(STOCK).unwrap_or_default();
+    stock.keys().cloned().collect()
+}
+
+/// The sandbox, and the folders that it looks into.
+pub(super) fn shelf(
+    asked: &Asked,
+    env: &Env,
+    config: &Config,
+    messages: Messages,
+) -> Result<Shelf, Failure> {
+    let (packs, Folders(mut folders)) = packs(env, config, messages)?;
     for folder in asked.pack_dir.iter().filter(|it| !it.is_dir()) {
         messages.warning(&format!("--pack-dir {} is not a folder", folder.display()));
     }
-    let mut folders = vec![PathBuf::from("packs"), env.paths.data.join("packs")];
     folders.extend(asked.pack_dir.iter().cloned());
     Ok(Shelf::new(packs, Folders(folders)))
 }

@@ -7,7 +7,7 @@ use super::decide::{Decision, There, Want, Way, decide};
 use super::models::{self, Listed, Loaded};
 use super::{Instance, Kind, Target, lms, load};
 use crate::engine::Error;
-use crate::engine::claims::{self, Claims};
+use crate::engine::claims::Claims;
 use crate::engine::memory::{Memory, Need, gigabytes};
 use crate::inference::Event;
 
@@ -230,12 +230,6 @@ async fn check_memory(target: &Target) -> Result<Vec<String>, Error> {
         })
         .into_iter()
         .collect())
-}
-
-/// Whether an instance is ours, for those who only look.
-pub(super) fn is_ours(target: &Target, instance: &str, context: Option<u32>) -> bool {
-    let claims = claims::peek(&target.life.state, target.server.client.base());
-    claims::is_ours(&claims, instance, context)
 }
 
 /// A context smaller than somebody thinks is the commonest reason for answers

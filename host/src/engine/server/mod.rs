@@ -262,6 +262,17 @@ impl Target {
         self.server.client.base()
     }
 
+    /// Tokens of context that the model was made for, where known.
+    pub(super) fn declared(&self) -> Option<u32> {
+        self.listed.declared
+    }
+
+    /// Whether it can be loaded with a context of one's choice.
+    pub(super) fn loads_with_context(&self) -> bool {
+        let way = ensure::way(self.server.kind, &self.listed);
+        matches!(way, decide::Way::Stacks | decide::Way::Replaces)
+    }
+
     /// What is known of the model from before.
     pub(super) fn facts(&self) -> Facts {
         self.life.facts(self.place(), &self.listed.id)

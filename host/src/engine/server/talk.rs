@@ -226,7 +226,10 @@ impl Talk<'_> {
             };
         };
         let prompt = self.estimate();
-        if prompt.low > context {
+        let kind = self.target.server.kind;
+        // The others count themselves and say so.
+        let is_silent = matches!(kind, Kind::LmStudio | Kind::Ollama);
+        if is_silent && prompt.low > context {
             return Err(Error::TooLong {
                 engine: self.target.server.shown(),
                 model: self.target.listed.id.clone(),
@@ -236,14 +239,13 @@ impl Talk<'_> {
         }
         // When the guess leaves nothing, the server's own count decides.
         let left = match context.saturating_sub(prompt.likely) {
-            0 => context - prompt.low,
+            0 => context.saturating_sub(prompt.low),
             left => left,
         }
         .max(1);
-        let kind = self.target.server.kind;
         Ok(match settings.max_tokens.value.tokens(context) {
             Some(most) => Some(most.min(left)),
-            None if matches!(kind, Kind::LmStudio | Kind::Ollama) => Some(left),
+            None if is_silent => Some(left),
             None => None,
         })
     }

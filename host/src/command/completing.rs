@@ -1,0 +1,51 @@
+//! `completions`, and the names that are offered.
+
+use std::path::PathBuf;
+
+use super::asking;
+use super::models::print;
+use crate::args::{Completions, What, script, shells};
+use crate::environment::Env;
+use crate::error::{Exit, Failure};
+use crate::pack::Folders;
+
+/// Runs `completions`.
+///
+/// # Errors
+/// The shell is none that is known.
+pub(crate) fn completions(args: &Completions, env: &Env) -> Result<Exit, Failure> {
+    let program = env.program.display().to_string();
+    let script = script(&args.shell, &program).ok_or_else(|| {
+        Failure::usage(format!("no completions for a shell named `{}`", args.shell))
+            .hint(format!("it takes {}", shells().join(", ")))
+    })?;
+    let script = script.map_err(|e| Failure::new(Exit::Broken, e.to_string()))?;
+    print(&String::from_utf8_lossy(&script))?;
+    Ok(Exit::Done)
+}
+
+/// The names that a Tab offers; what cannot be read offers nothing.
+#[must_use]
+pub fn offered(env: &Env, what: What) -> Vec<String> {
+    match what {
+        What::Models => {
+            let known = asking::store(env).read().unwrap_or_default();
+            let mut names: Vec<String> = known
+                .registry
+                .models()
+                .filter(|(_, _, model)| model.missing_since.is_none() && !model.embeds_only)
+                .map(|(_, id, _)| id.to_owned())
+                .collect();
+            names.sort();
+            names.dedup();
+            names
+        }
+        What::Prompts => asking::stock_prompts(),
+        What::Packs => {
+            let folders = Folders(vec![PathBuf::from("packs"), env.paths.data.join("packs")]);
+            let mut names: Vec<String> = folders.list().into_iter().map(|it| it.name).collect();
+            names.push("standard".to_owned());
+            names
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! `scan`: asks every engine, and remembers what it says.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{print_json, problems, start};
+use crate::args::Scan;
+use crate::command::asking;
+use crate::engine::{EMBEDDED, Offer, Place, Wanted, survey};
+use crate::environment::Env;
+use crate::error::{Exit, Failure};
+use crate::pipeline::Interrupt;
+use crate::registry::{ModelRecord, import};
+use crate::sink::Messages;
+use crate::studio_settings;
+
+/// How deep LM Studio's folder of models is: publisher, repository, file.
+const DEPTH: usize = 4;
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Found {
+    schema: u32,
+    engines: Vec<FoundEngine>,
+    imported: usize,
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct FoundEngine {
+    place: String,
+    kind: &'static str,
+    version: Option<String>,
+    models: Vec<String>,
+    error: Option<String>,
+}
+
+/// Runs `scan`.
+///
+/// # Errors
+/// The registry cannot be written, or the one engine that was named does not
+/// answer.
+pub(crate) async fn scan(args: Scan, env: &Env, interrupt: Interrupt<'_>) -> Result<Exit, Failure> {
+    let begun = start(&args.common, &args.engines, env)?;
+    let messages = begun.messages;
+    let imported = args.import.as_deref().map(read_import).transpose()?;
+    let state = asking::claims(env);
+    let models = env.paths.data.join("models");
+    let mut seen = |path: &Path| tracing::debug!(path = %path.display(), "reads a model file");
+    let mut asked = tokio::select! {
+        biased;
+        () = interrupt => return Err(Failure::interrupted()),
+        it = survey(&begun.wanted, &models, &state, begun.reach, &mut seen) => it,
+    };
+    if let Some(refused) = asked.refused.take() {
+        if !matches!(begun.wanted, Wanted::Auto(_)) {
+            return Err(refused.into());
+        }
+        messages.status(&format!("{refused}"));
+    }
+    problems(&asked, messages);
+    let mut files = Files::default();
+    if !args.no_files && !matches!(begun.wanted, Wanted::Servers(_)) {
+        files = studio_files(env, messages);
+    }
+    let mut places: Vec<(Place, Vec<(String, ModelRecord)>)> = Vec::new();
+    for place in asked.places {
+        let mut records: Vec<(String, ModelRecord)> = Vec::new();
+        for offer in place.models.iter().flatten() {
+            let mut record = record(offer);
+            files.complete(offer, &mut record);
+            records.push((offer.id.clone(), record));
+        }
+        if place.place == EMBEDDED {
+            records.extend(files.offers.iter().map(|it| (it.id.clone(), record(it))));
+        }
+        places.push((place, records));
+    }
+    let now = Timestamp::now();
+    let import_place = places
+        .iter()
+        .find(|(place, _)| place.kind == "lmstudio")
+        .map_or("http://127.0.0.1:1234".to_owned(), |(it, _)| {
+            it.place.clone()
+        });
+    let imported_count = imported.as_ref().map_or(0, Vec::len);
+    let update = |registry: &mut crate::registry::Registry| {
+        for (id, old) in imported.into_iter().flatten() {
+            let engine = registry.engines.entry(import_place.clone()).or_default();
+            if engine.kind.is_empty() {
+                "lmstudio".clone_into(&mut engine.kind);
+            }
+            // What this program found itself is worth more.
+            engine.models.entry(id).or_insert(old);
+        }
+        for (place, records) in &places {
+            let version = place.version.as_deref();
+            let said = if place.models.is_ok() {
+                records.clone()
+            } else {
+                Vec::new()
+            };
+            registry.scanned(&place.place, place.kind, version, said, now);
+        }
+        for model in registry
+            .engines
+            .values_mut()
+            .flat_map(|it| it.models.values_mut())
+        {
+            if args.reset {
+                model.forget_tests();
+            }
+            if args.failed {
+                model.failures = 0;
+                model.last_failure = None;
+            }
+        }
+    };
+    let ((), warnings) = asking::store(env).update(update)?;
+    for warning in &warnings {
+        messages.warning(warning);
+    }
+    for (place, records) in &places {
+        messages.status(&format!("{}: {} models", place.shown, records.len()));
+    }
+    if imported_count > 0 {
+        messages.status(&format!("taken over from lmstrix: {imported_count} models"));
+    }
+    if args.json {
+        let found = Found {
+            schema: 1,
+            engines: places
+                .into_iter()
+                .map(|(place, records)| FoundEngine {
+                    place: place.place,
+                    kind: place.kind,
+                    version: place.version,
+                    models: records.into_iter().map(|(id, _)| id).collect(),
+                    error: place.models.err(),
+                })
+                .collect(),
+            imported: imported_count,
+            warnings,
+        };
+        print_json(&found, env)?;
+    } else {
+        messages.status("`list` shows them");
+    }
+    Ok(Exit::Done)
+}
+
+fn read_import(path: &Path) -> Result<Vec<(String, ModelRecord)>, Failure> {
+    let wrong = |why: String| {
+        Failure::usage(format!("--import {}: {why}", path.display()))
+            .hint("the Python program keeps it as lmstrix.json in LM Studio's folder")
+    };
+    let text = fs::read_to_string(path).map_err(|e| wrong(crate::error::chain(&e)))?;
+    import(&text).map_err(|e| wrong(e.to_string()))
+}
+
+fn record(offer: &Offer) -> ModelRecord {
+    ModelRecord {
+        architecture: offer.architecture.clone(),
+        quantization: offer.quantization.clone(),
+        size_bytes: offer.size_bytes,
+        declared_context: offer.declared,
+        context_bytes_per_token: offer.context_bytes_per_token,
+        vision: offer.vision,
+        tools: offer.tools,
+        embeds_only: offer.embeds_only,
+        loaded: offer.instances.iter().map(|it| it.context).collect(),
+        ..ModelRecord::default()
+    }
+}
+
+/// What lies in LM Studio's folder of models.
+#[derive(Default)]
+struct Files {
+    /// Those that the embedded engine can run; their names are their paths.
+    offers: Vec<Offer>,
+    /// By size: the path below the folder, and bytes per token of context.
+    /// LM Studio's server does not tell which file a model is, and two models
+    /// of exactly one size are rare; where they occur, nothing is claimed.
+    by_size: BTreeMap<u64, Vec<(String, Option<u64>)>>,
+}
+
+impl Files {
+    fn complete(&self, offer: &Offer, record: &mut ModelRecord) {
+        let size = offer.size_bytes.unwrap_or(0);
+        if let Some([(path, per_token)]) = self.by_size.get(&size).map(Vec::as_slice) {
+            record.path = Some(path.clone());
+            record.context_bytes_per_token = record.context_bytes_per_token.or(*per_token);
+        }
+    }
+}
+
+fn studio_files(env: &Env, messages: Messages) -> Files {
+    let mut files = Files::default();
+    let Some(home) = asking::studio_home(env) else {
+        return files;
+    };
+    let folder = home.join("models");
+    let mut paths = Vec::new();
+    gguf_files(&folder, DEPTH, &mut paths);
+    let all = paths.len();
+    for (number, path) in paths.into_iter().enumerate() {
+        if number % 20 == 19 {
+            messages.status(&format!(
+                "read {number} of {all} files in {}",
+                folder.display()
+            ));
+        }
+        let Ok(size) = fs::metadata(&path).map(|it| it.len()) else {
+            continue;
+        };
+        let offer = Offer::of_file(&path).ok();
+        if let Some(below) = studio_settings::below(&folder, &path) {
+            let per_token = offer.as_ref().and_then(|it| it.context_bytes_per_token);
+            files
+                .by_size
+                .entry(size)
+                .or_default()
+                .push((below, per_token));
+        }
+        // What the embedded engine cannot run is no problem: LM Studio can.
+        files.offers.extend(offer);
+    }
+    files
+}
+
+fn gguf_files(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
+    let Some(depth) = depth.checked_sub(1) else {
+        return;
+    };
+    let mut entries: Vec<PathBuf> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|it| it.path())
+        .collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            gguf_files(&path, depth, found);
+        } else if path
+            .extension()
+            .is_some_and(|it| it.eq_ignore_ascii_case("gguf"))
+        {
+            found.push(path);
+        }
+    }
+}
