@@ -13,7 +13,7 @@ use clap_complete::engine::ArgValueCandidates;
 
 pub use complete::{What, answer_shell, script, shells};
 pub use models::{
-    About, Completions, Doctor, List, Load, Ps, Reset, Save, Scan, Test, Unload, Where,
+    About, Completions, Doctor, List, Load, Ps, Pull, Reset, Save, Scan, Test, Unload, Where,
 };
 
 /// Runs prompts on local language models; what a model is asked, and what is
@@ -55,6 +55,8 @@ pub enum Command {
     Reset(Reset),
     /// Write tested contexts into LM Studio's settings of each model.
     Save(Save),
+    /// Download a model's file for the embedded engine.
+    Pull(Pull),
     /// Look for what is wrong, and say what to do about it.
     #[command(alias = "health")]
     Doctor(Doctor),
@@ -87,6 +89,7 @@ impl Command {
             Self::Test(it) => &it.common,
             Self::Reset(it) => &it.common,
             Self::Save(it) => &it.common,
+            Self::Pull(it) => &it.common,
             Self::Doctor(it) => &it.common,
             Self::About(it) => &it.common,
             Self::Completions(_) | Self::CompilePack { .. } => return None,

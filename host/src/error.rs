@@ -95,6 +95,44 @@ fn names(list: &[String]) -> String {
         .join(", ")
 }
 
+impl From<engine::HubError> for Failure {
+    fn from(error: engine::HubError) -> Self {
+        use engine::HubError;
+        let message = chain(&error);
+        match error {
+            HubError::BadReference(_) => Self::usage(message)
+                .hint("as in `pull bartowski/Llama-3.2-1B-Instruct-GGUF:Q4_K_M`"),
+            HubError::Unreachable { .. } | HubError::Garbage { .. } => {
+                Self::new(Exit::Engine, message).hint("HF_ENDPOINT names another hub or a mirror")
+            }
+            HubError::Status { status, .. } => match status {
+                401 | 403 => Self::new(Exit::Engine, message)
+                    .hint("HF_TOKEN holds the token of an account that may read it"),
+                404 => Self::new(Exit::Model, message),
+                _ => Self::new(Exit::Broken, message),
+            },
+            HubError::Choice { repo, offered, .. } => {
+                offered
+                    .iter()
+                    .fold(Self::new(Exit::Usage, message), |failure, (name, bytes)| {
+                        failure.hint(format!(
+                            "pull {repo}:{name}  ({})",
+                            engine::gigabytes(*bytes)
+                        ))
+                    })
+            }
+            HubError::Exists(_) => Self::usage(message).hint("--force replaces it"),
+            HubError::Busy(_) => Self::new(Exit::Broken, message),
+            HubError::NoRoom { .. } => Self::new(Exit::Broken, message)
+                .hint("what has come so far is kept; LMSTRIX_HOST_HOME moves it to another disk"),
+            HubError::Checksum { .. } => Self::new(Exit::Broken, message)
+                .hint("it was removed; the same command downloads it anew"),
+            HubError::Broken(_) | HubError::File { .. } => Self::new(Exit::Broken, message)
+                .hint("what has come is kept; the same command goes on with it"),
+        }
+    }
+}
+
 impl From<registry::Error> for Failure {
     fn from(error: registry::Error) -> Self {
         let message = chain(&error);

@@ -71,6 +71,7 @@ pub async fn run(typed: Typed, env: &Env, interrupt: impl Future<Output = ()> + 
         Command::Reset(args) => command::reset(&args, env),
         Command::Save(args) => command::save(&args, env),
         Command::About(args) => command::about(&args, env),
+        Command::Pull(args) => command::pull(args, env, interrupt.as_mut()).await,
         Command::Doctor(args) => command::doctor(args, env, interrupt.as_mut()).await,
         Command::Completions(args) => command::completions(&args, env),
         // `main` takes this road before it starts anything else.

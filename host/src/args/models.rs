@@ -242,6 +242,24 @@ pub struct Save {
     pub common: Common,
 }
 
+/// `pull`.
+#[derive(Debug, Args)]
+#[expect(missing_docs, reason = "each group documents itself")]
+pub struct Pull {
+    /// The repository at the hub, and which of its files: a quantization like
+    /// Q4_K_M, which is also the default, or a file's name
+    #[arg(value_name = "OWNER/REPO[:QUANT]")]
+    pub reference: String,
+    /// A branch, tag or commit
+    #[arg(long, value_name = "REV", default_value = "main")]
+    pub revision: String,
+    /// Replace another file of the same name
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub common: Common,
+}
+
 /// `doctor`.
 #[derive(Debug, Args)]
 #[expect(missing_docs, reason = "each group documents itself")]

@@ -6,6 +6,7 @@ mod completing;
 mod infer;
 mod job;
 mod models;
+mod pull;
 mod render;
 mod testing;
 
@@ -14,5 +15,6 @@ pub(crate) use completing::completions;
 pub use completing::offered;
 pub(crate) use infer::infer;
 pub(crate) use models::{about, doctor, list, load, ps, reset, save, scan, unload};
+pub(crate) use pull::pull;
 pub(crate) use render::render;
 pub(crate) use testing::test;

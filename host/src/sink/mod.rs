@@ -1,6 +1,7 @@
 //! Where text goes: stdout, a file, lines of JSON. A sink knows nothing of
 //! packs and engines; it is told events and finished text.
 
+mod download;
 mod events;
 mod file;
 mod messages;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 
 use crate::inference::Event;
 
+pub use download::Download;
 pub use events::Events;
 pub use file::OutputFile;
 pub use messages::Messages;
