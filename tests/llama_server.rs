@@ -346,3 +346,45 @@ fn a_key_is_asked_for_sent_and_never_shown() {
     };
     assert_eq!(run.ok().trim(), FIRST);
 }
+
+#[test]
+fn a_test_finds_the_context_that_the_server_has_and_no_recall() {
+    let Some(server) = Server::start(&demo(), 768, None) else {
+        return;
+    };
+    let machine = Machine::new();
+    let model = demo();
+    let model = model.file_stem().unwrap().to_str().unwrap();
+    let run = machine.run(&["test", model, "--engine", &server.url, "--json"]);
+    run.ok();
+    let found = &run.json()["results"][0];
+    assert_eq!(found["level"], "accepts", "{found}");
+    assert!(run.stderr.contains("cannot recall"), "{run:?}");
+    let context = found["context"].as_u64().unwrap();
+    assert!((730..=768).contains(&context), "{found}");
+    // The server counted a prompt that fills it, and refuses one that is
+    // larger by a few percent.
+    let probes = found["probes"].as_array().unwrap();
+    let full = probes
+        .iter()
+        .filter_map(|it| it["prompt_tokens"].as_u64())
+        .max();
+    assert!(full.unwrap() >= context * 93 / 100, "{found}");
+    let more = machine.run(&[
+        "test",
+        model,
+        "--engine",
+        &server.url,
+        "--context",
+        "800",
+        "--level",
+        "accepts",
+        "--force",
+        "--json",
+    ]);
+    assert_eq!(more.code, Some(5), "{more:?}");
+    assert_eq!(
+        more.json()["results"][0]["probes"][0]["outcome"],
+        "loaded-with-less"
+    );
+}

@@ -30,8 +30,12 @@ mod faults;
 mod infer;
 /// `infer` against llama.cpp's own server.
 mod llama_server;
+/// The life of models: lists, loads, tests, what is remembered.
+mod models;
 /// Packs that people drop into folders: finding, mixing, refusing.
 mod packs;
+/// `pull`: downloads from a hub that fails in every way.
+mod pull;
 /// `render`: what would be sent.
 mod render;
 /// Packs that misbehave, at every entry.

@@ -89,7 +89,10 @@ pub(crate) async fn load(shared: &Arc<Shared>, body: &Value) -> Response {
     let context = body["context_length"]
         .as_u64()
         .and_then(|it| u32::try_from(it).ok());
-    match shared.load(model, context, false).await {
+    // A client that leaves does not end a load.
+    let (owner, what) = (Arc::clone(shared), model.clone());
+    let load = tokio::spawn(async move { owner.load(&what, context, false).await });
+    match load.await.unwrap() {
         Err(LoadFailed(reason)) => error(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal_error",

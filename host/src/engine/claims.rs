@@ -31,6 +31,9 @@ pub(super) struct Claim {
     /// The context that it came up with, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) context: Option<u32>,
+    /// The context that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) asked: Option<u32>,
     /// Instances of the model that were there before: none of them is ours.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) before: Vec<String>,
@@ -137,12 +140,24 @@ impl Claims {
         is_ours(&self.claims, instance, context)
     }
 
+    /// The context that was asked for when an instance of ours was loaded.
+    pub(super) fn asked(&self, instance: &str) -> Option<u32> {
+        let ours = |it: &&Claim| it.instance.as_deref() == Some(instance);
+        self.claims.iter().find(ours)?.asked
+    }
+
     /// To be called before a load.
-    pub(super) fn claim(&mut self, model: &str, before: Vec<String>) -> Result<(), Error> {
+    pub(super) fn claim(
+        &mut self,
+        model: &str,
+        asked: Option<u32>,
+        before: Vec<String>,
+    ) -> Result<(), Error> {
         self.claims
             .retain(|it| it.instance.is_some() || it.model != model);
         self.claims.push(Claim {
             model: model.to_owned(),
+            asked,
             before,
             process: std::process::id(),
             ..Claim::default()
@@ -247,7 +262,7 @@ mod tests {
         let ours = ("m:2".to_owned(), Some(8192));
         locked(folder)
             .await
-            .claim("m", vec!["m".to_owned()])
+            .claim("m", None, vec!["m".to_owned()])
             .unwrap();
         // Killed in the middle: what came up since is ours, what was there not.
         let mut claims = locked(folder).await;

@@ -8,6 +8,8 @@ pub(super) struct There {
     pub(super) loaded: Loaded,
     /// Whether this program loaded it.
     pub(super) is_ours: bool,
+    /// The context that this program asked for then.
+    pub(super) asked: Option<u32>,
 }
 
 /// How a server loads.
@@ -75,7 +77,8 @@ pub(super) fn decide(want: Want<'_>, there: &[There], way: Way) -> Decision {
     // What does not say its context may have it; the user is told.
     let suits = |it: &&There| match (want.context, it.loaded.context) {
         (Some(want_tokens), Some(has)) if want.exact => has == want_tokens,
-        (Some(want), Some(has)) => has >= want,
+        // A server that gave less than it was asked for would do so again.
+        (Some(want), Some(has)) => has >= want || it.asked.is_some_and(|asked| asked >= want),
         _ => true,
     };
     if let Some(name) = want.instance
@@ -126,6 +129,7 @@ mod tests {
                 context: (context > 0).then_some(context),
             },
             is_ours,
+            asked: None,
         };
         let any = Want::default();
         let tokens = |context: u32| Want {
@@ -150,7 +154,14 @@ mod tests {
         let ours: &[There] = &[one("m", 4096, true)];
         let both: &[There] = &[one("m", 16_384, false), one("m:2", 8192, true)];
         let silent: &[There] = &[one("m", 0, false)];
+        let cut: &[There] = &[There {
+            asked: Some(8192),
+            ..one("m", 4096, true)
+        }];
         for (number, (want, there, way, expected)) in [
+            (tokens(8192), cut, Stacks, "m"),
+            (tokens(8193), cut, Stacks, "reload m"),
+            (exactly(8192), cut, Stacks, "reload m"),
             (any, none, Stacks, "load"),
             (any, theirs, Stacks, "m"),
             (any, both, Stacks, "m"),

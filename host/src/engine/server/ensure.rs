@@ -54,7 +54,7 @@ async fn instance(
         instance: target.instance.as_deref(),
         reload: target.life.reload,
     };
-    let seen = there(&target.listed.loaded, |_| false);
+    let seen = there(&target.listed.loaded, |_| (false, None));
     match decide(want, &seen, way) {
         Decision::Reuse(loaded) => {
             if is_ready(target, &loaded).await? {
@@ -87,7 +87,9 @@ async fn instance(
                 "the server does not list it any more".to_owned(),
             ));
         };
-        let now = there(&listed.loaded, |it| claims.is_ours(&it.id, it.context));
+        let now = there(&listed.loaded, |it| {
+            (claims.is_ours(&it.id, it.context), claims.asked(&it.id))
+        });
         match decide(Want { reload, ..want }, &now, way) {
             Decision::Reuse(loaded) => {
                 while !is_ready(target, &loaded).await? {
@@ -125,7 +127,7 @@ async fn new(
 ) -> Result<(Loaded, bool, Vec<String>), Error> {
     let mut warnings = check_memory(target).await?;
     let model = &target.listed.id;
-    claims.claim(model, before)?;
+    claims.claim(model, target.load_context(), before)?;
     match load::load(target).await {
         Ok((loaded, said)) => {
             claims.loaded(model, Some((&loaded.id, loaded.context)))?;
@@ -143,12 +145,16 @@ async fn new(
     }
 }
 
-fn there(loaded: &[Loaded], is_ours: impl Fn(&Loaded) -> bool) -> Vec<There> {
+fn there(loaded: &[Loaded], ours: impl Fn(&Loaded) -> (bool, Option<u32>)) -> Vec<There> {
     loaded
         .iter()
-        .map(|it| There {
-            loaded: it.clone(),
-            is_ours: is_ours(it),
+        .map(|it| {
+            let (is_ours, asked) = ours(it);
+            There {
+                loaded: it.clone(),
+                is_ours,
+                asked: asked.filter(|_| is_ours),
+            }
         })
         .collect()
 }

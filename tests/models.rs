@@ -1,0 +1,845 @@
+//! The life of models: lists, loads, tests, what is remembered.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::servers::studio::{Answer, ContextRule, Model, Setup, Studio};
+use crate::support::{Machine, Run, finish};
+
+fn cold(load_time: Duration) -> Setup {
+    Setup {
+        models: vec![Model::llm("cold", 32_768)],
+        load_time,
+        ..Setup::default()
+    }
+}
+
+fn ask(machine: &Machine, studio: &Studio, more: &[&str]) -> Run {
+    machine.run(&asking(&studio.url(), more))
+}
+
+fn asking<'a>(url: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let mut args = vec!["infer", "Say: {{text}}", "--text", "hello", "--engine", url];
+    args.extend(more);
+    args
+}
+
+fn posted(studio: &Studio, path: &str) -> Vec<Value> {
+    let asked = studio.requests().into_iter().filter(|it| it.path == path);
+    asked.map(|it| it.body).collect()
+}
+
+const LOAD: &str = "/api/v1/models/load";
+const UNLOAD: &str = "/api/v1/models/unload";
+
+fn wait_for(what: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !what() {
+        assert!(start.elapsed() < Duration::from_secs(60), "it never came");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn registry(machine: &Machine) -> Value {
+    let text = std::fs::read(machine.home().join("data/registry.json")).unwrap();
+    serde_json::from_slice(&text).unwrap()
+}
+
+/// What lies in the data folder: name, inode, time of the last change, length.
+#[cfg(unix)]
+fn traces(folder: &Path) -> Vec<(String, u64, i64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let mut all: Vec<_> = std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .map(|it| {
+            let it = it.unwrap();
+            let data = it.metadata().unwrap();
+            let name = it.file_name().into_string().unwrap();
+            (
+                name,
+                data.ino(),
+                data.mtime_nsec() + data.mtime() * 1_000_000_000,
+                data.len(),
+            )
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn eight_processes_load_a_cold_model_once() {
+    let machine = Machine::new();
+    let studio = Studio::start(cold(Duration::from_millis(1500)));
+    let url = studio.url();
+    let children: Vec<Child> = (0..8)
+        .map(|_| {
+            machine
+                .command(&asking(&url, &["-m", "cold"]))
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    for child in children {
+        assert_eq!(finish(child).ok(), "Bonjour tout le monde.\n");
+    }
+    assert_eq!(studio.loads(), 1);
+    assert_eq!(posted(&studio, LOAD).len(), 1);
+}
+
+#[test]
+fn a_smaller_context_than_asked_for_is_said_and_not_fought_over() {
+    let machine = Machine::new();
+    let studio = Studio::start(Setup {
+        context: ContextRule::Smaller(2048),
+        ..cold(Duration::ZERO)
+    });
+    for _ in 0..2 {
+        let run = ask(&machine, &studio, &["-m", "cold", "--context", "8192"]);
+        run.ok();
+        let says = "a context of 8192 tokens was asked for, and the model is loaded with 2048";
+        assert!(run.stderr.contains(says), "{run:?}");
+    }
+    // What the server gave once it would give again.
+    assert_eq!(studio.loads(), 1);
+    let run = machine.run(&[
+        "load",
+        "cold",
+        "--engine",
+        &studio.url(),
+        "--context",
+        "50%",
+    ]);
+    assert_eq!(run.ok(), "cold\n");
+    assert!(run.stderr.contains("16384 tokens was asked for"), "{run:?}");
+    assert_eq!(studio.loads(), 2);
+}
+
+#[test]
+fn what_somebody_else_loaded_is_never_unloaded_unasked() {
+    let machine = Machine::new();
+    let studio = Studio::start(Setup {
+        answer: Answer::Echo,
+        ..Setup::default()
+    });
+    let url = studio.url();
+    let (theirs, ours) = ("qwen/qwen3-4b", "qwen/qwen3-4b:2");
+    ask(&machine, &studio, &["--context", "16384"]).ok();
+    let ps = machine.run(&["ps", "--engine", &url, "--json"]);
+    let instances = ps.json()["instances"].clone();
+    let of = |id: &str| {
+        instances
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|it| it["id"] == id)
+            .cloned()
+    };
+    assert_eq!(of(theirs).unwrap()["ours"], false);
+    assert_eq!(of(ours).unwrap()["ours"], true);
+    assert_eq!(of(ours).unwrap()["context"], 16_384);
+    // More than ours has: ours goes, theirs stays.
+    ask(&machine, &studio, &["-m", theirs, "--context", "20000"]).ok();
+    assert_eq!(posted(&studio, UNLOAD), [json!({"instance_id": ours})]);
+    let run = ask(&machine, &studio, &["-m", theirs, "--unload"]);
+    run.ok();
+    assert!(run.stderr.contains("did not load it"), "{run:?}");
+    machine
+        .run(&["test", theirs, "--engine", &url, "--max-context", "4096"])
+        .ok();
+    machine.run(&["unload", "--all", "--engine", &url]).ok();
+    let run = machine.run(&["unload", theirs, "--engine", &url]);
+    assert!(run.fails(5).contains("--force"), "{run:?}");
+    assert!(
+        posted(&studio, UNLOAD)
+            .iter()
+            .all(|it| it["instance_id"] != theirs)
+    );
+    let ps = machine.run(&["ps", "--engine", &url]);
+    assert!(
+        ps.ok().contains("somebody else") && !ps.text().contains("this program"),
+        "{ps:?}"
+    );
+    machine
+        .run(&["unload", theirs, "--force", "--engine", &url])
+        .ok();
+    assert!(
+        posted(&studio, UNLOAD)
+            .iter()
+            .any(|it| it["instance_id"] == theirs)
+    );
+    let run = machine.run(&["unload", theirs, "--engine", &url]);
+    assert!(run.fails(5).contains("no model named"), "{run:?}");
+}
+
+#[test]
+fn a_kill_in_the_middle_of_a_load_leaves_no_lock_and_the_claim() {
+    let machine = Machine::new();
+    let studio = Studio::start(cold(Duration::from_secs(2)));
+    let url = studio.url();
+    let mut child = machine
+        .command(&["load", "cold", "--engine", &url])
+        .spawn()
+        .unwrap();
+    wait_for(|| !posted(&studio, LOAD).is_empty());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // The load goes on at the server; the next one waits for it.
+    assert_eq!(
+        ask(&machine, &studio, &["-m", "cold"]).ok(),
+        "Bonjour tout le monde.\n"
+    );
+    assert_eq!((studio.loads(), posted(&studio, LOAD).len()), (1, 1));
+    machine.run(&["unload", "cold", "--engine", &url]).ok();
+    assert_eq!(posted(&studio, UNLOAD), [json!({"instance_id": "cold"})]);
+}
+
+#[test]
+fn reload_and_unload_do_what_they_say() {
+    let machine = Machine::new();
+    let studio = Studio::start(cold(Duration::ZERO));
+    let run = ask(&machine, &studio, &["-m", "cold", "--unload"]);
+    run.ok();
+    assert_eq!(posted(&studio, UNLOAD).len(), 1, "{run:?}");
+    ask(&machine, &studio, &["-m", "cold"]).ok();
+    ask(&machine, &studio, &["-m", "cold", "--reload"]).ok();
+    assert_eq!((studio.loads(), posted(&studio, UNLOAD).len()), (3, 2));
+    let run = machine.run(&["load", "cool", "--engine", &studio.url()]);
+    assert!(run.fails(5).contains("cold"), "{run:?}");
+    let run = machine.run(&["load", "demo", "--engine", "embedded"]);
+    assert!(run.fails(2).contains("embedded"), "{run:?}");
+}
+
+#[test]
+fn a_model_that_cannot_fit_is_refused_with_the_numbers() {
+    let machine = Machine::new();
+    let studio = Studio::start(Setup {
+        models: vec![Model {
+            size_bytes: 1 << 60,
+            ..Model::llm("huge", 32_768)
+        }],
+        ..Setup::default()
+    });
+    let run = ask(&machine, &studio, &["-m", "huge", "--context", "4096"]);
+    let said = run.fails(5);
+    assert!(
+        said.contains("4096 tokens of context takes about") && said.contains("--force"),
+        "{said}"
+    );
+    assert_eq!(studio.loads(), 0);
+    ask(
+        &machine,
+        &studio,
+        &["-m", "huge", "--context", "4096", "--force"],
+    )
+    .ok();
+    assert_eq!(studio.loads(), 1);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_old_lm_studio_is_loaded_by_its_own_program() {
+    use std::os::unix::fs::PermissionsExt;
+    let machine = Machine::new();
+    let studio = Studio::start(Setup {
+        has_v1: false,
+        ..cold(Duration::ZERO)
+    });
+    let script = "#!/bin/sh\necho \"$@\" >> \"$(dirname \"$0\")/said\"\n";
+    let lms = machine.write("bin/lms", script);
+    std::fs::set_permissions(&lms, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let url = studio.url();
+    let path = format!("{}:/usr/bin:/bin", lms.parent().unwrap().display());
+    let mut command = machine.command(&asking(&url, &["-m", "cold", "--context", "4096"]));
+    finish(command.env("PATH", path).spawn().unwrap()).ok();
+    let said = machine.read("bin/said");
+    let port = url.rsplit(':').next().unwrap();
+    assert!(
+        said.contains(&format!(
+            "load cold -y --context-length 4096 --host 127.0.0.1 --port {port}"
+        )),
+        "{said}"
+    );
+    // Without it LM Studio loads by itself, and says with what.
+    let run = ask(&machine, &studio, &["-m", "cold"]);
+    run.ok();
+}
+
+#[test]
+fn a_test_finds_what_the_server_really_gives() {
+    for (answer, level) in [
+        (Answer::Echo, "recalls"),
+        (Answer::Text("Yes.".to_owned()), "accepts"),
+    ] {
+        let machine = Machine::new();
+        let studio = Studio::start(Setup {
+            context: ContextRule::Smaller(10_000),
+            answer,
+            ..cold(Duration::ZERO)
+        });
+        let url = studio.url();
+        let plan = machine.run(&["test", "cold", "--engine", &url, "--dry-run"]);
+        assert_eq!((plan.ok(), studio.loads()), ("", 0), "{plan:?}");
+        let run = machine.run(&["test", "cold", "--engine", &url, "--json"]);
+        run.ok();
+        let found = &run.json()["results"][0];
+        assert_eq!(found["level"], level, "{found}");
+        let context = found["context"].as_u64().unwrap();
+        assert!((9500..=10_000).contains(&context), "{found}");
+        let outcomes: Vec<&str> = found["probes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|it| it["outcome"].as_str())
+            .collect();
+        assert!(outcomes.contains(&"loaded-with-less"), "{found}");
+        // Nothing stays loaded.
+        let ps = machine.run(&["ps", "--engine", &url, "--json"]);
+        assert_eq!(ps.json()["instances"], json!([]));
+        let known = &registry(&machine)["engines"][&url]["models"]["cold"];
+        assert_eq!(known["tested"]["context"], context);
+        // The next load takes it, and percent are of it.
+        ask(
+            &machine,
+            &studio,
+            &["-m", "cold", "--context", "50%", "--unload"],
+        )
+        .ok();
+        ask(&machine, &studio, &["-m", "cold"]).ok();
+        let asked: Vec<u64> = posted(&studio, LOAD)
+            .iter()
+            .filter_map(|it| it["context_length"].as_u64())
+            .collect();
+        assert_eq!(asked[asked.len() - 2..], [context / 2, context]);
+        // All is known; a second test loads nothing, until it is forgotten.
+        let loads = studio.loads();
+        machine
+            .run(&["test", "cold", "--engine", &url, "--level", level])
+            .ok();
+        assert_eq!(studio.loads(), loads);
+        machine.run(&["reset", "cold"]).ok();
+        assert_eq!(
+            registry(&machine)["engines"][&url]["models"]["cold"]["tested"],
+            Value::Null
+        );
+    }
+}
+
+#[test]
+fn a_test_that_killed_its_machine_is_remembered_as_bad() {
+    let machine = Machine::new();
+    let studio = Studio::start(cold(Duration::from_secs(2)));
+    let url = studio.url();
+    let args = ["test", "cold", "--engine", &url, "--level", "loads"];
+    let mut child = machine.command(&args).spawn().unwrap();
+    wait_for(|| !posted(&studio, LOAD).is_empty());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let known = &registry(&machine)["engines"][&url]["models"]["cold"]["trials"]["loads"];
+    assert_eq!(known["pending"]["context"], 2048, "{known}");
+    let run = machine.run(&[
+        "test",
+        "cold",
+        "--engine",
+        &url,
+        "--level",
+        "loads",
+        "--context",
+        "2048",
+    ]);
+    let said = run.fails(5);
+    assert!(
+        said.contains("did not come back") && said.contains("known as bad"),
+        "{said}"
+    );
+    // Somebody who knows better.
+    let more = [&args[..], &["--context", "2048", "--force"]].concat();
+    machine.run(&more).ok();
+}
+
+#[test]
+fn every_way_to_fail_a_test_has_its_word() {
+    for (setup, more, word) in [
+        (
+            Setup {
+                load_fails: Some("insufficient system resources".to_owned()),
+                ..cold(Duration::ZERO)
+            },
+            vec![],
+            "did-not-load",
+        ),
+        (
+            Setup {
+                context: ContextRule::Smaller(1000),
+                ..cold(Duration::ZERO)
+            },
+            vec![],
+            "loaded-with-less",
+        ),
+        (
+            Setup {
+                fault: crate::servers::studio::Fault::OverflowString,
+                ..cold(Duration::ZERO)
+            },
+            vec![],
+            "refused",
+        ),
+        (
+            cold(Duration::from_secs(20)),
+            vec!["--probe-timeout", "300ms"],
+            "timed-out",
+        ),
+        (
+            cold(Duration::ZERO),
+            vec!["--level", "recalls"],
+            "wrong-answer",
+        ),
+    ] {
+        let machine = Machine::new();
+        let studio = Studio::start(setup);
+        let url = studio.url();
+        let mut args = vec![
+            "test",
+            "cold",
+            "--engine",
+            &url,
+            "--context",
+            "2048",
+            "--json",
+        ];
+        if !more.contains(&"--level") {
+            args.extend(["--level", "accepts"]);
+        }
+        args.extend(more);
+        let run = machine.run(&args);
+        assert_eq!(run.code, Some(5), "{word}: {run:?}");
+        let probe = &run.json()["results"][0]["probes"][0];
+        assert_eq!(probe["outcome"], word, "{probe}");
+    }
+}
+
+#[test]
+fn the_embedded_engine_is_tested_too_and_cannot_recall() {
+    let machine = Machine::new();
+    let run = machine.run(&["test", "demo", "--engine", "embedded", "--json"]);
+    run.ok();
+    let found = &run.json()["results"][0];
+    assert_eq!(found["level"], "accepts", "{found}");
+    let context = found["context"].as_u64().unwrap();
+    // The demo model was made for 1024 tokens, and the engine takes no more.
+    assert!((973..=1024).contains(&context), "{found}");
+    let probes = found["probes"].as_array().unwrap();
+    let full = probes
+        .iter()
+        .filter_map(|it| it["prompt_tokens"].as_u64())
+        .max();
+    assert!(full.unwrap() >= context * 93 / 100, "{found}");
+    assert!(run.stderr.contains("cannot recall"), "{run:?}");
+    let more = machine.run(&["test", "demo", "--engine", "embedded", "--context", "1100"]);
+    assert!(more.fails(2).contains("made for 1024"), "{more:?}");
+}
+
+/// A registry with models `m0000`, `m0001`, …
+fn large(machine: &Machine, count: usize) {
+    let models: serde_json::Map<String, Value> = (0..count)
+        .map(|it| {
+            let tested = json!({"context": 1000 + it, "level": "recalls", "complete": true});
+            let model = json!({
+                "architecture": "llama", "quantization": "Q4_K_M", "size_bytes": 1_000_000 * (it + 1),
+                "declared_context": 8192, "tested": tested, "runs": it,
+                "speeds": {"decode": [1.0, 2.0, 3.0], "first_token_s": [0.5]},
+            });
+            (format!("m{it:04}"), model)
+        })
+        .collect();
+    let registry = json!({"schema": 1, "engines": {"http://127.0.0.1:1": {"kind": "lmstudio", "models": models}}});
+    let data = machine.home().join("data");
+    std::fs::create_dir_all(&data).unwrap();
+    std::fs::write(data.join("registry.json"), registry.to_string()).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_list_reads_and_writes_nothing() {
+    let machine = Machine::bare();
+    machine.run(&["list"]).ok();
+    assert!(!machine.home().join("data").exists());
+    large(&machine, 1000);
+    let data = machine.home().join("data");
+    let before = (traces(&data), traces(&machine.home()));
+    let ids = machine.run(&["list", "--ids"]);
+    assert_eq!(ids.ok().lines().count(), 1000);
+    assert!(ids.text().starts_with("m0000\nm0001\n") && ids.stderr.is_empty());
+    let smart = machine.run(&["list", "--ids", "--sort", "smart", "--reverse"]);
+    assert!(smart.ok().starts_with("m0999\n"), "{}", &smart.text()[..50]);
+    for (more, expected) in [
+        (vec!["--filter", "M001", "--sort", "tested"], 10),
+        (vec!["--loaded"], 0),
+        (vec!["--engine", "embedded"], 0),
+        (vec!["--show", "path"], 1000),
+    ] {
+        let args = [&["list", "--ids"][..], &more].concat();
+        let args: Vec<&str> = if more[0] == "--show" {
+            [&["list"][..], &more].concat()
+        } else {
+            args
+        };
+        assert_eq!(
+            machine.run(&args).ok().lines().count(),
+            expected,
+            "{more:?}"
+        );
+    }
+    let table = machine.run(&["list"]);
+    assert!(table.ok().starts_with("MODEL"), "{}", &table.text()[..80]);
+    assert_eq!(
+        machine.run(&["list", "--json"]).json()["models"][7]["id"],
+        "m0007"
+    );
+    let wrong = machine.run(&["list", "--sort", "beauty"]);
+    assert!(wrong.fails(2).contains("smart"), "{wrong:?}");
+    assert_eq!((traces(&data), traces(&machine.home())), before);
+}
+
+#[test]
+fn a_reader_that_takes_one_line_is_no_error() {
+    let machine = Machine::bare();
+    large(&machine, 5000);
+    let mut child = machine.command(&["list", "--ids"]).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let mut stderr = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut stderr)
+        .unwrap();
+    assert_eq!(
+        (child.wait().unwrap().code(), stderr.as_str()),
+        (Some(0), "")
+    );
+    assert_eq!(line, "m0000\n");
+}
+
+#[test]
+fn fifty_processes_lose_no_update() {
+    let machine = Machine::bare();
+    large(&machine, 100);
+    let children: Vec<Child> = (0..50)
+        .map(|it| {
+            let old = json!({"llms": {"p": {"id": format!("new{it}"), "ctx_in": 4096}}});
+            let file = machine.write(&format!("{it}.json"), old.to_string());
+            let file = file.to_str().unwrap();
+            machine
+                .command(&["scan", "--engine", "embedded", "--import", file])
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    for child in children {
+        let _done = finish(child).ok();
+    }
+    let ids = machine.run(&["list", "--ids"]);
+    assert_eq!(
+        ids.ok().lines().filter(|it| it.starts_with("new")).count(),
+        50
+    );
+    assert_eq!(
+        ids.text().lines().filter(|it| it.starts_with('m')).count(),
+        100
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_is_a_clear_error_and_the_old_file_stays() {
+    let machine = Machine::bare();
+    large(&machine, 100);
+    let path = machine.home().join("data/registry.json");
+    let before = std::fs::read(&path).unwrap();
+    let program = env!("CARGO_BIN_EXE_lmstrix-host");
+    // No file may grow beyond some kilobytes.
+    let line = format!("ulimit -f 8; exec '{program}' scan --engine embedded");
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", &line])
+        .env_clear()
+        .env("LMSTRIX_HOST_HOME", machine.home())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let run = finish(command.spawn().unwrap());
+    let said = run.fails(1);
+    assert!(
+        said.contains("registry.json") && said.contains("untouched"),
+        "{said}"
+    );
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    machine.run(&["scan", "--engine", "embedded"]).ok();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_folder_that_cannot_be_written_is_a_clear_error_and_the_old_file_stays() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+    let machine = Machine::bare();
+    large(&machine, 3);
+    let data = machine.home().join("data");
+    let rights = |path: &Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let before = traces(&data);
+    rights(machine.home().parent().unwrap(), 0o755);
+    rights(&data.join("registry.json"), 0o644);
+    rights(&data, 0o555);
+    let mut command = machine.command(&["scan", "--engine", "embedded"]);
+    if rustix::process::geteuid().is_root() {
+        // Rights mean nothing to root; nobody has none.
+        command.uid(65_534).gid(65_534);
+    }
+    let child = match command.spawn() {
+        Ok(child) => child,
+        Err(e) => {
+            eprintln!("not tried: another user cannot run this program: {e}");
+            return rights(&data, 0o755);
+        }
+    };
+    let run = finish(child);
+    rights(&data, 0o755);
+    let said = run.fails(1);
+    assert!(
+        said.contains("registry.json") && said.contains("ermission denied"),
+        "{said}"
+    );
+    assert_eq!(traces(&data), before);
+}
+
+#[test]
+fn a_registry_that_makes_no_sense_is_kept_aside() {
+    let machine = Machine::bare();
+    large(&machine, 2);
+    machine.run(&["scan", "--engine", "embedded"]).ok();
+    let data = machine.home().join("data");
+    std::fs::write(data.join("registry.json"), "{\"schema\": 1, \"eng").unwrap();
+    let run = machine.run(&["list", "--ids"]);
+    assert_eq!(run.ok(), "m0000\nm0001\n");
+    assert!(run.stderr.contains("makes no sense"), "{run:?}");
+    let doctor = machine.run(&["doctor", "--engine", "embedded"]);
+    assert_eq!(doctor.code, Some(1), "{doctor:?}");
+    let run = machine.run(&["scan", "--engine", "embedded"]);
+    run.ok();
+    assert!(run.stderr.contains("it is kept as"), "{run:?}");
+    let aside = std::fs::read_dir(&data)
+        .unwrap()
+        .map(|it| it.unwrap().path())
+        .find(|it| it.to_str().unwrap().contains("corrupt-"));
+    assert_eq!(
+        std::fs::read_to_string(aside.unwrap()).unwrap(),
+        "{\"schema\": 1, \"eng"
+    );
+    assert_eq!(machine.run(&["list", "--ids"]).ok(), "demo\nm0000\nm0001\n");
+    // Nothing is wrong any more.
+    machine.run(&["doctor", "--engine", "embedded"]).ok();
+}
+
+#[test]
+fn a_scan_remembers_and_an_empty_answer_forgets_nothing() {
+    let machine = Machine::new();
+    let embedding = Model {
+        kind: "embedding",
+        ..Model::llm("embedder", 2048)
+    };
+    let seeing = Model {
+        vision: true,
+        ..Model::llm("seeing", 8192)
+    };
+    let studio = Studio::start(Setup {
+        models: vec![embedding, seeing, Model::llm("plain", 4096)],
+        ..Setup::default()
+    });
+    let url = studio.url();
+    machine.run(&["scan", "--engine", &url]).ok();
+    assert_eq!(machine.run(&["list", "--ids"]).ok(), "plain\nseeing\n");
+    assert_eq!(machine.run(&["list", "--ids", "--vision"]).ok(), "seeing\n");
+    assert_eq!(
+        machine.run(&["list", "--ids", "--all"]).ok(),
+        "embedder\nplain\nseeing\n"
+    );
+    // The server is gone: nothing else is.
+    drop(studio);
+    let run = machine.run(&["scan", "--engine", &url]);
+    run.fails(4);
+    assert_eq!(machine.run(&["list", "--ids"]).ok(), "plain\nseeing\n");
+}
+
+#[test]
+fn runs_teach_speeds_and_the_model_used_last() {
+    let machine = Machine::new();
+    let studio = Studio::start(Setup {
+        models: vec![Model::llm("one", 4096), Model::llm("two", 4096)],
+        answer: Answer::Tokens(50),
+        token_pause: Duration::from_millis(2),
+        ..Setup::default()
+    });
+    let url = studio.url();
+    let unclear = ask(&machine, &studio, &[]);
+    assert!(unclear.fails(2).contains("which model?"), "{unclear:?}");
+    ask(&machine, &studio, &["-m", "two", "--unload"]).ok();
+    let list = machine.run(&["list", "--json"]);
+    let known = &list.json()["models"][0];
+    assert_eq!(
+        (&known["id"], &known["runs"]),
+        (&json!("two"), &json!(1)),
+        "{known}"
+    );
+    assert!(
+        known["speeds"]["decode"][0].as_f64().unwrap() > 1.0,
+        "{known}"
+    );
+    // Nothing is loaded and nothing named: the one used last.
+    ask(&machine, &studio, &[]).ok();
+    assert_eq!(posted(&studio, LOAD).last().unwrap()["model"], "two");
+    let about = machine.run(&["about", "--json"]);
+    assert_eq!(about.json()["last_used"]["model"], "two");
+    assert_eq!(about.json()["runs"], 2);
+    machine.run(&["scan", "--engine", &url]).ok();
+    assert_eq!(
+        registry(&machine)["engines"][&url]["models"]["two"]["runs"],
+        2
+    );
+}
+
+#[test]
+fn tested_contexts_get_into_lm_studios_settings_and_back() {
+    let machine = Machine::new();
+    let studio_home = machine.work().join("user/.lmstudio");
+    let file = "pub/repo/model.gguf";
+    let gguf = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo.gguf");
+    std::fs::create_dir_all(studio_home.join("models/pub/repo")).unwrap();
+    std::fs::copy(&gguf, studio_home.join("models").join(file)).unwrap();
+    let studio = Studio::start(Setup {
+        models: vec![Model {
+            size_bytes: std::fs::metadata(&gguf).unwrap().len(),
+            ..Model::llm("repo/model", 32_768)
+        }],
+        context: ContextRule::Smaller(9000),
+        ..Setup::default()
+    });
+    let url = studio.url();
+    let config = format!("[defaults]\ndiscover = false\n[engines.studio]\nurl = \"{url}\"\n");
+    std::fs::write(machine.home().join("config.toml"), config).unwrap();
+    let run = |args: &[&str]| {
+        let mut command = machine.command(args);
+        finish(
+            command
+                .env("HOME", machine.work().join("user"))
+                .spawn()
+                .unwrap(),
+        )
+    };
+    run(&["scan"]).ok();
+    assert_eq!(
+        registry(&machine)["engines"][&url]["models"]["repo/model"]["path"],
+        file
+    );
+    // The embedded engine can run the file, too.
+    assert!(
+        run(&["list", "--ids", "--engine", "embedded"])
+            .ok()
+            .contains(file)
+    );
+    let none = run(&["save"]);
+    assert!(
+        none.stderr
+            .contains("no model of LM Studio has a tested context"),
+        "{none:?}"
+    );
+    run(&[
+        "test",
+        "repo/model",
+        "--engine",
+        "studio",
+        "--level",
+        "loads",
+    ])
+    .ok();
+    let settings = studio_home
+        .join(".internal/user-concrete-model-default-config")
+        .join(format!("{file}.json"));
+    let dry = run(&["save", "--dry-run", "--limit", "50%"]);
+    assert!(dry.ok().contains("+          \"value\": 4"), "{dry:?}");
+    assert!(!settings.exists());
+    let small = run(&["save", "--limit", "75"]);
+    assert!(
+        small.fails(1).contains("75 tokens are less than 512"),
+        "{small:?}"
+    );
+    run(&["save"]).ok();
+    let written: Value = serde_json::from_slice(&std::fs::read(&settings).unwrap()).unwrap();
+    let context = written["load"]["fields"][0]["value"].as_u64().unwrap();
+    assert!((8550..=9000).contains(&context), "{written}");
+    run(&["save", "--undo"]).ok();
+    assert!(!settings.exists());
+    assert!(run(&["save", "--undo"]).fails(2).contains("undone"));
+}
+
+#[test]
+fn a_doctor_says_what_is_wrong_and_what_to_do() {
+    let machine = Machine::new();
+    let run = machine.run(&["doctor", "--json"]);
+    assert_eq!(run.json()["ok"], true, "{run:?}");
+    assert_eq!(run.code, Some(0));
+    let config = "[defaults]\ndiscover = false\n[engines.gone]\nurl = \"http://127.0.0.1:9\"\n";
+    std::fs::write(machine.home().join("config.toml"), config).unwrap();
+    machine.write("packs/broken.wasm", b"no component");
+    std::fs::create_dir_all(machine.home().join("data/models")).unwrap();
+    std::fs::write(machine.home().join("data/models/half.gguf"), b"GGUF").unwrap();
+    let run = machine.run(&["doctor"]);
+    assert_eq!(run.code, Some(1), "{run:?}");
+    for wrong in ["http://127.0.0.1:9", "broken.wasm", "half.gguf"] {
+        let line = run.text().lines().find(|it| it.contains(wrong));
+        assert!(
+            line.is_some_and(|it| it.starts_with("WRONG")),
+            "{wrong}: {}",
+            run.text()
+        );
+    }
+}
+
+#[test]
+fn shells_complete_models_prompts_and_packs() {
+    let machine = Machine::new();
+    large(&machine, 3);
+    machine.write("packs/mine.wasm", b"");
+    for shell in ["bash", "zsh", "fish", "powershell"] {
+        let script = machine.run(&["completions", shell]);
+        assert!(script.ok().contains("LMSTRIX_HOST_COMPLETE"), "{script:?}");
+    }
+    machine.run(&["completions", "tcsh"]).fails(2);
+    let offered = |words: &[&str]| {
+        let args = [&["--", "lmstrix-host"][..], words].concat();
+        let mut command = machine.command(&args);
+        let run = finish(
+            command
+                .env("LMSTRIX_HOST_COMPLETE", "fish")
+                .spawn()
+                .unwrap(),
+        );
+        run.ok().to_owned()
+    };
+    assert_eq!(
+        offered(&["infer", "x", "-m", "m000"]),
+        "m0000\nm0001\nm0002\n"
+    );
+    assert_eq!(offered(&["infer", "tl"]), "tldr\n");
+    assert_eq!(offered(&["infer", "x", "--pack", "m"]), "mine\n");
+    assert_eq!(offered(&["unl"]).split('\t').next(), Some("unload"));
+}
