@@ -36,6 +36,8 @@ mod models;
 mod packs;
 /// `pull`: downloads from a hub that fails in every way.
 mod pull;
+/// The README's reference of commands and flags.
+mod reference;
 /// `render`: what would be sent.
 mod render;
 /// Packs that misbehave, at every entry.

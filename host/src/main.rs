@@ -77,6 +77,7 @@ const LEAVE_AFTER: std::time::Duration = std::time::Duration::from_secs(2);
 )]
 fn interrupted() -> impl Future<Output = ()> + Send {
     let (sender, receiver) = tokio::sync::oneshot::channel();
+    let (ready, is_ready) = std::sync::mpsc::channel();
     let watch = move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -84,8 +85,10 @@ fn interrupted() -> impl Future<Output = ()> + Send {
         let Ok(runtime) = runtime else { return };
         runtime.block_on(async {
             let Ok(mut signals) = Signals::new() else {
+                drop(ready);
                 return std::future::pending().await;
             };
+            let _gone = ready.send(());
             signals.next().await;
             let _gone = sender.send(());
             let _second = tokio::time::timeout(LEAVE_AFTER, signals.next()).await;
@@ -95,6 +98,9 @@ fn interrupted() -> impl Future<Output = ()> + Send {
     let watching = std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(watch);
+    // A signal before this would end the program where it stands, perhaps in
+    // the middle of a file.
+    let _in_time = is_ready.recv_timeout(LEAVE_AFTER);
     async move {
         if watching.is_err() || receiver.await.is_err() {
             std::future::pending().await

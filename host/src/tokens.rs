@@ -80,7 +80,7 @@ mod tests {
             (
                 "The quick brown fox jumps over the lazy dog. ".repeat(20),
                 180,
-                220,
+                250,
             ),
             (
                 "fn main() { println!(\"{}\", x + 1); }\n".repeat(20),

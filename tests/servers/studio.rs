@@ -110,6 +110,9 @@ pub(crate) enum Answer {
     Text(String),
     /// `Echo HASH: PROMPT`; the hash is made of prompt, seed and temperature.
     Echo,
+    /// The secret code that the prompt names, as long as the prompt has no more
+    /// than so many bytes; else a wrong one.
+    Recall(usize),
     Thinking {
         reasoning: String,
         text: String,

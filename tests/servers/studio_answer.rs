@@ -164,6 +164,18 @@ fn source(answer: &Answer, ask: &Ask) -> Box<dyn Iterator<Item = Token> + Send> 
     match answer {
         Answer::Text(text) => tokens(text, false),
         Answer::Echo => tokens(&format!("Echo {:016x}: {}", hash(ask), ask.last), false),
+        Answer::Recall(bytes) => {
+            let named = ask.last.split("secret code is ").nth(1);
+            let code: String = named
+                .into_iter()
+                .flat_map(|it| it.chars().take(5))
+                .collect();
+            let knows = ask.last.len() <= *bytes;
+            tokens(
+                &format!("It is {}.", if knows { &code } else { "00000" }),
+                false,
+            )
+        }
         Answer::Thinking { reasoning, text } if ask.think => {
             Box::new(tokens(reasoning, true).chain(tokens(text, false)))
         }

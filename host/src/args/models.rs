@@ -187,6 +187,15 @@ pub struct Test {
     /// Of no effect, as in the Python program
     #[arg(long, hide = true)]
     pub fast: bool,
+    /// The Python program's own question; this one asks for a hidden key
+    #[arg(long, hide = true)]
+    pub prompt: Option<String>,
+    /// The same, in a file
+    #[arg(long, hide = true, alias = "file_prompt")]
+    pub file_prompt: Option<PathBuf>,
+    /// With --all: only models with these keywords, which the Python program gave
+    #[arg(long, hide = true)]
+    pub key: Option<String>,
     /// The order of --all: as for `list`
     #[arg(long, value_name = "ORDER", default_value = "size")]
     pub sort: String,

@@ -109,7 +109,7 @@ impl Store {
             Found::Good(registry, _) => known.registry = *registry,
             Found::Absent => {}
             Found::Corrupt(why) => {
-                let (registry, from) = self.from_backup()?;
+                let (registry, from) = self.backup()?;
                 known.registry = registry;
                 known.warnings.push(format!(
                     "{} makes no sense ({why}); {from}. The next `scan` sets it aside",
@@ -123,7 +123,7 @@ impl Store {
         Ok(known)
     }
 
-    fn from_backup(&self) -> Result<(Registry, &'static str), Error> {
+    fn backup(&self) -> Result<(Registry, &'static str), Error> {
         Ok(match look(&self.folder.join(BACKUP))? {
             Found::Good(registry, _) => (*registry, "the one before it is used"),
             Found::Absent | Found::Corrupt(_) => (Registry::default(), "nothing is known"),
@@ -148,7 +148,7 @@ impl Store {
             Found::Absent => (Registry::default(), None),
             Found::Corrupt(why) => {
                 let aside = self.set_aside()?;
-                let (registry, from) = self.from_backup()?;
+                let (registry, from) = self.backup()?;
                 warnings.push(format!(
                     "{} made no sense ({why}); it is kept as {}, and {from}",
                     self.path().display(),

@@ -86,10 +86,8 @@ impl Filling {
     /// that no server answers from its cache.
     pub(super) fn new(bytes: usize, number: u32) -> Self {
         let key = format!("{:05}", 10_000 + (u64::from(number) * 7919 + 3571) % 90_000);
-        let question = format!(
-            "\n\nThe text above names a secret code once. Which one? Answer with the five digits \
-             of the code alone."
-        );
+        let question = "\n\nThe text above names a secret code once. Which one? Answer with the five \
+                        digits of the code alone.";
         let hidden = format!("The secret code is {key}. ");
         let mut text = String::with_capacity(bytes + 64);
         let mut random = u64::from(number) + 1;
@@ -124,7 +122,7 @@ impl Filling {
         if !is_hidden || !text.contains(&hidden) {
             text.push_str(&hidden);
         }
-        text.push_str(&question);
+        text.push_str(question);
         Self {
             bytes: text.len(),
             prompt: Prompt::Chat(vec![Message {

@@ -78,6 +78,11 @@ pub(crate) async fn test(
 ) -> Result<Exit, Failure> {
     let begun = start(&args.common, &args.engines, env)?;
     let messages = begun.messages;
+    if args.prompt.is_some() || args.file_prompt.is_some() || args.fast {
+        messages.warning(
+            "--prompt, --file_prompt and --fast have no effect: `test` asks for a hidden key",
+        );
+    }
     let level = Level::from_name(&args.level).ok_or_else(|| {
         Failure::usage(format!(
             "--level `{}`: it takes loads, accepts or recalls",
@@ -231,8 +236,13 @@ async fn choices(args: &Test, begun: &Start, env: &Env) -> Result<Vec<Choice>, F
             })
         })
         .collect();
+    let has_keys = |model: &ModelRecord| {
+        let words = args.key.iter().flat_map(|it| it.split(','));
+        words.map(str::trim).all(|it| model.has_keyword(it))
+    };
     let mut rows: Vec<Row<'_>> = records
         .iter()
+        .filter(|(_, _, model)| has_keys(model))
         .map(|(engine, id, model)| Row {
             engine,
             id,

@@ -56,10 +56,8 @@ async fn instance(
     };
     let seen = there(&target.listed.loaded, |_| (false, None));
     match decide(want, &seen, way) {
-        Decision::Reuse(loaded) => {
-            if is_ready(target, &loaded).await? {
-                return Ok((loaded, false, Vec::new()));
-            }
+        Decision::Reuse(loaded) if is_ready(target, &loaded).await? => {
+            return Ok((loaded, false, Vec::new()));
         }
         Decision::Refuse(_) if way == Way::Stacks => {}
         Decision::Refuse(why) => return Err(refused(target, why)),
