@@ -370,6 +370,11 @@ fn a_test_finds_the_context_that_the_server_has_and_no_recall() {
         .filter_map(|it| it["prompt_tokens"].as_u64())
         .max();
     assert!(full.unwrap() >= context * 93 / 100, "{found}");
+    // Any of the model's own names will do, and nothing else.
+    machine.run(&["scan", "--engine", &server.url]).ok();
+    machine.run(&["reset", model, "--engine", &server.url]).ok();
+    let run = machine.run(&["unload", model, "--force", "--engine", &server.url]);
+    assert!(run.fails(5).contains("cannot unload it"), "{run:?}");
     let more = machine.run(&[
         "test",
         model,

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::Child;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -850,4 +851,130 @@ fn shells_complete_models_prompts_and_packs() {
     assert_eq!(offered(&["infer", "tl"]), "tldr\n");
     assert_eq!(offered(&["infer", "x", "--pack", "m"]), "mine\n");
     assert_eq!(offered(&["unl"]).split('\t').next(), Some("unload"));
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_a_test_unloads_and_counts_nothing_as_bad() {
+    let machine = Machine::new();
+    let studio = Studio::start(Setup {
+        fault: crate::servers::studio::Fault::HangMidStream,
+        ..cold(Duration::ZERO)
+    });
+    let url = studio.url();
+    let child = machine
+        .command(&["test", "cold", "--engine", &url])
+        .spawn()
+        .unwrap();
+    wait_for(|| !posted(&studio, "/v1/chat/completions").is_empty());
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(finish(child).code, Some(130));
+    let known = &registry(&machine)["engines"][&url]["models"]["cold"]["trials"]["recalls"];
+    assert_eq!(
+        (&known["pending"], &known["bad"]),
+        (&Value::Null, &Value::Null),
+        "{known}"
+    );
+    assert_eq!(posted(&studio, UNLOAD), [json!({"instance_id": "cold"})]);
+}
+
+#[test]
+fn ollama_keeps_one_context_through_load_and_requests() {
+    use crate::servers::scripted::{Scripted, json as reply, not_found, response};
+    let machine = Machine::new();
+    let server = Scripted::start(|request, before| match request.path.as_str() {
+        "/api/version" => reply(json!({"version": "0.12.0"})),
+        "/" => response(200, "text/plain", "Ollama is running"),
+        "/api/tags" => reply(json!({"models": [
+            {"name": "m:latest", "model": "m:latest", "size": 1000, "details": {"family": "llama"}},
+        ]})),
+        // Nothing is loaded when it is first asked; then what was asked for.
+        "/api/ps" if before < 2 => reply(json!({"models": []})),
+        "/api/ps" => reply(json!({"models": [{"model": "m:latest", "context_length": 3000}]})),
+        "/api/show" => reply(
+            json!({"model_info": {"general.architecture": "llama", "llama.context_length": 8192}, "capabilities": ["completion"]}),
+        ),
+        "/api/generate" => {
+            reply(json!({"model": "m:latest", "response": "", "done": true, "done_reason": "load"}))
+        }
+        "/api/chat" => response(
+            200,
+            "application/x-ndjson",
+            "{\"model\":\"m:latest\",\"message\":{\"role\":\"assistant\",\"content\":\"hi\"},\"done\":false}\n\
+             {\"model\":\"m:latest\",\"message\":{\"role\":\"assistant\",\"content\":\"\"},\"done\":true,\"done_reason\":\"stop\",\"prompt_eval_count\":5,\"eval_count\":1}\n",
+        ),
+        _ => not_found(),
+    });
+    let url = server.url();
+    let data = machine.home().join("data");
+    std::fs::create_dir_all(&data).unwrap();
+    let tested = json!({"context": 3000, "complete": true});
+    let known = json!({"schema": 1, "engines": {&url: {"kind": "ollama", "models": {"m:latest": {"tested": tested}}}}});
+    std::fs::write(data.join("registry.json"), known.to_string()).unwrap();
+    machine.run(&asking(&url, &["-m", "m", "--unload"])).ok();
+    let of = |path: &str| -> Vec<Value> {
+        let asked = server.requests().into_iter().filter(|it| it.path == path);
+        asked.map(|it| it.body).collect()
+    };
+    let loads = of("/api/generate");
+    assert_eq!(loads[0]["options"]["num_ctx"], 3000, "{loads:?}");
+    let chat = of("/api/chat").remove(0);
+    assert_eq!(chat["options"]["num_ctx"], 3000, "{chat}");
+    // Never more than the context has left.
+    let most = chat["options"]["num_predict"].as_u64().unwrap();
+    assert!((2900..3000).contains(&most), "{chat}");
+    assert_eq!(
+        (&loads[1]["keep_alive"], &loads[1]["model"]),
+        (&json!(0), &json!("m:latest"))
+    );
+}
+
+#[test]
+fn the_router_loads_tells_of_it_and_unloads() {
+    use crate::servers::scripted::{
+        Scripted, chunk, end, json as reply, not_found, response, sse_head,
+    };
+    let machine = Machine::new();
+    let gone = AtomicBool::new(false);
+    let server = Scripted::start(move |request, before| match request.path.as_str() {
+        "/props" => reply(json!({"role": "router", "build_info": "b1"})),
+        // Unloaded, then loading for a while, then loaded until it is unloaded.
+        "/models" => {
+            let value = ["unloaded", "unloaded", "loading", "loading", "loaded"];
+            let value = match gone.load(Ordering::SeqCst) {
+                true => "unloaded",
+                false => value.get(before).copied().unwrap_or("loaded"),
+            };
+            reply(json!({"data": [{"id": "m", "status": {"value": value}}]}))
+        }
+        "/models/sse" => {
+            let news = json!({"model": "m", "event": "model_status",
+                "data": {"status": "loading", "progress": {"stage": "text_model", "value": 0.5}}});
+            response(200, "text/event-stream", &format!("data: {news}\n\n"))
+        }
+        "/models/load" => reply(json!({"success": true})),
+        "/models/unload" => {
+            gone.store(true, Ordering::SeqCst);
+            reply(json!({"success": true}))
+        }
+        "/props?model=m" => reply(json!({"default_generation_settings": {"n_ctx": 4096}})),
+        "/v1/chat/completions" => vec![sse_head(), chunk("hi"), end("stop")],
+        _ => not_found(),
+    });
+    let run = machine.run(&asking(&server.url(), &["-m", "m", "--events"]));
+    assert!(run.ok().contains(r#""progress":0.5"#), "{run:?}");
+    // Loaded by this program: more than one request finds it so.
+    let ps = machine.run(&["ps", "--engine", &server.url(), "--json"]);
+    assert_eq!(ps.json()["instances"][0]["ours"], true, "{ps:?}");
+    machine
+        .run(&["unload", "--all", "--engine", &server.url()])
+        .ok();
+    let asked = server.requests();
+    let unloads: Vec<&Value> = asked
+        .iter()
+        .filter(|it| it.path == "/models/unload")
+        .map(|it| &it.body)
+        .collect();
+    assert_eq!(unloads, [&json!({"model": "m"})]);
 }

@@ -190,7 +190,7 @@ fn embedded(
         declared: file.context_length(),
         tested: life.facts(EMBEDDED, &name).tested,
         need: memory::Need {
-            weights: file.size_bytes(),
+            weights: file.memory_bytes(),
             per_token: Some(file.context_bytes_per_token()),
         },
         memory: Memory::here(),

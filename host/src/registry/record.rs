@@ -73,6 +73,9 @@ pub struct EngineRecord {
 /// One model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelRecord {
+    /// Other names for exactly this model.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
     /// `general.architecture`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub architecture: Option<String>,
@@ -352,11 +355,21 @@ impl ModelRecord {
             new.context_bytes_per_token,
         );
         keep(&mut self.path, new.path);
+        if !new.aliases.is_empty() {
+            self.aliases = new.aliases;
+        }
         self.vision |= new.vision;
         self.tools |= new.tools;
         self.embeds_only = new.embeds_only;
         self.loaded = new.loaded;
         self.missing_since = None;
+    }
+
+    /// Whether a name means this model, whose own name is `id`: exactly, and
+    /// never by a part.
+    #[must_use]
+    pub fn is_named(&self, id: &str, name: &str) -> bool {
+        id == name || self.aliases.iter().any(|it| it == name)
     }
 
     /// Whether the Python program gave it this keyword.

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{ago, print, print_json};
+use super::{ago, count, print, print_json};
 use crate::args::About;
 use crate::command::asking;
 use crate::engine::gigabytes;
@@ -69,7 +69,7 @@ pub(crate) fn about(args: &About, env: &Env) -> Result<Exit, Failure> {
     );
     print(&format!(
         "lmstrix-host {}\n\
-         models    {} at {} engines, {}; {} tested\n\
+         models    {} at {}, {}; {} tested\n\
          runs      {}, and {} that failed\n\
          last used {last}\n\
          config    {}\n\
@@ -79,7 +79,7 @@ pub(crate) fn about(args: &About, env: &Env) -> Result<Exit, Failure> {
          cache     {}\n",
         summary.version,
         summary.models,
-        summary.engines,
+        count(summary.engines, "engine"),
         gigabytes(summary.size_bytes),
         summary.tested,
         summary.runs,

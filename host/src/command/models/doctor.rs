@@ -5,7 +5,7 @@ use std::path::Path;
 use fs_err as fs;
 use serde::Serialize;
 
-use super::{print, print_json, shown};
+use super::{count, print, print_json, shown};
 use crate::args::{Common, Doctor};
 use crate::command::asking;
 use crate::config::Config;
@@ -223,9 +223,9 @@ async fn engines(args: &Doctor, env: &Env, config: &Config, findings: &mut Findi
                     Mark::Ok,
                     "engine",
                     format!(
-                        "{}, {version}: {} models{loaded}",
+                        "{}, {version}: {}{loaded}",
                         place.shown,
-                        models.len()
+                        count(models.len(), "model")
                     ),
                 );
                 let ours: Vec<&str> = models
@@ -292,7 +292,7 @@ fn registry(env: &Env, findings: &mut Findings) {
                 findings.add(
                     Mark::Ok,
                     "registry",
-                    format!("{models} models in {}", store.path().display()),
+                    format!("{} in {}", count(models, "model"), store.path().display()),
                 );
             }
             if models == 0 {

@@ -8,7 +8,7 @@ use super::{print, print_json, problems, shown, start, table};
 use crate::args::{Load, Model, Ps, Unload};
 use crate::closest::closest;
 use crate::command::asking;
-use crate::engine::{self, EMBEDDED, Endpoint, Offered, Wanted, survey};
+use crate::engine::{self, EMBEDDED, Endpoint, Offer, Offered, Wanted, survey};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::inference::Event;
@@ -115,6 +115,19 @@ pub(crate) async fn unload(
     }
 }
 
+/// An instance, and where it is.
+struct Loaded<'a> {
+    place: &'a str,
+    offer: &'a Offer,
+    instance: &'a Offered,
+}
+
+impl Loaded<'_> {
+    fn is_model(&self, name: &str) -> bool {
+        self.offer.id == name || self.offer.aliases.iter().any(|it| it == name)
+    }
+}
+
 async fn unload_now(args: &Unload, env: &Env, begun: &super::Start) -> Result<Exit, Failure> {
     let messages = begun.messages;
     let state = asking::claims(env);
@@ -129,28 +142,27 @@ async fn unload_now(args: &Unload, env: &Env, begun: &super::Start) -> Result<Ex
         return Err(refused.into());
     }
     problems(&asked, messages);
-    let mut loaded: Vec<(&str, String, Offered)> = Vec::new();
+    let mut loaded: Vec<Loaded<'_>> = Vec::new();
     for place in &asked.places {
         for offer in place.models.iter().flatten() {
-            for it in &offer.instances {
-                loaded.push((&place.place, offer.id.clone(), it.clone()));
-            }
+            loaded.extend(offer.instances.iter().map(|instance| Loaded {
+                place: &place.place,
+                offer,
+                instance,
+            }));
         }
     }
-    let mut meant: Vec<&(&str, String, Offered)> = Vec::new();
+    let mut meant: Vec<&Loaded<'_>> = Vec::new();
     for name in &args.models {
-        let by_name: Vec<_> = match loaded
-            .iter()
-            .filter(|it| it.2.id == *name && it.1 != *name)
-            .collect::<Vec<_>>()
-        {
-            instances if !instances.is_empty() => instances,
-            _ => loaded.iter().filter(|it| it.1 == *name).collect(),
-        };
+        // An instance's own name goes before a model's.
+        let mut by_name: Vec<_> = loaded.iter().filter(|it| it.instance.id == *name).collect();
+        if by_name.is_empty() {
+            by_name = loaded.iter().filter(|it| it.is_model(name)).collect();
+        }
         if by_name.is_empty() {
             let names = loaded
                 .iter()
-                .flat_map(|it| [it.1.as_str(), it.2.id.as_str()]);
+                .flat_map(|it| [it.offer.id.as_str(), it.instance.id.as_str()]);
             let close = closest(name, names);
             let failure = Failure::new(Exit::Model, format!("no model named `{name}` is loaded"));
             return Err(match close.first() {
@@ -163,15 +175,15 @@ async fn unload_now(args: &Unload, env: &Env, begun: &super::Start) -> Result<Ex
     if args.all {
         meant = loaded
             .iter()
-            .filter(|it| args.force || it.2.is_ours)
+            .filter(|it| args.force || it.instance.is_ours)
             .collect();
     }
     let mut left = Vec::new();
     for place in &asked.places {
         let here: Vec<(String, Offered)> = meant
             .iter()
-            .filter(|it| it.0 == place.place)
-            .map(|it| (it.1.clone(), it.2.clone()))
+            .filter(|it| it.place == place.place)
+            .map(|it| (it.offer.id.clone(), it.instance.clone()))
             .collect();
         let endpoint = endpoints.iter().find(|it| it.base() == place.place);
         let (Some(endpoint), false) = (endpoint, here.is_empty()) else {

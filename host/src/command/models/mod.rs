@@ -141,8 +141,8 @@ fn known_models(
     let mut found = Vec::new();
     for name in names {
         let before = found.len();
-        for (place, id, _) in registry.models() {
-            if id == name && is_meant(place) {
+        for (place, id, model) in registry.models() {
+            if model.is_named(id, name) && is_meant(place) {
                 found.push((place.to_owned(), id.to_owned()));
             }
         }
@@ -151,7 +151,8 @@ fn known_models(
                 Exit::Model,
                 format!("nothing is known of a model named `{name}`"),
             );
-            let close = closest(name, registry.models().map(|(_, id, _)| id));
+            let meant = registry.models().filter(|(place, ..)| is_meant(place));
+            let close = closest(name, meant.map(|(_, id, _)| id));
             let failure = match close.first() {
                 Some(close) => failure.hint(format!("did you mean `{close}`?")),
                 None => failure,
@@ -176,6 +177,14 @@ fn places(wanted: &Wanted, is_given: bool) -> impl Fn(&str) -> bool {
         bases
             .as_ref()
             .is_none_or(|it| it.iter().any(|it| it == place))
+    }
+}
+
+/// A number of things, for people.
+fn count(number: usize, one: &str) -> String {
+    match number {
+        1 => format!("1 {one}"),
+        number => format!("{number} {one}s"),
     }
 }
 

@@ -7,7 +7,7 @@ use fs_err as fs;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{print_json, problems, start};
+use super::{count, print_json, problems, start};
 use crate::args::Scan;
 use crate::command::asking;
 use crate::engine::{EMBEDDED, Offer, Place, Wanted, survey};
@@ -125,10 +125,15 @@ pub(crate) async fn scan(args: Scan, env: &Env, interrupt: Interrupt<'_>) -> Res
         messages.warning(warning);
     }
     for (place, records) in &places {
-        messages.status(&format!("{}: {} models", place.shown, records.len()));
+        messages.status(&format!(
+            "{}: {}",
+            place.shown,
+            count(records.len(), "model")
+        ));
     }
     if imported_count > 0 {
-        messages.status(&format!("taken over from lmstrix: {imported_count} models"));
+        let models = count(imported_count, "model");
+        messages.status(&format!("taken over from lmstrix: {models}"));
     }
     if args.json {
         let found = Found {
@@ -164,6 +169,7 @@ fn read_import(path: &Path) -> Result<Vec<(String, ModelRecord)>, Failure> {
 
 fn record(offer: &Offer) -> ModelRecord {
     ModelRecord {
+        aliases: offer.aliases.clone(),
         architecture: offer.architecture.clone(),
         quantization: offer.quantization.clone(),
         size_bytes: offer.size_bytes,
@@ -193,7 +199,9 @@ impl Files {
         let size = offer.size_bytes.unwrap_or(0);
         if let Some([(path, per_token)]) = self.by_size.get(&size).map(Vec::as_slice) {
             record.path = Some(path.clone());
-            record.context_bytes_per_token = record.context_bytes_per_token.or(*per_token);
+            // The embedded engine keeps 32 bits of each number, LM Studio 16.
+            let per_token = per_token.map(|it| it / 2);
+            record.context_bytes_per_token = record.context_bytes_per_token.or(per_token);
         }
     }
 }

@@ -334,6 +334,16 @@ impl Tester<'_> {
             ))
             .hint("--force tries it all the same"));
         }
+        let (architecture, quantization) = (
+            chosen.architecture().map(str::to_owned),
+            chosen.quantization(),
+        );
+        let declared_context = chosen.declared_context();
+        self.change(&subject, |model| {
+            model.architecture = architecture.or(model.architecture.take());
+            model.quantization = quantization.or(model.quantization.take());
+            model.declared_context = declared_context.or(model.declared_context);
+        })?;
         if self.args.reset {
             self.change(&subject, |model| model.forget_tests())?;
         }

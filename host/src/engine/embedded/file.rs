@@ -142,6 +142,15 @@ impl ModelFile {
         self.size_bytes
     }
 
+    /// The bytes of memory that the weights take: those of 16 bits become 32.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        match self.quantization().as_str() {
+            "F16" | "BF16" => self.size_bytes.saturating_mul(2),
+            _ => self.size_bytes,
+        }
+    }
+
     /// The bytes of memory that each token of context takes, once it is used;
     /// 0 when the model is not supported.
     #[must_use]

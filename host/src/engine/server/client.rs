@@ -155,6 +155,12 @@ impl Client {
         self.send(request).await
     }
 
+    /// Asks for a body that comes piece by piece.
+    pub(super) async fn open(&self, path: &str) -> Result<reqwest::Response, Trouble> {
+        self.send(self.http.get(format!("{}{path}", self.base)))
+            .await
+    }
+
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response, Trouble> {
         let mut request = request;
         if let Some(key) = &self.key {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::decide::{Decision, There, Want, Way, decide};
 use super::models::{self, Listed, Loaded};
-use super::{Instance, Kind, Target, lms, load};
+use super::{Instance, Kind, Target, lms, load, router};
 use crate::engine::Error;
 use crate::engine::claims::Claims;
 use crate::engine::memory::{Memory, Need, gigabytes};
@@ -29,7 +29,11 @@ pub(super) async fn ensure(
     emit: &mut (dyn FnMut(Event) + Send),
 ) -> Result<Instance, Error> {
     let start = Instant::now();
-    let (loaded, is_new, mut warnings) = instance(target, emit).await?;
+    let (mut loaded, is_new, mut warnings) = instance(target, emit).await?;
+    if target.server.kind == Kind::LlamaRouter && loaded.context.is_none() {
+        // Its list does not say.
+        loaded.context = router::context(&target.server, &loaded.id).await;
+    }
     let declared = target.listed.declared;
     warnings.extend(of_context(loaded.context, declared, target.asked_context));
     Ok(Instance {
@@ -111,7 +115,7 @@ async fn instance(
             }
             Decision::Load => {
                 let before = listed.loaded.iter().map(|it| it.id.clone()).collect();
-                return new(target, &mut claims, before).await;
+                return new(target, &mut claims, before, emit).await;
             }
         }
     }
@@ -122,11 +126,12 @@ async fn new(
     target: &Target,
     claims: &mut Claims,
     before: Vec<String>,
+    emit: &mut (dyn FnMut(Event) + Send),
 ) -> Result<(Loaded, bool, Vec<String>), Error> {
     let mut warnings = check_memory(target).await?;
     let model = &target.listed.id;
     claims.claim(model, target.load_context(), before)?;
-    match load::load(target).await {
+    match load::load(target, emit).await {
         Ok((loaded, said)) => {
             claims.loaded(model, Some((&loaded.id, loaded.context)))?;
             warnings.extend(said);

@@ -1,24 +1,23 @@
 //! Loading and unloading, in each server's own way: LM Studio and llama.cpp's
 //! router when they are told to, Ollama when it is asked with nothing to say.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use super::models::{self, Loaded, get, unreachable};
-use super::{Kind, Server, Target, fault, lms};
+use super::{Kind, Server, Target, fault, lms, router};
 use crate::engine::Error;
-
-/// How often a model that is being loaded is asked after.
-const ASK_AGAIN: Duration = Duration::from_millis(300);
+use crate::inference::Event;
 
 /// Loads one more instance, with what the user should know of it.
-pub(super) async fn load(target: &Target) -> Result<(Loaded, Vec<String>), Error> {
+pub(super) async fn load(
+    target: &Target,
+    emit: &mut (dyn FnMut(Event) + Send),
+) -> Result<(Loaded, Vec<String>), Error> {
     let loaded = match target.server.kind {
         Kind::LmStudio if !target.listed.has_studio_chat => return older_studio(target).await,
         Kind::LmStudio => studio(target).await?,
         Kind::Ollama => ollama(target).await?,
-        Kind::LlamaRouter => router(target).await?,
+        Kind::LlamaRouter => router::load(target, emit).await?,
         Kind::LlamaServer | Kind::Vllm | Kind::OpenAi => Loaded {
             id: target.listed.id.clone(),
             context: None,
@@ -59,13 +58,7 @@ pub(super) async fn unload(server: &Server, model: &str, instance: &str) -> Resu
             fault,
         }),
         Err(error) => Err(error),
-        Ok(_) if server.kind == Kind::LlamaRouter => {
-            // It says yes at once and ends the process later.
-            while router_status(server, instance).await?.0 == "loaded" {
-                tokio::time::sleep(ASK_AGAIN).await;
-            }
-            Ok(())
-        }
+        Ok(_) if server.kind == Kind::LlamaRouter => router::gone(server, instance).await,
         Ok(_) => Ok(()),
     }
 }
@@ -75,7 +68,12 @@ fn is_gone(fault: &fault::Fault) -> bool {
 }
 
 /// Sends a body and reads the whole answer, errors as errors.
-async fn post(server: &Server, model: &str, path: &str, body: &Value) -> Result<Value, Error> {
+pub(super) async fn post(
+    server: &Server,
+    model: &str,
+    path: &str,
+    body: &Value,
+) -> Result<Value, Error> {
     let lost = |trouble| unreachable(server, &trouble);
     let response = server.client.post(path, body).await.map_err(lost)?;
     let whole = server.client.whole(response).await.map_err(lost)?;
@@ -179,69 +177,4 @@ async fn ollama(target: &Target) -> Result<Loaded, Error> {
         id: id.clone(),
         context,
     })
-}
-
-/// A model's status at the router, and the whole of what it says.
-async fn router_status(server: &Server, id: &str) -> Result<(String, Value), Error> {
-    let models = get(server, "/models").await?;
-    let status = models
-        .get("data")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .find(|it| it.get("id").and_then(Value::as_str) == Some(id))
-        .and_then(|it| it.get("status"))
-        .cloned()
-        .unwrap_or_default();
-    let value = status.get("value").and_then(Value::as_str);
-    Ok((value.unwrap_or_default().to_owned(), status))
-}
-
-async fn router(target: &Target) -> Result<Loaded, Error> {
-    let id = &target.listed.id;
-    let body = json!({ "model": id });
-    if let Err(error) = post(&target.server, id, "/models/load", &body).await
-        // Somebody was faster.
-        && !matches!(&error, Error::NotLoaded { fault, .. } if fault.message.contains("already"))
-    {
-        return Err(error);
-    }
-    loop {
-        let (value, status) = router_status(&target.server, id).await?;
-        if status.get("failed").and_then(Value::as_bool) == Some(true) {
-            let code = status.get("exit_code").cloned().unwrap_or_default();
-            return Err(Error::NotLoaded {
-                engine: target.server.shown(),
-                model: id.clone(),
-                fault: Box::new(fault::of_text(&format!(
-                    "the process of the model left with {code}"
-                ))),
-            });
-        }
-        match value.as_str() {
-            "loaded" | "sleeping" => break,
-            _ => tokio::time::sleep(ASK_AGAIN).await,
-        }
-    }
-    Ok(Loaded {
-        id: id.clone(),
-        context: router_context(&target.server, id).await,
-    })
-}
-
-/// The context of a model that the router has loaded, where it says so.
-pub(super) async fn router_context(server: &Server, id: &str) -> Option<u32> {
-    // A path segment's characters are all that matter here; ids hold slashes
-    // and colons, which a query takes as they are.
-    let query = id
-        .replace('%', "%25")
-        .replace('&', "%26")
-        .replace(' ', "%20")
-        .replace('+', "%2B")
-        .replace('#', "%23");
-    let props = get(server, &format!("/props?model={query}")).await.ok()?;
-    let context = props
-        .pointer("/default_generation_settings/n_ctx")?
-        .as_u64()?;
-    u32::try_from(context).ok()
 }

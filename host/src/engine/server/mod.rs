@@ -4,7 +4,8 @@
 //! In the order of the way through: `endpoint` (an address and its key),
 //! `client` (HTTP, and nothing of any protocol), `detect` (who answers there),
 //! `models` (what it has), `pick` (which of them is meant), `ensure` (an
-//! instance that is loaded: `decide` says whether, `load` and `lms` do it),
+//! instance that is loaded: `decide` says whether, `load`, `router` and
+//! `lms` do it),
 //! `dialect` (what is asked, in each protocol, and
 //! how its answer reads), `support` (which settings a server honours), `talk`
 //! (one inference, with its retries). `sse`, `ndjson` and `fault` read what
@@ -23,6 +24,7 @@ mod load;
 mod models;
 mod ndjson;
 mod pick;
+mod router;
 mod sse;
 mod support;
 mod talk;
