@@ -232,6 +232,8 @@ fn a_model_that_cannot_fit_is_refused_with_the_numbers() {
         said.contains("4096 tokens of context takes about") && said.contains("--force"),
         "{said}"
     );
+    // Nor does it fit with the context that nobody asked for.
+    ask(&machine, &studio, &["-m", "huge"]).fails(5);
     assert_eq!(studio.loads(), 0);
     ask(
         &machine,
@@ -337,6 +339,34 @@ fn a_test_finds_what_the_server_really_gives() {
             Value::Null
         );
     }
+}
+
+#[test]
+fn a_server_that_rounds_contexts_up_is_not_made_to_load_again_and_again() {
+    let machine = Machine::new();
+    let studio = Studio::start(Setup {
+        context: ContextRule::Larger(16_384),
+        answer: Answer::Recall(usize::MAX),
+        ..cold(Duration::ZERO)
+    });
+    let url = studio.url();
+    let run = machine.run(&[
+        "test",
+        "cold",
+        "--engine",
+        &url,
+        "--json",
+        "--max-context",
+        "4000",
+    ]);
+    run.ok();
+    let found = &run.json()["results"][0];
+    assert_eq!(found["context"], 4000, "{found}");
+    assert_eq!(
+        studio.loads(),
+        found["probes"].as_array().unwrap().len(),
+        "{found}"
+    );
 }
 
 #[test]

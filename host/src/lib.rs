@@ -5,7 +5,9 @@
 //! (`config`) meets the world (`environment`); packs resolve the prompt
 //! (`pack`), an engine answers (`engine`), processors and sinks take the answer
 //! (`pipeline`, `sink`), and what happened is told (`report`, `error`).
-//! `inference` holds the words that all of them share.
+//! `inference` holds the words that all of them share; `registry` keeps what is
+//! known of models, `studio_settings` writes LM Studio's own files, `tokens`
+//! guesses how many there are.
 //!
 //! Other programs use it through [`Request`]: what `infer` does, as a stream of
 //! events or as one call that waits.

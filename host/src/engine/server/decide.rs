@@ -76,7 +76,9 @@ pub(super) fn decide(want: Want<'_>, there: &[There], way: Way) -> Decision {
     }
     // What does not say its context may have it; the user is told.
     let suits = |it: &&There| match (want.context, it.loaded.context) {
-        (Some(want_tokens), Some(has)) if want.exact => has == want_tokens,
+        // One that was asked for exactly that, and got something else, would
+        // get it again.
+        (Some(wanted), Some(has)) if want.exact => has == wanted || it.asked == Some(wanted),
         // A server that gave less than it was asked for would do so again.
         (Some(want), Some(has)) => has >= want || it.asked.is_some_and(|asked| asked >= want),
         _ => true,
@@ -161,7 +163,8 @@ mod tests {
         for (number, (want, there, way, expected)) in [
             (tokens(8192), cut, Stacks, "m"),
             (tokens(8193), cut, Stacks, "reload m"),
-            (exactly(8192), cut, Stacks, "reload m"),
+            (exactly(8192), cut, Stacks, "m"),
+            (exactly(4000), cut, Stacks, "reload m"),
             (any, none, Stacks, "load"),
             (any, theirs, Stacks, "m"),
             (any, both, Stacks, "m"),

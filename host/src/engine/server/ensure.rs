@@ -14,6 +14,9 @@ use crate::inference::Event;
 /// How often a model that somebody else is loading is asked after.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
+/// What servers load a model with when nobody says anything.
+const USUAL_CONTEXT: u32 = 4096;
+
 /// How the server of this model loads.
 pub(super) fn way(kind: Kind, listed: &Listed) -> Way {
     match kind {
@@ -199,9 +202,7 @@ async fn check_memory(target: &Target) -> Result<Vec<String>, Error> {
     if target.life.force || !server.client.is_loopback() {
         return Ok(Vec::new());
     }
-    let Some(context) = target.load_context() else {
-        return Ok(Vec::new());
-    };
+    let context = target.load_context().unwrap_or(USUAL_CONTEXT);
     let model = &target.listed.id;
     let here = Memory::here();
     let declared = target.listed.declared.unwrap_or(context);
