@@ -109,6 +109,8 @@ async fn instance(
             }
             Decision::Refuse(why) => return Err(refused(target, why)),
             Decision::Reload(ids) => {
+                // Not to end up with nothing for one that cannot be had.
+                let _said_later = check_memory(target).await?;
                 for id in ids {
                     load::unload(server, &target.listed.id, &id).await?;
                     claims.release(&id)?;
