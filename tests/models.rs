@@ -190,7 +190,10 @@ fn a_kill_in_the_middle_of_a_load_leaves_no_lock_and_the_claim() {
     wait_for(|| !posted(&studio, LOAD).is_empty());
     child.kill().unwrap();
     child.wait().unwrap();
-    // The load goes on at the server; the next one waits for it.
+    // The load goes on at the server, which lists the instance already; the
+    // next command waits until it is through.
+    machine.run(&["load", "cold", "--engine", &url]).ok();
+    assert_eq!(studio.loads(), 1);
     assert_eq!(
         ask(&machine, &studio, &["-m", "cold"]).ok(),
         "Bonjour tout le monde.\n"
