@@ -1,7 +1,6 @@
 //! Which server answers, what it is asked, and what comes of it.
 
 use std::io::Read;
-use std::process::Stdio;
 
 use serde_json::{Value, json};
 
@@ -735,33 +734,15 @@ fn odd_texts_go_through_unchanged_and_never_into_the_log() {
 #[test]
 #[cfg(target_os = "linux")]
 fn odd_texts_are_harmless_on_a_terminal() {
-    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let machine = Machine::new();
     let studio = Studio::start(Setup {
         answer: Answer::Text(ODD.to_owned()),
         ..Setup::default()
     });
-    let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&master).unwrap();
-    unlockpt(&master).unwrap();
-    let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
-    let slave = std::fs::File::options()
-        .read(true)
-        .write(true)
-        .open(name)
-        .unwrap();
     let url = studio.url();
-    let child = machine
-        .command(&["infer", "Say: {{text}}", "--text", "x", "--engine", &url])
-        .stdout(Stdio::from(slave))
-        .spawn()
-        .unwrap();
-    let run = finish(child);
-    assert_eq!(run.code, Some(0), "{run:?}");
-    // At its end the terminal says EIO, after all that was written.
-    let mut shown = Vec::new();
-    let _end = std::fs::File::from(master).read_to_end(&mut shown);
-    let shown = String::from_utf8(shown).unwrap();
+    let args = ["infer", "Say: {{text}}", "--text", "x", "--engine", &url];
+    let (code, shown) = machine.run_on_terminal(&args);
+    assert_eq!(code, Some(0), "{shown:?}");
     assert!(
         shown.contains("␛]52;c;cm0gLXJm␇") && shown.contains("<U+202E>"),
         "{shown:?}"

@@ -984,7 +984,7 @@ fn the_router_loads_tells_of_it_and_unloads() {
         "/models/sse" => {
             let news = json!({"model": "m", "event": "model_status",
                 "data": {"status": "loading", "progress": {"stage": "text_model", "value": 0.5}}});
-            response(200, "text/event-stream", &format!("data: {news}\n\n"))
+            response(200, "text/event-stream", format!("data: {news}\n\n"))
         }
         "/models/load" => reply(json!({"success": true})),
         "/models/unload" => {
@@ -1010,4 +1010,44 @@ fn the_router_loads_tells_of_it_and_unloads() {
         .map(|it| &it.body)
         .collect();
     assert_eq!(unloads, [&json!({"model": "m"})]);
+}
+
+#[cfg(unix)]
+#[test]
+fn names_of_models_are_harmless_on_a_terminal() {
+    let machine = Machine::new();
+    let key = "evil\u{1b}]52;c;cm0gLXJm\u{7}\u{202e}name";
+    let studio = Studio::start(Setup {
+        models: vec![Model {
+            loaded: vec![(key.to_owned(), 4096)],
+            ..Model::llm(key, 4096)
+        }],
+        load_fails: Some("no\u{1b}[2J".to_owned()),
+        ..Setup::default()
+    });
+    let url = studio.url();
+    for args in [
+        vec!["scan", "--engine", &url],
+        vec!["list"],
+        vec!["list", "--ids"],
+        vec!["list", "--json"],
+        vec!["list", "--show", "md"],
+        vec!["ps", "--engine", &url],
+        vec!["ps", "--engine", &url, "--json"],
+        vec!["test", key, "--engine", &url, "--context", "2000"],
+        vec!["load", key, "--engine", &url, "--context", "4096"],
+        vec!["unload", key, "--engine", &url],
+        vec!["reset", key],
+        vec!["about"],
+        vec!["doctor", "--engine", &url],
+    ] {
+        let (_, shown) = machine.run_on_terminal(&args);
+        assert!(!shown.is_empty(), "{args:?}");
+        assert!(
+            shown
+                .chars()
+                .all(|it| matches!(it, '\n' | '\r') || !(it.is_control() || it == '\u{202e}')),
+            "{args:?}: {shown:?}"
+        );
+    }
 }

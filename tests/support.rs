@@ -145,6 +145,37 @@ impl Machine {
         finish(self.command(args).spawn().unwrap())
     }
 
+    /// Runs with stdout and stderr on a terminal, colours off; gives the exit
+    /// code and all that was shown.
+    #[cfg(unix)]
+    pub(crate) fn run_on_terminal(&self, args: &[&str]) -> (Option<i32>, String) {
+        use std::io::Read;
+
+        use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname(&master, Vec::new()).unwrap();
+        let slave = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open(name.into_string().unwrap())
+            .unwrap();
+        let mut command = self.command(args);
+        command
+            .env("NO_COLOR", "1")
+            .stdout(slave.try_clone().unwrap())
+            .stderr(slave);
+        let mut child = command.spawn().unwrap();
+        // The command holds the terminal, too, and would keep it open.
+        drop(command);
+        let mut shown = Vec::new();
+        // At its end the terminal says EIO, after all that was written.
+        let _end = std::fs::File::from(master).read_to_end(&mut shown);
+        let code = child.wait().unwrap().code();
+        (code, String::from_utf8(shown).unwrap())
+    }
+
     pub(crate) fn run_with_stdin(&self, args: &[&str], stdin: &[u8]) -> Run {
         let mut child = self.command(args).stdin(Stdio::piped()).spawn().unwrap();
         let mut pipe = child.stdin.take().unwrap();

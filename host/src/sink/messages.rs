@@ -25,10 +25,10 @@ impl Messages {
         }
     }
 
-    /// What is going on.
+    /// What is going on; names of models and what servers say may be in it.
     pub fn status(&self, text: &str) {
         if !self.quiet {
-            self.line(text);
+            self.line(&self.shown(text));
         }
     }
 

@@ -111,7 +111,7 @@ pub(crate) fn list(args: &List, env: &Env) -> Result<Exit, Failure> {
                 .collect();
             print_json(&Listed { schema: 1, models }, env)?;
         }
-        Form::Markdown => print(&markdown(&rows))?,
+        Form::Markdown => print(&shown(&markdown(&rows), env))?,
         Form::Table if rows.is_empty() => {}
         Form::Table => {
             let head = [
