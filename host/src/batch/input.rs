@@ -498,12 +498,10 @@ struct Row {
 impl Row {
     /// A blank name is none.
     fn own_name(&self) -> Option<&str> {
-        ["id", "name"].into_iter().find_map(|wanted| {
-            self.params
-                .iter()
-                .find(|(name, value)| name == wanted && !value.trim().is_empty())
-                .map(|(_, value)| value.as_str())
-        })
+        // `name` is a parameter that many prompts have.
+        let mut params = self.params.iter();
+        let own = params.find(|(name, value)| name == "id" && !value.trim().is_empty())?;
+        Some(own.1.as_str())
     }
 }
 
@@ -920,9 +918,9 @@ mod tests {
             ),
             (
                 r#"{"name": "n", "list": [ 1, { "k y": "\" [ ]" } ], "o": { }}"#,
-                r#"n name=n list=[1,{"k y":"\" [ ]"}] o={}"#,
+                r#"r-0001 name=n list=[1,{"k y":"\" [ ]"}] o={}"#,
             ),
-            (r#"{"id": null, "name": "n"}"#, "n name=n"),
+            (r#"{"id": null, "name": "n"}"#, "r-0001 name=n"),
             (r#"{"id": " ", "x": "\ud83d\ude00"}"#, "r-0001 id=  x=😀"),
             (r#"{}"#, "r-0001"),
             ("", "`r.jsonl` has no rows"),

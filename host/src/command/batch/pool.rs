@@ -57,6 +57,23 @@ pub(super) struct Queue {
     pub(super) since_load: usize,
     /// Whether it was loaded anew in this round.
     pub(super) is_reloaded: bool,
+    /// Jobs that came to a good end in this run.
+    pub(super) done: usize,
+    /// Jobs that were blamed for their own failure since the last good end.
+    pub(super) blamed: usize,
+}
+
+impl Queue {
+    /// Whether a job that failed again and again on a fresh instance is to blame
+    /// itself: others work on that instance; or they did before, and it is the
+    /// only one in a row, so that a model that is sick now is not asked for all
+    /// of its jobs.
+    fn blames(&mut self) -> bool {
+        let its_own =
+            self.is_reloaded && (self.since_load > 0 || (self.done > 0 && self.blamed == 0));
+        self.blamed += usize::from(its_own);
+        its_own
+    }
 }
 
 impl Runner<'_> {
@@ -174,6 +191,8 @@ impl Runner<'_> {
         match ended.outcome {
             Outcome::Done { completion_tokens } => {
                 queue.since_load += 1;
+                queue.done += 1;
+                queue.blamed = 0;
                 self.done(index, model, completion_tokens, ended.seconds);
                 None
             }
@@ -207,9 +226,7 @@ impl Runner<'_> {
                             queue.waiting.push_front(index);
                             return matches!(trouble, Trouble::Busy).then_some(Kind::Busy);
                         }
-                        // Others work, and this one did not, also on an
-                        // instance that is fresh: it is the job's own.
-                        if queue.is_reloaded && queue.since_load > 0 {
+                        if queue.blames() {
                             self.failed(index, failure, file, sent, ended.seconds);
                             return None;
                         }
