@@ -217,10 +217,10 @@ fn chosen<'a>(
     let can_answer = |it: &Found<'_>| !it.offer.embeds_only;
     // What runs in this process answers only when it is asked for, and the demo
     // model only by its name: nobody must take its answers for a real one's.
-    let in_patterns = |it: &Found<'_>| {
-        can_answer(it)
-            && (it.kind != EMBEDDED || matches!(wanted, Wanted::Embedded))
-            && !(it.kind == EMBEDDED && it.offer.id == DEMO)
+    let in_patterns = |it: &Found<'_>| match (it.kind, wanted) {
+        (EMBEDDED, Wanted::Embedded) => it.offer.id != DEMO,
+        (EMBEDDED, _) => false,
+        _ => can_answer(it),
     };
     let mut picked: Vec<Found<'a>> = Vec::new();
     let mut put = |it: &Found<'a>| {

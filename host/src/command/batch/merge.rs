@@ -139,11 +139,9 @@ fn look(dir: &Path) -> Result<Folder, Failure> {
             folder.failed.remove(&it.job);
             folder.done.insert(it.job.clone(), it);
         }
-        Record::Failed(it) => {
-            // An earlier result of the job stays a result.
-            if !folder.done.contains_key(&it.job) {
-                folder.failed.insert(it.job.clone(), it);
-            }
+        // An earlier result of the job stays a result.
+        Record::Failed(it) if !folder.done.contains_key(&it.job) => {
+            folder.failed.insert(it.job.clone(), it);
         }
         _ => {}
     })?;

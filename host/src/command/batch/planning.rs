@@ -67,6 +67,8 @@ pub(super) struct Job {
     pub(super) decision: Decision,
     /// Lengths of files in its place that an earlier run wrote.
     pub(super) ours: Vec<u64>,
+    /// The length of an earlier failure that stands in the result's place.
+    pub(super) inline: Option<u64>,
 }
 
 impl Job {
@@ -626,10 +628,12 @@ fn decided(cell: Cell, made: Made, manner: &Manner, past: &Past, out: &Path) -> 
         decision = Decision::Skip;
     }
     let mut ours = Vec::new();
+    let mut written_inline = None;
     if let Some(known) = known {
         ours.extend(known.kept.as_ref().map(|it| it.length));
         if let State::Failed(Some(inline)) = known.state {
             ours.push(inline);
+            written_inline = Some(inline);
         }
     }
     // One whose digest is wrong is nobody's to replace.
@@ -645,6 +649,7 @@ fn decided(cell: Cell, made: Made, manner: &Manner, past: &Past, out: &Path) -> 
         need: made.need,
         decision,
         ours,
+        inline: written_inline,
     }
 }
 

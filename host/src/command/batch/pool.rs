@@ -134,15 +134,15 @@ impl Runner<'_> {
                     let Some(ended) = ended else { continue };
                     let kind = self.ended(ended, model, queue).await;
                     match kind {
-                        Some(Kind::Busy) => {
-                            // One answer for all that were refused at once.
-                            if last_refusal.is_none_or(|it| it.elapsed() > MEASURE) {
-                                slots.refused();
-                                last_refusal = Some(Instant::now());
-                            }
+                        // One answer for all that were refused at once.
+                        Some(Kind::Busy)
+                            if last_refusal.is_none_or(|it| it.elapsed() > MEASURE) =>
+                        {
+                            slots.refused();
+                            last_refusal = Some(Instant::now());
                         }
                         Some(Kind::End(end)) => trouble = trouble.or(Some(end)),
-                        None => {}
+                        Some(Kind::Busy) | None => {}
                     }
                 }
                 _ = tick.tick() => {

@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use fs_err as fs;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
@@ -601,10 +602,10 @@ impl Runner<'_> {
             .chain(&failure.hints)
             .map(String::as_str)
             .collect();
-        // Only what a run wrote may be replaced by the text of an error.
-        let inline = self.shared.results.errors_inline && !self.shared.out.join(&job.name).exists()
-            || self.shared.results.errors_inline
-                && matches!(job.decision, crate::batch::Decision::Run { ours: true, .. });
+        // A failure replaces nothing but an earlier failure.
+        let there = fs::symlink_metadata(self.shared.out.join(&job.name));
+        let is_free = there.map_or(true, |it| job.inline == Some(it.len()));
+        let inline = self.shared.results.errors_inline && is_free;
         let inline = match file.fail(&reason.join("\n"), inline) {
             Ok(inline) => inline,
             Err(error) => {
