@@ -1145,7 +1145,7 @@ name = "library"
     if script.is_some() {
         assert_eq!(
             of("script--demo"),
-            Some("> The library opens at nine on weekdays.\nEND\n"),
+            Some("> The library opens at nine on weekdays.\nEND"),
             "{found:?}"
         );
         assert!(

@@ -576,7 +576,7 @@ mod tests {
             (
                 "t.csv",
                 "id,name\n,n\n,\n",
-                "n id= name=n | t-0003 id= name=",
+                "t-0002 id= name=n | t-0003 id= name=",
             ),
             ("t.csv", "", "`t.csv` has no rows"),
             ("t.csv", "a,b\n\n", "`t.csv` has no rows"),
