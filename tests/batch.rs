@@ -467,7 +467,7 @@ fn failures_can_end_the_run() {
         let more: Vec<&str> = common.iter().chain(limit).copied().collect();
         let run = machine.run(&batch(&url, &more));
         assert_eq!(run.code, Some(1), "{run:?}");
-        assert!(run.stderr.contains("ended with"), "{run:?}");
+        assert!(run.stderr.contains("ended early"), "{run:?}");
         assert_eq!(posted(&studio, CHAT).len() - before, sent, "{limit:?}");
         assert_eq!(studio.loaded().len(), 0);
     }
@@ -1050,6 +1050,27 @@ fn a_plan_is_split_over_machines_and_joined_again() {
     ];
     machine.run(&whole).ok();
     assert_eq!(posted(&studio, CHAT).len(), sent, "everything is done");
+    // Killed in between, a merge goes on; a failure comes with its reason.
+    let lines = machine.read("all/batch.journal.jsonl");
+    let cut: Vec<&str> = lines
+        .lines()
+        .filter(|it| !it.contains("\"done\"") || !it.contains("c-0.txt"))
+        .collect();
+    machine.write("all/batch.journal.jsonl", cut.join("\n") + "\n");
+    machine.write("failed/batch.journal.jsonl", lines.lines().next().unwrap().to_owned() + "\n"
+        + r#"{"kind":"failed","job":"c-9.txt","identity":"x","at":"2026-01-01T00:00:00Z","of":{"engine":"e","model":"c","prompt":"p"},"exit":1,"error":"it broke"}"# + "\n");
+    machine.write("failed/c-9.txt.error.txt", "it broke");
+    let run = machine.run(&[
+        "batch", "merge", "part-0", "part-1", "part-2", "part-3", "failed", "all", "-o", "all",
+    ]);
+    run.ok();
+    assert!(
+        run.stderr.contains("15 results in all, 1 of them new"),
+        "{run:?}"
+    );
+    assert_eq!(machine.read("all/c-9.txt.error.txt"), "it broke");
+    std::fs::remove_file(machine.work().join("all/c-9.txt.error.txt")).unwrap();
+    assert_eq!(results(&machine.work().join("all")), all);
     // A different result of one job is told, and both stay.
     machine
         .run(&[
@@ -1300,6 +1321,299 @@ fn errors_can_stand_in_the_results_place() {
     );
 }
 
+#[test]
+fn a_change_that_is_taken_back_is_seen_and_so_is_every_setting() {
+    let machine = Machine::new();
+    let studio = Studio::start(cold(&["a"]));
+    let url = studio.url();
+    let run = |more: &[&str]| {
+        let mut args = batch(
+            &url,
+            &[
+                "-P",
+                "Say {{text}}",
+                "--text",
+                "x",
+                "-m",
+                "a",
+                "--name",
+                "{model}",
+            ],
+        );
+        args.extend(more);
+        let run = machine.run(&args);
+        run.ok();
+        machine.read("out/a.txt")
+    };
+    let first = run(&["--seed", "1"]);
+    let second = run(&["--seed", "2", "--changed", "rerun"]);
+    assert_ne!(first, second);
+    assert_eq!(run(&["--seed", "1", "--changed", "rerun"]), first);
+    assert_eq!(posted(&studio, CHAT).len(), 3);
+    // What is sent of the text is part of the job, too.
+    run(&[
+        "--seed",
+        "1",
+        "--reasoning-tags",
+        "none",
+        "--changed",
+        "rerun",
+    ]);
+    assert_eq!(posted(&studio, CHAT).len(), 4);
+    // A longer answer needs more context, and gets it.
+    let contexts = || -> Vec<u64> {
+        let loads = posted(&studio, LOAD);
+        loads
+            .iter()
+            .filter_map(|it| it["context_length"].as_u64())
+            .collect()
+    };
+    run(&["--seed", "1", "--max-tokens", "30000", "--changed", "rerun"]);
+    assert_eq!(contexts().last(), Some(&30_720));
+    run(&["--seed", "1", "--max-tokens", "5", "--changed", "rerun"]);
+    assert_eq!(contexts().last(), Some(&30_720), "fixed from then on");
+}
+
+#[test]
+fn a_retry_runs_all_that_is_left_by_the_folders_own_plan() {
+    let machine = Machine::new();
+    let studio = Studio::start(Setup {
+        poison: vec![("POISON", Fault::OverflowEmpty)],
+        ..cold(&["a", "b"])
+    });
+    let url = studio.url();
+    for folder in ["one", "two"] {
+        // The same file name in two folders.
+        machine.write(&format!("{folder}/x.txt"), format!("POISON {folder}"));
+    }
+    let common = [
+        "-P",
+        "Say {{text}}",
+        "-m",
+        "a",
+        "--inputs",
+        "*/x.txt",
+        "--fail-fast",
+        "--temperature",
+        "0.3",
+        "-j",
+        "1",
+    ];
+    let run = machine.run(&batch(&url, &common));
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert_eq!(posted(&studio, CHAT).len(), 1);
+    // From elsewhere, with another model at the server since.
+    std::fs::create_dir(machine.work().join("elsewhere")).unwrap();
+    let mut command = machine.command(&["batch", "retry", "../out"]);
+    let run = finish(
+        command
+            .current_dir(machine.work().join("elsewhere"))
+            .spawn()
+            .unwrap(),
+    );
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert!(run.stderr.contains("2 of 2 jobs failed"), "{run:?}");
+    let sent = posted(&studio, CHAT);
+    assert_eq!(sent.len(), 3);
+    assert!(
+        sent.iter()
+            .all(|it| it["temperature"] == 0.3 && it["model"] == "a"),
+        "{sent:?}"
+    );
+    let run = machine.run(&["batch", "retry", "nowhere"]);
+    assert!(run.fails(2).contains("no batch ran there"), "{run:?}");
+}
+
+#[test]
+fn a_failure_never_replaces_a_result_and_is_never_one() {
+    let machine = Machine::new();
+    let studio = Studio::start(cold(&["a"]));
+    let url = studio.url();
+    let args = |more: &[&'static str]| {
+        let mut args = vec![
+            "-P",
+            "Say {{text}}",
+            "--text",
+            "x",
+            "-m",
+            "a",
+            "--name",
+            "{model}",
+            "--errors",
+            "inline",
+        ];
+        args.extend(more);
+        machine.run(&batch(&url, &args))
+    };
+    args(&["--seed", "1"]).ok();
+    let good = machine.read("out/a.txt");
+    studio.set_fault(Fault::OverflowEmpty);
+    let run = args(&["--seed", "2", "--changed", "rerun"]);
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert_eq!(machine.read("out/a.txt"), good);
+    assert!(machine.read("out/a.txt.error.txt").contains("no text"));
+    // A kill between the journal and the name leaves a failed job.
+    std::fs::remove_file(machine.work().join("out/a.txt")).unwrap();
+    assert_eq!(args(&["--seed", "2"]).code, Some(1));
+    assert!(
+        machine
+            .read("out/a.txt")
+            .starts_with("lmstrix-host could not finish")
+    );
+    std::fs::remove_file(machine.work().join("out/a.txt")).unwrap();
+    studio.set_fault(Fault::None);
+    args(&["--seed", "2"]).ok();
+    assert!(machine.read("out/a.txt").starts_with("Echo"));
+}
+
+#[test]
+fn a_kill_before_done_leaves_a_result_that_counts_or_is_known_as_ours() {
+    let machine = Machine::new();
+    let studio = Studio::start(cold(&["a"]));
+    let url = studio.url();
+    let run = |more: &[&'static str]| {
+        let mut args = vec![
+            "-P",
+            "Say {{text}}",
+            "--text",
+            "x",
+            "-m",
+            "a",
+            "--name",
+            "{model}",
+        ];
+        args.extend(more);
+        let run = machine.run(&batch(&url, &args));
+        run.ok();
+        run
+    };
+    // The journal as a kill leaves it that comes before `done`.
+    let forget = |kind: &str| {
+        let lines = machine.read("out/batch.journal.jsonl");
+        let kept: Vec<&str> = lines
+            .lines()
+            .filter(|it| !it.contains(&format!("\"kind\":\"{kind}\"")))
+            .collect();
+        machine.write("out/batch.journal.jsonl", kept.join("\n") + "\n");
+    };
+    run(&["--seed", "1"]);
+    forget("done");
+    let adopted = run(&["--seed", "1"]);
+    assert!(adopted.stderr.contains("1 result"), "{adopted:?}");
+    assert_eq!(posted(&studio, CHAT).len(), 1);
+    forget("done");
+    let changed = run(&["--seed", "2"]);
+    assert!(
+        changed
+            .stderr
+            .contains("a.txt: prompt, pack, setting or input is another"),
+        "{changed:?}"
+    );
+    run(&["--seed", "2", "--changed", "rerun"]);
+    assert_eq!(posted(&studio, CHAT).len(), 2);
+    // Before it had its name.
+    forget("done");
+    std::fs::rename(
+        machine.work().join("out/a.txt"),
+        machine.work().join("out/a.txt.partial"),
+    )
+    .unwrap();
+    machine.write(
+        "out/a.txt.error.txt",
+        "lmstrix-host could not finish this answer\n",
+    );
+    run(&["--seed", "2"]);
+    assert_eq!(posted(&studio, CHAT).len(), 2);
+    let names: Vec<String> = std::fs::read_dir(machine.work().join("out"))
+        .unwrap()
+        .map(|it| it.unwrap().file_name().into_string().unwrap())
+        .collect();
+    assert!(
+        !names
+            .iter()
+            .any(|it| it.contains("partial") || it.contains("error")),
+        "{names:?}"
+    );
+}
+
+#[test]
+fn what_would_be_lost_under_another_name_is_an_error() {
+    let machine = Machine::new();
+    let studio = Studio::start(cold(&["a"]));
+    let url = studio.url();
+    for name in ["f1", "f2"] {
+        machine.write(&format!("out/{name}.txt"), format!("text {name}"));
+    }
+    machine
+        .run(&batch(
+            &url,
+            &["-P", "Say {{text}}", "-m", "a", "--text-file", "out/f1.txt"],
+        ))
+        .ok();
+    let run = machine.run(&batch(
+        &url,
+        &["-P", "Say {{text}}", "-m", "a", "--text-file", "out/f2.txt"],
+    ));
+    assert!(run.fails(2).contains("is the result for `f1`"), "{run:?}");
+    // Results are no inputs, and several values need no quotes.
+    machine
+        .run(&batch(
+            &url,
+            &[
+                "-P",
+                "Say {{text}}",
+                "-m",
+                "a",
+                "-o",
+                "out2",
+                "--inputs",
+                "out/f1.txt",
+                "out/f2.txt",
+                "out/f1.txt",
+            ],
+        ))
+        .ok();
+    let count = results(&machine.work().join("out2")).len();
+    assert_eq!(count, 2);
+    let args = [
+        "batch",
+        "--engine",
+        &url,
+        "-P",
+        "Say {{text}}",
+        "-m",
+        "a",
+        "-o",
+        "out2",
+        "--inputs",
+        "out/f*.txt",
+        "out2/*",
+    ];
+    let run = machine.run(&args);
+    run.ok();
+    assert!(
+        run.stderr
+            .contains("are results of this batch, and no inputs"),
+        "{run:?}"
+    );
+    assert_eq!(results(&machine.work().join("out2")).len(), count);
+    for (more, says) in [
+        (&["-j", "18446744073709551615"][..], "--jobs"),
+        (&["--text-file", "-"], "no stdin"),
+        (&["-p", "lang=pl", "-p", "lang=pl"], "twice"),
+    ] {
+        let all: Vec<&str> = ["-P", "Say {{text}}", "-m", "a", "--text", "x"]
+            .iter()
+            .chain(more)
+            .copied()
+            .collect();
+        assert!(
+            machine.run(&batch(&url, &all)).fails(2).contains(says),
+            "{more:?}"
+        );
+    }
+}
+
 /// A plan, and when its runs are killed.
 #[derive(Clone, Debug)]
 struct Ordeal {
@@ -1406,6 +1720,8 @@ proptest! {
         prop_assert_eq!(done.len(), jobs);
         prop_assert!(done.values().all(|it| *it == 1), "{:?}", done);
         prop_assert_eq!(studio.loaded().len(), 0);
+        // Each model once, and once more for each kill at most.
+        prop_assert!(studio.loads() <= ordeal.models + ordeal.kills_ms.len());
         let again = machine.run(&args);
         prop_assert_eq!(again.code, Some(0));
         prop_assert_eq!(asked(&studio), counts);

@@ -161,8 +161,10 @@ impl From<batch::JournalError> for Failure {
         let message = chain(&error);
         match error {
             batch::JournalError::Read { .. } => Self::new(Exit::Broken, message),
-            batch::JournalError::Write { .. } => Self::new(Exit::Broken, message)
-                .hint("free some space or mend the folder's rights; the same command goes on"),
+            batch::JournalError::Write { .. } => Self::new(Exit::Broken, message).hint(
+                "-o names a folder that can be written; with some space free the same command \
+                 goes on",
+            ),
             batch::JournalError::Busy { .. } => Self::usage(message)
                 .hint("the lock goes with its process; another folder (-o) is another run"),
             batch::JournalError::Newer { .. } => {

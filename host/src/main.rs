@@ -73,6 +73,9 @@ fn completed() -> Option<i32> {
 /// a pipe that nobody reads would hold it for ever.
 const LEAVE_AFTER: std::time::Duration = std::time::Duration::from_secs(2);
 
+/// The same for a batch, which undoes its loads and makes its results safe.
+const LEAVE_AFTER_PATIENTLY: std::time::Duration = std::time::Duration::from_secs(35);
+
 /// Two futures: the first completes at the first Ctrl-C, the second at the second
 /// one, or when the system asks us to leave, which completes both. Signals are
 /// watched by a thread of their own, which ends the program itself when it does
@@ -108,7 +111,12 @@ fn interrupted(
                 signals.next().await;
             }
             let _gone = second.send(());
-            let _more = tokio::time::timeout(LEAVE_AFTER, signals.next()).await;
+            let leave_after = if is_patient {
+                LEAVE_AFTER_PATIENTLY
+            } else {
+                LEAVE_AFTER
+            };
+            let _more = tokio::time::timeout(leave_after, signals.next()).await;
             std::process::exit(Exit::Interrupted as i32)
         })
     };

@@ -31,7 +31,7 @@ impl Batch {
 pub enum After {
     /// Show how far a batch has come.
     Status(Status),
-    /// Run again what failed, by the folder's own plan.
+    /// Run what failed or was left, by the folder's own plan.
     Retry(Retry),
     /// Print the finished jobs with their results as rows.
     Export(Export),
@@ -109,12 +109,12 @@ pub struct Jobs {
     /// The text that the prompts work on
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub text: Option<String>,
-    /// A file with a text, or a pattern; may be given several times
-    #[arg(long, value_name = "FILE|GLOB", alias = "text_file")]
+    /// A file with a text, or a pattern; several are possible
+    #[arg(long, value_name = "FILE|GLOB", alias = "text_file", num_args = 1..)]
     pub text_file: Vec<PathBuf>,
     /// A pattern of files, or a .jsonl, .csv or .tsv file whose rows give the
-    /// parameters; may be given several times
-    #[arg(long, value_name = "GLOB|ROWS")]
+    /// parameters; several are possible
+    #[arg(long, value_name = "GLOB|ROWS", num_args = 1..)]
     pub inputs: Vec<PathBuf>,
     /// A parameter; `@FILE` as the value reads a file. Given again for the same
     /// key it is an axis: a job for each value

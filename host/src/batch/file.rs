@@ -7,7 +7,9 @@ use fs_err as fs;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::plan::{Ask, InputEntry, ModelEntry, Plan, Post, PromptEntry, Results, Values, Wish};
+use super::plan::{
+    Ask, InputEntry, JOBS_MAX, ModelEntry, Plan, Post, PromptEntry, Results, Values, Wish,
+};
 use crate::closest::closest;
 use crate::excerpt::{Place, excerpt};
 use crate::inference::{Layer, MaxTokens};
@@ -254,8 +256,12 @@ impl<'a> Keys<'a> {
     fn count(&mut self, key: &'static str) -> Result<Option<usize>, Wrong> {
         let at = self.get(key).map_or(self.at, |it| it.1);
         match self.whole(key)? {
-            Some(0) => Err((at, format!("`{key}` is 0; it takes a number from 1"))),
-            count => Ok(count),
+            None => Ok(None),
+            Some(count @ 1..=JOBS_MAX) => Ok(Some(count)),
+            Some(count) => {
+                let why = format!("`{key}` is {count}; it takes a number from 1 to {JOBS_MAX}");
+                Err((at, why))
+            }
         }
     }
 

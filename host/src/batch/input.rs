@@ -161,14 +161,13 @@ fn rows(path: &Path) -> Result<Vec<Input>, Error> {
 /// # Errors
 /// A file is there twice, or names are equal that are not a file's.
 pub fn distinct(mut inputs: Vec<Input>) -> Result<Vec<Input>, Error> {
+    // A pattern and a name may mean the same file.
     let mut paths = HashSet::new();
-    for input in &inputs {
-        if let From::File { path, .. } = &input.from
-            && !paths.insert(path)
-        {
-            return Err(Error::Twice { path: path.clone() });
-        }
-    }
+    inputs.retain(|input| match &input.from {
+        From::File { path, .. } => paths.insert(path.clone()),
+        From::Row { .. } | From::Text(_) => true,
+    });
+    let common = common_folder(&inputs);
     // All of one name move together, so that the order of the inputs does not
     // matter. A longer name may be another's, thus again; each file moves twice
     // at most.
@@ -181,7 +180,7 @@ pub fn distinct(mut inputs: Vec<Input>) -> Result<Vec<Input>, Error> {
             .iter()
             .enumerate()
             .filter(|(_, input)| count.get(input.name.as_str()).is_some_and(|it| *it > 1))
-            .filter_map(|(at, input)| Some((at, longer_name(input)?)))
+            .filter_map(|(at, input)| Some((at, longer_name(input, &common)?)))
             .collect();
         if longer.is_empty() {
             break;
@@ -204,18 +203,35 @@ pub fn distinct(mut inputs: Vec<Input>) -> Result<Vec<Input>, Error> {
 }
 
 /// The next longer name of a file that has one of its own names.
-fn longer_name(input: &Input) -> Option<String> {
+fn longer_name(input: &Input, common: &Path) -> Option<String> {
     let From::File { path, .. } = &input.from else {
         return None;
     };
     let names = [
         stem(path),
         path.file_name()?.to_string_lossy().into_owned(),
-        path.display().to_string(),
+        // The same from wherever the command starts.
+        path.strip_prefix(common)
+            .unwrap_or(path)
+            .display()
+            .to_string(),
     ];
     // From behind: a file without an extension has its name twice.
     let at = names.iter().rposition(|it| *it == input.name)?;
     names.into_iter().nth(at + 1)
+}
+
+/// The folder that all files are in.
+fn common_folder(inputs: &[Input]) -> PathBuf {
+    let mut folders = inputs.iter().filter_map(|it| match &it.from {
+        From::File { path, .. } => path.parent(),
+        From::Row { .. } | From::Text(_) => None,
+    });
+    let mut common = folders.next().unwrap_or(Path::new("")).to_owned();
+    for folder in folders {
+        while !folder.starts_with(&common) && common.pop() {}
+    }
+    common
 }
 
 fn stem(path: &Path) -> String {
@@ -676,6 +692,7 @@ mod tests {
                 "d/a.txt e/a.txt a.md",
             ),
             (vec![file("d/a"), file("e/a")], "d/a e/a"),
+            (vec![file("/r/s/d/a"), file("/r/s/e/a")], "d/a e/a"),
             (
                 vec![file("x.txt"), file("x.md"), file("x.txt.md")],
                 "x.txt x.md x.txt.md",
@@ -689,10 +706,7 @@ mod tests {
                 vec![file("a"), row("a")],
                 "two inputs have the name `a`: `a` and a row",
             ),
-            (
-                vec![file("a.txt"), file("b"), file("a.txt")],
-                "`a.txt` is given twice",
-            ),
+            (vec![file("a.txt"), file("b"), file("a.txt")], "a b"),
         ] {
             let shown = |inputs: Vec<Input>| match distinct(inputs) {
                 Ok(inputs) => names(&inputs),

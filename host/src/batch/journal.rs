@@ -8,6 +8,8 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fs_err as fs;
 use jiff::Timestamp;
@@ -136,6 +138,9 @@ pub struct Context {
     pub context: u32,
     /// Bytes of the longest prompt that it was made for.
     pub prompt_bytes: u64,
+    /// Tokens of the longest answer that it has room for.
+    #[serde(default)]
+    pub answer_tokens: u32,
 }
 
 /// Something that happened to a model.
@@ -311,6 +316,8 @@ pub struct End {
 pub struct Kept {
     /// What the job was.
     pub identity: String,
+    /// What it was made of.
+    pub key: String,
     /// Bytes.
     pub length: u64,
     /// SHA-256, in hex.
@@ -337,8 +344,23 @@ pub struct Known {
     pub state: State,
     /// The last result that was safe.
     pub kept: Option<Kept>,
+    /// That job in words.
+    pub of: Option<Of>,
     /// Bytes of that job's prompt, and the context that it needed.
     pub size: (u64, u32),
+}
+
+impl Known {
+    /// The result that is there, if a kill did not come in between: the last safe
+    /// one, or one whose answer was complete.
+    #[must_use]
+    pub fn results(&self) -> Vec<&Kept> {
+        let answered = match &self.state {
+            State::Answered(kept, _) => Some(kept),
+            _ => None,
+        };
+        answered.into_iter().chain(&self.kept).collect()
+    }
 }
 
 /// What happened in a folder so far.
@@ -380,17 +402,20 @@ impl Past {
             Record::Answer(it) => {
                 let kept = Kept {
                     identity: it.identity,
+                    key: it.key,
                     length: it.length,
                     sha256: it.sha256,
                 };
                 self.to(it.job, State::Answered(kept, it.file));
             }
             Record::Done(it) => {
-                self.by_key.insert(it.key, it.job.clone());
+                self.by_key.insert(it.key.clone(), it.job.clone());
                 let known = Known {
                     state: State::Done,
+                    of: Some(it.of),
                     kept: Some(Kept {
                         identity: it.identity,
+                        key: it.key,
                         length: it.length,
                         sha256: it.sha256,
                     }),
@@ -407,6 +432,7 @@ impl Past {
         let known = self.jobs.entry(job).or_insert_with(|| Known {
             state: State::Started,
             kept: None,
+            of: None,
             size: (0, 0),
         });
         known.state = state;
@@ -511,8 +537,8 @@ impl Lock {
 pub struct Journal {
     file: fs::File,
     path: PathBuf,
-    /// The last line has no end.
-    torn: bool,
+    /// The last line has no end; all hands on the file know it.
+    torn: Arc<AtomicBool>,
 }
 
 impl Journal {
@@ -540,7 +566,11 @@ impl Journal {
             file.read_exact(&mut last).map_err(failed)?;
             torn = last != *b"\n";
         }
-        Ok(Self { file, path, torn })
+        Ok(Self {
+            file,
+            path,
+            torn: Arc::new(AtomicBool::new(torn)),
+        })
     }
 
     /// A second hand on the same file.
@@ -555,7 +585,7 @@ impl Journal {
         Ok(Self {
             file,
             path: self.path.clone(),
-            torn: false,
+            torn: Arc::clone(&self.torn),
         })
     }
 
@@ -583,13 +613,13 @@ impl Journal {
             source,
         };
         let mut line = Vec::with_capacity(512);
-        if self.torn {
+        if self.torn.load(Ordering::Relaxed) {
             line.push(b'\n');
         }
         serde_json::to_writer(&mut line, record).map_err(|e| failed(e.into()))?;
         line.push(b'\n');
         let written = self.file.write_all(&line);
-        self.torn = written.is_err();
+        self.torn.store(written.is_err(), Ordering::Relaxed);
         written.map_err(failed)
     }
 

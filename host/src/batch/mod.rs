@@ -30,13 +30,13 @@ pub use file::{Error as PlanError, load, parse, print};
 pub use identity::{Identity, file_digest};
 pub use input::{Error as InputError, From as InputFrom, Input, distinct, files, inputs};
 pub use journal::{
-    Answer, Context, Done, End, Error as JournalError, Failed, JOURNAL, Journal, Kept, Lock,
+    Answer, Context, Done, End, Error as JournalError, Failed, JOURNAL, Journal, Kept, Known, Lock,
     LogItem, Of, Past, Record, Run, Start, State, read, visit,
 };
 pub use matrix::{Cell, Combination, cells, combinations};
 pub use name::{Parts, Template, key};
 pub use plan::{
-    Ask, InputEntry, Plan, Post, PromptEntry, Results, Values, Wish, is_pattern, means,
+    Ask, InputEntry, JOBS_MAX, Plan, Post, PromptEntry, Results, Values, Wish, is_pattern, means,
 };
 pub use resume::{Decision, OnDisk, Planned, Policy, Reason, decide};
 pub(crate) use schedule::need;

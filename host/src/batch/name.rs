@@ -22,8 +22,8 @@ const MARK: char = '~';
 /// What a job without an input has in the input's place, and one without axes
 /// in theirs.
 const NONE: &str = "none";
-/// Ends the name of the file that tells of a failure, before its `.txt`.
-const FAILURE: &str = ".error";
+/// End the names of files that lie beside a result, before their `.txt`.
+const BESIDE: [&str; 3] = [".error", ".raw", ".reasoning"];
 
 /// What a job is called by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,8 +199,9 @@ impl Template {
             stem.insert(0, '_');
         }
         // Else a job could be called like the failure of another.
-        let like_a_failure = key(&stem).ends_with(FAILURE);
-        if stem.len() > STEM_BYTES || like_a_failure {
+        let plain = key(&stem);
+        let is_like_ours = BESIDE.iter().any(|it| plain.ends_with(it));
+        if stem.len() > STEM_BYTES || is_like_ours {
             let digest = digest(&stem, STEM_DIGITS);
             let room = STEM_BYTES - STEM_DIGITS - MARK.len_utf8();
             stem.truncate(stem.floor_char_boundary(room));

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use crate::inference::Layer;
 
+/// The most jobs at once: each has its own connection.
+pub const JOBS_MAX: usize = 256;
+
 /// A batch, before anybody was asked what there is.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {

@@ -92,7 +92,13 @@ pub fn decide(planned: Planned<'_>, policy: Policy) -> Decision {
             _ => Decision::Foreign,
         };
     };
-    let kept = known.kept.as_ref();
+    let results = known.results();
+    // The one that lies there, as far as its length tells, else the last one.
+    let kept = match on_disk {
+        OnDisk::There(length) => results.iter().find(|it| it.length == length),
+        _ => None,
+    };
+    let kept = kept.or(results.last()).copied();
     // What lies there is ours when it is as some run wrote it.
     let ours = match on_disk {
         OnDisk::Absent | OnDisk::There(0) => true,
@@ -122,6 +128,11 @@ pub fn decide(planned: Planned<'_>, policy: Policy) -> Decision {
         },
         // A result that no run remembers is somebody's.
         _ if !ours && kept.is_none() => Decision::Foreign,
+        // A kill came after its answer was complete, and it is another job now.
+        State::Answered(..) if ours && on_disk != OnDisk::Absent => match policy {
+            Policy::Keep => Decision::KeepChanged,
+            Policy::Rerun => run(Reason::Changed),
+        },
         State::Failed(_) => run(Reason::Failed),
         State::Started | State::Answered(..) => run(Reason::Unfinished),
     }
@@ -137,12 +148,14 @@ mod tests {
         use Policy::{Keep, Rerun};
         let kept = Kept {
             identity: "i".to_owned(),
+            key: "k".to_owned(),
             length: 5,
             sha256: "s".to_owned(),
         };
         let known = |state: State, has: bool| Known {
             state,
             kept: has.then(|| kept.clone()),
+            of: None,
             size: (0, 0),
         };
         let answered = || State::Answered(kept.clone(), "f".to_owned());
@@ -237,6 +250,27 @@ mod tests {
                 "j",
                 Keep,
                 run(Reason::Unfinished, true),
+            ),
+            (
+                Some(known(answered(), false)),
+                There(5),
+                "j",
+                Keep,
+                Decision::KeepChanged,
+            ),
+            (
+                Some(known(answered(), false)),
+                There(5),
+                "j",
+                Rerun,
+                run(Reason::Changed, true),
+            ),
+            (
+                Some(known(answered(), false)),
+                There(6),
+                "j",
+                Rerun,
+                run(Reason::Unfinished, false),
             ),
             (
                 Some(known(State::Failed(None), false)),

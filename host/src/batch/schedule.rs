@@ -21,6 +21,10 @@ pub struct Need {
     pub prompt: u32,
     /// Tokens of prompt and answer together, by the high estimate.
     pub context: u32,
+    /// Tokens of that which are the answer's.
+    pub answer: u32,
+    /// The answer's limit, where somebody gave one in tokens.
+    pub limit: Option<u32>,
 }
 
 /// What a job needs: its prompt by the high estimate, and room for the answer.
@@ -40,6 +44,11 @@ pub(crate) fn need(prompt: Estimate, most: MaxTokens) -> Need {
     Need {
         prompt: prompt.likely,
         context,
+        answer: context.saturating_sub(high),
+        limit: match most {
+            MaxTokens::Tokens(tokens) => Some(tokens),
+            MaxTokens::Percent(_) | MaxTokens::Unlimited => None,
+        },
     }
 }
 

@@ -77,22 +77,32 @@ impl ResultFile {
         fs::write(&path, text).map_err(|source| Error::File { path, source })
     }
 
-    /// The job failed: the reason goes beside the result, or `inline` into its
-    /// place, where nothing is that is not ours. Gives the bytes of what stands
-    /// in the result's place.
+    /// The job failed: the reason goes beside the result.
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn fail(self, reason: &str, inline: bool) -> Result<Option<u64>, Error> {
-        drop(self.file);
-        if !inline {
-            write_our_error(&self.target, reason)?;
-            return Ok(None);
-        }
+    pub fn fail(self, reason: &str) -> Result<(), Error> {
+        write_our_error(&self.target, reason)
+    }
+
+    /// The job failed, and the reason is to stand in the result's place: it gets
+    /// its name as a result would. With its length in bytes.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn fail_inline(self, reason: &str) -> Result<(Staged, u64), Error> {
         let text = error_text(reason);
-        let path = self.target;
-        fs::write(&path, &text).map_err(|source| Error::File { path, source })?;
-        Ok(Some(text.len() as u64))
+        let length = text.len() as u64;
+        let mut staged = self.stage(&text, "")?;
+        // What the model said stays.
+        staged.partial = None;
+        Ok((staged, length))
+    }
+
+    /// What earlier tries of a result that is there now left beside it.
+    pub fn tidy(target: &Path) {
+        let _gone = fs::remove_file(beside(target, ".partial"));
+        remove_our_error(target);
     }
 }
 
@@ -224,11 +234,14 @@ mod tests {
         let target = folder.path().join("a.txt");
         let mut file = ResultFile::new(&target);
         file.raw("half").unwrap();
-        assert_eq!(file.fail("it broke", false).unwrap(), None);
+        file.fail("it broke").unwrap();
         assert_eq!(names(folder.path()), ["a.txt.error.txt", "a.txt.partial"]);
-        let inline = ResultFile::new(&target).fail("it broke", true).unwrap();
+        let (staged, length) = ResultFile::new(&target).fail_inline("it broke").unwrap();
+        assert!(!target.exists());
+        staged.publish(&[]).unwrap();
         let text = fs::read_to_string(&target).unwrap();
-        assert_eq!(inline, Some(text.len() as u64));
+        assert_eq!(length, text.len() as u64);
         assert!(text.contains("it broke"), "{text}");
+        assert!(folder.path().join("a.txt.partial").exists());
     }
 }

@@ -102,12 +102,6 @@ pub enum Error {
         /// The line of the second.
         line: usize,
     },
-    /// A file is among the inputs twice.
-    #[error("`{}` is given twice", path.display())]
-    Twice {
-        /// The file.
-        path: PathBuf,
-    },
     /// Two inputs have one name, and no longer one to tell them apart.
     #[error("two inputs have the name `{name}`: {first} and {second}")]
     Clash {
@@ -138,7 +132,6 @@ impl Error {
             | Self::NotRows { .. }
             | Self::Row { .. }
             | Self::NoRows { .. }
-            | Self::Twice { .. }
             | Self::Clash { .. } => None,
         }
     }

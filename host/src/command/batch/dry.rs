@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use super::super::models::{print, shown, span, table};
+use super::super::models::{count, print, shown, span, table};
 use super::ModelContext;
 use super::intent::Manner;
 use super::planning::{Planning, Stuff};
 use crate::batch::{Decision, Reason, remaining};
-use crate::engine::gigabytes;
+use crate::engine::{EMBEDDED, gigabytes};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 
@@ -28,7 +28,12 @@ pub(super) fn show(
     let mut rows = Vec::new();
     let mut whole = Some(std::time::Duration::ZERO);
     let mut to_run = 0;
+    let mut disk = 0;
     for (index, (model, context)) in stuff.models.iter().zip(contexts).enumerate() {
+        let loads = matches!(
+            model.kind,
+            EMBEDDED | "lmstudio" | "ollama" | "llama-router"
+        );
         let own = || planning.jobs.iter().filter(|it| it.cell.model == index);
         let run = own().filter(|it| it.runs()).count();
         to_run += run;
@@ -37,17 +42,22 @@ pub(super) fn show(
             .map(|it| u64::from(it.need.prompt))
             .sum();
         let at_once = manner.jobs.or(model.jobs).unwrap_or(1);
-        let time = remaining(model.speed, run, tokens, None, at_once, model.is_loaded());
+        let limit = own().filter_map(|it| it.need.limit).max();
+        let time = remaining(model.speed, run, tokens, limit, at_once, model.is_loaded());
+        disk +=
+            run as u64 * limit.map_or(ANSWER_TOKENS, u64::from).min(ANSWER_TOKENS) * TOKEN_BYTES;
         whole = whole.zip(time).and_then(|(a, b)| a.checked_add(b));
         rows.push(vec![
             shown(&model.label, env),
             model.place.clone(),
             run.to_string(),
             (own().count() - run).to_string(),
+            // Others are loaded with what they were started with.
             context
                 .tokens
+                .filter(|_| loads)
                 .map_or_else(|| "-".to_owned(), |it| it.to_string()),
-            if run == 0 {
+            if run == 0 || !loads {
                 "no"
             } else if model.is_loaded() {
                 "is loaded"
@@ -63,12 +73,19 @@ pub(super) fn show(
     ];
     text.push_str(&table(&head, rows));
     text.push('\n');
+    let is_too_long = |model: usize, prompt: u32| {
+        let context = contexts.get(model).and_then(|it| it.tokens);
+        context.is_some_and(|it| prompt >= it)
+    };
     let mut rows = Vec::new();
     let mut jobs: Vec<_> = planning.jobs.iter().collect();
     // As they will run.
     jobs.sort_by_key(|it| (it.cell.model, it.prompt_bytes));
     for job in jobs {
         let what = match &job.decision {
+            Decision::Run { .. } if is_too_long(job.cell.model, job.need.prompt) => {
+                "run, though it will hardly fit the context"
+            }
             Decision::Run { why, .. } => match why {
                 Reason::New => "run",
                 Reason::Unfinished => "run: it was not finished",
@@ -90,11 +107,14 @@ pub(super) fn show(
         rows.push(vec![shown(&job.name, env), tokens, what.to_owned()]);
     }
     text.push_str(&table(&["job", "prompt tokens", "what"], rows));
-    let disk = to_run as u64 * ANSWER_TOKENS * TOKEN_BYTES;
     text.push_str(&format!(
-        "\n{to_run} jobs in {}: about {}, and {} of disk\n",
+        "\n{} in {}: {}, and about {} of disk\n",
+        count(to_run, "job"),
         out.display(),
-        whole.map_or_else(|| "an unknown time".to_owned(), span),
+        whole.map_or_else(
+            || "an unknown time".to_owned(),
+            |it| format!("about {}", span(it))
+        ),
         gigabytes(disk),
     ));
     if planning.elsewhere > 0 {

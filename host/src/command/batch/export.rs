@@ -54,7 +54,16 @@ pub(super) fn export(args: &Export) -> Result<Exit, Failure> {
     let rows = done.into_values().filter_map(|it| {
         let path = args.dir.join(&it.job);
         match fs::read_to_string(&path) {
-            Ok(text) => Some(row(*it, text)),
+            Ok(text) => {
+                let mut it = it;
+                let digest = batch::file_digest(text.as_bytes());
+                if digest != it.sha256 {
+                    it.warnings
+                        .push("the file was changed since it was written".to_owned());
+                    it.sha256 = digest;
+                }
+                Some(row(*it, text))
+            }
             Err(e) => {
                 missing.push(format!("{}: {e}", it.job));
                 None
@@ -99,8 +108,8 @@ pub(super) fn export(args: &Export) -> Result<Exit, Failure> {
     Err(Failure::new(
         Exit::Broken,
         format!(
-            "{} finished results cannot be read: {}",
-            missing.len(),
+            "{} cannot be read: {}",
+            super::super::models::count(missing.len(), "finished result"),
             missing.join("; ")
         ),
     )

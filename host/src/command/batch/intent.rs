@@ -37,8 +37,8 @@ pub(super) struct Manner {
     pub(super) style: Style,
     /// Models are loaded even if they do not seem to fit.
     pub(super) force: bool,
-    /// Only what failed runs.
-    pub(super) only_failed: bool,
+    /// The plan is the folder's own, its last one.
+    pub(super) only_own_plan: bool,
 }
 
 /// A number of jobs, or a share of them.
@@ -133,7 +133,7 @@ pub(super) fn manner(
         dry_run: *dry_run,
         style,
         force: false,
-        only_failed: false,
+        only_own_plan: false,
     })
 }
 
@@ -142,10 +142,11 @@ fn at_once(text: &str) -> Result<Option<usize>, Failure> {
     match text.trim() {
         "auto" => Ok(None),
         text => match text.parse() {
-            Ok(0) | Err(_) => Err(Failure::usage(format!(
-                "--jobs is `{text}`; it takes a number from 1, or auto"
+            Ok(jobs @ 1..=batch::JOBS_MAX) => Ok(Some(jobs)),
+            _ => Err(Failure::usage(format!(
+                "--jobs is `{text}`; it takes a number from 1 to {}, or auto",
+                batch::JOBS_MAX
             ))),
-            Ok(jobs) => Ok(Some(jobs)),
         },
     }
 }
@@ -214,6 +215,16 @@ pub(super) fn plan(run: &BatchRun) -> Result<Plan, Failure> {
             text: text.clone(),
         });
     }
+    if text_file
+        .iter()
+        .chain(inputs)
+        .any(|it| it == Path::new("-"))
+    {
+        return Err(
+            Failure::usage("a batch reads no stdin, so that it can be run again")
+                .hint("a file holds the text: --text-file FILE"),
+        );
+    }
     for it in text_file {
         plan.inputs.push(InputEntry::Files(it.clone()));
     }
@@ -279,11 +290,13 @@ pub(super) fn with_sampling(plan: &Plan, sampling: &Sampling) -> Result<Plan, Fa
     let flags = asking::flag_layer(sampling)?;
     let mut plan = plan.clone();
     plan.settings = flags.clone().over(plan.settings);
-    for it in &mut plan.prompts {
-        it.settings = flags.clone().over(std::mem::take(&mut it.settings));
-    }
-    for it in &mut plan.overrides {
-        it.settings = flags.clone().over(std::mem::take(&mut it.settings));
+    // A flag goes before what the plan says of some prompts or models, too.
+    let prompts = plan.prompts.iter_mut().map(|it| &mut it.settings);
+    let models = plan.overrides.iter_mut().map(|it| &mut it.settings);
+    for settings in prompts.chain(models) {
+        if settings.names().iter().any(|it| flags.names().contains(it)) {
+            *settings = flags.clone().over(std::mem::take(settings));
+        }
     }
     Ok(plan)
 }

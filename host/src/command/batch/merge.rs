@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
+use super::super::models::count;
 use crate::args::Merge;
 use crate::batch::{self, Done, Failed, Journal, Lock, Record, Run, file_digest};
 use crate::environment::Env;
@@ -28,7 +29,11 @@ pub(super) fn merge(args: &Merge, env: &Env) -> Result<Exit, Failure> {
     let broken = |e: std::io::Error| Failure::new(Exit::Broken, e.to_string());
     let mut folders: Vec<(PathBuf, Folder)> = Vec::new();
     for dir in &args.dirs {
-        folders.push((dir.clone(), look(dir)?));
+        // What is in the target stays there.
+        let is_target = fs::canonicalize(dir).ok() == fs::canonicalize(out).ok();
+        if !is_target || !out.exists() {
+            folders.push((dir.clone(), look(dir)?));
+        }
     }
     let names: Vec<&String> = folders.iter().filter_map(|it| it.1.name.as_ref()).collect();
     if let (Some(first), Some(other)) = (names.first(), names.iter().find(|it| **it != names[0])) {
@@ -40,6 +45,15 @@ pub(super) fn merge(args: &Merge, env: &Env) -> Result<Exit, Failure> {
     // The lock keeps a run out while files come.
     let _lock = Lock::take(out)?;
     let target = batch::read(out)?;
+    if let (Some(head), Some(name)) = (&target.head, names.first())
+        && head.name != **name
+    {
+        return Err(Failure::usage(format!(
+            "the names in {} are made by `{}`, and those that would come by `{name}`",
+            out.display(),
+            head.name
+        )));
+    }
     let mut known: BTreeMap<String, String> = target
         .jobs
         .iter()
@@ -55,7 +69,7 @@ pub(super) fn merge(args: &Merge, env: &Env) -> Result<Exit, Failure> {
     let mut taken = 0;
     let mut jobs: BTreeMap<String, usize> = BTreeMap::new();
     let mut last_run: Option<Box<Run>> = None;
-    let mut failures: BTreeMap<String, Box<Failed>> = BTreeMap::new();
+    let mut failures: BTreeMap<String, (PathBuf, Box<Failed>)> = BTreeMap::new();
     for (dir, folder) in folders {
         if let Some(run) = folder.run {
             for (model, count) in &run.jobs {
@@ -63,8 +77,9 @@ pub(super) fn merge(args: &Merge, env: &Env) -> Result<Exit, Failure> {
             }
             last_run = Some(run);
         }
-        failures.extend(folder.failed);
-        for (name, done) in folder.done {
+        let failed = folder.failed.into_iter();
+        failures.extend(failed.map(|(name, it)| (name, (dir.clone(), it))));
+        for (name, mut done) in folder.done {
             let from = dir.join(&name);
             let bytes = match fs::read(&from) {
                 Ok(bytes) => bytes,
@@ -73,40 +88,55 @@ pub(super) fn merge(args: &Merge, env: &Env) -> Result<Exit, Failure> {
                     continue;
                 }
             };
-            if file_digest(&bytes) != done.sha256 {
+            let digest = file_digest(&bytes);
+            if digest != done.sha256 {
                 problems.push(format!("{} is not as its run wrote it", from.display()));
+                done.length = bytes.len() as u64;
+                done.sha256 = digest;
             }
             let to = out.join(&name);
             match known.get(&name) {
                 Some(digest) if *digest == done.sha256 => continue,
-                None if !to.exists() => {
+                // It may be there already, from a merge that was killed.
+                None if !to.exists() || is(&to, &done.sha256) => {
                     put(&to, &bytes).map_err(broken)?;
-                    beside(&dir, out, &name).map_err(broken)?;
+                    beside(&dir, out, &name, &[".raw.txt", ".reasoning.txt"]).map_err(broken)?;
                     known.insert(name, done.sha256.clone());
                     journal.append(&Record::Done(done))?;
                     taken += 1;
                 }
                 // What came first keeps the name.
                 _ => {
-                    let aside = free(&to);
+                    let Some(aside) = free(&to, &done.sha256) else {
+                        continue;
+                    };
                     put(&aside, &bytes).map_err(broken)?;
                     conflicts.push(format!("{} ({})", aside.display(), from.display()));
                 }
             }
         }
     }
-    for (name, failed) in failures {
+    for (name, (dir, failed)) in failures {
         if !known.contains_key(&name) {
+            beside(&dir, out, &name, &[".error.txt", ".partial"]).map_err(broken)?;
             journal.append(&Record::Failed(failed))?;
         }
     }
     if let Some(mut run) = last_run {
         run.shard = None;
+        for (model, count) in target.run.iter().flat_map(|it| &it.jobs) {
+            let jobs = jobs.entry(model.clone()).or_default();
+            *jobs = (*jobs).max(*count);
+        }
         run.jobs = jobs;
         journal.append(&Record::Run(run))?;
     }
     journal.sync()?;
-    messages.status(&format!("{taken} results are now in {}", out.display()));
+    messages.status(&format!(
+        "{} in {}, {taken} of them new",
+        count(known.len(), "result"),
+        out.display()
+    ));
     for problem in &problems {
         messages.warning(problem);
     }
@@ -116,8 +146,8 @@ pub(super) fn merge(args: &Merge, env: &Env) -> Result<Exit, Failure> {
     let mut text = Vec::new();
     if !conflicts.is_empty() {
         text.push(format!(
-            "{} jobs have different results; the first kept its name, the others are: {}",
-            conflicts.len(),
+            "{} with different results; the first kept its name, the others are: {}",
+            count(conflicts.len(), "job"),
             conflicts.join(", ")
         ));
     }
@@ -149,14 +179,18 @@ fn look(dir: &Path) -> Result<Folder, Failure> {
 }
 
 /// What lies beside a result comes along.
-fn beside(dir: &Path, out: &Path, name: &str) -> std::io::Result<()> {
-    for suffix in [".raw.txt", ".reasoning.txt"] {
+fn beside(dir: &Path, out: &Path, name: &str, suffixes: &[&str]) -> std::io::Result<()> {
+    for suffix in suffixes {
         let name = format!("{name}{suffix}");
         if dir.join(&name).is_file() && !out.join(&name).exists() {
             fs::copy(dir.join(&name), out.join(&name))?;
         }
     }
     Ok(())
+}
+
+fn is(path: &Path, sha256: &str) -> bool {
+    fs::read(path).is_ok_and(|it| file_digest(&it) == sha256)
 }
 
 /// Complete or absent, and on the disk before the journal says so.
@@ -171,14 +205,18 @@ fn put(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     fs::rename(&temporary, path)
 }
 
-fn free(path: &Path) -> PathBuf {
+/// A name that is free; `None` when this very result lies there from before.
+fn free(path: &Path, sha256: &str) -> Option<PathBuf> {
     let mut number = 2;
     loop {
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".conflict-{number}"));
         let free = PathBuf::from(name);
         if !free.exists() {
-            return free;
+            return Some(free);
+        }
+        if is(&free, sha256) {
+            return None;
         }
         number += 1;
     }

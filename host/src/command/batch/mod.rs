@@ -44,7 +44,7 @@ use crate::engine::{self, Context};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::pipeline::Interrupt;
-use crate::sink::{Board, Messages, Style};
+use crate::sink::{Board, Messages, ResultFile, Style};
 use field::Model;
 use intent::Manner;
 use planning::{Job, Stuff};
@@ -101,6 +101,9 @@ async fn batch_run(args: BatchRun, env: &Env, interrupts: Interrupts<'_>) -> Res
 /// What a folder's own plan says is run again, where it failed.
 async fn retry(args: args::Retry, env: &Env, interrupts: Interrupts<'_>) -> Result<Exit, Failure> {
     let past = batch::read(&args.dir)?;
+    if past.head.is_none() {
+        return Err(batch::JournalError::Absent { folder: args.dir }.into());
+    }
     let Some(run) = &past.run else {
         return Err(Failure::usage(format!(
             "the journal in {} has no plan",
@@ -115,7 +118,7 @@ async fn retry(args: args::Retry, env: &Env, interrupts: Interrupts<'_>) -> Resu
     let results = ResultFlags::default();
     let mut manner = intent::manner(&args.way, &results, run.shard.as_deref(), env)?;
     manner.force = args.force;
-    manner.only_failed = true;
+    manner.only_own_plan = true;
     let whole = Whole {
         plan,
         sampling: Sampling::default(),
@@ -154,7 +157,7 @@ impl Whole {
             return Err(Failure::usage("the plan has no prompts")
                 .hint("-P NAME names one, [[prompt]] in a plan file, too"));
         }
-        let Some(out) = plan.out.clone() else {
+        let Some(out) = plan.out.clone().filter(|it| !it.as_os_str().is_empty()) else {
             return Err(Failure::usage("the plan has no folder for the results")
                 .hint("-o DIR names it, `out` in a plan file, too"));
         };
@@ -183,8 +186,17 @@ impl Whole {
         for warning in &planning.warnings {
             messages.warning(warning);
         }
+        let by_pattern = |it: &String| it == "all" || batch::is_pattern(it);
+        if manner.shard.is_some() && (plan.models.is_empty() || plan.models.iter().any(by_pattern))
+        {
+            messages.warning(
+                "--shard splits the models that are found here; all machines must find the same, \
+                 so better name each with -m",
+            );
+        }
+        unreached(&planning.jobs, &past, &manner, messages);
         let contexts = contexts(&stuff, &planning.jobs, &past);
-        tell_skipped(&planning.jobs, &manner, messages);
+        tell_skipped(&planning.jobs, messages);
         if manner.dry_run {
             return dry::show(&stuff, &planning, &contexts, &manner, &out, env);
         }
@@ -207,7 +219,9 @@ impl Whole {
         if past.head.is_none() {
             journal.begin(planning.template.as_str(), Timestamp::now())?;
         }
-        let kept_plan = intent::absolute(&intent::with_sampling(&plan, &sampling)?);
+        let mut kept_plan = intent::absolute(&intent::with_sampling(&plan, &sampling)?);
+        // `retry` means these models, and not those that there are then.
+        kept_plan.models = stuff.models.iter().map(|it| it.id.clone()).collect();
         let mut by_model: BTreeMap<String, usize> = BTreeMap::new();
         for job in &planning.jobs {
             let label = stuff.model(job.cell).map(|it| it.label.clone());
@@ -223,7 +237,7 @@ impl Whole {
             journal.append(&Record::Context(it))?;
         }
         let mut jobs = planning.jobs;
-        let adopted = adopt(&mut jobs, &stuff, &out, &mut journal)?;
+        let adopted = adopt(&mut jobs, &stuff, &past, &out, &mut journal)?;
         if adopted > 0 {
             messages.status(&format!(
                 "{adopted} results were complete when an earlier run was killed, and count"
@@ -331,10 +345,11 @@ fn contexts(stuff: &Stuff, jobs: &[Job], past: &Past) -> Vec<ModelContext> {
             Wish::Fit => {
                 let own = || jobs.iter().filter(|it| it.cell.model == index);
                 let longest = own().map(|it| it.prompt_bytes).max().unwrap_or(0);
+                let answer = own().map(|it| it.need.answer).max().unwrap_or(0);
                 let known = past
                     .contexts
                     .get(&(model.place.clone(), model.id.clone()))
-                    .filter(|it| it.prompt_bytes >= longest);
+                    .filter(|it| it.prompt_bytes >= longest && it.answer_tokens >= answer);
                 if let Some(known) = known {
                     return ModelContext {
                         asked: Some(Context::Tokens(known.context)),
@@ -352,6 +367,7 @@ fn contexts(stuff: &Stuff, jobs: &[Job], past: &Past) -> Vec<ModelContext> {
                         model: model.id.clone(),
                         context: tokens,
                         prompt_bytes: longest,
+                        answer_tokens: answer,
                     }),
                 };
             }
@@ -371,8 +387,31 @@ fn contexts(stuff: &Stuff, jobs: &[Job], past: &Past) -> Vec<ModelContext> {
     stuff.models.iter().enumerate().map(of_model).collect()
 }
 
+/// Failures of the folder that its last plan does not have any more: another plan
+/// or part ran there, too.
+fn unreached(jobs: &[Job], past: &Past, manner: &Manner, messages: Messages) {
+    if !manner.only_own_plan {
+        return;
+    }
+    let is_failed = |known: &batch::Known| matches!(known.state, batch::State::Failed(_));
+    let names: BTreeSet<&str> = jobs.iter().map(|it| it.name.as_str()).collect();
+    let failed = past.jobs.iter().filter(|(_, known)| is_failed(known));
+    let others: Vec<&str> = failed
+        .map(|(name, _)| name.as_str())
+        .filter(|name| !names.contains(name))
+        .collect();
+    if let Some(first) = others.first() {
+        messages.warning(&format!(
+            "{} that failed here are of another plan or part, and are not run again: {first}{}; \
+             its own command runs them",
+            super::models::count(others.len(), "job"),
+            if others.len() > 1 { ", …" } else { "" }
+        ));
+    }
+}
+
 /// What is left alone, and why.
-fn tell_skipped(jobs: &[Job], manner: &Manner, messages: Messages) {
+fn tell_skipped(jobs: &[Job], messages: Messages) {
     let names = |is: fn(&Decision) -> bool| {
         let names = jobs
             .iter()
@@ -389,9 +428,6 @@ fn tell_skipped(jobs: &[Job], manner: &Manner, messages: Messages) {
             messages.warning(&format!("{first}{others}: {one}"));
         }
     };
-    if manner.only_failed {
-        return;
-    }
     tell(
         &names(|it| matches!(it, Decision::KeepChanged)),
         "prompt, pack, setting or input is another now than when it was made; it stays \
@@ -413,6 +449,7 @@ fn tell_skipped(jobs: &[Job], manner: &Manner, messages: Messages) {
 fn adopt(
     jobs: &mut [Job],
     stuff: &Stuff,
+    past: &Past,
     out: &Path,
     journal: &mut Journal,
 ) -> Result<usize, Failure> {
@@ -421,7 +458,11 @@ fn adopt(
         let Decision::Adopt(kept, file) = &job.decision else {
             continue;
         };
-        if settle(kept, &out.join(&job.name), &out.join(file)) {
+        let target = out.join(&job.name);
+        // The result before this one, if a kill came before it was replaced.
+        let older = past.jobs.get(&job.name).and_then(|it| it.kept.as_ref());
+        if settle(kept, older, &target, &out.join(file)) {
+            ResultFile::tidy(&target);
             adopted.push(Record::Done(Box::new(Done {
                 job: job.name.clone(),
                 identity: kept.identity.clone(),
@@ -439,7 +480,7 @@ fn adopt(
         } else {
             job.decision = Decision::Run {
                 why: batch::Reason::Unfinished,
-                ours: true,
+                ours: !target.exists(),
             };
         }
     }
@@ -453,9 +494,11 @@ fn adopt(
 }
 
 /// Whether the whole answer is there, under its own name in the end.
-fn settle(kept: &Kept, target: &Path, staged: &Path) -> bool {
-    let is_whole =
-        |path: &Path| fs::read(path).is_ok_and(|it| batch::file_digest(&it) == kept.sha256);
+fn settle(kept: &Kept, older: Option<&Kept>, target: &Path, staged: &Path) -> bool {
+    let is = |path: &Path, kept: &Kept| {
+        fs::read(path).is_ok_and(|it| batch::file_digest(&it) == kept.sha256)
+    };
+    let is_whole = |path: &Path| is(path, kept);
     let to_disk = |path: &Path| {
         let synced = fs::File::open(path).and_then(|it| it.sync_all());
         let folder = path.parent().map(fs::File::open);
@@ -469,7 +512,8 @@ fn settle(kept: &Kept, target: &Path, staged: &Path) -> bool {
         return to_disk(target);
     }
     // Something else in its place is somebody's.
-    !target.exists() && is_whole(staged) && fs::rename(staged, target).is_ok() && to_disk(target)
+    let is_free = !target.exists() || older.is_some_and(|it| is(target, it));
+    is_free && is_whole(staged) && fs::rename(staged, target).is_ok() && to_disk(target)
 }
 
 /// Models that a killed run of this folder left loaded, and that have nothing

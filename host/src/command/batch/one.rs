@@ -161,7 +161,6 @@ async fn answer(
     account.warnings.extend(judged.map(str::to_owned));
     let packs = std::iter::once(&prepared.resolver).chain(prepared.steps.iter().map(|it| &it.pack));
     let packs = packs_used(packs).iter().map(|it| it.pair()).collect();
-    let model = shared.stuff.model(job.cell);
     let done = Done {
         job: job.name.clone(),
         identity: job.identity.clone(),
@@ -187,8 +186,7 @@ async fn answer(
         adopted: false,
     };
     for warning in &account.warnings {
-        let label = model.map_or("", |it| it.label.as_str());
-        shared.say_once(&format!("{label}: {warning}"));
+        shared.say_of(&job.name, warning);
     }
     match publish(shared, job, file, &account, done).await {
         Ok(()) => Outcome::Done {

@@ -13,7 +13,7 @@ use super::packs::{Packs, Question};
 use crate::args::{Asked, Sampling};
 use crate::batch::{
     self, Cell, Combination, Decision, Identity, Input, InputEntry, InputFrom, JOURNAL, Need, Of,
-    OnDisk, Parts, Past, Plan, Planned, Post, State, Template, combinations,
+    OnDisk, Parts, Past, Plan, Planned, Post, State, Template, Values, combinations,
 };
 use crate::config::Config;
 use crate::environment::Env;
@@ -50,6 +50,7 @@ pub(super) struct Stuff {
     pub(super) models: Vec<Model>,
     pub(super) packs: Packs,
     pub(super) strict: bool,
+    tags_stay: bool,
     /// Flags, environment and config.
     layers: [(Origin, Layer); 3],
     plan_settings: Layer,
@@ -109,6 +110,19 @@ impl Stuff {
                 }
             }
             let own = it.asked(&plan.usual);
+            for (name, values) in &own.params {
+                if let Values::Axis(values) = values
+                    && let Some(twice) = values
+                        .iter()
+                        .enumerate()
+                        .find(|(at, it)| values[..*at].contains(it))
+                {
+                    return Err(Failure::usage(format!(
+                        "the axis `{name}` has the value `{}` twice",
+                        twice.1
+                    )));
+                }
+            }
             let asked = Asked {
                 prompt: it.name.clone(),
                 prompts: own.files.clone(),
@@ -130,12 +144,15 @@ impl Stuff {
                 settings: it.settings.clone(),
             });
         }
+        let mut inputs = inputs(plan)?;
+        leave_out_results(&mut inputs, plan.out.as_deref(), messages);
         Ok(Self {
             entries,
-            inputs: inputs(plan)?,
+            inputs,
             models,
             packs: Packs::start(shelves)?,
             strict: plan.results.strict,
+            tags_stay: plan.results.tags_stay,
             layers,
             plan_settings: plan.settings.clone(),
         })
@@ -249,6 +266,7 @@ impl Stuff {
             .entry(cell)
             .map(|it| it.identity.clone())
             .unwrap_or_default();
+        key.add("tags", if self.tags_stay { "none" } else { "auto" });
         key.add(
             "settings",
             &format!("{:?}", self.given(cell, Layer::default(), Layer::default())),
@@ -282,6 +300,9 @@ impl Stuff {
     fn identity(&self, cell: Cell, prepared: &Prepared, settings: &Settings) -> String {
         let resolved = &prepared.resolved;
         let mut identity = Identity::default();
+        if self.tags_stay {
+            identity.add("reasoning_tags", "none");
+        }
         identity.add(
             "prompt",
             &serde_json::to_string(&resolved.prompt).unwrap_or_default(),
@@ -411,6 +432,44 @@ fn inputs(plan: &Plan) -> Result<Vec<Input>, Failure> {
     batch::distinct(all).map_err(of_input)
 }
 
+/// Results are no inputs of the batch that makes them, though a pattern may match
+/// them.
+fn leave_out_results(inputs: &mut Vec<Input>, out: Option<&Path>, messages: Messages) {
+    let Some(out) = out.and_then(|it| fs::canonicalize(it).ok()) else {
+        return;
+    };
+    if !out.join(JOURNAL).exists() {
+        return;
+    }
+    let Ok(past) = batch::read(&out) else { return };
+    let before = inputs.len();
+    inputs.retain(|it| {
+        let InputFrom::File { path, .. } = &it.from else {
+            return true;
+        };
+        let Some(path) = fs::canonicalize(path)
+            .ok()
+            .filter(|it| it.parent() == Some(&out))
+        else {
+            return true;
+        };
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        // A result, or what lies beside one.
+        !past.jobs.keys().any(|job| name.starts_with(job.as_str())) && name != JOURNAL
+    });
+    if inputs.len() < before {
+        messages.warning(&format!(
+            "{} files in {} are results of this batch, and no inputs",
+            before - inputs.len(),
+            out.display()
+        ));
+    }
+}
+
 fn of_input(error: batch::InputError) -> Failure {
     let failure = Failure::usage(crate::error::chain(&error));
     match error.hint() {
@@ -464,15 +523,21 @@ pub(super) async fn plan_jobs(
         let key = stuff.key(*cell);
         let known = past.by_key.get(&key).and_then(|name| {
             let known = past.jobs.get(name)?;
-            let kept = known.kept.as_ref().filter(|_| known.state == State::Done)?;
+            let is_done = |_: &&batch::Kept| known.state == State::Done;
+            let kept = known.kept.as_ref().filter(is_done)?;
+            // An older result of that name may have been made of this; the one
+            // that lies there was not.
+            if kept.key != key {
+                return None;
+            }
             Some(Made {
                 name: name.clone(),
                 identity: kept.identity.clone(),
                 key: key.clone(),
                 prompt_bytes: known.size.0,
                 need: Need {
-                    prompt: 0,
                     context: known.size.1,
+                    ..Need::default()
                 },
             })
         });
@@ -552,6 +617,7 @@ pub(super) async fn plan_jobs(
     let mut jobs = Vec::with_capacity(cells.len());
     for (cell, made) in cells.iter().zip(made) {
         let Some(made) = made else { continue };
+        other_input(stuff, *cell, &made, past, &template)?;
         jobs.push(decided(*cell, made, manner, past, out));
     }
     check_names(stuff, &jobs, &template)?;
@@ -561,6 +627,41 @@ pub(super) async fn plan_jobs(
         template,
         warnings,
     })
+}
+
+/// A name that an earlier run gave to another input's result is no name for this
+/// one: the answer would never be asked for.
+fn other_input(
+    stuff: &Stuff,
+    cell: Cell,
+    made: &Made,
+    past: &Past,
+    template: &Template,
+) -> Result<(), Failure> {
+    let before = past.jobs.get(&made.name).and_then(|it| it.of.as_ref());
+    let now = stuff.of(cell);
+    match before {
+        Some(before) if before.input != now.input || before.params != now.params => {
+            let shown = |of: &Of| {
+                let input = of.input.as_deref().unwrap_or("no input");
+                let axes = of
+                    .params
+                    .iter()
+                    .map(|(name, value)| format!(", {name}={value}"));
+                format!("`{input}`{}", axes.collect::<String>())
+            };
+            Err(Failure::usage(format!(
+                "{} is the result for {}; the names in this folder, made by `{}`, do not tell {} \
+                 apart from it",
+                made.name,
+                shown(before),
+                template.as_str(),
+                shown(&now)
+            ))
+            .hint("another folder (-o) gets names that do, by itself or by --name"))
+        }
+        _ => Ok(()),
+    }
 }
 
 struct Made {
@@ -622,15 +723,11 @@ fn decided(cell: Cell, made: Made, manner: &Manner, past: &Past, out: &Path) -> 
         known,
         on_disk,
     };
-    let mut decision = batch::decide(planned, manner.policy);
-    let has_failed = matches!(known.map(|it| &it.state), Some(State::Failed(_)));
-    if manner.only_failed && matches!(decision, Decision::Run { .. }) && !has_failed {
-        decision = Decision::Skip;
-    }
+    let decision = batch::decide(planned, manner.policy);
     let mut ours = Vec::new();
     let mut written_inline = None;
     if let Some(known) = known {
-        ours.extend(known.kept.as_ref().map(|it| it.length));
+        ours.extend(known.results().iter().map(|it| it.length));
         if let State::Failed(Some(inline)) = known.state {
             ours.push(inline);
             written_inline = Some(inline);
@@ -724,28 +821,32 @@ fn check_names(stuff: &Stuff, jobs: &[Job], template: &Template) -> Result<(), F
 
 /// What cannot be made, of all that can be seen at once.
 fn unmade(stuff: &Stuff, failures: Vec<(Cell, Failure)>) -> Option<Failure> {
-    let several = failures.len() > 1;
     let mut failures = failures.into_iter();
     let (cell, first) = failures.next()?;
     let with = |cell: Cell, message: &str| match stuff.input(cell) {
         Some(input) => format!("input `{}`: {message}", input.name),
         None => message.to_owned(),
     };
+    let mut messages = vec![first.message.clone()];
+    let mut texts = vec![with(cell, &first.message)];
+    for (cell, other) in failures {
+        // A prompt that is wrong is so for every input.
+        if !messages.contains(&other.message) {
+            texts.push(with(cell, &other.message));
+            messages.push(other.message);
+        }
+    }
     let mut failure = Failure {
-        message: with(cell, &first.message),
+        message: texts.join("\n"),
         ..first
     };
-    if several {
-        let mut texts = vec![failure.message.clone()];
-        for (cell, other) in failures.take(SHOWN - 1) {
-            let text = with(cell, &other.message);
-            if !texts.contains(&text) {
-                texts.push(text);
-            }
-        }
-        failure.message = texts.join("\n");
+    // A batch reads no stdin.
+    let is_of_text = |it: &String| it.contains("stdin");
+    if failure.hints.iter().any(is_of_text) {
+        failure.hints.retain(|it| !is_of_text(it));
+        failure = failure.hint("--text, --text-file, or a column of --inputs gives `text`");
     }
-    Some(failure.hint("nothing was loaded and nothing written"))
+    Some(failure.hint("nothing was loaded, and no job was run"))
 }
 
 /// The jobs of one part of the plan, by model first.

@@ -20,9 +20,9 @@ use crate::error::Failure;
 const TICK: Duration = Duration::from_millis(200);
 /// How long the tokens of all jobs are counted for one measurement.
 const MEASURE: Duration = Duration::from_secs(3);
-/// How long the first job of a model runs alone at most, so that it shows what
-/// one alone gives.
-const ALONE: Duration = Duration::from_millis(500);
+/// From so many jobs for each slot on, the first one runs alone: that costs five
+/// percent then, and finds servers that several jobs slow down.
+const ALONE_FROM: usize = 20;
 /// Jobs that are prepared ahead of those that run.
 const AHEAD: usize = 2;
 /// How often a job is sent to one instance when that hangs or breaks off.
@@ -59,6 +59,8 @@ pub(super) struct Queue {
     pub(super) is_reloaded: bool,
     /// Jobs that came to a good end in this run.
     pub(super) done: usize,
+    /// Why each failed last.
+    pub(super) last: BTreeMap<usize, String>,
     /// Jobs that were blamed for their own failure since the last good end.
     pub(super) blamed: usize,
 }
@@ -84,23 +86,18 @@ impl Runner<'_> {
         };
         let shared = self.shared;
         let mut slots = Slots::new(most);
-        let is_shared = most > 1;
-        if let Some(alone) = shared
-            .stuff
-            .models
-            .get(model)
-            .and_then(|it| it.speed.decode)
-        {
-            slots.alone(alone);
-        }
-        let mut measure = Measure::new(shared.pieces.load(Ordering::Relaxed));
+        self.at_once(model, most);
+        // Where there are many jobs, the first one runs alone and shows what one
+        // alone gives: only then can it be seen that several give less.
+        let mut is_alone = most > 1 && queue.waiting.len() >= ALONE_FROM.saturating_mul(most);
+        let pieces_before = shared.pieces.load(Ordering::Relaxed);
+        let mut measure = Measure::new(pieces_before);
         let mut running = FuturesUnordered::new();
         let mut ahead: VecDeque<Next> = VecDeque::new();
         let mut trouble: Option<PoolEnd> = None;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut looked = Instant::now();
-        let begun = Instant::now();
         let mut last_refusal = None::<Instant>;
         loop {
             if self.stop.is_some() || trouble.is_some() {
@@ -109,15 +106,13 @@ impl Runner<'_> {
                     queue.waiting.push_front(next.index);
                 }
             } else {
-                while ahead.len() < AHEAD + slots.now() {
+                while ahead.len() < AHEAD.saturating_add(slots.now()) {
                     let Some(index) = queue.waiting.pop_front() else {
                         break;
                     };
                     ahead.push_back(self.next(index, queue));
                 }
-                // One alone shows what one alone gives; more join it soon.
-                let alone = is_shared && begun.elapsed() < ALONE && queue.since_load == 0;
-                let now = if alone { 1 } else { slots.now() };
+                let now = if is_alone { 1 } else { slots.now() };
                 while running.len() < now {
                     let Some(next) = ahead.pop_front() else { break };
                     self.begin(next.index, queue, &next);
@@ -132,6 +127,11 @@ impl Runner<'_> {
                 () = self.interrupted() => {}
                 ended = running.next() => {
                     let Some(ended) = ended else { continue };
+                    if std::mem::take(&mut is_alone) {
+                        let pieces = shared.pieces.load(Ordering::Relaxed) - pieces_before;
+                        #[expect(clippy::cast_precision_loss, reason = "a rate")]
+                        slots.alone(pieces as f64 / ended.seconds);
+                    }
                     let kind = self.ended(ended, model, queue).await;
                     match kind {
                         // One answer for all that were refused at once.
@@ -147,6 +147,7 @@ impl Runner<'_> {
                 }
                 _ = tick.tick() => {
                     shared.tick();
+                    self.at_once(model, slots.now());
                     measure.look(shared.pieces.load(Ordering::Relaxed), running.len(), &mut slots);
                     if looked.elapsed() > LOOK_AT_MEMORY {
                         looked = Instant::now();
@@ -179,6 +180,13 @@ impl Runner<'_> {
         }
     }
 
+    /// For the estimate of what is left.
+    fn at_once(&mut self, model: usize, slots: usize) {
+        if let Some(totals) = self.totals.get_mut(model) {
+            totals.at_once = slots;
+        }
+    }
+
     fn begin(&self, index: usize, queue: &mut Queue, next: &Next) {
         queue.sent.insert(index, next.attempt);
         self.shared.show_start(index);
@@ -208,6 +216,7 @@ impl Runner<'_> {
             }
             Outcome::Failed(failure, trouble, file) => {
                 let message = failure.message.clone();
+                queue.last.insert(index, message.clone());
                 let tries = queue.tries.entry(index).or_default();
                 match trouble {
                     Trouble::Job | Trouble::Disk | Trouble::Interrupted => {

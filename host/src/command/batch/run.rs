@@ -36,6 +36,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(500);
 const COMEBACKS: u32 = 3;
 /// Times of jobs that are kept for the median.
 const TIMES_MAX: usize = 31;
+/// How long the last round waits: what troubled a model may have passed by then.
+const ROUND_PAUSE: Duration = Duration::from_secs(3);
 /// Rounds: those set aside are tried once more.
 const ROUNDS: usize = 2;
 
@@ -82,6 +84,14 @@ impl Shared<'_> {
         }
     }
 
+    /// The first of the jobs that have the same to say says it; `export` has it
+    /// for each.
+    pub(super) fn say_of(&self, job: &str, text: &str) {
+        if self.said.borrow_mut().insert(text.to_owned()) {
+            self.say(&format!("{job}: {text} (said once)"));
+        }
+    }
+
     pub(super) fn show_start(&self, index: usize) {
         self.with_name(index, |board, name| board.start(name));
     }
@@ -95,12 +105,19 @@ impl Shared<'_> {
             .stuff
             .model(job.cell)
             .map_or("", |it| it.label.as_str());
+        // What tells a job from its neighbours: the input, and the axes' values.
+        let axes = of
+            .params
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"));
+        let parts: Vec<String> = of.input.iter().cloned().chain(axes).collect();
+        let input = parts.join(", ");
         let name = JobName {
             number: index + 1,
             name: &job.name,
             prompt: &of.prompt,
             model: label,
-            input: of.input.as_deref(),
+            input: Some(input.as_str()).filter(|it| !it.is_empty()),
         };
         self.on_board(|board| show(board, &name));
     }
@@ -131,6 +148,10 @@ pub(super) struct Totals {
     times: Vec<f64>,
     left: usize,
     prompt_tokens: u64,
+    /// The longest answer that is allowed, where it is limited.
+    limit: Option<u32>,
+    /// How many run at once.
+    pub(super) at_once: usize,
     is_loaded: bool,
 }
 
@@ -203,20 +224,30 @@ impl Runner<'_> {
                 queue.waiting.push_back(index);
                 totals.left += 1;
                 totals.prompt_tokens += u64::from(job.need.prompt);
+                totals.limit = totals.limit.max(job.need.limit);
             }
         }
         for (totals, model) in self.totals.iter_mut().zip(&self.shared.stuff.models) {
             totals.is_loaded = model.is_loaded();
         }
+        for (index, totals) in self.totals.iter_mut().enumerate() {
+            let of_model = self.shared.stuff.models.get(index).and_then(|it| it.jobs);
+            totals.at_once = self.manner.jobs.or(of_model).unwrap_or(1);
+        }
         self.show_left();
         let mut why_aside: BTreeMap<usize, String> = BTreeMap::new();
         for round in 1..=ROUNDS {
+            if round > 1 && !why_aside.is_empty() {
+                self.pause(ROUND_PAUSE).await;
+            }
             for (model, queue) in queues.iter_mut().enumerate() {
                 if queue.waiting.is_empty() || (round > 1 && !why_aside.contains_key(&model)) {
                     continue;
                 }
                 queue.tries.clear();
                 queue.is_reloaded = false;
+                queue.since_load = 0;
+                queue.blamed = 0;
                 match self.model(model, queue).await {
                     Round::Through => {
                         why_aside.remove(&model);
@@ -244,8 +275,7 @@ impl Runner<'_> {
             let failure = Failure::new(
                 Exit::Broken,
                 format!("not done, since `{label}` was set aside: {why}"),
-            )
-            .hint("`batch retry` runs it again");
+            );
             self.all_failed(queue, &failure);
         }
     }
@@ -264,6 +294,15 @@ impl Runner<'_> {
     async fn model(&mut self, model: usize, queue: &mut Queue) -> Round {
         let mut comebacks = 0;
         loop {
+            // One that came while nothing listened.
+            tokio::select! {
+                biased;
+                () = self.interrupted() => {}
+                () = std::future::ready(()) => {}
+            }
+            if self.stop.is_some() {
+                return Round::Stopped;
+            }
             let done_before = queue.since_load;
             let ready = match self.load(model).await {
                 Ok(ready) => ready,
@@ -354,14 +393,22 @@ impl Runner<'_> {
             if self.stop.is_some() {
                 return false;
             }
-            tokio::select! {
-                biased;
-                () = self.interrupted() => {}
-                () = tokio::time::sleep(ASK_AGAIN) => {}
-            }
+            self.pause(ASK_AGAIN).await;
             self.shared.tick();
         }
         false
+    }
+
+    /// Waits, unless the user has had enough.
+    async fn pause(&mut self, span: Duration) {
+        let mut rest = std::pin::pin!(tokio::time::sleep(span));
+        while self.stop.is_none() {
+            tokio::select! {
+                biased;
+                () = self.interrupted() => {}
+                () = &mut rest => return,
+            }
+        }
     }
 
     fn choice(&self, model: usize, context: Option<Context>) -> Choice {
@@ -441,7 +488,14 @@ impl Runner<'_> {
         };
         let ready = match ready {
             Ok(ready) => ready,
-            Err(Failed::Engine(error)) => return Err(of_error(error)),
+            Err(Failed::Engine(error)) => {
+                // The server said no: nothing of ours is there. A connection that
+                // broke may have left a load that goes on.
+                if !error.is_unreachable() {
+                    self.note(&Record::Unloaded(item(model)));
+                }
+                return Err(of_error(error));
+            }
             Err(Failed::Interrupted) => return Err(NotLoaded::Stopped),
             Err(Failed::Expired(expired)) => {
                 return Err(NotLoaded::Model(Failure::from(expired).message));
@@ -472,7 +526,9 @@ impl Runner<'_> {
             }
         }
         let (seconds, context) = (ready.load_s(), ready.context());
-        shared.on_board(|it| it.loaded(&model.label, seconds, context));
+        if seconds.is_some() {
+            shared.on_board(|it| it.loaded(&model.label, seconds, context));
+        }
         Ok(ready)
     }
 
@@ -491,9 +547,11 @@ impl Runner<'_> {
         }
         let unloader = ready.unloader();
         let said = match tokio::time::timeout(UNLOAD_LIMIT, unloader.unload()).await {
-            Ok(Ok(_)) => {
+            Ok(Ok(unloaded)) => {
                 self.note(&Record::Unloaded(item(model)));
-                self.shared.on_board(|it| it.unloaded(&model.label));
+                if unloaded == Some(true) {
+                    self.shared.on_board(|it| it.unloaded(&model.label));
+                }
                 None
             }
             Ok(Err(error)) => Some(crate::error::chain(&error)),
@@ -606,15 +664,15 @@ impl Runner<'_> {
         let there = fs::symlink_metadata(self.shared.out.join(&job.name));
         let is_free = there.map_or(true, |it| job.inline == Some(it.len()));
         let inline = self.shared.results.errors_inline && is_free;
-        let inline = match file.fail(&reason.join("\n"), inline) {
-            Ok(inline) => inline,
-            Err(error) => {
-                self.stop(Stop::Fatal(Failure {
-                    exit: Exit::Broken,
-                    ..Failure::from(error)
-                }));
-                return;
-            }
+        let reason = reason.join("\n");
+        let written = if inline {
+            file.fail_inline(&reason).map(Some)
+        } else {
+            file.fail(&reason).map(|()| None)
+        };
+        let staged = match written {
+            Ok(staged) => staged,
+            Err(error) => return self.stop(of_sink(error)),
         };
         let record = FailedRecord {
             job: job.name.clone(),
@@ -625,9 +683,15 @@ impl Runner<'_> {
             error: failure.message.clone(),
             seconds,
             attempts,
-            inline,
+            inline: staged.as_ref().map(|it| it.1),
         };
         self.note(&Record::Failed(Box::new(record)));
+        // After the journal knows it, so that it is never taken for a result.
+        if let Some((staged, _)) = staged
+            && let Err(error) = staged.publish(job.inline.as_slice())
+        {
+            return self.stop(of_sink(error));
+        }
         self.shared.with_name(index, |board, name| {
             board.end(name, Ended::Failed(&failure.message), &tally(None, seconds));
         });
@@ -655,11 +719,15 @@ impl Runner<'_> {
             };
             let file = ResultFile::new(&self.shared.out.join(&job.name));
             let sent = queue.sent.get(&index).copied().unwrap_or(0);
-            let failure = Failure {
+            let mut failure = Failure {
                 exit: failure.exit,
                 message: failure.message.clone(),
                 hints: failure.hints.clone(),
             };
+            // One that was sent says what became of it.
+            if let Some(own) = queue.last.get(&index) {
+                failure.message = format!("{own} ({})", failure.message);
+            }
             self.failed(index, failure, file, sent, 0.0);
             if self.stop.is_some() {
                 return;
@@ -692,19 +760,21 @@ impl Runner<'_> {
     /// What is left, by loads and medians.
     fn show_left(&self) {
         let mut left = Some(Duration::ZERO);
+        // A model that has not run yet is thought to be as fast as the others.
+        let all: Vec<f64> = self.totals.iter().flat_map(|it| it.times.clone()).collect();
+        let of_all = median(&all);
         for (index, totals) in self.totals.iter().enumerate() {
             let Some(model) = self.shared.stuff.models.get(index) else {
                 continue;
             };
             let mut speed = model.speed;
-            speed.job_s = median(&totals.times);
-            let at_once = self.most_at_once(index).unwrap_or(1);
+            speed.job_s = median(&totals.times).or(of_all);
             let of_model = remaining(
                 speed,
                 totals.left,
                 totals.prompt_tokens,
-                None,
-                at_once,
+                totals.limit,
+                totals.at_once,
                 totals.is_loaded,
             );
             left = left.zip(of_model).and_then(|(a, b)| a.checked_add(b));
@@ -719,6 +789,14 @@ fn item(model: &Model) -> LogItem {
         model: model.id.clone(),
         ..LogItem::default()
     }
+}
+
+/// Nothing can be written here any more.
+fn of_sink(error: sink::Error) -> Stop {
+    Stop::Fatal(Failure {
+        exit: Exit::Broken,
+        ..Failure::from(error)
+    })
 }
 
 fn tally(tokens: Option<u32>, seconds: f64) -> Tally {

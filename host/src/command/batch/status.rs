@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::super::models::{print, print_json, shown, table};
+use super::super::models::{count, print, print_json, shown, table};
 use crate::args::Status;
-use crate::batch::{self, Failed, Record};
+use crate::batch::{self, Failed, Of, Record};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
+use crate::sink::Messages;
 
 /// How many failures are shown.
 const SHOWN: usize = 20;
@@ -48,38 +49,41 @@ enum Last {
 }
 
 pub(super) fn status(args: &Status, env: &Env) -> Result<Exit, Failure> {
-    let mut jobs: BTreeMap<String, (String, Last)> = BTreeMap::new();
+    let mut jobs: BTreeMap<String, (Of, Last)> = BTreeMap::new();
     let mut planned: BTreeMap<String, usize> = BTreeMap::new();
-    batch::visit(&args.dir, |record| match record {
+    let garbage = batch::visit(&args.dir, |record| match record {
         Record::Run(run) => planned = run.jobs,
         Record::Start(it) => {
-            jobs.entry(it.job).or_insert((String::new(), Last::Begun));
+            jobs.entry(it.job).or_insert((Of::default(), Last::Begun));
         }
         Record::Done(it) => {
             let tokens = u64::from(it.completion_tokens.unwrap_or(0));
-            jobs.insert(it.job, (it.of.model, Last::Done(tokens, it.seconds)));
+            jobs.insert(it.job, (it.of, Last::Done(tokens, it.seconds)));
         }
         Record::Failed(it) => {
-            jobs.insert(it.job.clone(), (it.of.model.clone(), Last::Failed(it)));
+            jobs.insert(it.job.clone(), (it.of.clone(), Last::Failed(it)));
         }
         _ => {}
     })?;
+    if garbage > 0 {
+        let common = &args.common;
+        let messages = Messages::new(common.quiet, env.stderr_is_terminal, env.colour);
+        messages.warning(&format!(
+            "{} of the journal make no sense",
+            count(garbage, "line")
+        ));
+    }
     let mut models: BTreeMap<String, OfModel> = BTreeMap::new();
     for (label, count) in &planned {
         models.entry(label.clone()).or_default().jobs = *count;
     }
     let mut failures = Vec::new();
-    for (model, last) in jobs.values() {
-        if matches!(last, Last::Begun) {
+    for (name, (of, last)) in &jobs {
+        let is_there = || args.dir.join(name).is_file();
+        if matches!(last, Last::Begun) || (matches!(last, Last::Done(..)) && !is_there()) {
             continue;
         }
-        // A model in a file is called by its stem, one at two engines by both.
-        let label = planned.keys().find(|it| {
-            *it == model
-                || it.starts_with(&format!("{model}@"))
-                || model.ends_with(&format!("/{it}.gguf"))
-        });
-        let it = models.entry(label.unwrap_or(model).clone()).or_default();
+        let it = models.entry(label(of, &planned)).or_default();
         match last {
             Last::Done(tokens, seconds) => {
                 it.done += 1;
@@ -94,7 +98,9 @@ pub(super) fn status(args: &Status, env: &Env) -> Result<Exit, Failure> {
         }
     }
     for it in models.values_mut() {
-        it.left = it.jobs.saturating_sub(it.done + it.failed);
+        // More than one plan may have run here.
+        it.jobs = it.jobs.max(it.done + it.failed);
+        it.left = it.jobs - it.done - it.failed;
     }
     if args.json {
         let failures = failures.iter().map(|it| FailedJob {
@@ -147,4 +153,17 @@ pub(super) fn status(args: &Status, env: &Env) -> Result<Exit, Failure> {
     }
     print(&text)?;
     Ok(Exit::Done)
+}
+
+/// What the plan calls a model: one in a file by the file's name, one at two
+/// engines by both.
+fn label(of: &Of, planned: &BTreeMap<String, usize>) -> String {
+    let at_two = format!("{}@{}", of.model, of.engine);
+    let stem = std::path::Path::new(&of.model).file_stem();
+    let stem = stem.map(|it| it.to_string_lossy().into_owned());
+    [Some(at_two), Some(of.model.clone()), stem]
+        .into_iter()
+        .flatten()
+        .find(|it| planned.contains_key(it))
+        .unwrap_or_else(|| of.model.clone())
 }

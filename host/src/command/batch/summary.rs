@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::super::models::{print, shown, table};
+use super::super::models::{count, print, shown, table};
 use super::planning::Stuff;
 use super::run::{Stop, Totals};
 use crate::environment::Env;
@@ -69,24 +69,27 @@ pub(super) fn exit(
     match stop {
         Some(Stop::Interrupted) => Err(Failure::new(
             Exit::Interrupted,
-            format!("interrupted with {left} jobs left; {done} are done"),
+            format!("interrupted; {done} done, {left} left"),
         )
         .hint("the same command goes on")),
         Some(Stop::Failures) => Err(Failure::new(
             Exit::Broken,
-            format!("ended with {left} jobs left, since {failed} jobs failed"),
+            format!(
+                "ended early, since {} failed; {left} left",
+                count(failed, "job")
+            ),
         )
         .hint(format!(
             "`batch status {out}` shows why; the same command goes on"
         ))),
         Some(Stop::Fatal(failure)) => Err(Failure::new(failure.exit, failure.message.clone())),
-        None if failed > 0 => {
-            Err(
-                Failure::new(Exit::Broken, format!("{failed} of {to_run} jobs failed")).hint(
-                    format!("`batch status {out}` shows why, `batch retry {out}` runs them again"),
-                ),
-            )
-        }
+        None if failed > 0 => Err(Failure::new(
+            Exit::Broken,
+            format!("{failed} of {} failed", count(to_run, "job")),
+        )
+        .hint(format!(
+            "`batch status {out}` shows why, `batch retry {out}` runs them again"
+        ))),
         None => Ok(Exit::Done),
     }
 }

@@ -182,7 +182,7 @@ fn places(wanted: &Wanted, is_given: bool) -> impl Fn(&str) -> bool {
 }
 
 /// A number of things, for people.
-fn count(number: usize, one: &str) -> String {
+pub(in crate::command) fn count(number: usize, one: &str) -> String {
     match number {
         1 => format!("1 {one}"),
         number => format!("{number} {one}s"),

@@ -134,7 +134,7 @@ impl View for Plain {
                 let reason = words::reason(reason, self.is_terminal);
                 format!("{at} {label} failed: {reason}")
             }
-            Ended::Stopped => format!("{at} {label} stopped: {tokens}, {seconds:.1} s"),
+            Ended::Stopped => format!("{at} {label} stopped"),
             Ended::Done => {
                 let rate = tally.tokens_per_s.filter(|it| it.is_finite());
                 let rate = rate.map_or_else(String::new, |it| format!(", {it:.1} tokens/s"));

@@ -81,7 +81,7 @@ fn plain_lines() {
     let (mut board, out) = board(Style::Plain);
     play(&mut board);
     let expected = "\
-36 jobs; 4 done before are skipped
+36 jobs; 4 skipped
 loading qwen3-4b, context 8192: 25 %
 loaded qwen3-4b in 3.2 s, context 8192
 1/36 think,aps × qwen3-4b: 340 tokens, 43.1 tokens/s, 8.1 s

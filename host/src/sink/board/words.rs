@@ -104,10 +104,7 @@ pub(super) fn percent(share: f32) -> String {
 /// Said once, when there are any.
 pub(super) fn skipped(run: &Run) -> String {
     let jobs = if run.total == 1 { "job" } else { "jobs" };
-    format!(
-        "{} {jobs}; {} done before are skipped",
-        run.total, run.skipped
-    )
+    format!("{} {jobs}; {} skipped", run.total, run.skipped)
 }
 
 pub(super) fn tokens(count: u32) -> String {
