@@ -1485,7 +1485,7 @@ fn a_kill_before_done_leaves_a_result_that_counts_or_is_known_as_ours() {
         args.extend(more);
         let run = machine.run(&batch(&url, &args));
         run.ok();
-        run
+        run.stderr
     };
     // The journal as a kill leaves it that comes before `done`.
     let forget = |kind: &str| {
@@ -1499,16 +1499,12 @@ fn a_kill_before_done_leaves_a_result_that_counts_or_is_known_as_ours() {
     run(&["--seed", "1"]);
     forget("done");
     let adopted = run(&["--seed", "1"]);
-    assert!(adopted.stderr.contains("1 result"), "{adopted:?}");
+    assert!(adopted.contains("1 result"), "{adopted}");
     assert_eq!(posted(&studio, CHAT).len(), 1);
     forget("done");
     let changed = run(&["--seed", "2"]);
-    assert!(
-        changed
-            .stderr
-            .contains("a.txt: prompt, pack, setting or input is another"),
-        "{changed:?}"
-    );
+    let says = "a.txt: prompt, pack, setting or input is another";
+    assert!(changed.contains(says), "{changed}");
     run(&["--seed", "2", "--changed", "rerun"]);
     assert_eq!(posted(&studio, CHAT).len(), 2);
     // Before it had its name.
@@ -1556,23 +1552,22 @@ fn what_would_be_lost_under_another_name_is_an_error() {
     ));
     assert!(run.fails(2).contains("is the result for `f1`"), "{run:?}");
     // Results are no inputs, and several values need no quotes.
-    machine
-        .run(&batch(
-            &url,
-            &[
-                "-P",
-                "Say {{text}}",
-                "-m",
-                "a",
-                "-o",
-                "out2",
-                "--inputs",
-                "out/f1.txt",
-                "out/f2.txt",
-                "out/f1.txt",
-            ],
-        ))
-        .ok();
+    let args = [
+        "batch",
+        "--engine",
+        &url,
+        "-P",
+        "Say {{text}}",
+        "-m",
+        "a",
+        "-o",
+        "out2",
+        "--inputs",
+        "out/f1.txt",
+        "out/f2.txt",
+        "out/f1.txt",
+    ];
+    machine.run(&args).ok();
     let count = results(&machine.work().join("out2")).len();
     assert_eq!(count, 2);
     let args = [
