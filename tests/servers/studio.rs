@@ -203,7 +203,12 @@ pub(crate) struct Recorded {
 
 impl Studio {
     pub(crate) fn start(setup: Setup) -> Self {
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        Self::start_at(0, setup)
+    }
+
+    /// Where another one was before.
+    pub(crate) fn start_at(port: u16, setup: Setup) -> Self {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared::new(setup));
