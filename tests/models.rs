@@ -624,14 +624,17 @@ fn a_full_disk_is_a_clear_error_and_the_old_file_stays() {
     let program = env!("CARGO_BIN_EXE_lmstrix-host");
     // No file may grow beyond some kilobytes.
     let line = format!("ulimit -f 8; exec '{program}' scan --engine embedded");
-    let mut command = std::process::Command::new("sh");
-    command
-        .args(["-c", &line])
-        .env_clear()
-        .env("LMSTRIX_HOST_HOME", machine.home())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped());
-    let run = finish(command.spawn().unwrap());
+    let scan = || {
+        let mut command = std::process::Command::new("sh");
+        command
+            .args(["-c", &line])
+            .env_clear()
+            .env("LMSTRIX_HOST_HOME", machine.home())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
+        finish(command.spawn().unwrap())
+    };
+    let run = scan();
     let said = run.fails(1);
     assert!(
         said.contains("registry.json") && said.contains("untouched"),
@@ -639,6 +642,16 @@ fn a_full_disk_is_a_clear_error_and_the_old_file_stays() {
     );
     assert_eq!(std::fs::read(&path).unwrap(), before);
     machine.run(&["scan", "--engine", "embedded"]).ok();
+    // One that makes no sense stays where it is, and the backup counts.
+    std::fs::write(&path, "{").unwrap();
+    for _ in 0..2 {
+        scan().fails(1);
+        assert_eq!(std::fs::read(&path).unwrap(), b"{");
+        let ids = machine.run(&["list", "--ids"]);
+        assert_eq!(ids.ok().lines().count(), 100, "{ids:?}");
+    }
+    machine.run(&["scan", "--engine", "embedded"]).ok();
+    assert_eq!(machine.run(&["list", "--ids"]).ok().lines().count(), 101);
 }
 
 #[cfg(unix)]

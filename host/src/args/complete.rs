@@ -100,6 +100,12 @@ pub fn script(shell: &str, program: &str) -> Option<std::io::Result<Vec<u8>>> {
     Some(written.map(|()| script))
 }
 
+/// The shells that `script` knows.
+#[must_use]
+pub fn shells() -> Vec<&'static str> {
+    Shells::builtins().names().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,10 +128,4 @@ mod tests {
             assert_eq!(is_plain(name), expected, "{name:?}");
         }
     }
-}
-
-/// The shells that `script` knows.
-#[must_use]
-pub fn shells() -> Vec<&'static str> {
-    Shells::builtins().names().collect()
 }

@@ -154,6 +154,12 @@ impl Claims {
         is_ours(&own, instance, context)
     }
 
+    /// Whether this process loaded the model at all, or began to.
+    pub(super) fn has_own(&self, model: &str) -> bool {
+        let mut claims = self.claims.iter();
+        claims.any(|it| it.process == std::process::id() && it.model == model)
+    }
+
     /// Whether a load of the model that this process began has not ended.
     pub(super) fn is_open(&self, model: &str) -> bool {
         self.claims.iter().any(|it| {

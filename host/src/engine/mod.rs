@@ -377,10 +377,6 @@ impl Chosen {
     /// The context of an instance that somebody else loaded and that a load
     /// with another one would replace; `None` where there is none such.
     #[must_use]
-    #[expect(
-        clippy::option_option,
-        reason = "an instance, with or without a known context"
-    )]
     pub fn would_replace(&self) -> Option<Option<u32>> {
         match &self.by {
             By::Embedded { .. } => None,

@@ -182,6 +182,9 @@ impl Target {
     pub(in crate::engine) async fn unload_own(&self) -> Result<bool, Error> {
         let (server, model) = (&self.server, &self.listed.id);
         let mut claims = Claims::lock(&self.life.state, self.place()).await?;
+        if !claims.has_own(model) {
+            return Ok(false);
+        }
         let start = Instant::now();
         let mut was_any = false;
         loop {
