@@ -393,3 +393,30 @@ fn a_test_finds_the_context_that_the_server_has_and_no_recall() {
         "loaded-with-less"
     );
 }
+
+#[test]
+fn the_six_stock_prompts_run_as_a_batch() {
+    let Some(server) = Server::demo() else { return };
+    let machine = Machine::new();
+    machine.write("text.md", TEXT);
+    let args = crate::batch::six_prompts(&server.url, "text.md");
+    let run = machine.run(&args);
+    crate::batch::check_six(&machine, &run);
+    // Again, nothing is asked that has an answer.
+    let status = machine.run(&["batch", "status", "out", "--json"]);
+    status.ok();
+    let of = |status: &Value, key: &str| {
+        let models = status["models"].as_object().unwrap();
+        models
+            .values()
+            .filter_map(|it| it[key].as_u64())
+            .sum::<u64>()
+    };
+    let done = of(&status.json(), "done");
+    assert!(done >= 1, "{status:?}");
+    assert_eq!(of(&status.json(), "jobs"), 6, "{status:?}");
+    let run = machine.run(&args);
+    crate::batch::check_six(&machine, &run);
+    let again = machine.run(&["batch", "status", "out", "--json"]);
+    assert!(of(&again.json(), "done") >= done, "{again:?}");
+}

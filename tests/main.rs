@@ -11,6 +11,8 @@
 
 /// Builds the packs that tests need.
 mod guests;
+/// A pack in another language than Rust.
+mod javascript;
 /// A Python with llama.cpp in it.
 mod python;
 /// Servers that tests talk to.
@@ -18,6 +20,8 @@ mod servers;
 /// A folder of its own and a cleared environment for every run.
 mod support;
 
+/// `batch`: what runs, what is written, what survives.
+mod batch;
 /// The demo model on texts that it has never seen.
 mod demo;
 /// The embedded engine: against llama.cpp, and on hostile files.

@@ -1187,7 +1187,7 @@ fn a_test_that_is_cut_or_has_a_bad_day_takes_nothing_back() {
         cold(Duration::from_secs(20)),
     ] {
         std::fs::write(&data, all.to_string()).unwrap();
-        let _studio = Studio::start_at(port, setup);
+        let _studio = Studio::start(Setup { port, ..setup });
         let args = [&test[..], &["--probe_timeout", "300ms"]].concat();
         let run = machine.run(&args);
         assert_eq!(run.code, Some(5), "{run:?}");

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 /// All rooms, for those that know none.
 const ROOMS: &[&str] = &[
     "args",
+    "batch",
     "command",
     "config",
     "engine",
@@ -23,6 +24,7 @@ const ROOMS: &[&str] = &[
 /// All rooms but those of what lies on the disk: these know themselves alone.
 const OUTSIDE: &[&str] = &[
     "args",
+    "batch",
     "command",
     "config",
     "engine",
@@ -36,15 +38,34 @@ const OUTSIDE: &[&str] = &[
 ];
 
 /// Rooms that never import one another, and what else they must not know.
-const MUST_NOT_KNOW: [(&str, &[&str]); 14] = [
+const MUST_NOT_KNOW: [(&str, &[&str]); 15] = [
     ("secret", ROOMS),
     ("span", ROOMS),
     ("tokens", ROOMS),
     ("studio_settings", OUTSIDE),
     ("registry", OUTSIDE),
+    // What jobs there are is plain data: it knows the words of an inference, and
+    // no more.
+    (
+        "batch",
+        &[
+            "args",
+            "command",
+            "config",
+            "engine",
+            "environment",
+            "error",
+            "pack",
+            "pipeline",
+            "registry",
+            "report",
+            "sink",
+        ],
+    ),
     (
         "pack",
         &[
+            "batch",
             "engine",
             "sink",
             "pipeline",
@@ -59,6 +80,7 @@ const MUST_NOT_KNOW: [(&str, &[&str]); 14] = [
     (
         "engine",
         &[
+            "batch",
             "pack",
             "sink",
             "pipeline",
@@ -73,6 +95,7 @@ const MUST_NOT_KNOW: [(&str, &[&str]); 14] = [
     (
         "sink",
         &[
+            "batch",
             "pack",
             "engine",
             "pipeline",
@@ -87,12 +110,14 @@ const MUST_NOT_KNOW: [(&str, &[&str]); 14] = [
     (
         "inference",
         &[
-            "pack", "engine", "sink", "pipeline", "command", "args", "config", "report", "error",
+            "batch", "pack", "engine", "sink", "pipeline", "command", "args", "config", "report",
+            "error",
         ],
     ),
     (
         "pipeline",
         &[
+            "batch",
             "command",
             "args",
             "config",
@@ -104,6 +129,7 @@ const MUST_NOT_KNOW: [(&str, &[&str]); 14] = [
     (
         "report",
         &[
+            "batch",
             "command",
             "args",
             "config",
@@ -116,6 +142,7 @@ const MUST_NOT_KNOW: [(&str, &[&str]); 14] = [
     (
         "config",
         &[
+            "batch",
             "command",
             "args",
             "engine",
@@ -129,6 +156,7 @@ const MUST_NOT_KNOW: [(&str, &[&str]); 14] = [
     (
         "args",
         &[
+            "batch",
             "engine",
             "sink",
             "pipeline",
@@ -142,13 +170,17 @@ const MUST_NOT_KNOW: [(&str, &[&str]); 14] = [
     (
         "environment",
         &[
-            "command", "args", "engine", "sink", "pipeline", "config", "report", "error", "pack",
+            "batch", "command", "args", "engine", "sink", "pipeline", "config", "report", "error",
+            "pack",
         ],
     ),
 ];
 
 /// Crates that have one home.
-const ONE_HOME: [(&str, &str); 10] = [
+const ONE_HOME: [(&str, &str); 13] = [
+    ("csv", "batch"),
+    ("glob", "batch"),
+    ("unicode_normalization", "batch"),
     ("reqwest", "engine"),
     ("rustls", "engine"),
     ("indicatif", "sink"),

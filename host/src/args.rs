@@ -3,6 +3,7 @@
 //! The spellings of the Python program that this one follows work as hidden
 //! aliases, so that old command lines keep working.
 
+mod batch;
 mod complete;
 mod models;
 
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
 
+pub use batch::{After, Batch, BatchRun, Export, Jobs, Merge, Results, Retry, Status, Way};
 pub use complete::{What, answer_shell, script, shells};
 pub use models::{
     About, Completions, Doctor, List, Load, Ps, Pull, Reset, Save, Scan, Test, Unload, Where,
@@ -38,6 +40,8 @@ pub enum Command {
     Infer(Box<Infer>),
     /// Print what would be sent; no model, no server.
     Render(Box<Render>),
+    /// Run prompts over models and inputs; the same command again resumes.
+    Batch(Box<Batch>),
     /// Ask the engines for their models, and remember what they say.
     Scan(Scan),
     /// Show the models that are known; asks nobody and writes nothing.
@@ -81,6 +85,13 @@ impl Command {
         Some(match self {
             Self::Infer(it) => &it.common,
             Self::Render(it) => &it.common,
+            Self::Batch(it) => match &it.after {
+                None => &it.run.common,
+                Some(After::Status(it)) => &it.common,
+                Some(After::Retry(it)) => &it.common,
+                Some(After::Export(it)) => &it.common,
+                Some(After::Merge(it)) => &it.common,
+            },
             Self::Scan(it) => &it.common,
             Self::List(it) => &it.common,
             Self::Load(it) => &it.common,

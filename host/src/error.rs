@@ -4,7 +4,7 @@
 use crate::engine::FaultKind;
 use crate::pack::{self, Answer};
 use crate::pipeline::{self, Expired, Failed, Phase};
-use crate::{config, engine, registry, sink};
+use crate::{batch, config, engine, registry, sink};
 
 /// The exit codes, as the README lists them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +149,29 @@ impl From<registry::Error> for Failure {
                 Self::new(Exit::Broken, message)
                     .hint("free some space or mend the folder's rights; LMSTRIX_HOST_HOME moves it")
             }
+        }
+    }
+}
+
+impl From<batch::PlanError> for Failure {
+    fn from(error: batch::PlanError) -> Self {
+        Self::usage(chain(&error))
+    }
+}
+
+impl From<batch::JournalError> for Failure {
+    fn from(error: batch::JournalError) -> Self {
+        let message = chain(&error);
+        match error {
+            batch::JournalError::Read { .. } => Self::new(Exit::Broken, message),
+            batch::JournalError::Write { .. } => Self::new(Exit::Broken, message)
+                .hint("free some space or mend the folder's rights; the same command goes on"),
+            batch::JournalError::Busy { .. } => Self::usage(message)
+                .hint("the lock goes with its process; another folder (-o) is another run"),
+            batch::JournalError::Newer { .. } => {
+                Self::usage(message).hint("update this program, or take another folder (-o)")
+            }
+            batch::JournalError::Absent { .. } => Self::usage(message),
         }
     }
 }

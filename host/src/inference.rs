@@ -57,6 +57,8 @@ pub enum Prompt {
 pub enum Origin {
     /// Typed on the command line.
     Flag,
+    /// Written in the plan of a batch.
+    Plan,
     /// A `LMSTRIX_HOST_*` variable.
     Environment,
     /// The prompt, or the pack that resolved it.
@@ -196,6 +198,28 @@ impl Layer {
             ));
         }
         Ok(())
+    }
+
+    /// This layer, and beneath it another one.
+    #[must_use]
+    pub fn over(self, weaker: Self) -> Self {
+        let mut other = weaker.other;
+        other.extend(self.other);
+        Self {
+            temperature: self.temperature.or(weaker.temperature),
+            top_k: self.top_k.or(weaker.top_k),
+            top_p: self.top_p.or(weaker.top_p),
+            min_p: self.min_p.or(weaker.min_p),
+            repeat_penalty: self.repeat_penalty.or(weaker.repeat_penalty),
+            presence_penalty: self.presence_penalty.or(weaker.presence_penalty),
+            frequency_penalty: self.frequency_penalty.or(weaker.frequency_penalty),
+            seed: self.seed.or(weaker.seed),
+            max_tokens: self.max_tokens.or(weaker.max_tokens),
+            stop: self.stop.or(weaker.stop),
+            json_schema: self.json_schema.or(weaker.json_schema),
+            reasoning: self.reasoning.or(weaker.reasoning),
+            other,
+        }
     }
 
     /// The names of the settings that this layer has, in snake case.

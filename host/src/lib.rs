@@ -5,8 +5,8 @@
 //! (`config`) meets the world (`environment`); packs resolve the prompt
 //! (`pack`), an engine answers (`engine`), processors and sinks take the answer
 //! (`pipeline`, `sink`), and what happened is told (`report`, `error`).
-//! `inference` holds the words that all of them share; `registry` keeps what is
-//! known of models, `studio_settings` writes LM Studio's own files, `tokens`
+//! `inference` holds the words that all of them share; `batch` knows which jobs
+//! there are and what became of them; `registry` keeps what is known of models, `studio_settings` writes LM Studio's own files, `tokens`
 //! guesses how many there are.
 //!
 //! Other programs use it through [`Request`]: what `infer` does, as a stream of
@@ -30,6 +30,7 @@
 //! ```
 
 pub mod args;
+pub mod batch;
 mod closest;
 mod command;
 pub mod config;
@@ -58,12 +59,26 @@ use error::{Exit, Failure};
 use sink::Messages;
 
 /// Runs one command to its end and says how to leave. `interrupt` is what
-/// Ctrl-C completes.
-pub async fn run(typed: Typed, env: &Env, interrupt: impl Future<Output = ()> + Send) -> Exit {
+/// Ctrl-C completes, `insisted` what a second one does: a batch lets its running
+/// jobs end after the first.
+pub async fn run(
+    typed: Typed,
+    env: &Env,
+    interrupt: impl Future<Output = ()> + Send,
+    insisted: impl Future<Output = ()> + Send,
+) -> Exit {
     let mut interrupt = pin!(interrupt);
+    let mut insisted = pin!(insisted);
     let result = match typed.command {
         Command::Infer(args) => command::infer(*args, env, interrupt.as_mut()).await,
         Command::Render(args) => command::render(*args, env, interrupt.as_mut()).await,
+        Command::Batch(args) => {
+            let interrupts = command::Interrupts {
+                first: interrupt.as_mut(),
+                second: insisted.as_mut(),
+            };
+            command::batch(*args, env, interrupts).await
+        }
         Command::Scan(args) => command::scan(args, env, interrupt.as_mut()).await,
         Command::List(args) => command::list(&args, env),
         Command::Load(args) => command::load(args, env, interrupt.as_mut()).await,

@@ -42,7 +42,12 @@ fn main() -> ExitCode {
         .enable_all()
         .build();
     let exit = match runtime {
-        Ok(runtime) => runtime.block_on(lmstrix_host::run(typed, &env, interrupted())),
+        Ok(runtime) => {
+            // A run of a batch has jobs that may take minutes to end well.
+            let is_patient = matches!(&typed.command, Command::Batch(it) if it.is_run());
+            let (first, second) = interrupted(is_patient);
+            runtime.block_on(lmstrix_host::run(typed, &env, first, second))
+        }
         Err(e) => {
             lmstrix_host::sink::Messages::new(false, false, false)
                 .error(&format!("the program cannot start: {e}"));
@@ -68,15 +73,23 @@ fn completed() -> Option<i32> {
 /// a pipe that nobody reads would hold it for ever.
 const LEAVE_AFTER: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// Completes at the first Ctrl-C, or when the system asks us to leave. Signals
-/// are watched by a thread of their own, which ends the program itself when it
-/// does not leave in time, or at the second Ctrl-C.
+/// Two futures: the first completes at the first Ctrl-C, the second at the second
+/// one, or when the system asks us to leave, which completes both. Signals are
+/// watched by a thread of their own, which ends the program itself when it does
+/// not leave in time, or at one more Ctrl-C. A patient program has all the time
+/// that it wants between the first and the second.
 #[allow(
     clippy::exit,
     reason = "whoever holds up the program cannot be asked any more"
 )]
-fn interrupted() -> impl Future<Output = ()> + Send {
-    let (sender, receiver) = tokio::sync::oneshot::channel();
+fn interrupted(
+    is_patient: bool,
+) -> (
+    impl Future<Output = ()> + Send,
+    impl Future<Output = ()> + Send,
+) {
+    let (first, is_first) = tokio::sync::oneshot::channel();
+    let (second, is_second) = tokio::sync::oneshot::channel();
     let (ready, is_ready) = std::sync::mpsc::channel();
     let watch = move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -89,23 +102,38 @@ fn interrupted() -> impl Future<Output = ()> + Send {
                 return std::future::pending().await;
             };
             let _gone = ready.send(());
-            signals.next().await;
-            let _gone = sender.send(());
-            let _second = tokio::time::timeout(LEAVE_AFTER, signals.next()).await;
+            let wish = signals.next().await;
+            let _gone = first.send(());
+            if is_patient && wish == Wish::Interrupt {
+                signals.next().await;
+            }
+            let _gone = second.send(());
+            let _more = tokio::time::timeout(LEAVE_AFTER, signals.next()).await;
             std::process::exit(Exit::Interrupted as i32)
         })
     };
     let watching = std::thread::Builder::new()
         .name("signals".to_owned())
-        .spawn(watch);
+        .spawn(watch)
+        .is_ok();
     // A signal before this would end the program where it stands, perhaps in
     // the middle of a file.
     let _in_time = is_ready.recv_timeout(LEAVE_AFTER);
-    async move {
-        if watching.is_err() || receiver.await.is_err() {
+    let of = move |signal: tokio::sync::oneshot::Receiver<()>| async move {
+        if !watching || signal.await.is_err() {
             std::future::pending().await
         }
-    }
+    };
+    (of(is_first), of(is_second))
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    /// Ctrl-C.
+    Interrupt,
+    /// The system wants us to leave.
+    Leave,
 }
 
 /// The same number on Linux (x86, Arm), macOS and the BSDs.
@@ -134,11 +162,11 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Wish {
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hang_up.recv() => {}
+            _ = self.interrupt.recv() => Wish::Interrupt,
+            _ = self.terminate.recv() => Wish::Leave,
+            _ = self.hang_up.recv() => Wish::Leave,
         }
     }
 }
@@ -152,10 +180,11 @@ impl Signals {
         Ok(Self)
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Wish {
         if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending().await
+            return std::future::pending().await;
         }
+        Wish::Interrupt
     }
 }
 

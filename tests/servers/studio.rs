@@ -44,6 +44,14 @@ pub(crate) struct Setup {
     /// `reasoning_content` or `reasoning`.
     pub(crate) reasoning_field: &'static str,
     pub(crate) token_pause: Duration,
+    /// How many answers an instance gives at once, as its list says; the double
+    /// itself gives as many as are asked for.
+    pub(crate) slots: Option<u32>,
+    /// Prompts that hold such a text fail so, whatever else goes well; one of
+    /// the faults in mid-stream.
+    pub(crate) poison: Vec<(&'static str, Fault)>,
+    /// The address to listen at, for a server that comes back.
+    pub(crate) port: u16,
 }
 
 impl Default for Setup {
@@ -65,6 +73,9 @@ impl Default for Setup {
             load_fails: None,
             reasoning_field: "reasoning_content",
             token_pause: Duration::ZERO,
+            slots: None,
+            poison: Vec::new(),
+            port: 0,
         }
     }
 }
@@ -203,12 +214,7 @@ pub(crate) struct Recorded {
 
 impl Studio {
     pub(crate) fn start(setup: Setup) -> Self {
-        Self::start_at(0, setup)
-    }
-
-    /// Where another one was before.
-    pub(crate) fn start_at(port: u16, setup: Setup) -> Self {
-        let listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+        let listener = std::net::TcpListener::bind(("127.0.0.1", setup.port)).unwrap();
         listener.set_nonblocking(true).unwrap();
         let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared::new(setup));
@@ -251,6 +257,24 @@ impl Studio {
 
     pub(crate) fn set_fault(&self, fault: Fault) {
         self.shared.lock().fault = fault;
+    }
+
+    /// The most answers that were under way at once.
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.shared.lock().most_at_once
+    }
+
+    /// The instances that are loaded now.
+    pub(crate) fn loaded(&self) -> Vec<String> {
+        let state = self.shared.lock();
+        state.instances.iter().map(|it| it.id.clone()).collect()
+    }
+
+    /// Takes a model off the disk: no list has it, and no load finds it.
+    pub(crate) fn remove(&self, key: &str) {
+        let mut state = self.shared.lock();
+        state.removed.push(key.to_owned());
+        state.instances.retain(|it| it.key != key);
     }
 
     /// How many loads succeeded, asked for or not.

@@ -56,7 +56,12 @@ pub(crate) async fn run(
         Err(response) => return closed(ticket, response),
     };
     let ask = ask(kind, body);
-    let fault = shared.lock().fault.clone();
+    let poison = shared.setup.poison.iter();
+    let mut poison = poison.filter(|(text, _)| ask.prompt.contains(text));
+    let fault = match poison.next() {
+        Some((_, fault)) => fault.clone(),
+        None => shared.lock().fault.clone(),
+    };
     if count(&ask.prompt) >= instance.context as usize && fault == Fault::None {
         let text = overflow(count(&ask.prompt), instance.context);
         return closed(

@@ -76,7 +76,9 @@ pub(crate) fn closed(mut ticket: Ticket, response: Response) -> Response {
 }
 
 fn list(shared: &Shared, path: &str, is_v1: bool) -> Response {
-    let models = &shared.setup.models;
+    let removed = shared.lock().removed.clone();
+    let models = shared.setup.models.iter();
+    let models: Vec<&Model> = models.filter(|it| !removed.contains(&it.key)).collect();
     match path {
         "/lmstudio-greeting" => ok(&json!({"lmstudio": true})),
         "/lms-status" => {
@@ -141,7 +143,13 @@ fn publisher(model: &Model) -> &str {
 fn model_v1(shared: &Shared, model: &Model) -> Value {
     let loaded: Vec<Value> = instances(shared, model)
         .iter()
-        .map(|it| json!({"id": it.id, "config": load_config(it.context)}))
+        .map(|it| {
+            let mut config = load_config(it.context);
+            if let Some(slots) = shared.setup.slots {
+                config["parallel"] = json!(slots);
+            }
+            json!({"id": it.id, "config": config})
+        })
         .collect();
     let name = model.key.rsplit('/').next();
     let mut value = json!({

@@ -25,6 +25,10 @@ pub(crate) struct State {
     pub(crate) instances: Vec<Instance>,
     pub(crate) requests: Vec<Recorded>,
     pub(crate) loads: usize,
+    pub(crate) at_once: usize,
+    pub(crate) most_at_once: usize,
+    /// Keys of models that were taken off the disk.
+    pub(crate) removed: Vec<String>,
     /// The answers that `/api/v1/chat` stored.
     pub(crate) responses: Vec<String>,
 }
@@ -59,6 +63,9 @@ impl Shared {
             instances: instances.collect(),
             requests: Vec::new(),
             loads: 0,
+            at_once: 0,
+            most_at_once: 0,
+            removed: Vec::new(),
             responses: Vec::new(),
         };
         Self {
@@ -81,6 +88,9 @@ impl Shared {
     /// The model of a key; `key@variant` names it too.
     pub(crate) fn model(&self, key: &str) -> Option<&Model> {
         let plain = key.split('@').next().unwrap_or(key);
+        if self.lock().removed.iter().any(|it| it == plain) {
+            return None;
+        }
         let find = |key: &str| self.setup.models.iter().find(|it| it.key == key);
         find(key).or_else(|| find(plain))
     }
@@ -229,6 +239,11 @@ pub(crate) struct Ticket {
     shared: Arc<Shared>,
     index: usize,
     open: bool,
+    is_answer: bool,
+}
+
+fn is_answer(path: &str) -> bool {
+    path.contains("completions") || path.ends_with("/chat")
 }
 
 impl Ticket {
@@ -238,6 +253,11 @@ impl Ticket {
             (name.as_str().to_owned(), value.into_owned())
         });
         let mut state = shared.lock();
+        let is_answer = is_answer(&parts.uri.to_string());
+        if is_answer {
+            state.at_once += 1;
+            state.most_at_once = state.most_at_once.max(state.at_once);
+        }
         state.requests.push(Recorded {
             path: parts.uri.to_string(),
             headers: headers.collect(),
@@ -249,6 +269,7 @@ impl Ticket {
             shared: Arc::clone(shared),
             index: state.requests.len() - 1,
             open: true,
+            is_answer,
         }
     }
 
@@ -263,6 +284,9 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        if self.is_answer {
+            self.shared.lock().at_once -= 1;
+        }
         if self.open {
             self.shared.lock().requests[self.index].cancelled = true;
             self.shared.cancelled.notify_all();

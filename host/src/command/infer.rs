@@ -1,6 +1,5 @@
 //! `infer`: one prompt, one model, one answer.
 
-mod learned;
 mod outcome;
 mod request;
 
@@ -9,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::asking;
 use super::job::{Job, Wish};
+use super::learned::Learning;
+use super::verdict::{Judged, judge};
 use crate::args::{Common, Infer, Output};
 use crate::engine::{self, Unloader};
 use crate::environment::Env;
@@ -19,8 +20,7 @@ use crate::report::{self, About, Instance, Report, packs_used};
 use crate::sink::{
     self, Events, Messages, OutputFile, Progress, Sink, Stdout, Warnings, visible_json,
 };
-use learned::Learning;
-use outcome::{Judged, completed, judge, keep};
+use outcome::{completed, keep};
 
 /// What is said once when the demo model answers.
 const DEMO_NOTICE: &str = "the answer comes from the built-in demo model, a toy that repeats a text's \
@@ -168,7 +168,7 @@ pub(crate) async fn infer(
         ));
     }
     warnings.extend(account.warnings.iter().cloned());
-    let mut result = judge(result, &account, &output);
+    let mut result = judge(result, &account, output.strict);
     if let Ok(Judged {
         warning: Some(cut), ..
     }) = &result

@@ -121,10 +121,7 @@ impl Job {
         let recommended = (Origin::ModelFile, chosen.recommended());
         let mut settings = settle(&[flags, environment, prompt, written, recommended]);
         // Drawn here and not by the engine, so that the report can name it.
-        settings.seed.get_or_insert_with(|| Given {
-            value: random_seed(),
-            origin: Origin::Default,
-        });
+        settings.seed.get_or_insert_with(drawn);
         Ok(Self {
             chosen,
             resolved,
@@ -169,8 +166,11 @@ fn names(layers: &[(Origin, Layer)]) -> Vec<String> {
     names
 }
 
-/// The standard library's hash maps are seeded by the system; 32 bits are what
-/// every server takes.
-fn random_seed() -> u64 {
-    std::hash::RandomState::new().build_hasher().finish() & u64::from(u32::MAX)
+/// A seed that nobody gave. The standard library's hash maps are seeded by the
+/// system; 32 bits are what every server takes.
+pub(super) fn drawn() -> Given<u64> {
+    Given {
+        value: std::hash::RandomState::new().build_hasher().finish() & u64::from(u32::MAX),
+        origin: Origin::Default,
+    }
 }

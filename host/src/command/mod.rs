@@ -1,15 +1,19 @@
 //! One file per command. A command may use every room; no room uses a command.
 
 mod asking;
+mod batch;
 mod client;
 mod completing;
 mod infer;
 mod job;
+mod learned;
 mod models;
 mod pull;
 mod render;
 mod testing;
+mod verdict;
 
+pub(crate) use batch::{Interrupts, batch};
 pub use client::{Answer, Answering, Output, Request};
 pub(crate) use completing::completions;
 pub use completing::offered;

@@ -20,25 +20,66 @@ const PARAMETERS_PER_THREAD: u64 = 20_000_000;
 /// that are touched cost memory.
 const STACK_BYTES: usize = 256 << 20;
 
-pub(super) fn start(file: ModelFile, context: u32, ask: Ask) -> Result<Stream, Error> {
-    let (sender, events) = mpsc::channel(WAITING_EVENTS);
-    let cancelled = Arc::new(Cancel::default());
-    let watched = Arc::clone(&cancelled);
-    std::thread::Builder::new()
-        .name("model".to_owned())
-        .spawn(move || {
-            let work = || run(&file, context, &ask, &watched, &sender);
-            let done = match threads(file.parameters()).build() {
-                Ok(pool) => pool.install(work),
-                Err(e) => Err(Error::Stopped(e.to_string())),
-            };
-            // A reader that is gone wants nothing, not even the error.
-            if let Err(error) = done {
-                let _gone = sender.blocking_send(Err(error));
-            }
-        })
-        .map_err(|e| Error::Stopped(e.to_string()))?;
-    Ok(Stream::new(events, cancelled, None))
+/// A model of this process: loaded by the first inference, kept for the next
+/// ones. It goes with this value, after what it is at.
+#[derive(Debug)]
+pub(super) struct Worker {
+    work: std::sync::mpsc::Sender<Work>,
+}
+
+/// One inference that waits for its turn.
+#[derive(Debug)]
+struct Work {
+    ask: Ask,
+    cancelled: Arc<Cancel>,
+    sender: mpsc::Sender<Result<Event, Error>>,
+}
+
+impl Worker {
+    /// Starts the thread; nothing is loaded.
+    ///
+    /// # Errors
+    /// The machine gives us no thread.
+    pub(super) fn start(file: Arc<ModelFile>, context: u32) -> Result<Self, Error> {
+        let (work, waiting) = std::sync::mpsc::channel::<Work>();
+        std::thread::Builder::new()
+            .name("model".to_owned())
+            .spawn(move || {
+                let mut model = None;
+                let pool = threads(file.parameters()).build();
+                while let Ok(work) = waiting.recv() {
+                    let done = match &pool {
+                        Ok(pool) => pool.install(|| run(&file, context, &mut model, &work)),
+                        Err(e) => Err(Error::Stopped(e.to_string())),
+                    };
+                    // A reader that is gone wants nothing, not even the error.
+                    if let Err(error) = done {
+                        let _gone = work.sender.blocking_send(Err(error));
+                    }
+                }
+            })
+            .map_err(|e| Error::Stopped(e.to_string()))?;
+        Ok(Self { work })
+    }
+
+    /// Runs one inference, after those that came before it.
+    ///
+    /// # Errors
+    /// The thread died.
+    pub(super) fn infer(&self, ask: Ask) -> Result<Stream, Error> {
+        let (sender, events) = mpsc::channel(WAITING_EVENTS);
+        let cancelled = Arc::new(Cancel::default());
+        let stream = Stream::new(events, Arc::clone(&cancelled), None);
+        let work = Work {
+            ask,
+            cancelled,
+            sender,
+        };
+        self.work
+            .send(work)
+            .map_err(|_| Error::Stopped("its thread died".to_owned()))?;
+        Ok(stream)
+    }
 }
 
 fn threads(parameters: u64) -> rayon::ThreadPoolBuilder {
@@ -52,18 +93,27 @@ fn threads(parameters: u64) -> rayon::ThreadPoolBuilder {
 fn run(
     file: &ModelFile,
     context: u32,
-    ask: &Ask,
-    cancelled: &Cancel,
-    sender: &mpsc::Sender<Result<Event, Error>>,
+    model: &mut Option<Model>,
+    work: &Work,
 ) -> Result<(), Error> {
+    let Work {
+        ask,
+        cancelled,
+        sender,
+    } = work;
     let emit = |event| {
         if sender.blocking_send(Ok(event)).is_err() {
             cancelled.wish();
         }
     };
-    emit(Event::Loading(None));
-    let mut model = file.load(context)?;
-    check_required(&model, ask)?;
+    let model = match model {
+        Some(model) => model,
+        None => {
+            emit(Event::Loading(None));
+            model.insert(file.load(context)?)
+        }
+    };
+    check_required(model, ask)?;
     let mut splitter = Splitter::new(ask.reasoning_tags);
     let is_cancelled = || cancelled.is_wished();
     model.infer(

@@ -99,7 +99,7 @@ pub struct Chosen {
 #[derive(Debug)]
 enum By {
     Embedded {
-        file: Box<ModelFile>,
+        file: Arc<ModelFile>,
         context: u32,
         asked: Option<u32>,
     },
@@ -204,7 +204,7 @@ fn embedded(
         warnings,
         recommended,
         by: By::Embedded {
-            file: Box::new(file),
+            file: Arc::new(file),
             context: tokens,
             asked: context.map(|_| tokens),
         },
@@ -400,8 +400,10 @@ impl Chosen {
     /// # Errors
     /// The server cannot load it, or cannot be reached.
     pub async fn ensure(self, emit: &mut (dyn FnMut(Event) + Send)) -> Result<Ready, Error> {
+        let mut worker = None;
         let (instance, warnings) = match &self.by {
             By::Embedded { file, context, .. } => {
+                worker = Some(local::Worker::start(Arc::clone(file), *context)?);
                 let instance = server::Instance {
                     id: self.model.clone(),
                     context: Some(*context),
@@ -419,12 +421,13 @@ impl Chosen {
         Ok(Ready {
             chosen: self,
             instance,
+            worker,
             warnings,
         })
     }
 }
 
-/// A model that can be asked.
+/// A model that can be asked, again and again.
 #[derive(Debug)]
 pub struct Ready {
     /// What was chosen.
@@ -432,6 +435,8 @@ pub struct Ready {
     /// What the user should know about the instance.
     pub warnings: Vec<String>,
     instance: server::Instance,
+    /// The embedded engine's thread.
+    worker: Option<local::Worker>,
 }
 
 impl Ready {
@@ -485,14 +490,26 @@ impl Ready {
         }
     }
 
+    /// How many inferences the instance runs at once, where the server says so;
+    /// the embedded engine takes one after the other.
+    pub async fn slots(&self) -> Option<u32> {
+        match &self.chosen.by {
+            By::Embedded { .. } => Some(1),
+            By::Server(target) => target.slots(&self.instance).await,
+        }
+    }
+
     /// Runs one inference. Dropping the stream ends it, at a server, too.
     ///
     /// # Errors
-    /// The machine gives us no thread.
-    pub fn infer(self, ask: Ask) -> Result<Stream, Error> {
-        match self.chosen.by {
-            By::Embedded { file, context, .. } => local::start(*file, context, ask),
-            By::Server(target) => Ok(target.infer(self.instance, ask)),
+    /// The embedded engine's thread died.
+    pub fn infer(&self, ask: Ask) -> Result<Stream, Error> {
+        match (&self.chosen.by, &self.worker) {
+            (By::Server(target), _) => Ok(target.clone().infer(self.instance.clone(), ask)),
+            (By::Embedded { .. }, Some(worker)) => worker.infer(ask),
+            (By::Embedded { .. }, None) => {
+                Err(Error::Stopped("its thread was never started".to_owned()))
+            }
         }
     }
 }

@@ -53,6 +53,14 @@ pub struct PackUsed<'a> {
     digest: &'a str,
 }
 
+impl PackUsed<'_> {
+    /// Name and digest.
+    #[must_use]
+    pub fn pair(&self) -> (String, String) {
+        (self.name.to_owned(), self.digest.to_owned())
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct Extra<'a> {
     from: &'a str,

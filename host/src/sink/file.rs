@@ -154,7 +154,7 @@ impl OutputFile {
         drop(file);
         // The answer is safe; what is left over only confuses.
         let _gone = fs::remove_file(partial);
-        remove_our_error(&beside(&self.target, ".error.txt"));
+        remove_our_error(&self.target);
         Ok(())
     }
 
@@ -177,20 +177,25 @@ impl OutputFile {
         if !written && !is_old {
             let _gone = fs::remove_file(&path);
         }
-        let error = beside(&self.target, ".error.txt");
-        let is_ours = fs::read_to_string(&error).map(|text| text.starts_with(ERROR_HEAD));
-        // A file of that name that is not ours stays as it is; the reason is on
-        // stderr, too.
-        if is_ours.unwrap_or(!error.exists()) {
-            fs::write(&error, format!("{ERROR_HEAD}\n\n{reason}\n")).map_err(|source| {
-                Error::File {
-                    path: error,
-                    source,
-                }
-            })?;
-        }
+        write_our_error(&self.target, reason)?;
         Ok(written.then_some(path))
     }
+}
+
+/// Writes the reason beside a result that failed. A file of that name that is
+/// not ours stays as it is; the reason is on stderr, too.
+pub(super) fn write_our_error(target: &Path, reason: &str) -> Result<(), Error> {
+    let path = beside(target, ".error.txt");
+    let is_ours = fs::read_to_string(&path).map(|text| text.starts_with(ERROR_HEAD));
+    if !is_ours.unwrap_or(!path.exists()) {
+        return Ok(());
+    }
+    fs::write(&path, error_text(reason)).map_err(|source| Error::File { path, source })
+}
+
+/// What an error file holds.
+pub(super) fn error_text(reason: &str) -> String {
+    format!("{ERROR_HEAD}\n\n{reason}\n")
 }
 
 impl Sink for OutputFile {
@@ -225,7 +230,7 @@ impl Sink for OutputFile {
     }
 }
 
-fn beside(target: &Path, suffix: &str) -> PathBuf {
+pub(super) fn beside(target: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(target.as_os_str());
     name.push(suffix);
     PathBuf::from(name)
@@ -274,8 +279,10 @@ fn default_permissions(target: &Path, partial: &fs::File) -> std::fs::Permission
     })
 }
 
-fn remove_our_error(path: &Path) {
-    if fs::read_to_string(path).is_ok_and(|text| text.starts_with(ERROR_HEAD)) {
+/// Removes the reason of an earlier failure.
+pub(super) fn remove_our_error(target: &Path) {
+    let path = beside(target, ".error.txt");
+    if fs::read_to_string(&path).is_ok_and(|text| text.starts_with(ERROR_HEAD)) {
         let _gone = fs::remove_file(path);
     }
 }

@@ -1,11 +1,13 @@
 //! Where text goes: stdout, a file, lines of JSON. A sink knows nothing of
 //! packs and engines; it is told events and finished text.
 
+mod board;
 mod download;
 mod events;
 mod file;
 mod messages;
 mod progress;
+mod result;
 mod stdout;
 mod visible;
 mod warnings;
@@ -14,11 +16,13 @@ use std::path::PathBuf;
 
 use crate::inference::Event;
 
+pub use board::{Board, Ended, JobName, Phase, Style, Tally};
 pub use download::Download;
 pub use events::Events;
 pub use file::OutputFile;
 pub use messages::Messages;
 pub use progress::Progress;
+pub use result::{ResultFile, Staged};
 pub use stdout::Stdout;
 pub use visible::{Visible, is_control, visible, visible_json};
 pub use warnings::Warnings;

@@ -75,7 +75,7 @@ pub(in super::super) fn layers(
     Ok([flags, environment, (Origin::Config, config.layer.clone())])
 }
 
-fn flag_layer(sampling: &Sampling) -> Result<Layer, Failure> {
+pub(in super::super) fn flag_layer(sampling: &Sampling) -> Result<Layer, Failure> {
     let Sampling {
         temperature,
         top_k,

@@ -18,8 +18,9 @@ use crate::pipeline::{Ask, Prepared, Shelf, on_pack_thread, prepare};
 use crate::sink::Messages;
 pub(super) use engines::{choice, limits, reach, studio_home, usual_studio, wanted};
 pub(super) use known::{claims, known, life, lms, store};
-pub(super) use layers::{layers, warn_of_unknown_variables};
-use post::processor;
+pub(super) use layers::{flag_layer, layers, warn_of_unknown_variables};
+pub(super) use post::processor;
+pub(super) use texts::at_file;
 use texts::{params, stdin_if, text_file_of};
 
 /// The prompts of this program, for when nobody names a file.
@@ -166,7 +167,7 @@ pub(super) async fn prepared(
 }
 
 /// A prompt's settings must be ones that some engine could honour.
-fn check(prepared: &Prepared) -> Result<(), Failure> {
+pub(super) fn check(prepared: &Prepared) -> Result<(), Failure> {
     let checked = prepared.resolved.settings.check();
     checked.map_err(|(name, why)| Failure::usage(format!("the prompt's setting {name} {why}")))
 }

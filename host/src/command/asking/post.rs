@@ -4,7 +4,7 @@ use crate::error::Failure;
 use crate::pack::ProcessorRef;
 
 /// Reads `NAME[:KEY=VALUE,…]`, where `\,` `\:` `\=` and `\\` are literal.
-pub(super) fn processor(typed: &str) -> Result<ProcessorRef, Failure> {
+pub(in super::super) fn processor(typed: &str) -> Result<ProcessorRef, Failure> {
     let mut parts = split(typed, ':', 2).into_iter();
     let name = unescape(&parts.next().unwrap_or_default());
     if name.is_empty() {

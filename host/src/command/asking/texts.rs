@@ -139,7 +139,7 @@ pub(super) fn params(
 }
 
 /// `@FILE` is the file's text, `@@…` a literal `@…`.
-pub(super) fn at_file(value: &str) -> Result<String, Failure> {
+pub(in super::super) fn at_file(value: &str) -> Result<String, Failure> {
     match value.strip_prefix('@') {
         None => Ok(value.to_owned()),
         Some(rest) if rest.starts_with('@') => Ok(rest.to_owned()),

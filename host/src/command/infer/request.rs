@@ -103,6 +103,7 @@ pub(super) fn shown(
 fn of_origin(origin: Origin) -> &'static str {
     match origin {
         Origin::Flag => "flag",
+        Origin::Plan => "plan",
         Origin::Environment => "environment",
         Origin::Prompt => "prompt",
         Origin::Config => "config",

@@ -17,6 +17,7 @@ pub(crate) use list::list;
 pub(crate) use loading::{load, ps, unload};
 pub(crate) use reset::reset;
 pub(crate) use save::save;
+pub(in crate::command) use scan::record;
 pub(crate) use scan::scan;
 
 use crate::args::{Common, Where};
@@ -127,7 +128,7 @@ fn problems(survey: &Survey, messages: Messages) {
 }
 
 /// Whether a model fits into the memory of its machine, as far as one can see.
-fn fits(place: &str, model: &ModelRecord, memory: Memory) -> bool {
+pub(in crate::command) fn fits(place: &str, model: &ModelRecord, memory: Memory) -> bool {
     let is_here = place == EMBEDDED || place.contains("127.0.0.1") || place.contains("localhost");
     !is_here || model.size_bytes.is_none_or(|it| it <= memory.total)
 }

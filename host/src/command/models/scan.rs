@@ -180,7 +180,8 @@ fn read_import(path: &Path) -> Result<Vec<(String, ModelRecord)>, Failure> {
     import(&text).map_err(|e| wrong(e.to_string()))
 }
 
-fn record(offer: &Offer) -> ModelRecord {
+/// What an engine says of a model, as the registry keeps it.
+pub(in crate::command) fn record(offer: &Offer) -> ModelRecord {
     ModelRecord {
         aliases: offer.aliases.clone(),
         architecture: offer.architecture.clone(),

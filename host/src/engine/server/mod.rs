@@ -390,6 +390,11 @@ impl Target {
         ensure::ensure(self, emit).await
     }
 
+    /// How many inferences an instance runs at once, where the server says so.
+    pub(super) async fn slots(&self, instance: &Instance) -> Option<u32> {
+        models::slots(&self.server, &instance.id).await
+    }
+
     /// The exact text that the model would be sent, where the server tells.
     pub(super) async fn rendered(&self, prompt: &Prompt, instance: &Instance) -> Option<String> {
         talk::rendered(self, prompt, instance).await

@@ -88,6 +88,27 @@ pub(super) async fn complete(server: &Server, listed: &mut Listed) {
     }
 }
 
+/// How many inferences an instance runs at once, where the server says so: LM
+/// Studio in its list, llama-server and its router in their properties.
+pub(super) async fn slots(server: &Server, instance: &str) -> Option<u32> {
+    let slots = match server.kind {
+        Kind::LmStudio => {
+            let list = get(server, "/api/v1/models").await.ok()?;
+            entries(&list, "models")
+                .flat_map(|it| entries(it, "loaded_instances"))
+                .find(|it| word(it, "id").as_deref() == Some(instance))
+                .and_then(|it| number(it.get("config")?, "parallel"))
+        }
+        Kind::LlamaServer => number(&get(server, "/props").await.ok()?, "total_slots"),
+        Kind::LlamaRouter => number(
+            &super::router::props(server, instance).await?,
+            "total_slots",
+        ),
+        Kind::Ollama | Kind::Vllm | Kind::OpenAi => None,
+    };
+    slots.filter(|it| *it > 0)
+}
+
 pub(super) async fn get(server: &Server, path: &str) -> Result<Value, Error> {
     let answer = server.client.get(path, LIST_LIMIT).await;
     let whole = answer.map_err(|trouble| unreachable(server, &trouble))?;

@@ -83,8 +83,8 @@ pub(super) async fn load(
     Ok((loaded, is_ours))
 }
 
-/// The context of a model that the router has loaded, where it says so.
-pub(super) async fn context(server: &Server, id: &str) -> Option<u32> {
+/// The properties of a model that the router has loaded, where it tells them.
+pub(super) async fn props(server: &Server, id: &str) -> Option<Value> {
     // A path segment's characters are all that matter here; ids hold slashes
     // and colons, which a query takes as they are.
     let query = id
@@ -93,7 +93,12 @@ pub(super) async fn context(server: &Server, id: &str) -> Option<u32> {
         .replace(' ', "%20")
         .replace('+', "%2B")
         .replace('#', "%23");
-    let props = get(server, &format!("/props?model={query}")).await.ok()?;
+    get(server, &format!("/props?model={query}")).await.ok()
+}
+
+/// The context of a model that the router has loaded, where it says so.
+pub(super) async fn context(server: &Server, id: &str) -> Option<u32> {
+    let props = props(server, id).await?;
     let context = props
         .pointer("/default_generation_settings/n_ctx")?
         .as_u64()?;

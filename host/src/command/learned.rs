@@ -10,14 +10,14 @@ use crate::registry::{Error, Observation, Store};
 
 /// A run that is being watched.
 #[derive(Debug)]
-pub(super) struct Learning {
+pub(in crate::command) struct Learning {
     observation: Observation,
     /// Models in this process are loaded in the time until the first token.
     is_embedded: bool,
 }
 
 impl Learning {
-    pub(super) fn new(chosen: &Chosen, prompt: &Prompt) -> Self {
+    pub(in crate::command) fn new(chosen: &Chosen, prompt: &Prompt) -> Self {
         let bytes = match prompt {
             Prompt::Raw(text) => text.len(),
             Prompt::Chat(messages) => messages.iter().map(|it| it.content.len()).sum(),
@@ -41,13 +41,13 @@ impl Learning {
         }
     }
 
-    pub(super) fn loaded(&mut self, seconds: Option<f64>) {
+    pub(in crate::command) fn loaded(&mut self, seconds: Option<f64>) {
         self.observation.load_s = seconds;
     }
 
     /// Appends the line. A run that failed by the user's or a pack's doing
     /// says nothing of the model.
-    pub(super) fn keep<T>(
+    pub(in crate::command) fn keep<T>(
         mut self,
         store: &Store,
         account: &Account,

@@ -1,0 +1,108 @@
+//! `--dry-run`: jobs, loads, contexts, time, disk, and what is left alone.
+
+use std::path::Path;
+
+use super::super::models::{print, shown, span, table};
+use super::ModelContext;
+use super::intent::Manner;
+use super::planning::{Planning, Stuff};
+use crate::batch::{Decision, Reason, remaining};
+use crate::engine::gigabytes;
+use crate::environment::Env;
+use crate::error::{Exit, Failure};
+
+/// Bytes of an answer's token, about.
+const TOKEN_BYTES: u64 = 4;
+/// The answer that is thought of, where nobody limited it.
+const ANSWER_TOKENS: u64 = 500;
+
+pub(super) fn show(
+    stuff: &Stuff,
+    planning: &Planning,
+    contexts: &[ModelContext],
+    manner: &Manner,
+    out: &Path,
+    env: &Env,
+) -> Result<Exit, Failure> {
+    let mut text = String::new();
+    let mut rows = Vec::new();
+    let mut whole = Some(std::time::Duration::ZERO);
+    let mut to_run = 0;
+    for (index, (model, context)) in stuff.models.iter().zip(contexts).enumerate() {
+        let own = || planning.jobs.iter().filter(|it| it.cell.model == index);
+        let run = own().filter(|it| it.runs()).count();
+        to_run += run;
+        let tokens: u64 = own()
+            .filter(|it| it.runs())
+            .map(|it| u64::from(it.need.prompt))
+            .sum();
+        let at_once = manner.jobs.or(model.jobs).unwrap_or(1);
+        let time = remaining(model.speed, run, tokens, None, at_once, model.is_loaded());
+        whole = whole.zip(time).and_then(|(a, b)| a.checked_add(b));
+        rows.push(vec![
+            shown(&model.label, env),
+            model.place.clone(),
+            run.to_string(),
+            (own().count() - run).to_string(),
+            context
+                .tokens
+                .map_or_else(|| "-".to_owned(), |it| it.to_string()),
+            if run == 0 {
+                "no"
+            } else if model.is_loaded() {
+                "is loaded"
+            } else {
+                "yes"
+            }
+            .to_owned(),
+            time.map_or_else(|| "unknown".to_owned(), span),
+        ]);
+    }
+    let head = [
+        "model", "engine", "to run", "skipped", "context", "load", "time",
+    ];
+    text.push_str(&table(&head, rows));
+    text.push('\n');
+    let mut rows = Vec::new();
+    let mut jobs: Vec<_> = planning.jobs.iter().collect();
+    // As they will run.
+    jobs.sort_by_key(|it| (it.cell.model, it.prompt_bytes));
+    for job in jobs {
+        let what = match &job.decision {
+            Decision::Run { why, .. } => match why {
+                Reason::New => "run",
+                Reason::Unfinished => "run: it was not finished",
+                Reason::Failed => "run: it failed",
+                Reason::Gone => "run: its file has gone",
+                Reason::Altered => "run: its file is empty or was changed",
+                Reason::Changed => "run: it is another job now",
+            },
+            Decision::Skip => "skip: done",
+            Decision::Adopt(..) => "its answer is complete",
+            Decision::KeepChanged => "skip: done, though it is another job now",
+            Decision::KeepAltered => "skip: done, though its file was changed",
+            Decision::Foreign => "skip: a file is there that no run wrote",
+        };
+        let tokens = match job.need.prompt {
+            0 => "-".to_owned(),
+            tokens => format!("~{tokens}"),
+        };
+        rows.push(vec![shown(&job.name, env), tokens, what.to_owned()]);
+    }
+    text.push_str(&table(&["job", "prompt tokens", "what"], rows));
+    let disk = to_run as u64 * ANSWER_TOKENS * TOKEN_BYTES;
+    text.push_str(&format!(
+        "\n{to_run} jobs in {}: about {}, and {} of disk\n",
+        out.display(),
+        whole.map_or_else(|| "an unknown time".to_owned(), span),
+        gigabytes(disk),
+    ));
+    if planning.elsewhere > 0 {
+        text.push_str(&format!(
+            "{} jobs are other parts' (--shard)\n",
+            planning.elsewhere
+        ));
+    }
+    print(&text)?;
+    Ok(Exit::Done)
+}
