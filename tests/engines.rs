@@ -614,8 +614,9 @@ fn a_router_loads_the_model_and_is_waited_for() {
         }
         "/models" => {
             let value = match before {
-                0 => "unloaded",
-                1 | 2 => "loading",
+                // The list to choose by, and the one under the lock.
+                0 | 1 => "unloaded",
+                2 | 3 => "loading",
                 _ => "loaded",
             };
             reply(json!({"data": [

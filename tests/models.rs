@@ -261,8 +261,13 @@ fn an_old_lm_studio_is_loaded_by_its_own_program() {
     std::fs::set_permissions(&lms, std::fs::Permissions::from_mode(0o755)).unwrap();
     let url = studio.url();
     let path = format!("{}:/usr/bin:/bin", lms.parent().unwrap().display());
-    let mut command = machine.command(&asking(&url, &["-m", "cold", "--context", "4096"]));
+    // A percentage is of what the model was made for, where the server does not
+    // say what it has.
+    let more = ["-m", "cold", "--context", "4096", "--out_ctx", "25%"];
+    let mut command = machine.command(&asking(&url, &more));
     finish(command.env("PATH", path).spawn().unwrap()).ok();
+    let asked = posted(&studio, "/v1/chat/completions");
+    assert_eq!(asked[0]["max_tokens"], 8192, "{asked:?}");
     let said = machine.read("bin/said");
     let port = url.rsplit(':').next().unwrap();
     assert!(
@@ -272,8 +277,17 @@ fn an_old_lm_studio_is_loaded_by_its_own_program() {
         "{said}"
     );
     // Without it LM Studio loads by itself, and says with what.
-    let run = ask(&machine, &studio, &["-m", "cold"]);
-    run.ok();
+    ask(&machine, &studio, &["-m", "cold"]).ok();
+    let args = ["unload", "cold", "cold", "--force", "--engine", &url];
+    let run = machine.run(&args);
+    assert!(run.fails(5).contains("cannot unload"), "{run:?}");
+    let path = format!("{}:/usr/bin:/bin", lms.parent().unwrap().display());
+    finish(machine.command(&args).env("PATH", path).spawn().unwrap()).ok();
+    let said = machine.read("bin/said");
+    let unload = format!("unload cold --host 127.0.0.1 --port {port}\n");
+    // Named twice, unloaded once.
+    assert_eq!(said.matches(&unload).count(), 1, "{said}");
+    assert_eq!(posted(&studio, UNLOAD), [Value::Null; 0]);
 }
 
 #[test]
@@ -610,14 +624,17 @@ fn a_full_disk_is_a_clear_error_and_the_old_file_stays() {
     let program = env!("CARGO_BIN_EXE_lmstrix-host");
     // No file may grow beyond some kilobytes.
     let line = format!("ulimit -f 8; exec '{program}' scan --engine embedded");
-    let mut command = std::process::Command::new("sh");
-    command
-        .args(["-c", &line])
-        .env_clear()
-        .env("LMSTRIX_HOST_HOME", machine.home())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped());
-    let run = finish(command.spawn().unwrap());
+    let scan = || {
+        let mut command = std::process::Command::new("sh");
+        command
+            .args(["-c", &line])
+            .env_clear()
+            .env("LMSTRIX_HOST_HOME", machine.home())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
+        finish(command.spawn().unwrap())
+    };
+    let run = scan();
     let said = run.fails(1);
     assert!(
         said.contains("registry.json") && said.contains("untouched"),
@@ -625,6 +642,16 @@ fn a_full_disk_is_a_clear_error_and_the_old_file_stays() {
     );
     assert_eq!(std::fs::read(&path).unwrap(), before);
     machine.run(&["scan", "--engine", "embedded"]).ok();
+    // One that makes no sense stays where it is, and the backup counts.
+    std::fs::write(&path, "{").unwrap();
+    for _ in 0..2 {
+        scan().fails(1);
+        assert_eq!(std::fs::read(&path).unwrap(), b"{");
+        let ids = machine.run(&["list", "--ids"]);
+        assert_eq!(ids.ok().lines().count(), 100, "{ids:?}");
+    }
+    machine.run(&["scan", "--engine", "embedded"]).ok();
+    assert_eq!(machine.run(&["list", "--ids"]).ok().lines().count(), 101);
 }
 
 #[cfg(unix)]
@@ -828,7 +855,20 @@ fn tested_contexts_get_into_lm_studios_settings_and_back() {
     let written: Value = serde_json::from_slice(&std::fs::read(&settings).unwrap()).unwrap();
     let context = written["load"]["fields"][0]["value"].as_u64().unwrap();
     assert!((8550..=9000).contains(&context), "{written}");
+    let dry = run(&["save", "--undo", "--dry_run"]);
+    dry.ok();
+    assert!(dry.stderr.contains("would restore"), "{dry:?}");
+    assert!(settings.exists());
     run(&["save", "--undo"]).ok();
+    assert!(!settings.exists());
+    // What is gone from the server gets no settings.
+    let data = machine.home().join("data/registry.json");
+    let mut all = registry(&machine);
+    all["engines"][&url]["models"]["repo/model"]["missing_since"] = json!("2026-01-01T00:00:00Z");
+    std::fs::write(data, all.to_string()).unwrap();
+    let gone = run(&["save"]);
+    gone.ok();
+    assert!(gone.stderr.contains("did not find"), "{gone:?}");
     assert!(!settings.exists());
     assert!(run(&["save", "--undo"]).fails(2).contains("undone"));
 }
@@ -961,6 +1001,13 @@ fn ollama_keeps_one_context_through_load_and_requests() {
         (&loads[1]["keep_alive"], &loads[1]["model"]),
         (&json!(0), &json!("m:latest"))
     );
+    // It is unloaded, and still listed: so somebody else has loaded it since.
+    let plan = machine.run(&["test", "m", "--engine", &url, "--dry-run"]);
+    assert!(
+        plan.stderr
+            .contains("somebody else has loaded `m:latest` with 3000 tokens"),
+        "{plan:?}"
+    );
 }
 
 #[test]
@@ -1049,5 +1096,422 @@ fn names_of_models_are_harmless_on_a_terminal() {
                 .all(|it| matches!(it, '\n' | '\r') || !(it.is_control() || it == '\u{202e}')),
             "{args:?}: {shown:?}"
         );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_dry_run_leaves_everything_as_it_was() {
+    let machine = Machine::new();
+    let studio = Studio::start(Setup {
+        answer: Answer::Recall(usize::MAX),
+        ..cold(Duration::ZERO)
+    });
+    let url = studio.url();
+    let test = ["test", "cold", "--engine", &url];
+    let plan = machine.run(&[&test[..], &["--dry-run"]].concat());
+    plan.ok();
+    assert!(
+        plan.stderr
+            .contains("1024 tokens first, then 2048 and up to 32768"),
+        "{plan:?}"
+    );
+    assert!(!machine.home().join("data").exists());
+    machine
+        .run(&[&test[..], &["--max-context", "4096"]].concat())
+        .ok();
+    let data = machine.home().join("data");
+    let before = traces(&data);
+    for (more, says) in [
+        (vec![], "8192 tokens first"),
+        (vec!["--reset"], "1024 tokens first"),
+        (vec!["--force"], "8192 tokens first"),
+        (vec!["--context", "2000"], "2000 tokens alone"),
+    ] {
+        let args = [&test[..], &["--dry-run"], &more].concat();
+        let run = machine.run(&args);
+        run.ok();
+        assert!(run.stderr.contains(says), "{more:?}: {run:?}");
+        assert_eq!(traces(&data), before, "{more:?}");
+    }
+}
+
+#[test]
+fn a_test_that_is_cut_or_has_a_bad_day_takes_nothing_back() {
+    let machine = Machine::new();
+    let studio = Studio::start(Setup {
+        context: ContextRule::Smaller(10_000),
+        answer: Answer::Recall(usize::MAX),
+        ..cold(Duration::ZERO)
+    });
+    let url = studio.url();
+    let test = ["test", "cold", "--engine", &url, "--json"];
+    let tested = || registry(&machine)["engines"][&url]["models"]["cold"]["tested"].clone();
+    let run = machine.run(&[&test[..], &["--max_context", "4096"]].concat());
+    run.ok();
+    let found = &run.json()["results"][0];
+    assert_eq!(
+        (&found["context"], &found["complete"]),
+        (&json!(4096), &json!(false))
+    );
+    assert_eq!(tested()["complete"], false);
+    machine.run(&test).ok();
+    let whole = tested();
+    assert_eq!(whole["complete"], true, "{whole}");
+    // One that tries nothing, one that is cut.
+    for more in [
+        vec![],
+        vec!["--max-context", "4096"],
+        vec!["--level", "loads"],
+    ] {
+        machine.run(&[&test[..], &more].concat()).ok();
+        if !more.contains(&"loads") {
+            assert_eq!(tested(), whole, "{more:?}");
+        }
+    }
+    machine
+        .run(&[&test[..], &["--context", "0"]].concat())
+        .fails(2);
+    let data = machine.home().join("data/registry.json");
+    // What was tested is known, but no longer by which probes.
+    let mut all = registry(&machine);
+    all["engines"][&url]["models"]["cold"]["trials"] = json!({});
+    let known = tested();
+    drop(studio);
+    let port = url.rsplit(':').next().unwrap().parse().unwrap();
+    for setup in [
+        Setup {
+            load_fails: Some("out of order".to_owned()),
+            ..cold(Duration::ZERO)
+        },
+        cold(Duration::from_secs(20)),
+    ] {
+        std::fs::write(&data, all.to_string()).unwrap();
+        let _studio = Studio::start(Setup { port, ..setup });
+        let args = [&test[..], &["--probe_timeout", "300ms"]].concat();
+        let run = machine.run(&args);
+        assert_eq!(run.code, Some(5), "{run:?}");
+        assert_eq!(tested(), known);
+        // What bounds the next one is said.
+        let run = machine.run(&args);
+        assert!(
+            run.stderr.contains("count as bad since an earlier test"),
+            "{run:?}"
+        );
+    }
+}
+
+#[test]
+fn a_model_without_answers_is_tested_for_less() {
+    let machine = Machine::new();
+    let studio = Studio::start(Setup {
+        answer: Answer::Text("  ".to_owned()),
+        ..cold(Duration::ZERO)
+    });
+    let url = studio.url();
+    let run = machine.run(&["test", "cold", "--engine", &url, "--json"]);
+    run.ok();
+    let found = &run.json()["results"][0];
+    assert_eq!(found["level"], "loads", "{found}");
+    assert_eq!(found["context"], 32_768, "{found}");
+    assert!(
+        found["note"].as_str().unwrap().contains("gave no answer"),
+        "{found}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_process_that_began_after_the_probe_is_another() {
+    let machine = Machine::new();
+    let studio = Studio::start(cold(Duration::ZERO));
+    let url = studio.url();
+    let mut other = std::process::Command::new("sleep")
+        .arg("60")
+        .spawn()
+        .unwrap();
+    let data = machine.home().join("data");
+    std::fs::create_dir_all(&data).unwrap();
+    let args = [
+        "test",
+        "cold",
+        "--engine",
+        &url,
+        "--level",
+        "loads",
+        "--context",
+        "2048",
+    ];
+    for (at, is_dead) in [
+        ("2020-01-01T00:00:00Z", true),
+        ("2099-01-01T00:00:00Z", false),
+    ] {
+        let pending = json!({"context": 2048, "process": other.id(), "at": at});
+        let model = json!({"trials": {"loads": {"pending": pending}}});
+        let all = json!({"schema": 1, "engines": {&url: {"kind": "lmstudio", "models": {"cold": model}}}});
+        std::fs::write(data.join("registry.json"), all.to_string()).unwrap();
+        let run = machine.run(&args);
+        assert_eq!(
+            run.stderr.contains("did not come back"),
+            is_dead,
+            "{at}: {run:?}"
+        );
+        assert_eq!(run.code, Some(if is_dead { 5 } else { 0 }), "{at}: {run:?}");
+    }
+    other.kill().unwrap();
+    other.wait().unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_or_a_time_out_in_the_middle_of_a_load_leaves_nothing_loaded() {
+    let machine = Machine::new();
+    let studio = Studio::start(cold(Duration::from_secs(3)));
+    let url = studio.url();
+    let args = ["test", "cold", "--engine", &url, "--context", "2048"];
+    let child = machine.command(&args).spawn().unwrap();
+    wait_for(|| !posted(&studio, LOAD).is_empty());
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(finish(child).code, Some(130));
+    let none = || {
+        let ps = machine.run(&["ps", "--engine", &url, "--json"]);
+        assert_eq!(ps.json()["instances"], json!([]), "{ps:?}");
+    };
+    none();
+    assert_eq!(posted(&studio, UNLOAD), [json!({"instance_id": "cold"})]);
+    let run = machine.run(&[&args[..], &["--probe-timeout", "300ms"]].concat());
+    assert!(run.stderr.contains("timed out"), "{run:?}");
+    none();
+}
+
+#[test]
+fn more_context_than_the_model_was_made_for_is_refused() {
+    let machine = Machine::new();
+    let studio = Studio::start(cold(Duration::ZERO));
+    let url = studio.url();
+    let load = ["load", "cold", "--engine", &url, "--context", "99999999"];
+    let run = machine.run(&load);
+    let said = run.fails(2);
+    assert!(
+        said.contains("99999999 tokens is more than the 32768"),
+        "{said}"
+    );
+    assert_eq!(studio.loads(), 0);
+    // That is nobody's fault but the asker's.
+    ask(&machine, &studio, &["-m", "cold", "--context", "40000"]).fails(2);
+    let long = "word ".repeat(50_000);
+    let args = ["infer", "Say: {{text}}", "--engine", &url, "-m", "cold"];
+    let run = machine.run_with_stdin(&args, long.as_bytes());
+    run.fails(6);
+    assert_eq!(machine.run(&["list", "--ids", "--failed"]).ok(), "");
+    machine.run(&[&load[..], &["--force"]].concat()).ok();
+    assert_eq!(
+        posted(&studio, LOAD).last().unwrap()["context_length"],
+        99_999_999
+    );
+}
+
+#[test]
+fn one_server_by_two_names_is_one_server() {
+    let machine = Machine::new();
+    let studio = Studio::start(cold(Duration::ZERO));
+    let by_name = studio.url().replace("127.0.0.1", "localhost");
+    machine.run(&["load", "cold", "--engine", &by_name]).ok();
+    machine
+        .run(&["load", "cold", "--engine", &studio.url()])
+        .ok();
+    assert_eq!(studio.loads(), 1);
+    let ps = machine.run(&["ps", "--engine", &by_name, "--json"]);
+    assert_eq!(ps.json()["instances"][0]["ours"], true, "{ps:?}");
+}
+
+#[test]
+fn what_lmstrix_knew_fills_what_is_not_known() {
+    let machine = Machine::new();
+    let studio = Studio::start(cold(Duration::ZERO));
+    let url = studio.url();
+    machine.run(&["scan", "--engine", &url]).ok();
+    let old = json!({"llms": {"pub/cold.gguf": {
+        "id": "cold", "ctx_in": 32_768, "tested_max_context": 30_000, "tps": 42.0,
+        "keywords": ["chat"], "context_test_status": "completed",
+    }}});
+    let file = machine.write("lmstrix.json", old.to_string());
+    let args = [
+        "scan",
+        "--engine",
+        &url,
+        "--json",
+        "--import",
+        file.to_str().unwrap(),
+    ];
+    let run = machine.run(&args);
+    run.ok();
+    assert_eq!(run.json()["imported"], 1, "{run:?}");
+    let known = registry(&machine)["engines"][&url]["models"]["cold"].clone();
+    assert_eq!(
+        (
+            &known["tested"]["context"],
+            &known["path"],
+            &known["speeds"]["decode"][0],
+            &known["keywords"],
+        ),
+        (
+            &json!(30_000),
+            &json!("pub/cold.gguf"),
+            &json!(42.0),
+            &json!(["chat"])
+        )
+    );
+    let run = machine.run(&args);
+    assert_eq!(run.json()["imported"], 0, "{run:?}");
+    assert!(run.stderr.contains("known already"), "{run:?}");
+    // The server is down: what it says itself is where its models are.
+    let user = machine.work().join("user");
+    let internal = user.join(".lmstudio/.internal");
+    std::fs::create_dir_all(&internal).unwrap();
+    let config = internal.join("http-server-config.json");
+    std::fs::write(config, r#"{"port": 4321}"#).unwrap();
+    let args = ["scan", "--import", file.to_str().unwrap()];
+    finish(machine.command(&args).env("HOME", &user).spawn().unwrap()).ok();
+    let engines = registry(&machine)["engines"].clone();
+    assert_eq!(
+        engines["http://127.0.0.1:4321"]["models"]["cold"]["tested"]["context"],
+        30_000
+    );
+}
+
+#[test]
+fn files_that_nobody_looked_at_are_not_gone() {
+    let machine = Machine::new();
+    let user = machine.work().join("user");
+    let folder = user.join(".lmstudio/models/pub/repo");
+    std::fs::create_dir_all(&folder).unwrap();
+    let gguf = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo.gguf");
+    std::fs::copy(gguf, folder.join("model.gguf")).unwrap();
+    let listed = |args: &[&str]| {
+        let child = machine.command(args).env("HOME", &user).spawn().unwrap();
+        finish(child).ok();
+        machine.run(&["list", "--ids"]).ok().contains("model.gguf")
+    };
+    assert!(listed(&["scan"]));
+    assert!(listed(&["scan", "--no_files"]));
+    std::fs::remove_file(folder.join("model.gguf")).unwrap();
+    assert!(!listed(&["scan"]));
+}
+
+#[test]
+fn a_load_at_the_router_that_somebody_else_began_is_not_ours() {
+    use crate::servers::scripted::{
+        Scripted, chunk, end, json as reply, not_found, response, sse_head,
+    };
+    for is_listed in [false, true] {
+        let machine = Machine::new();
+        let loading = AtomicBool::new(is_listed);
+        let server = Scripted::start(move |request, before| match request.path.as_str() {
+            "/props" => reply(json!({"role": "router", "build_info": "b1"})),
+            "/models" => {
+                let value = match loading.load(Ordering::SeqCst) {
+                    false => "unloaded",
+                    true if before < 5 => "loading",
+                    true => "loaded",
+                };
+                reply(json!({"data": [{"id": "m", "status": {"value": value}}]}))
+            }
+            "/models/load" => {
+                loading.store(true, Ordering::SeqCst);
+                let text = json!({"error": {"message": "model is already running", "code": 400}});
+                response(400, "application/json", text.to_string())
+            }
+            "/props?model=m" => reply(json!({"default_generation_settings": {"n_ctx": 4096}})),
+            "/v1/chat/completions" => vec![sse_head(), chunk("hi"), end("stop")],
+            _ => not_found(),
+        });
+        let run = machine.run(&asking(&server.url(), &["-m", "m", "--unload"]));
+        run.ok();
+        assert!(run.stderr.contains("did not load it"), "{run:?}");
+        let paths = |path: &str| {
+            server
+                .requests()
+                .iter()
+                .filter(|it| it.path == path)
+                .count()
+        };
+        assert_eq!(paths("/models/load"), usize::from(!is_listed));
+        assert_eq!(paths("/models/unload"), 0);
+        let ps = machine.run(&["ps", "--engine", &server.url(), "--json"]);
+        assert_eq!(ps.json()["instances"][0]["ours"], false, "{ps:?}");
+    }
+}
+
+#[test]
+fn doctor_says_which_lm_studio_it_is() {
+    let machine = Machine::new();
+    let studio = Studio::start(Setup::default());
+    let run = machine.run(&["doctor", "--engine", &studio.url()]);
+    assert!(run.text().contains("0.4.23"), "{run:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn bash_completes_names_with_a_colon() {
+    let machine = Machine::new();
+    let names = ["llama3.2:1b", "llama3.2:latest", "phi", "odd;name"];
+    let models: serde_json::Map<String, Value> = names
+        .iter()
+        .map(|it| ((*it).to_owned(), json!({})))
+        .collect();
+    let all = json!({"schema": 1, "engines": {"http://127.0.0.1:1": {"kind": "ollama", "models": models}}});
+    let data = machine.home().join("data");
+    std::fs::create_dir_all(&data).unwrap();
+    std::fs::write(data.join("registry.json"), all.to_string()).unwrap();
+    let script = machine.run(&["completions", "bash"]);
+    machine.write("script.bash", script.ok());
+    // As bash calls it: its words, cut at the colons, and the last of them.
+    for (line, words, current, expected) in [
+        ("lmstrix-host load ph", "lmstrix-host load ph", "ph", "phi"),
+        ("lmstrix-host load odd", "lmstrix-host load odd", "odd", ""),
+        (
+            "lmstrix-host load ll",
+            "lmstrix-host load ll",
+            "ll",
+            "llama3.2:1b llama3.2:latest",
+        ),
+        (
+            "lmstrix-host load llama3.2:",
+            "lmstrix-host load llama3.2 :",
+            "",
+            "1b latest",
+        ),
+        (
+            "lmstrix-host load llama3.2:la",
+            "lmstrix-host load llama3.2 : la",
+            "la",
+            "latest",
+        ),
+        (
+            "lmstrix-host infer x -m llama3.2:1",
+            "lmstrix-host infer x -m llama3.2 : 1",
+            "1",
+            "1b",
+        ),
+    ] {
+        let ask = format!(
+            "source ./script.bash; COMP_LINE='{line}'; COMP_WORDS=({words}); \
+             COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); COMP_TYPE=9; \
+             _lmstrix_host lmstrix-host '{current}' load; echo ${{COMPREPLY[*]}}"
+        );
+        let mut command = std::process::Command::new("bash");
+        command
+            .args(["--norc", "-c", &ask])
+            .env("LMSTRIX_HOST_HOME", machine.home())
+            .current_dir(machine.work())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped());
+        let Ok(child) = command.spawn() else {
+            return eprintln!("not tried: there is no bash here");
+        };
+        let run = finish(child);
+        assert_eq!(run.text().trim(), expected, "{line}: {run:?}");
     }
 }

@@ -101,6 +101,23 @@ fn whole(bytes: Vec<u8>) -> impl Fn(&Request) -> Vec<Step> + Send + Sync {
 }
 
 #[test]
+fn a_file_with_the_built_in_models_name_or_an_endless_one_is_refused() {
+    let bytes = gguf();
+    let mut endless = entry("endless.gguf", &bytes);
+    endless["lfs"]["size"] = json!(u64::MAX);
+    let hub = hub(vec![entry("demo.gguf", &bytes), endless], whole(bytes));
+    let machine = Machine::new();
+    for (args, code, says) in [
+        (["pull", "me/demo-GGUF:demo.gguf"], 2, "built-in model"),
+        (["pull", "me/demo-GGUF:endless.gguf"], 1, "are free"),
+    ] {
+        let mut command = machine.command(&args);
+        let run = finish(command.env("HF_ENDPOINT", hub.url()).spawn().unwrap());
+        assert!(run.fails(code).contains(says), "{run:?}");
+    }
+}
+
+#[test]
 fn what_was_pulled_runs() {
     let bytes = gguf();
     let other = b"other".to_vec();

@@ -121,6 +121,9 @@ impl From<engine::HubError> for Failure {
                         ))
                     })
             }
+            HubError::BuiltIn { name, .. } => Self::usage(message).hint(format!(
+                "download it in a browser; -m ./{name}.gguf then names the file itself"
+            )),
             HubError::Exists(_) => Self::usage(message).hint("--force replaces it"),
             HubError::Busy(_) => Self::new(Exit::Broken, message),
             HubError::NoRoom { .. } => Self::new(Exit::Broken, message)

@@ -8,6 +8,11 @@ use clap_complete::engine::ArgValueCandidates;
 
 use super::{Common, complete};
 
+/// A context without a token is none.
+fn tokens() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..)
+}
+
 /// Which engine is meant.
 #[derive(Clone, Debug, Default, Args)]
 pub struct Where {
@@ -28,7 +33,7 @@ pub struct Scan {
     #[arg(long, value_name = "FILE")]
     pub import: Option<PathBuf>,
     /// Do not look into LM Studio's folder of models
-    #[arg(long)]
+    #[arg(long, alias = "no_files")]
     pub no_files: bool,
     /// Print what was found as one JSON object
     #[arg(long)]
@@ -163,14 +168,14 @@ pub struct Test {
     #[arg(long, value_name = "loads|accepts|recalls", default_value = "recalls")]
     pub level: String,
     /// Try this context alone
-    #[arg(short = 'c', long, value_name = "N", alias = "ctx")]
+    #[arg(short = 'c', long, value_name = "N", alias = "ctx", value_parser = tokens())]
     pub context: Option<u32>,
     /// Go no further than this
-    #[arg(long, value_name = "N", alias = "threshold")]
+    #[arg(long, value_name = "N", alias = "threshold", alias = "max_context", value_parser = tokens())]
     pub max_context: Option<u32>,
     /// Limit for one probe, loading included: seconds, 90s, 5m; 0 is off
     /// [default: 15m]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", alias = "probe_timeout")]
     pub probe_timeout: Option<String>,
     /// Forget earlier results of this model first
     #[arg(long)]
@@ -245,7 +250,7 @@ pub struct Save {
     #[arg(long)]
     pub force: bool,
     /// LM Studio's folder [default: where LM Studio says it is]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", alias = "studio_home")]
     pub studio_home: Option<PathBuf>,
     #[command(flatten)]
     pub common: Common,

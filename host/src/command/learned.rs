@@ -57,6 +57,7 @@ impl Learning {
         it.at = Timestamp::now();
         match result {
             Ok(_) => {}
+            Err(Failed::Engine(error)) if error.is_askers() => return Ok(()),
             Err(Failed::Engine(error)) => it.failure = Some(chain(error)),
             Err(Failed::Expired(_)) => it.failure = Some("it took too long".to_owned()),
             Err(Failed::Empty) => it.failure = Some("an answer without text".to_owned()),

@@ -146,6 +146,27 @@ impl Claims {
         self.claims.iter().find(ours)?.asked
     }
 
+    /// Whether this process loaded an instance of the model, or may have: the
+    /// load need not have ended.
+    pub(super) fn is_own(&self, model: &str, instance: &str, context: Option<u32>) -> bool {
+        let own = |it: &&Claim| it.process == std::process::id() && it.model == model;
+        let own: Vec<Claim> = self.claims.iter().filter(own).cloned().collect();
+        is_ours(&own, instance, context)
+    }
+
+    /// Whether this process loaded the model at all, or began to.
+    pub(super) fn has_own(&self, model: &str) -> bool {
+        let mut claims = self.claims.iter();
+        claims.any(|it| it.process == std::process::id() && it.model == model)
+    }
+
+    /// Whether a load of the model that this process began has not ended.
+    pub(super) fn is_open(&self, model: &str) -> bool {
+        self.claims.iter().any(|it| {
+            it.process == std::process::id() && it.model == model && it.instance.is_none()
+        })
+    }
+
     /// To be called before a load.
     pub(super) fn claim(
         &mut self,

@@ -48,6 +48,14 @@ pub(super) struct Limits<'a> {
     pub(super) force: bool,
 }
 
+/// More context than the model was made for: it answers nonsense there, or the
+/// server takes memory until the machine stands still.
+pub(super) fn beyond(tokens: u32, declared: u32) -> Error {
+    Error::Context(format!(
+        "a context of {tokens} tokens is more than the {declared} that the model was made for"
+    ))
+}
+
 /// The context for the embedded engine: what was asked for, else what was
 /// tested, else what the model was made for, as far as half of the free memory
 /// goes. With a warning where that is less.
@@ -66,10 +74,7 @@ pub(super) fn settle(
     let tested = tested.map(|it| it.min(declared));
     let tokens = match wanted {
         Some(Context::Tokens(tokens)) if tokens > declared && !force => {
-            return Err(Error::Context(format!(
-                "a context of {tokens} tokens is more than the {declared} that the model was made \
-                 for"
-            )));
+            return Err(beyond(tokens, declared));
         }
         Some(Context::Tokens(tokens)) => tokens,
         Some(Context::Percent(percent)) => {

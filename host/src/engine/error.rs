@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::memory::gigabytes;
-use super::server::Fault;
+use super::server::{Fault, FaultKind};
 use super::{embedded, seconds};
 
 /// Something went wrong with an engine or a model.
@@ -229,6 +229,24 @@ impl Error {
 }
 
 impl Error {
+    /// Whether it says nothing of the model or its server: what was asked for
+    /// was too much, or this machine is in the way.
+    #[must_use]
+    pub fn is_askers(&self) -> bool {
+        match self {
+            Self::TooLong { .. }
+            | Self::Settings(_)
+            | Self::Context(_)
+            | Self::Memory { .. }
+            | Self::State { .. }
+            | Self::Embedded(embedded::Error::TooLong { .. } | embedded::Error::Refused { .. }) => {
+                true
+            }
+            Self::Server { fault, .. } => matches!(fault.kind, FaultKind::Overflow { .. }),
+            _ => false,
+        }
+    }
+
     /// Whether there is no connection (any more).
     #[must_use]
     pub fn is_unreachable(&self) -> bool {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::DEMO;
 use super::memory::gigabytes;
 use crate::secret::Secret;
 
@@ -72,6 +73,14 @@ pub enum HubError {
         why: String,
         /// What there is: quantization or file, and bytes.
         offered: Vec<(String, u64)>,
+    },
+    /// Its name is the one that means the model in this program.
+    #[error("{repo}: `-m {name}` means the built-in model, and not a file `{name}.gguf`")]
+    BuiltIn {
+        /// The repository.
+        repo: String,
+        /// The name.
+        name: &'static str,
     },
     /// Another file of that name is there.
     #[error("{} is there already, and is another file", .0.display())]
@@ -264,6 +273,12 @@ impl Hub {
     ) -> Result<Pulled, HubError> {
         let files = self.files(&reference.repo, revision).await?;
         let remote = choose(reference, &files)?;
+        if remote.name().strip_suffix(".gguf") == Some(DEMO) {
+            return Err(HubError::BuiltIn {
+                repo: reference.repo.clone(),
+                name: DEMO,
+            });
+        }
         let path = folder.join(remote.name());
         let failed = |path: &Path| {
             let path = path.to_owned();
@@ -351,7 +366,7 @@ impl Hub {
             have = 0;
         }
         if let Some(free) = free_bytes(&partial)
-            && remote.size - have + SPARE_BYTES > free
+            && (remote.size - have).saturating_add(SPARE_BYTES) > free
         {
             return Err(HubError::NoRoom {
                 path: path.to_owned(),

@@ -38,6 +38,19 @@ impl Memory {
     }
 }
 
+/// When a process of this machine began, in seconds since 1970; `None` where
+/// that cannot be seen.
+#[must_use]
+pub fn process_began(process: u32) -> Option<i64> {
+    use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+    let mut system = System::new().ok()?;
+    let process = Pid::from_u32(process);
+    let only = ProcessesToUpdate::Some(std::slice::from_ref(&process));
+    system.refresh_processes_specifics(only, false, ProcessRefreshKind::nothing());
+    let began = system.process(process)?.start_time();
+    i64::try_from(began).ok().filter(|it| *it > 0)
+}
+
 /// What a model takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Need {

@@ -28,7 +28,7 @@ use embedded::ModelFile;
 pub use error::Error;
 pub use hub::{HUB, Hub, HubError, Pulled, Pulling, Reference};
 pub use life::{Facts, Life};
-pub use memory::{Memory, gigabytes};
+pub use memory::{Memory, gigabytes, process_began};
 pub use server::{BadUrl, Endpoint, Fault, FaultKind, Kind, Reach};
 pub use stream::Stream;
 pub use survey::{Offer, Offered, Place, Survey, survey, unload};
@@ -374,6 +374,26 @@ impl Chosen {
         }
     }
 
+    /// The context of an instance that somebody else loaded and that a load
+    /// with another one would replace; `None` where there is none such.
+    #[must_use]
+    pub fn would_replace(&self) -> Option<Option<u32>> {
+        match &self.by {
+            By::Embedded { .. } => None,
+            By::Server(target) => target.would_replace(),
+        }
+    }
+
+    /// What unloads everything that this process has loaded of the model, also
+    /// what is still being loaded: for who is interrupted in the middle.
+    #[must_use]
+    pub fn unloader(&self) -> Unloader {
+        Unloader(match &self.by {
+            By::Embedded { .. } => None,
+            By::Server(target) => Some((target.clone(), None)),
+        })
+    }
+
     /// Sees to it that the model is loaded, where that is a step of its own,
     /// and says through `emit` what goes on. Waits as long as the server takes.
     ///
@@ -455,7 +475,7 @@ impl Ready {
     pub fn unloader(&self) -> Unloader {
         Unloader(match &self.chosen.by {
             By::Embedded { .. } => None,
-            By::Server(target) => Some((target.clone(), self.instance.clone())),
+            By::Server(target) => Some((target.clone(), Some(self.instance.clone()))),
         })
     }
 
@@ -496,7 +516,7 @@ impl Ready {
 
 /// An instance that may be unloaded.
 #[derive(Debug)]
-pub struct Unloader(Option<(Box<server::Target>, server::Instance)>);
+pub struct Unloader(Option<(Box<server::Target>, Option<server::Instance>)>);
 
 impl Unloader {
     /// Unloads the instance if this program loaded it, in this run or an
@@ -508,7 +528,8 @@ impl Unloader {
     pub async fn unload(&self) -> Result<Option<bool>, Error> {
         match &self.0 {
             None => Ok(None),
-            Some((target, instance)) => target.unload(instance).await.map(Some),
+            Some((target, Some(instance))) => target.unload(instance).await.map(Some),
+            Some((target, None)) => target.unload_own().await.map(Some),
         }
     }
 }

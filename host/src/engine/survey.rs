@@ -181,7 +181,8 @@ impl Offer {
 }
 
 /// Unloads instances of a server: those that this program loaded, or with
-/// `force` whoever did. Gives those that were left alone.
+/// `force` whoever did. Gives those that were left alone. `lms` is LM Studio's
+/// own program, for servers of it that are too old to unload.
 ///
 /// # Errors
 /// The server cannot, or cannot be reached.
@@ -190,9 +191,10 @@ pub async fn unload(
     instances: &[(String, Offered)],
     force: bool,
     state: &Path,
+    lms: Option<&Path>,
     reach: Reach,
 ) -> Result<Vec<String>, Error> {
-    server::unload(endpoint, instances, force, state, reach).await
+    server::unload(endpoint, instances, force, state, lms, reach).await
 }
 
 impl Kind {

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::record::{Registry, Seen};
+use super::store::free_name;
 
 /// One run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,6 +71,8 @@ const SCHEMA: u32 = 1;
 const ROTATE_BYTES: u64 = 1 << 20;
 /// The texts of failures are cut to this many bytes: the line is one write.
 const FAILURE_BYTES: usize = 500;
+/// The first line is far shorter than this.
+const HEAD_BYTES_MAX: u64 = 1024;
 /// Prompts shorter than this say more of the chat template than of the text.
 const PROMPT_BYTES_MIN: u64 = 400;
 /// Answers shorter than this say nothing of speed.
@@ -77,11 +80,21 @@ const COMPLETION_TOKENS_MIN: u32 = 8;
 
 /// Appends one line. The caller holds the lock of this file.
 pub(super) fn append(path: &Path, observation: &Observation) -> std::io::Result<()> {
+    if !has_head(path)? {
+        // Nobody would ever read what comes behind it.
+        let folder = path.parent().unwrap_or(Path::new("."));
+        fs::rename(path, free_name(folder, "observations.corrupt", "jsonl"))?;
+    }
     let mut file = fs::OpenOptions::new()
+        .read(true)
         .append(true)
         .create(true)
         .open(path)?;
     let mut line = Vec::new();
+    if !ends_with_line(&mut file)? {
+        // Half a line of a full disk must cost itself alone.
+        line.push(b'\n');
+    }
     if file.metadata()?.len() == 0 {
         let file = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
         serde_json::to_writer(
@@ -100,6 +113,31 @@ pub(super) fn append(path: &Path, observation: &Observation) -> std::io::Result<
     serde_json::to_writer(&mut line, &observation)?;
     line.push(b'\n');
     file.write_all(&line)
+}
+
+/// Whether the file begins as ours do; one that is empty or not there will.
+fn has_head(path: &Path) -> std::io::Result<bool> {
+    let mut head = Vec::new();
+    match fs::File::open(path) {
+        Ok(file) => file.take(HEAD_BYTES_MAX).read_to_end(&mut head)?,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(true),
+        Err(e) => return Err(e),
+    };
+    let line = head.split(|it| *it == b'\n').next().unwrap_or_default();
+    // One that is cut may be read, but not the number that was cut.
+    let is_whole = head.len() > line.len();
+    Ok(head.is_empty() || (is_whole && serde_json::from_slice::<Head>(line).is_ok()))
+}
+
+fn ends_with_line(file: &mut fs::File) -> std::io::Result<bool> {
+    let bytes = file.seek(SeekFrom::End(0))?;
+    let Some(last) = bytes.checked_sub(1) else {
+        return Ok(true);
+    };
+    file.seek(SeekFrom::Start(last))?;
+    let mut byte = [0];
+    file.read_exact(&mut byte)?;
+    Ok(byte == [b'\n'])
 }
 
 /// Takes what is new into `registry`; gives whether all of a large file is in,
@@ -239,6 +277,26 @@ mod tests {
         );
         assert_eq!(model.speeds.decode.median(), Some(20.0));
         assert_eq!(registry.last_used.as_ref().unwrap().model, "m");
+        // A torn line costs itself alone, and a torn head not what follows.
+        let runs = |registry: &Registry| registry.model("embedded", "m").map_or(0, |it| it.runs);
+        fs::write(&path, &whole[..whole.len() - 10]).unwrap();
+        let mut fresh = Registry::default();
+        append(&path, &example("m")).unwrap();
+        fold(&path, &mut fresh).unwrap();
+        assert_eq!(runs(&fresh), 3);
+        for head in ["{\"schema\":1,\"fi", "{\"schema\":1,\"file\":7}", "what\n"] {
+            fs::write(&path, head).unwrap();
+            let mut fresh = Registry::default();
+            append(&path, &example("m")).unwrap();
+            append(&path, &example("m")).unwrap();
+            fold(&path, &mut fresh).unwrap();
+            assert_eq!(runs(&fresh), 2, "{head}");
+        }
+        let aside = fs::read_dir(folder.path()).unwrap().filter(|it| {
+            let name = it.as_ref().unwrap().file_name();
+            name.to_str().unwrap().contains("corrupt")
+        });
+        assert_eq!(aside.count(), 3);
         // Another file with another number starts at its beginning.
         fs::remove_file(&path).unwrap();
         append(

@@ -310,7 +310,8 @@ impl Registry {
 
     /// Takes in what an engine said it has. What it does not name any more is
     /// kept and marked; an empty list marks nothing, since a server that is
-    /// starting, or has lost its disk, says the same.
+    /// starting, or has lost its disk, says the same. Nor is marked what
+    /// `is_unseen`: nobody looked whether it is there.
     pub fn scanned(
         &mut self,
         engine: &str,
@@ -318,6 +319,7 @@ impl Registry {
         version: Option<&str>,
         models: Vec<(String, ModelRecord)>,
         now: Timestamp,
+        is_unseen: impl Fn(&str) -> bool,
     ) {
         let record = self.engines.entry(engine.to_owned()).or_default();
         kind.clone_into(&mut record.kind);
@@ -327,7 +329,7 @@ impl Registry {
         }
         record.scanned = Some(now);
         for (name, known) in &mut record.models {
-            if !models.iter().any(|(it, _)| it == name) {
+            if !is_unseen(name) && !models.iter().any(|(it, _)| it == name) {
                 known.missing_since.get_or_insert(now);
                 known.loaded.clear();
             }
@@ -363,6 +365,48 @@ impl ModelRecord {
         self.embeds_only = new.embeds_only;
         self.loaded = new.loaded;
         self.missing_since = None;
+    }
+
+    /// Takes over from another record what this one does not know; whether
+    /// there was anything. What this program found itself is worth more.
+    pub fn fill(&mut self, old: Self) -> bool {
+        fn fill<T>(known: &mut Option<T>, old: Option<T>) {
+            if known.is_none() {
+                *known = old;
+            }
+        }
+        let before = self.clone();
+        fill(&mut self.architecture, old.architecture);
+        fill(&mut self.quantization, old.quantization);
+        fill(&mut self.size_bytes, old.size_bytes);
+        fill(&mut self.declared_context, old.declared_context);
+        fill(&mut self.path, old.path);
+        fill(&mut self.tested, old.tested);
+        // One failure there could refute what was found here since.
+        if self.trials.is_empty() {
+            self.trials = old.trials;
+        }
+        let speeds = &mut self.speeds;
+        for (known, old) in [
+            (&mut speeds.first_token_s, old.speeds.first_token_s),
+            (&mut speeds.prefill, old.speeds.prefill),
+            (&mut speeds.decode, old.speeds.decode),
+            (&mut speeds.load_s, old.speeds.load_s),
+        ] {
+            if known.is_empty() {
+                *known = old;
+            }
+        }
+        self.vision |= old.vision;
+        self.tools |= old.tools;
+        if (self.runs, self.failures) == (0, 0) {
+            self.failures = old.failures;
+            fill(&mut self.last_failure, old.last_failure);
+        }
+        for (key, value) in old.extra {
+            self.extra.entry(key).or_insert(value);
+        }
+        *self != before
     }
 
     /// Whether a name means this model, whose own name is `id`: exactly, and
@@ -430,9 +474,10 @@ mod tests {
         let (now, later) = (Timestamp::UNIX_EPOCH, Timestamp::now());
         let mut registry = Registry::default();
         let both = vec![("a".to_owned(), model(1)), ("b".to_owned(), model(2))];
-        registry.scanned("s", "lmstudio", Some("0.4.1"), both, now);
+        let none = |_: &str| false;
+        registry.scanned("s", "lmstudio", Some("0.4.1"), both, now, none);
         registry.model_mut("s", "b").runs = 3;
-        registry.scanned("s", "lmstudio", None, vec![], later);
+        registry.scanned("s", "lmstudio", None, vec![], later, none);
         assert_eq!(registry.model("s", "b").unwrap().missing_since, None);
         registry.scanned(
             "s",
@@ -440,6 +485,16 @@ mod tests {
             None,
             vec![("a".to_owned(), model(9))],
             later,
+            |it| it == "b",
+        );
+        assert_eq!(registry.model("s", "b").unwrap().missing_since, None);
+        registry.scanned(
+            "s",
+            "lmstudio",
+            None,
+            vec![("a".to_owned(), model(9))],
+            later,
+            none,
         );
         let (a, b) = (registry.model("s", "a"), registry.model("s", "b"));
         assert_eq!(a.unwrap().size_bytes, Some(9));
@@ -454,6 +509,7 @@ mod tests {
             None,
             vec![("b".to_owned(), model(2))],
             later,
+            none,
         );
         assert_eq!(registry.model("s", "b").unwrap().missing_since, None);
     }

@@ -76,6 +76,15 @@ pub struct Store {
     folder: PathBuf,
 }
 
+/// What is there before a write.
+enum Old {
+    Absent,
+    /// It becomes the backup.
+    Good,
+    /// It makes no sense, and is kept under this name.
+    Corrupt(PathBuf),
+}
+
 /// A file that was looked at.
 enum Found {
     Good(Box<Registry>, String),
@@ -107,7 +116,12 @@ impl Store {
         let mut known = Known::default();
         match look(&self.path())? {
             Found::Good(registry, _) => known.registry = *registry,
-            Found::Absent => {}
+            Found::Absent => {
+                if let Found::Good(registry, _) = look(&self.folder.join(BACKUP))? {
+                    known.registry = *registry;
+                    known.warnings.push(self.absent());
+                }
+            }
             Found::Corrupt(why) => {
                 let (registry, from) = self.backup()?;
                 known.registry = registry;
@@ -121,6 +135,14 @@ impl Store {
         // is no reason to show nothing.
         let _unread = observations::fold(&self.folder.join(OBSERVATIONS), &mut known.registry);
         Ok(known)
+    }
+
+    /// It never goes by our doing: somebody took it, or a disk lost it.
+    fn absent(&self) -> String {
+        format!(
+            "{} is not there; the one before it, {BACKUP}, is used",
+            self.path().display()
+        )
     }
 
     fn backup(&self) -> Result<(Registry, &'static str), Error> {
@@ -143,18 +165,24 @@ impl Store {
         fs::create_dir_all(&self.folder).map_err(|source| self.unwritable(source))?;
         let _lock = self.lock(LOCK)?;
         let mut warnings = Vec::new();
-        let (mut registry, before) = match look(&self.path())? {
-            Found::Good(registry, text) => (*registry, Some(text)),
-            Found::Absent => (Registry::default(), None),
+        let (mut registry, before, old) = match look(&self.path())? {
+            Found::Good(registry, text) => (*registry, Some(text), Old::Good),
+            Found::Absent => match look(&self.folder.join(BACKUP))? {
+                Found::Good(registry, _) => {
+                    warnings.push(self.absent());
+                    (*registry, None, Old::Absent)
+                }
+                _ => (Registry::default(), None, Old::Absent),
+            },
             Found::Corrupt(why) => {
-                let aside = self.set_aside()?;
+                let aside = self.aside();
                 let (registry, from) = self.backup()?;
                 warnings.push(format!(
                     "{} made no sense ({why}); it is kept as {}, and {from}",
                     self.path().display(),
                     aside.display()
                 ));
-                (registry, None)
+                (registry, None, Old::Corrupt(aside))
             }
         };
         let observed = self.folder.join(OBSERVATIONS);
@@ -173,7 +201,7 @@ impl Store {
             .map_err(|e| self.unwritable(std::io::Error::other(e)))?;
         text.push('\n');
         if before.as_ref() != Some(&text) {
-            self.write(&text, before.is_some())
+            self.write(&text, &old)
                 .map_err(|source| self.unwritable(source))?;
         }
         if folded {
@@ -230,41 +258,36 @@ impl Store {
         }
     }
 
-    /// Moves a file that makes no sense out of the way, under a name that no
-    /// other has.
-    fn set_aside(&self) -> Result<PathBuf, Error> {
-        let second = Timestamp::now().as_second();
-        let mut number = 0;
-        let aside = loop {
-            let name = match number {
-                0 => format!("registry.corrupt-{second}.json"),
-                number => format!("registry.corrupt-{second}-{number}.json"),
-            };
-            let path = self.folder.join(name);
-            if !path.exists() {
-                break path;
-            }
-            number += 1;
-        };
-        fs::rename(self.path(), &aside).map_err(|source| self.unwritable(source))?;
-        Ok(aside)
+    /// Where a file that makes no sense goes: a name that no other has.
+    fn aside(&self) -> PathBuf {
+        free_name(&self.folder, "registry.corrupt", "json")
     }
 
-    fn write(&self, text: &str, has_old: bool) -> std::io::Result<()> {
+    fn write(&self, text: &str, old: &Old) -> std::io::Result<()> {
         let mut new = tempfile::Builder::new()
             .prefix(".registry-")
             .tempfile_in(&self.folder)?;
         new.write_all(text.as_bytes())?;
         new.as_file().sync_all()?;
-        if has_old {
-            // A second name for the old file, which the rename below leaves
-            // alone; where the disk knows no such thing, a copy.
-            let fresh = self.folder.join(".registry-backup");
-            let _old = fs::remove_file(&fresh);
-            if fs::hard_link(self.path(), &fresh).is_err() {
-                fs::copy(self.path(), &fresh)?;
+        // A second name for the old file, which the rename below leaves alone;
+        // where the disk knows no such thing, a copy.
+        let also_named = |name: &Path| -> std::io::Result<()> {
+            if fs::hard_link(self.path(), name).is_err() {
+                fs::copy(self.path(), name)?;
             }
-            fs::rename(&fresh, self.folder.join(BACKUP))?;
+            Ok(())
+        };
+        match old {
+            Old::Absent => {}
+            Old::Good => {
+                let fresh = self.folder.join(".registry-backup");
+                let _old = fs::remove_file(&fresh);
+                also_named(&fresh)?;
+                fs::rename(&fresh, self.folder.join(BACKUP))?;
+            }
+            // Not before the new one is on the disk: who finds no file at all
+            // knows less than who finds one that makes no sense.
+            Old::Corrupt(aside) => also_named(aside)?,
         }
         new.persist(self.path()).map_err(|e| e.error)?;
         // The name, too, must reach the disk; not every system can say so.
@@ -272,6 +295,23 @@ impl Store {
             let _unsupported = folder.sync_all();
         }
         Ok(())
+    }
+}
+
+/// A name in the folder that no file has, with the time in it.
+pub(super) fn free_name(folder: &Path, stem: &str, extension: &str) -> PathBuf {
+    let second = Timestamp::now().as_second();
+    let mut number = 0;
+    loop {
+        let name = match number {
+            0 => format!("{stem}-{second}.{extension}"),
+            number => format!("{stem}-{second}-{number}.{extension}"),
+        };
+        let path = folder.join(name);
+        if !path.exists() {
+            return path;
+        }
+        number += 1;
     }
 }
 
@@ -349,6 +389,23 @@ mod tests {
             fs::read(folder.path().join(&aside[0])).unwrap(),
             whole[..whole.len() - 3]
         );
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_made_from_the_backup() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::new(folder.path());
+        store.update(|it| it.model_mut("s", "m").runs = 1).unwrap();
+        store.update(|it| it.model_mut("s", "m").runs = 2).unwrap();
+        fs::remove_file(store.path()).unwrap();
+        let known = store.read().unwrap();
+        assert_eq!(known.registry.model("s", "m").unwrap().runs, 1);
+        assert!(known.warnings[0].contains(BACKUP), "{:?}", known.warnings);
+        let ((), warnings) = store.update(|it| it.model_mut("s", "m").runs += 5).unwrap();
+        assert!(warnings[0].contains("is not there"), "{warnings:?}");
+        let known = store.read().unwrap();
+        assert_eq!(known.registry.model("s", "m").unwrap().runs, 6);
+        assert!(known.warnings.is_empty());
     }
 
     #[test]

@@ -100,8 +100,74 @@ pub(crate) struct Undone {
     pub(crate) changed: Vec<PathBuf>,
 }
 
+/// What `undo` would do; nothing is written.
+pub(crate) fn would_undo(state: &Path, force: bool) -> Result<Undone, Error> {
+    let (_, backup) = last(state)?;
+    let mut undone = Undone::default();
+    for file in backup.files {
+        match file.fate(force) {
+            Fate::Same => {}
+            Fate::Changed => undone.changed.push(file.path),
+            Fate::Restored => undone.restored.push(file.path),
+        }
+    }
+    Ok(undone)
+}
+
 /// Takes back the last `apply` that was not taken back yet.
 pub(crate) fn undo(state: &Path, force: bool) -> Result<Undone, Error> {
+    let (path, backup) = last(state)?;
+    let mut undone = Undone::default();
+    for file in backup.files {
+        match file.fate(force) {
+            Fate::Same => continue,
+            Fate::Changed => {
+                undone.changed.push(file.path);
+                continue;
+            }
+            Fate::Restored => {}
+        }
+        match &file.before {
+            Some(before) => write(&file.path, before).map_err(failed(&file.path))?,
+            None => fs::remove_file(&file.path).map_err(failed(&file.path))?,
+        }
+        undone.restored.push(file.path);
+    }
+    if undone.changed.is_empty() {
+        let done = path.with_extension("json.undone");
+        fs::rename(&path, &done).map_err(failed(&done))?;
+    }
+    Ok(undone)
+}
+
+/// What becomes of a file.
+enum Fate {
+    /// It is as it was before.
+    Same,
+    /// Somebody changed it since.
+    Changed,
+    Restored,
+}
+
+impl Saved {
+    fn fate(&self, force: bool) -> Fate {
+        let now = fs::read_to_string(&self.path).ok();
+        if now == self.before {
+            return Fate::Same;
+        }
+        let is_ours = now
+            .as_deref()
+            .is_some_and(|it| sha256(it) == self.after_sha256);
+        if is_ours || force {
+            Fate::Restored
+        } else {
+            Fate::Changed
+        }
+    }
+}
+
+/// The last backup that was not taken back yet, and its file.
+fn last(state: &Path) -> Result<(PathBuf, Backup), Error> {
     let folder = state.join(FOLDER);
     let Some((_, path)) = sets(&folder).pop() else {
         return Err(Error::Nothing);
@@ -115,30 +181,7 @@ pub(crate) fn undo(state: &Path, force: bool) -> Result<Undone, Error> {
     if backup.schema != SCHEMA {
         return Err(odd(format!("its schema is {}", backup.schema)));
     }
-    let mut undone = Undone::default();
-    for file in backup.files {
-        let now = fs::read_to_string(&file.path).ok();
-        if now == file.before {
-            continue;
-        }
-        let is_ours = now
-            .as_deref()
-            .is_some_and(|it| sha256(it) == file.after_sha256);
-        if !is_ours && !force {
-            undone.changed.push(file.path);
-            continue;
-        }
-        match &file.before {
-            Some(before) => write(&file.path, before).map_err(failed(&file.path))?,
-            None => fs::remove_file(&file.path).map_err(failed(&file.path))?,
-        }
-        undone.restored.push(file.path);
-    }
-    if undone.changed.is_empty() {
-        let done = path.with_extension("json.undone");
-        fs::rename(&path, &done).map_err(failed(&done))?;
-    }
-    Ok(undone)
+    Ok((path, backup))
 }
 
 /// The backups that are not undone, in their order.
@@ -217,6 +260,8 @@ mod tests {
         assert_eq!(fs::read_to_string(&b).unwrap(), "fresh");
         // Two saves are taken back one after the other.
         apply(&[change(&a, Some("new"), "newest")], &state).unwrap();
+        assert_eq!(would_undo(&state, false).unwrap().restored, [a.as_path()]);
+        assert_eq!(fs::read_to_string(&a).unwrap(), "newest");
         assert_eq!(undo(&state, false).unwrap().restored, [a.as_path()]);
         assert_eq!(fs::read_to_string(&a).unwrap(), "new");
         fs::write(&a, "mine").unwrap();

@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 
 use fs_err as fs;
 
-pub(crate) use disk::{Error, apply, undo};
+pub(crate) use disk::{Error, apply, undo, would_undo};
 pub(crate) use plan::{Limit, Options, Skip, plan};
 
 /// Where the settings lie below LM Studio's folder.

@@ -288,6 +288,12 @@ fn usual(kind: Kind, env: &Env, messages: Messages) -> Vec<Endpoint> {
         .collect()
 }
 
+/// Where LM Studio's server is when it does not run and so cannot be asked.
+pub(in super::super) fn usual_studio(env: &Env, messages: Messages) -> Option<String> {
+    let usual = usual(Kind::LmStudio, env, messages);
+    usual.first().map(|it| it.base().to_owned())
+}
+
 /// `OLLAMA_HOST` may leave out the port.
 fn with_port(host: &str) -> String {
     let bare = host.split_once("://").map_or(host, |(_, rest)| rest);

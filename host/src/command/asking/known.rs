@@ -41,7 +41,7 @@ pub(in super::super) fn life(model: &Model, env: &Env, registry: &Registry) -> L
         reload: model.reload,
         force: model.force,
         exact: false,
-        lms: on_path("lms", env),
+        lms: lms(env),
         ..Life::default()
     };
     for (place, id, record) in registry.models() {
@@ -57,6 +57,11 @@ pub(in super::super) fn life(model: &Model, env: &Env, registry: &Registry) -> L
         }
     }
     life
+}
+
+/// LM Studio's own program, where the user's shell would find it.
+pub(in super::super) fn lms(env: &Env) -> Option<PathBuf> {
+    on_path("lms", env)
 }
 
 /// A program that the user's shell would find.

@@ -155,6 +155,8 @@ pub(super) async fn models(
             place.version.as_deref(),
             records,
             Timestamp::now(),
+            // Files in LM Studio's folder were not looked at here.
+            |id| Path::new(id).is_absolute(),
         );
     }
     let endpoints = match &wanted {

@@ -538,7 +538,9 @@ async fn leftovers(
             ours.map(|it| (model.id.clone(), it.clone())).collect();
         if let (Some(endpoint), false) = (&model.endpoint, ours.is_empty()) {
             let state: PathBuf = asking::claims(env);
-            let unloaded = engine::unload(endpoint, &ours, false, &state, loading.reach).await;
+            let lms = asking::lms(env);
+            let lms = lms.as_deref();
+            let unloaded = engine::unload(endpoint, &ours, false, &state, lms, loading.reach).await;
             if let Err(error) = unloaded {
                 messages.warning(&format!(
                     "`{}` may stay loaded from a run that was killed: {}",

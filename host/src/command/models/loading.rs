@@ -170,7 +170,12 @@ async fn unload_now(args: &Unload, env: &Env, begun: &super::Start) -> Result<Ex
                 None => failure.hint("`ps` shows what is loaded"),
             });
         }
-        meant.extend(by_name);
+        for it in by_name {
+            // One that is named twice is unloaded once.
+            if !meant.iter().any(|other| std::ptr::eq(*other, it)) {
+                meant.push(it);
+            }
+        }
     }
     if args.all {
         meant = loaded
@@ -189,7 +194,16 @@ async fn unload_now(args: &Unload, env: &Env, begun: &super::Start) -> Result<Ex
         let (Some(endpoint), false) = (endpoint, here.is_empty()) else {
             continue;
         };
-        let stay = engine::unload(endpoint, &here, args.force, &state, begun.reach).await?;
+        let lms = asking::lms(env);
+        let stay = engine::unload(
+            endpoint,
+            &here,
+            args.force,
+            &state,
+            lms.as_deref(),
+            begun.reach,
+        )
+        .await?;
         for (_, instance) in &here {
             if !stay.contains(&instance.id) {
                 messages.status(&format!("{} unloaded {}", place.shown, instance.id));

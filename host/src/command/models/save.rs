@@ -6,7 +6,7 @@ use crate::command::asking;
 use crate::environment::Env;
 use crate::error::{Exit, Failure, chain};
 use crate::sink::Messages;
-use crate::studio_settings::{self, Limit, Options, Skip, apply, undo};
+use crate::studio_settings::{self, Limit, Options, Skip, apply, undo, would_undo};
 
 /// Runs `save`.
 ///
@@ -26,9 +26,14 @@ pub(crate) fn save(args: &Save, env: &Env) -> Result<Exit, Failure> {
         }
     };
     if args.undo {
-        let undone = undo(&env.paths.state, args.force).map_err(failed)?;
+        let (undone, word) = if args.dry_run {
+            (would_undo(&env.paths.state, args.force), "would restore")
+        } else {
+            (undo(&env.paths.state, args.force), "restored")
+        };
+        let undone = undone.map_err(failed)?;
         for path in &undone.restored {
-            messages.status(&format!("restored {}", path.display()));
+            messages.status(&format!("{word} {}", path.display()));
         }
         if undone.changed.is_empty() {
             return Ok(Exit::Done);
@@ -63,7 +68,7 @@ pub(crate) fn save(args: &Save, env: &Env) -> Result<Exit, Failure> {
         messages.warning(warning);
     }
     let mut changes = Vec::new();
-    let (mut same, mut without_file, mut problems) = (0, Vec::new(), 0);
+    let (mut same, mut gone, mut without_file, mut problems) = (0, Vec::new(), Vec::new(), 0);
     for (place, id, model) in known.registry.models() {
         let is_studio = known
             .registry
@@ -73,6 +78,10 @@ pub(crate) fn save(args: &Save, env: &Env) -> Result<Exit, Failure> {
         let (true, Some(tested)) = (is_studio, &model.tested) else {
             continue;
         };
+        if model.missing_since.is_some() {
+            gone.push(id);
+            continue;
+        }
         let Some(path) = &model.path else {
             without_file.push(id);
             continue;
@@ -85,6 +94,12 @@ pub(crate) fn save(args: &Save, env: &Env) -> Result<Exit, Failure> {
                 messages.warning(&format!("`{id}`: {why}"));
             }
         }
+    }
+    if !gone.is_empty() {
+        messages.status(&format!(
+            "the last `scan` did not find these models, so that they are left out: {}",
+            gone.join(", ")
+        ));
     }
     if !without_file.is_empty() {
         messages.warning(&format!(

@@ -64,7 +64,9 @@ pub(crate) async fn scan(args: Scan, env: &Env, interrupt: Interrupt<'_>) -> Res
     }
     problems(&asked, messages);
     let mut files = Files::default();
-    if !args.no_files && !matches!(begun.wanted, Wanted::Servers(_)) {
+    if args.no_files {
+        files.is_whole = false;
+    } else if !matches!(begun.wanted, Wanted::Servers(_)) {
         files = studio_files(env, messages);
     }
     let mut places: Vec<(Place, Vec<(String, ModelRecord)>)> = Vec::new();
@@ -84,18 +86,22 @@ pub(crate) async fn scan(args: Scan, env: &Env, interrupt: Interrupt<'_>) -> Res
     let import_place = places
         .iter()
         .find(|(place, _)| place.kind == "lmstudio")
-        .map_or("http://127.0.0.1:1234".to_owned(), |(it, _)| {
-            it.place.clone()
-        });
-    let imported_count = imported.as_ref().map_or(0, Vec::len);
+        .map(|(it, _)| it.place.clone())
+        .or_else(|| asking::usual_studio(env, messages))
+        .unwrap_or_else(|| "http://127.0.0.1:1234".to_owned());
+    let is_import = imported.is_some();
     let update = |registry: &mut crate::registry::Registry| {
+        let mut gained = 0;
         for (id, old) in imported.into_iter().flatten() {
             let engine = registry.engines.entry(import_place.clone()).or_default();
             if engine.kind.is_empty() {
                 "lmstudio".clone_into(&mut engine.kind);
             }
-            // What this program found itself is worth more.
-            engine.models.entry(id).or_insert(old);
+            let mut known = engine.models.iter();
+            let name = known
+                .find(|(name, model)| model.is_named(name, &id))
+                .map_or(id, |(name, _)| name.clone());
+            gained += usize::from(engine.models.entry(name).or_default().fill(old));
         }
         for (place, records) in &places {
             let version = place.version.as_deref();
@@ -104,7 +110,11 @@ pub(crate) async fn scan(args: Scan, env: &Env, interrupt: Interrupt<'_>) -> Res
             } else {
                 Vec::new()
             };
-            registry.scanned(&place.place, place.kind, version, said, now);
+            // Of files in LM Studio's folder the name is the path.
+            let is_unseen = |id: &str| {
+                place.place == EMBEDDED && !files.is_whole && Path::new(id).is_absolute()
+            };
+            registry.scanned(&place.place, place.kind, version, said, now, is_unseen);
         }
         for model in registry
             .engines
@@ -119,8 +129,9 @@ pub(crate) async fn scan(args: Scan, env: &Env, interrupt: Interrupt<'_>) -> Res
                 model.last_failure = None;
             }
         }
+        gained
     };
-    let ((), warnings) = asking::store(env).update(update)?;
+    let (imported_count, warnings) = asking::store(env).update(update)?;
     for warning in &warnings {
         messages.warning(warning);
     }
@@ -134,6 +145,8 @@ pub(crate) async fn scan(args: Scan, env: &Env, interrupt: Interrupt<'_>) -> Res
     if imported_count > 0 {
         let models = count(imported_count, "model");
         messages.status(&format!("taken over from lmstrix: {models}"));
+    } else if is_import {
+        messages.status("taken over from lmstrix: nothing that was not known already");
     }
     if args.json {
         let found = Found {
@@ -185,14 +198,25 @@ pub(in crate::command) fn record(offer: &Offer) -> ModelRecord {
 }
 
 /// What lies in LM Studio's folder of models.
-#[derive(Default)]
 struct Files {
+    /// Whether all of the folder was looked at: what was not is not gone.
+    is_whole: bool,
     /// Those that the embedded engine can run; their names are their paths.
     offers: Vec<Offer>,
     /// By size: the path below the folder, and bytes per token of context.
     /// LM Studio's server does not tell which file a model is, and two models
     /// of exactly one size are rare; where they occur, nothing is claimed.
     by_size: BTreeMap<u64, Vec<(String, Option<u64>)>>,
+}
+
+impl Default for Files {
+    fn default() -> Self {
+        Self {
+            is_whole: true,
+            offers: Vec::new(),
+            by_size: BTreeMap::new(),
+        }
+    }
 }
 
 impl Files {
@@ -210,11 +234,12 @@ impl Files {
 fn studio_files(env: &Env, messages: Messages) -> Files {
     let mut files = Files::default();
     let Some(home) = asking::studio_home(env) else {
+        files.is_whole = false;
         return files;
     };
     let folder = home.join("models");
     let mut paths = Vec::new();
-    gguf_files(&folder, DEPTH, &mut paths);
+    files.is_whole = gguf_files(&folder, DEPTH, &mut paths);
     let all = paths.len();
     for (number, path) in paths.into_iter().enumerate() {
         if number % 20 == 19 {
@@ -235,26 +260,35 @@ fn studio_files(env: &Env, messages: Messages) -> Files {
                 .or_default()
                 .push((below, per_token));
         }
+        if offer.is_none() && fs::File::open(&path).is_err() {
+            files.is_whole = false;
+        }
         // What the embedded engine cannot run is no problem: LM Studio can.
         files.offers.extend(offer);
     }
     files
 }
 
-fn gguf_files(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
+/// Finds them; whether all that there is could be looked at.
+fn gguf_files(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> bool {
     let Some(depth) = depth.checked_sub(1) else {
-        return;
+        return true;
     };
-    let mut entries: Vec<PathBuf> = fs::read_dir(folder)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|it| it.path())
-        .collect();
-    entries.sort();
-    for path in entries {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return false;
+    };
+    let mut is_whole = true;
+    let mut paths = Vec::new();
+    for entry in entries {
+        match entry {
+            Ok(entry) => paths.push(entry.path()),
+            Err(_) => is_whole = false,
+        }
+    }
+    paths.sort();
+    for path in paths {
         if path.is_dir() {
-            gguf_files(&path, depth, found);
+            is_whole &= gguf_files(&path, depth, found);
         } else if path
             .extension()
             .is_some_and(|it| it.eq_ignore_ascii_case("gguf"))
@@ -262,4 +296,5 @@ fn gguf_files(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
             found.push(path);
         }
     }
+    is_whole
 }

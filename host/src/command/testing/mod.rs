@@ -33,6 +33,8 @@ const PROBE_LIMIT: Duration = Duration::from_secs(15 * 60);
 const SMALL: u32 = 1024;
 /// How long an unload may take at the end.
 const UNLOAD_LIMIT: Duration = Duration::from_secs(30);
+/// The same after Ctrl-C: whoever is interrupted has to leave within seconds.
+const UNLOAD_LIMIT_INTERRUPTED: Duration = Duration::from_millis(1500);
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -58,6 +60,9 @@ struct Found {
 
 #[derive(Serialize)]
 struct Tried {
+    /// Whether the outcome is one of the context, and not of a bad day.
+    #[serde(skip)]
+    is_of_context: bool,
     context: u32,
     level: Level,
     outcome: &'static str,
@@ -112,13 +117,14 @@ pub(crate) async fn test(
             last: Arc::default(),
         };
         let last = Arc::clone(&tester.last);
-        let tested = tokio::select! {
+        let (tested, limit) = tokio::select! {
             biased;
-            () = &mut interrupt => Err(Failure::interrupted()),
-            it = tester.model(choice) => it,
+            () = &mut interrupt => (Err(Failure::interrupted()), UNLOAD_LIMIT_INTERRUPTED),
+            it = tester.model(choice) => (it, UNLOAD_LIMIT),
         };
-        // Also after Ctrl-C: what was loaded for the test goes with it.
-        unload(&last, messages).await;
+        // Also after Ctrl-C: what was loaded for the test goes with it, and
+        // what is still being loaded, too.
+        unload(&last, limit, messages).await;
         match tested {
             Ok(found) => results.push(found),
             Err(failure) if several && failure.exit != Exit::Interrupted => {
@@ -141,15 +147,17 @@ pub(crate) async fn test(
 }
 
 /// Unloads what the test loaded.
-async fn unload(last: &Last, messages: Messages) {
+async fn unload(last: &Last, limit: Duration, messages: Messages) {
     let unloader = last.lock().ok().and_then(|mut it| it.take());
     let Some(unloader) = unloader else {
         return;
     };
-    match tokio::time::timeout(UNLOAD_LIMIT, unloader.unload()).await {
+    match tokio::time::timeout(limit, unloader.unload()).await {
         Ok(Ok(_)) => {}
         Ok(Err(error)) => messages.warning(&chain(&error)),
-        Err(_) => messages.warning("the server did not unload the model in time"),
+        Err(_) => messages.warning(
+            "the server did not unload the model in time; `ps` shows it, and `unload` takes it away",
+        ),
     }
 }
 
@@ -285,7 +293,10 @@ struct Subject {
     place: String,
     kind: &'static str,
     id: String,
+    /// How far this test goes.
     most: u32,
+    /// How far any could go.
+    top: u32,
 }
 
 impl Tester<'_> {
@@ -323,6 +334,7 @@ impl Tester<'_> {
             kind: chosen.engine(),
             id: chosen.model.clone(),
             most: most.max(1),
+            top: declared.unwrap_or(u32::MAX).max(most),
         };
         if let (Some(asked), Some(declared)) = (self.args.context, declared)
             && asked > declared
@@ -339,23 +351,39 @@ impl Tester<'_> {
             chosen.quantization(),
         );
         let declared_context = chosen.declared_context();
-        self.change(&subject, |model| {
+        if let Some(context) = chosen.would_replace() {
+            self.messages.warning(&format!(
+                "somebody else has loaded `{}`{}; {} keeps one of each model, so that the test \
+                 takes it away",
+                subject.id,
+                context.map_or_else(String::new, |it| format!(" with {it} tokens of context")),
+                chosen.shown()
+            ));
+        }
+        if self.args.dry_run {
+            let known = self.store.read()?.registry;
+            let mut model = known
+                .model(&subject.place, &subject.id)
+                .cloned()
+                .unwrap_or_default();
+            let _said_by_the_real_run = self.begin(&mut model);
+            self.say_what_would_be(&subject, loads, &model);
+            return Ok(self.nothing_yet(&subject));
+        }
+        let dead = self.change(&subject, |model| {
             model.architecture = architecture.or(model.architecture.take());
             model.quantization = quantization.or(model.quantization.take());
             model.declared_context = declared_context.or(model.declared_context);
+            self.begin(model)
         })?;
-        if self.args.reset {
-            self.change(&subject, |model| model.forget_tests())?;
-        }
-        self.bury_the_dead(&subject)?;
-        if self.args.force && self.args.context.is_none() {
-            // What failed in an earlier run is tried again.
-            self.change(&subject, |model| {
-                for trial in model.trials.values_mut() {
-                    trial.bad = None;
-                    trial.why = None;
-                }
-            })?;
+        for (level, pending) in dead {
+            self.messages.warning(&format!(
+                "an earlier test of `{}` with {} tokens ({}) did not come back; that context \
+                 counts as bad, and --force or `reset` forgets it",
+                subject.id,
+                pending.context,
+                level.as_str()
+            ));
         }
         let mut prober = Prober {
             choice,
@@ -368,38 +396,37 @@ impl Tester<'_> {
         self.search(&subject, &mut prober).await
     }
 
-    /// A probe that has begun and whose process is gone took it along.
-    fn bury_the_dead(&self, subject: &Subject) -> Result<(), Failure> {
-        let dead = self.change(subject, |model| {
-            let mut dead = Vec::new();
-            for (level, trial) in &mut model.trials {
-                let Some(pending) = trial.pending.take_if(|it| !is_running(it.process)) else {
-                    continue;
-                };
-                trial.bad = Some(
-                    trial
-                        .bad
-                        .map_or(pending.context, |it| it.min(pending.context)),
-                );
-                trial.why = Some("the program, or the machine, did not survive it".to_owned());
-                dead.push((*level, pending));
-            }
-            dead
-        })?;
-        for (level, pending) in dead {
-            self.messages.warning(&format!(
-                "an earlier test of `{}` with {} tokens ({}) did not come back; that context \
-                 counts as bad, and --force or `reset` forgets it",
-                subject.id,
-                pending.context,
-                level.as_str()
-            ));
+    /// What is forgotten and what is learnt of earlier tests before this one:
+    /// a probe that has begun and whose process is gone took it along.
+    fn begin(&self, model: &mut ModelRecord) -> Vec<(Level, Pending)> {
+        if self.args.reset {
+            model.forget_tests();
         }
-        Ok(())
+        let mut dead = Vec::new();
+        for (level, trial) in &mut model.trials {
+            let Some(pending) = trial.pending.take_if(|it| !is_running(it)) else {
+                continue;
+            };
+            trial.bad = Some(
+                trial
+                    .bad
+                    .map_or(pending.context, |it| it.min(pending.context)),
+            );
+            trial.why = Some("the program, or the machine, did not survive it".to_owned());
+            dead.push((*level, pending));
+        }
+        if self.args.force && self.args.context.is_none() {
+            // What failed in an earlier run is tried again.
+            for trial in model.trials.values_mut() {
+                trial.bad = None;
+                trial.why = None;
+            }
+        }
+        dead
     }
 
-    async fn search(&self, subject: &Subject, prober: &mut Prober) -> Result<Found, Failure> {
-        let mut found = Found {
+    fn nothing_yet(&self, subject: &Subject) -> Found {
+        Found {
             model: subject.id.clone(),
             engine: subject.place.clone(),
             level: self.level,
@@ -408,39 +435,23 @@ impl Tester<'_> {
             note: None,
             error: None,
             probes: Vec::new(),
-        };
-        if self.args.dry_run {
-            self.say_what_would_be(subject, prober.loads);
-            return Ok(found);
         }
+    }
+
+    async fn search(&self, subject: &Subject, prober: &mut Prober) -> Result<Found, Failure> {
+        let mut found = self.nothing_yet(subject);
         if let Some(context) = self.args.context {
             return self.one(subject, prober, context, found).await;
         }
-        if self.level == Level::Recalls {
-            let small = SMALL.min(subject.most);
-            let good = self.known(subject, Level::Recalls)?.good;
-            if good.is_none_or(|it| it < small) {
-                let outcome = self
-                    .try_one(subject, prober, small, Level::Recalls, &mut found)
-                    .await?;
-                if let Outcome::Wrong(_) = outcome {
-                    let note = format!(
-                        "`{}` cannot recall a key even from {small} tokens; what it accepts is \
-                         tested instead",
-                        subject.id
-                    );
-                    self.messages.warning(&note);
-                    found.note = Some(note);
-                    found.level = Level::Accepts;
-                }
-            }
-        }
+        self.settle_level(subject, prober, &mut found).await?;
         let level = found.level;
+        self.say_what_bounds(subject, &found)?;
         loop {
             let known = self.known(subject, level)?;
             let Some(context) = search::next(known, subject.most) else {
                 found.context = known.good;
-                found.complete = true;
+                // One that --max-context cut says nothing of what is above.
+                found.complete = search::next(known, subject.top).is_none();
                 break;
             };
             let left = search::probes_left(known, subject.most);
@@ -457,10 +468,102 @@ impl Tester<'_> {
             context,
             level: Some(level),
             at: Some(Timestamp::now()),
-            complete: true,
+            complete: found.complete,
         });
-        self.change(subject, |model| model.tested = tested)?;
+        let run = Run {
+            tried: !found.probes.is_empty(),
+            is_of_context: found
+                .probes
+                .iter()
+                .any(|it| it.level == level && it.is_of_context),
+        };
+        self.change(subject, |model| {
+            let bad = bounds(model, level).bad;
+            model.tested = result(model.tested.take(), tested, run, bad);
+        })?;
         Ok(found)
+    }
+
+    /// What a model cannot do with little context it cannot do with more: then
+    /// less is asked for.
+    async fn settle_level(
+        &self,
+        subject: &Subject,
+        prober: &mut Prober,
+        found: &mut Found,
+    ) -> Result<(), Failure> {
+        let small = SMALL.min(subject.most);
+        if self.level != Level::Recalls
+            || !self.begins_small(self.known(subject, self.level)?, small)
+        {
+            return Ok(());
+        }
+        let outcome = self
+            .try_one(subject, prober, small, Level::Recalls, found)
+            .await?;
+        let note = match outcome {
+            Outcome::Wrong(_) => {
+                found.level = Level::Accepts;
+                format!(
+                    "`{}` cannot recall a key even from {small} tokens; what it accepts is tested \
+                     instead",
+                    subject.id
+                )
+            }
+            // Fewer tokens may do; the search goes there.
+            Outcome::Refused(why) if why.is_of_context => return Ok(()),
+            Outcome::Refused(why) => {
+                let outcome = self
+                    .try_one(subject, prober, small, Level::Accepts, found)
+                    .await?;
+                let (level, instead) = match outcome {
+                    Outcome::Refused(why) if !why.is_of_context => {
+                        (Level::Loads, "with what it loads")
+                    }
+                    _ => (Level::Accepts, "what it accepts"),
+                };
+                found.level = level;
+                format!(
+                    "`{}` was to recall a key from {small} tokens, and gave no answer ({}); \
+                     {instead} is tested instead",
+                    subject.id, why.text
+                )
+            }
+            _ => return Ok(()),
+        };
+        self.messages.warning(&note);
+        found.note = Some(note);
+        Ok(())
+    }
+
+    /// Whether the first probe is the small one.
+    fn begins_small(&self, known: Known, small: u32) -> bool {
+        self.level == Level::Recalls && known.good.is_none_or(|it| it < small)
+    }
+
+    /// What failed in an earlier test ends this one sooner, which must not
+    /// pass for a result of today.
+    fn say_what_bounds(&self, subject: &Subject, found: &Found) -> Result<(), Failure> {
+        let store = self.store.read()?;
+        let Some(model) = store.registry.model(&subject.place, &subject.id) else {
+            return Ok(());
+        };
+        let trials = model.trials.iter().filter(|(it, _)| **it <= found.level);
+        let smallest = trials
+            .filter_map(|(_, trial)| Some((trial.bad?, trial.why.as_deref())))
+            .min_by_key(|(bad, _)| *bad);
+        if let Some((bad, why)) = smallest
+            && bad <= subject.most
+            && found.probes.iter().all(|it| it.context != bad)
+        {
+            self.messages.status(&format!(
+                "{}: {bad} tokens and more count as bad since an earlier test ({}); --force tries \
+                 them again",
+                subject.id,
+                why.unwrap_or("it failed")
+            ));
+        }
+        Ok(())
     }
 
     /// What the probes still to come may take, by the time of the last one.
@@ -573,6 +676,7 @@ impl Tester<'_> {
             }
         })?;
         found.probes.push(Tried {
+            is_of_context: probed.outcome.is_of_context(),
             context,
             level,
             outcome: probed.outcome.word(),
@@ -610,38 +714,42 @@ impl Tester<'_> {
             .unwrap_or_default())
     }
 
-    /// What bounds the search: what recalls also accepts and loads, and what
-    /// does not load does neither.
     fn known(&self, subject: &Subject, level: Level) -> Result<Known, Failure> {
         let store = self.store.read()?;
         let model = store.registry.model(&subject.place, &subject.id);
-        let trials = |it: &Level| model.and_then(|model| model.trials.get(it));
-        let goods = Level::ALL
-            .iter()
-            .filter(|it| **it >= level)
-            .filter_map(trials);
-        let bads = Level::ALL
-            .iter()
-            .filter(|it| **it <= level)
-            .filter_map(trials);
-        let bad = bads.filter_map(|it| it.bad).min();
-        let good = goods.filter_map(|it| it.good).max();
-        Ok(Known {
-            good: good.filter(|good| bad.is_none_or(|bad| *good < bad)),
-            bad,
-        })
+        Ok(model.map_or_else(Known::default, |it| bounds(it, level)))
     }
 
-    fn say_what_would_be(&self, subject: &Subject, loads: bool) {
-        let known = self.known(subject, self.level).unwrap_or_default();
-        let what = match (self.args.context, search::next(known, subject.most)) {
-            (Some(context), _) => format!("{context} tokens alone"),
-            (None, Some(context)) => format!(
-                "{context} tokens first, then up to {}, in at most {} probes",
-                subject.most,
-                search::probes_left(known, subject.most)
-            ),
-            (None, None) => "nothing, since all is known; --reset begins anew".to_owned(),
+    fn say_what_would_be(&self, subject: &Subject, loads: bool, model: &ModelRecord) {
+        let (known, most) = (bounds(model, self.level), subject.most);
+        let small = SMALL.min(most);
+        let what = if let Some(context) = self.args.context {
+            match known.bad {
+                Some(bad) if bad <= context && !self.args.force => {
+                    format!("nothing, since {bad} tokens are known as bad; --force tries them")
+                }
+                _ => format!("{context} tokens alone"),
+            }
+        } else if self.begins_small(known, small) {
+            let known = Known {
+                good: Some(small),
+                bad: known.bad.filter(|it| *it > small),
+            };
+            match search::next(known, most) {
+                Some(then) => format!(
+                    "{small} tokens first, then {then} and up to {most}, in at most {} probes",
+                    search::probes_left(known, most) + 1
+                ),
+                None => format!("{small} tokens alone"),
+            }
+        } else {
+            match search::next(known, most) {
+                Some(context) => format!(
+                    "{context} tokens first, then up to {most}, in at most {} probes",
+                    search::probes_left(known, most)
+                ),
+                None => "nothing, since all is known; --reset begins anew".to_owned(),
+            }
         };
         let how = if loads {
             ""
@@ -655,6 +763,54 @@ impl Tester<'_> {
             self.level.as_str()
         ));
     }
+}
+
+/// What bounds the search: what recalls also accepts and loads, and what does
+/// not load does neither.
+fn bounds(model: &ModelRecord, level: Level) -> Known {
+    let trials = |it: &Level| model.trials.get(it);
+    let goods = Level::ALL.iter().filter(|it| **it >= level);
+    let bads = Level::ALL.iter().filter(|it| **it <= level);
+    let bad = bads.filter_map(trials).filter_map(|it| it.bad).min();
+    let good = goods.filter_map(trials).filter_map(|it| it.good).max();
+    Known {
+        good: good.filter(|good| bad.is_none_or(|bad| *good < bad)),
+        bad,
+    }
+}
+
+/// What a search did, as far as its result is concerned.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    /// It tried anything at all.
+    tried: bool,
+    /// Some outcome was one of the context.
+    is_of_context: bool,
+}
+
+/// What is remembered after a search. A search that went less far, or that a
+/// server's bad day ended, takes nothing back; `bad` is the smallest context
+/// that is known not to work.
+fn result(old: Option<Tested>, new: Option<Tested>, run: Run, bad: Option<u32>) -> Option<Tested> {
+    let Some(old) = old else {
+        return new;
+    };
+    let is_refuted = bad.is_some_and(|it| it <= old.context);
+    let Some(new) = new else {
+        return (!(run.is_of_context && is_refuted)).then_some(old);
+    };
+    // The Python program's tests showed no more than that.
+    let level = |it: &Tested| it.level.unwrap_or(Level::Loads);
+    if old.context > new.context && level(&old) >= level(&new) && !is_refuted {
+        return Some(old);
+    }
+    if !run.tried && (old.context, old.level) == (new.context, new.level) {
+        return Some(Tested {
+            complete: new.complete,
+            ..old
+        });
+    }
+    Some(new)
 }
 
 /// Takes back that a probe has begun, when it is dropped in the middle.
@@ -677,24 +833,98 @@ impl Drop for Interrupted<'_> {
     }
 }
 
-/// Whether the process that began a probe is still there.
+/// By how much two clocks may differ that say when a process began, in seconds.
+const CLOCKS_S: i64 = 5;
+
+/// Whether the process that began a probe is still there. Numbers are given
+/// again, after a restart of the machine from the first one on: one that began
+/// later than the probe is another.
 #[cfg(unix)]
-fn is_running(process: u32) -> bool {
-    let Some(process) = i32::try_from(process)
+fn is_running(pending: &Pending) -> bool {
+    let Some(process) = i32::try_from(pending.process)
         .ok()
         .and_then(rustix::process::Pid::from_raw)
     else {
         return false;
     };
-    process.as_raw_nonzero().get().unsigned_abs() != std::process::id()
+    pending.process != std::process::id()
         && !matches!(
             rustix::process::test_kill_process(process),
             Err(rustix::io::Errno::SRCH)
         )
+        && engine::process_began(pending.process)
+            .is_none_or(|it| it <= pending.at.as_second().saturating_add(CLOCKS_S))
 }
 
 #[cfg(not(unix))]
-fn is_running(process: u32) -> bool {
-    let _ = process;
+fn is_running(pending: &Pending) -> bool {
+    let _ = pending;
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_search_takes_back_only_what_it_refutes() {
+        use Level::{Accepts, Loads, Recalls};
+        let tested = |context: u32, level: Level, complete: bool| Tested {
+            context,
+            level: Some(level),
+            at: None,
+            complete,
+        };
+        let old = tested(30_000, Recalls, true);
+        let python = Tested {
+            level: None,
+            ..old.clone()
+        };
+        let cut = tested(4096, Recalls, false);
+        let run = |tried: bool, is_of_context: bool| Run {
+            tried,
+            is_of_context,
+        };
+        let all = run(true, true);
+        for (number, (old, new, run, bad, expected)) in [
+            (None, Some(&cut), all, None, Some(&cut)),
+            (None, None, all, Some(64), None),
+            // Cut by --max-context.
+            (Some(&old), Some(&cut), all, None, Some(&old)),
+            (Some(&old), Some(&cut), all, Some(30_001), Some(&old)),
+            (Some(&old), Some(&cut), all, Some(4200), Some(&cut)),
+            (Some(&python), Some(&cut), all, None, Some(&cut)),
+            (
+                Some(&tested(30_000, Loads, true)),
+                Some(&tested(4096, Accepts, true)),
+                all,
+                None,
+                Some(&tested(4096, Accepts, true)),
+            ),
+            // Nothing worked: of the context, or of a bad day.
+            (Some(&old), None, all, Some(64), None),
+            (Some(&old), None, run(true, false), Some(64), Some(&old)),
+            (Some(&old), None, all, None, Some(&old)),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let found = result(old.cloned(), new.cloned(), run, bad);
+            assert_eq!(found.as_ref(), expected, "case {number}");
+        }
+        // One that tried nothing leaves the time as it was.
+        let now = Tested {
+            at: Some(Timestamp::now()),
+            ..old.clone()
+        };
+        let found = result(
+            Some(old.clone()),
+            Some(now.clone()),
+            run(false, false),
+            None,
+        );
+        assert_eq!(found.unwrap().at, None);
+        let found = result(Some(old), Some(now), all, None);
+        assert!(found.unwrap().at.is_some());
+    }
 }

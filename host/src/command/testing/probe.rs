@@ -22,17 +22,43 @@ const TRIES: u32 = 4;
 /// Bytes of the first prompt, by which the tokenizer gets known.
 const FIRST_BYTES: usize = 500;
 
+/// Why something failed.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Why {
+    /// As people read it.
+    pub(super) text: String,
+    /// Whether it is the context that was too much.
+    pub(super) is_of_context: bool,
+}
+
+impl Why {
+    fn of(error: &Error) -> Self {
+        let is_fault =
+            |kind: &FaultKind| matches!(kind, FaultKind::OutOfMemory | FaultKind::Overflow { .. });
+        Self {
+            text: chain(error),
+            is_of_context: match error {
+                Error::Memory { .. } | Error::Context(_) => true,
+                Error::NotLoaded { fault, .. } | Error::Server { fault, .. } => {
+                    is_fault(&fault.kind)
+                }
+                _ => overflow(error).is_some(),
+            },
+        }
+    }
+}
+
 /// What came of a probe.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Outcome {
     /// It does what the level asks for.
     Works,
     /// No instance came up.
-    NotLoaded(String),
+    NotLoaded(Why),
     /// One came up with less context.
     Less(u32),
     /// The prompt was not taken, or nothing came of it.
-    Refused(String),
+    Refused(Why),
     /// The key did not come back.
     Wrong(String),
     /// It took longer than a probe may.
@@ -44,11 +70,22 @@ impl Outcome {
     pub(super) fn text(&self) -> String {
         match self {
             Self::Works => "works".to_owned(),
-            Self::NotLoaded(why) => format!("did not load: {why}"),
+            Self::NotLoaded(why) => format!("did not load: {}", why.text),
             Self::Less(context) => format!("loaded with only {context} tokens"),
-            Self::Refused(why) => format!("refused the prompt: {why}"),
+            Self::Refused(why) => format!("refused the prompt: {}", why.text),
             Self::Wrong(answer) => format!("answered wrongly: {answer:?}"),
             Self::TimedOut(limit) => format!("timed out after {}", seconds(*limit)),
+        }
+    }
+
+    /// Whether another context could have another outcome, as far as it says
+    /// so: a server that loads nothing today is no reason to forget what it
+    /// loaded yesterday.
+    pub(super) fn is_of_context(&self) -> bool {
+        match self {
+            Self::Works | Self::Less(_) | Self::Wrong(_) => true,
+            Self::NotLoaded(why) | Self::Refused(why) => why.is_of_context,
+            Self::TimedOut(_) => false,
         }
     }
 
@@ -150,9 +187,8 @@ impl Prober {
                         self.scale.learn(filling.bytes, tokens);
                         continue;
                     }
-                    Some(_) => return Ok(Outcome::Refused(chain(&error))),
                     None if error.is_unreachable() => return Err(error),
-                    None => return Ok(Outcome::Refused(chain(&error))),
+                    _ => return Ok(Outcome::Refused(Why::of(&error))),
                 },
             };
             if let Some(usage) = answered.usage {
@@ -169,16 +205,14 @@ impl Prober {
             }
             let text = answered.text.trim();
             return Ok(match level {
-                _ if text.is_empty() => Outcome::Refused("an answer without text".to_owned()),
+                _ if text.is_empty() => refused("an answer without text"),
                 Level::Recalls if !text.contains(&filling.key) => {
                     Outcome::Wrong(text.chars().take(60).collect())
                 }
                 _ => Outcome::Works,
             });
         }
-        Ok(Outcome::Refused(
-            "its counts of tokens make no sense".to_owned(),
-        ))
+        Ok(refused("its counts of tokens make no sense"))
     }
 
     /// An instance with the context, or why there is none.
@@ -191,15 +225,19 @@ impl Prober {
         let chosen = match engine::choose(choice).await {
             Ok(chosen) => chosen,
             Err(error @ (Error::Memory { .. } | Error::Context(_))) => {
-                return Ok(Err(Outcome::NotLoaded(chain(&error))));
+                return Ok(Err(Outcome::NotLoaded(Why::of(&error))));
             }
             Err(error) => return Err(error),
         };
+        // Whoever is interrupted in the middle of a load has to know of it.
+        if let Ok(mut last) = self.unloader.lock() {
+            *last = Some(chosen.unloader());
+        }
         let ready = match chosen.ensure(&mut |_| {}).await {
             Ok(ready) => ready,
             Err(error) if error.is_unreachable() => return Err(error),
             Err(error @ Error::State { .. }) => return Err(error),
-            Err(error) => return Ok(Err(Outcome::NotLoaded(chain(&error)))),
+            Err(error) => return Ok(Err(Outcome::NotLoaded(Why::of(&error)))),
         };
         if let Ok(mut last) = self.unloader.lock() {
             *last = Some(ready.unloader());
@@ -252,6 +290,13 @@ impl Prober {
             }
         }
     }
+}
+
+fn refused(why: &str) -> Outcome {
+    Outcome::Refused(Why {
+        text: why.to_owned(),
+        is_of_context: false,
+    })
 }
 
 /// Whether the prompt was too long, and for how many tokens it was taken.

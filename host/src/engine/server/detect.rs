@@ -14,6 +14,9 @@ use crate::engine::Error;
 /// nothing meanwhile, and waiting longer would not tell us more.
 const PROBE_LIMIT: Duration = Duration::from_secs(3);
 
+/// How long LM Studio may take to say its version.
+const VERSION_LIMIT: Duration = Duration::from_secs(1);
+
 /// How often a server that is still loading is asked again.
 const ASK_AGAIN: Duration = Duration::from_millis(300);
 
@@ -180,6 +183,10 @@ async fn detect(endpoint: &Endpoint, named: bool, reach: Reach) -> Result<Server
                 .clone()
                 .filter(|_| kind == Kind::LmStudio);
             client.trust(endpoint.key.clone().or(studio_key));
+            let version = match kind {
+                Kind::LmStudio => studio_version(&client).await,
+                _ => version,
+            };
             return Ok(Server {
                 kind,
                 version,
@@ -211,6 +218,14 @@ async fn detect(endpoint: &Endpoint, named: bool, reach: Reach) -> Result<Server
         }
         return Err(refusal(endpoint, &client, &probes));
     }
+}
+
+/// LM Studio tells its version to its own programs. It is for show only: who
+/// does not answer in no time is not waited for.
+async fn studio_version(client: &Client) -> Option<String> {
+    let status = client.get("/lms-status", VERSION_LIMIT).await.ok()?;
+    let status = status.json().filter(|_| status.status == 200)?;
+    status.get("version")?.as_str().map(str::to_owned)
 }
 
 async fn probe(client: &Client, is_loopback: bool, connect: Option<Duration>) -> Probes {

@@ -60,6 +60,12 @@ impl Endpoint {
         let Some(host) = url.host_str().map(str::to_owned) else {
             return Err(bad("it names no host"));
         };
+        // One server by two names would be loaded twice and known twice. A
+        // certificate is for one name alone, so that one stays.
+        if host == "localhost" && url.scheme() == "http" {
+            url.set_host(Some("127.0.0.1"))
+                .map_err(|_| bad("it names no host"))?;
+        }
         // A server that listens everywhere is reached here.
         if host == "0.0.0.0" || host == "[::]" {
             let here = if host == "0.0.0.0" {
@@ -130,7 +136,9 @@ mod tests {
         for (text, base, loopback) in [
             ("http://127.0.0.1:1234", "http://127.0.0.1:1234", true),
             ("http://127.0.0.1:1234/v1/", "http://127.0.0.1:1234", true),
-            ("localhost:8080", "http://localhost:8080", true),
+            ("localhost:8080", "http://127.0.0.1:8080", true),
+            ("LOCALHOST:8080/v1", "http://127.0.0.1:8080", true),
+            ("https://localhost:1", "https://localhost:1", true),
             ("http://0.0.0.0:11434", "http://127.0.0.1:11434", true),
             ("http://[::1]:1/api/v1", "http://[::1]:1", true),
             (

@@ -7,7 +7,7 @@ use super::decide::{Decision, There, Want, Way, decide};
 use super::models::{self, Listed, Loaded};
 use super::{Instance, Kind, Target, lms, load, router};
 use crate::engine::Error;
-use crate::engine::claims::Claims;
+use crate::engine::claims::{self, Claims};
 use crate::engine::memory::{Memory, Need, gigabytes};
 use crate::inference::Event;
 
@@ -112,7 +112,8 @@ async fn instance(
                 // Not to end up with nothing for one that cannot be had.
                 let _said_later = check_memory(target).await?;
                 for id in ids {
-                    load::unload(server, &target.listed.id, &id).await?;
+                    let lms = target.life.lms.as_deref();
+                    load::unload(server, &target.listed.id, &id, lms).await?;
                     claims.release(&id)?;
                 }
                 // What was to go has gone.
@@ -137,10 +138,13 @@ async fn new(
     let model = &target.listed.id;
     claims.claim(model, target.load_context(), before)?;
     match load::load(target, emit).await {
-        Ok((loaded, said)) => {
-            claims.loaded(model, Some((&loaded.id, loaded.context)))?;
-            warnings.extend(said);
-            Ok((loaded, true, warnings))
+        Ok(got) => {
+            let loaded = got.loaded;
+            // What somebody else loaded in between is nobody's to unload here.
+            let ours = got.is_ours.then_some((loaded.id.as_str(), loaded.context));
+            claims.loaded(model, ours)?;
+            warnings.extend(got.warnings);
+            Ok((loaded, got.is_ours, warnings))
         }
         Err(error) => {
             // A connection that broke may have left a load that goes on: the
@@ -150,6 +154,68 @@ async fn new(
             }
             Err(error)
         }
+    }
+}
+
+/// How long a load that was begun may take to show in the server's list.
+const SHOWS_WITHIN: Duration = Duration::from_secs(1);
+
+impl Target {
+    /// The context of an instance that somebody else loaded and that a load
+    /// with another one would replace.
+    #[expect(
+        clippy::option_option,
+        reason = "an instance, with or without a known context"
+    )]
+    pub(in crate::engine) fn would_replace(&self) -> Option<Option<u32>> {
+        let loaded = self.loaded.as_ref()?;
+        let theirs = way(self.server.kind, &self.listed) == Way::Replaces && {
+            let claims = claims::peek(&self.life.state, self.place());
+            !claims::is_ours(&claims, &loaded.id, loaded.context)
+        };
+        theirs.then_some(loaded.context)
+    }
+
+    /// Unloads what this process has loaded of the model, and what comes of a
+    /// load that it began and did not wait for; whether there was any. It goes
+    /// on until nothing is left: a server may refuse in the middle of a load.
+    pub(in crate::engine) async fn unload_own(&self) -> Result<bool, Error> {
+        let (server, model) = (&self.server, &self.listed.id);
+        let mut claims = Claims::lock(&self.life.state, self.place()).await?;
+        if !claims.has_own(model) {
+            return Ok(false);
+        }
+        let start = Instant::now();
+        let mut was_any = false;
+        loop {
+            let all = models::list(server).await?;
+            let there = all.iter().flat_map(|it| &it.loaded);
+            let own: Vec<&Loaded> = there
+                .filter(|it| claims.is_own(model, &it.id, it.context))
+                .collect();
+            let is_waiting = own.is_empty() && !was_any && claims.is_open(model);
+            if own.is_empty() && !(is_waiting && start.elapsed() < SHOWS_WITHIN) {
+                break;
+            }
+            for it in own {
+                was_any = true;
+                // One that is still being loaded may not go yet.
+                let unloaded = load::unload(server, model, &it.id, self.life.lms.as_deref()).await;
+                if let Err(error) = unloaded
+                    && (error.is_unreachable() || matches!(error, Error::Refused { .. }))
+                {
+                    return Err(error);
+                }
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+        let all = models::list(server).await?;
+        let there: Vec<(String, Option<u32>)> = all
+            .iter()
+            .flat_map(|it| it.loaded.iter().map(|it| (it.id.clone(), it.context)))
+            .collect();
+        claims.reconcile(&there)?;
+        Ok(was_any)
     }
 }
 
@@ -182,8 +248,11 @@ async fn is_listed(target: &Target, loaded: &Loaded) -> Result<bool, Error> {
 }
 
 /// LM Studio lists an instance from the moment its loading begins; only its
-/// older list says whether it is through.
+/// older list says whether it is through. llama.cpp's router says it itself.
 async fn is_ready(target: &Target, loaded: &Loaded) -> Result<bool, Error> {
+    if target.server.kind == Kind::LlamaRouter {
+        return router::is_ready(&target.server, &loaded.id).await;
+    }
     if target.server.kind != Kind::LmStudio || !target.listed.has_studio_chat {
         return Ok(true);
     }

@@ -22,7 +22,21 @@ pub(super) async fn load(
     model: &str,
     context: Option<u32>,
 ) -> Result<(), String> {
-    let mut command = command(lms, base, model, context);
+    done(loading(lms, base, model, context)).await
+}
+
+/// Unloads an instance. Waits as long as it takes; dropped, it ends the program.
+///
+/// # Errors
+/// What the program said.
+pub(super) async fn unload(lms: &Path, base: &str, instance: &str) -> Result<(), String> {
+    let mut command = command(lms);
+    command.args(["unload", instance]);
+    at(&mut command, base);
+    done(command).await
+}
+
+async fn done(mut command: Command) -> Result<(), String> {
     let output = command.output().await.map_err(|e| e.to_string())?;
     if output.status.success() {
         return Ok(());
@@ -42,7 +56,7 @@ pub(super) async fn load(
 
 /// Bytes that a load would take, where the program knows.
 pub(super) async fn estimate(lms: &Path, base: &str, model: &str, context: u32) -> Option<u64> {
-    let mut command = command(lms, base, model, Some(context));
+    let mut command = loading(lms, base, model, Some(context));
     command.arg("--estimate-only");
     let output = tokio::time::timeout(ESTIMATE_LIMIT, command.output());
     let output = output.await.ok()?.ok()?;
@@ -50,18 +64,28 @@ pub(super) async fn estimate(lms: &Path, base: &str, model: &str, context: u32) 
     bytes(&String::from_utf8_lossy(&said))
 }
 
-fn command(lms: &Path, base: &str, model: &str, context: Option<u32>) -> Command {
-    let mut command = Command::new(lms);
+fn loading(lms: &Path, base: &str, model: &str, context: Option<u32>) -> Command {
+    let mut command = command(lms);
     command.args(["load", model, "-y"]);
     if let Some(context) = context {
         command.args(["--context-length", &context.to_string()]);
     }
+    at(&mut command, base);
+    command
+}
+
+/// Says which server is meant.
+fn at(command: &mut Command, base: &str) {
     let address = base.split_once("://").map_or(base, |(_, rest)| rest);
     if let Some((host, port)) = address.rsplit_once(':')
         && port.parse::<u16>().is_ok()
     {
         command.args(["--host", host, "--port", port]);
     }
+}
+
+fn command(lms: &Path) -> Command {
+    let mut command = Command::new(lms);
     command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

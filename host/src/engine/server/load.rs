@@ -1,6 +1,8 @@
 //! Loading and unloading, in each server's own way: LM Studio and llama.cpp's
 //! router when they are told to, Ollama when it is asked with nothing to say.
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use super::models::{self, Loaded, get, unreachable};
@@ -8,30 +10,61 @@ use super::{Kind, Server, Target, fault, lms, router};
 use crate::engine::Error;
 use crate::inference::Event;
 
-/// Loads one more instance, with what the user should know of it.
+/// What a load gave.
+pub(super) struct Got {
+    pub(super) loaded: Loaded,
+    /// Not so when somebody else's load was faster.
+    pub(super) is_ours: bool,
+    /// What the user should know of it.
+    pub(super) warnings: Vec<String>,
+}
+
+/// Loads one more instance.
 pub(super) async fn load(
     target: &Target,
     emit: &mut (dyn FnMut(Event) + Send),
-) -> Result<(Loaded, Vec<String>), Error> {
+) -> Result<Got, Error> {
+    let mut is_ours = true;
+    let mut warnings = Vec::new();
     let loaded = match target.server.kind {
-        Kind::LmStudio if !target.listed.has_studio_chat => return older_studio(target).await,
+        Kind::LmStudio if !target.listed.has_studio_chat => {
+            let (loaded, warning) = older_studio(target).await?;
+            warnings.extend(warning);
+            loaded
+        }
         Kind::LmStudio => studio(target).await?,
         Kind::Ollama => ollama(target).await?,
-        Kind::LlamaRouter => router::load(target, emit).await?,
+        Kind::LlamaRouter => {
+            let loaded;
+            (loaded, is_ours) = router::load(target, emit).await?;
+            loaded
+        }
         Kind::LlamaServer | Kind::Vllm | Kind::OpenAi => Loaded {
             id: target.listed.id.clone(),
             context: None,
         },
     };
-    Ok((loaded, Vec::new()))
+    Ok(Got {
+        loaded,
+        is_ours,
+        warnings,
+    })
 }
 
-/// Unloads one instance.
+/// Unloads one instance; `lms` is LM Studio's own program, where it was found.
 ///
 /// # Errors
 /// The server cannot, or cannot be reached. That it is gone already is none.
-pub(super) async fn unload(server: &Server, model: &str, instance: &str) -> Result<(), Error> {
+pub(super) async fn unload(
+    server: &Server,
+    model: &str,
+    instance: &str,
+    lms: Option<&Path>,
+) -> Result<(), Error> {
     let (path, body) = match server.kind {
+        Kind::LmStudio if is_older_studio(server).await? => {
+            return unload_older(server, model, instance, lms).await;
+        }
         Kind::LmStudio => ("/api/v1/models/unload", json!({ "instance_id": instance })),
         Kind::Ollama => (
             "/api/generate",
@@ -61,6 +94,36 @@ pub(super) async fn unload(server: &Server, model: &str, instance: &str) -> Resu
         Ok(_) if server.kind == Kind::LlamaRouter => router::gone(server, instance).await,
         Ok(_) => Ok(()),
     }
+}
+
+/// LM Studio before 0.4.0 says 200 to a request to unload, and does nothing.
+async fn is_older_studio(server: &Server) -> Result<bool, Error> {
+    let all = models::list(server).await?;
+    Ok(!all.is_empty() && !all.iter().any(|it| it.has_studio_chat))
+}
+
+/// Only its own program can make it.
+async fn unload_older(
+    server: &Server,
+    model: &str,
+    instance: &str,
+    lms: Option<&Path>,
+) -> Result<(), Error> {
+    let cannot = |why: String| Error::Refused {
+        engine: server.shown(),
+        model: model.to_owned(),
+        why: format!("this program cannot unload it: {why}"),
+    };
+    let Some(lms) = lms.filter(|_| server.client.is_loopback()) else {
+        return Err(cannot(
+            "LM Studio before 0.4.0 takes that from its own program `lms` alone, which was not \
+             found here"
+                .to_owned(),
+        ));
+    };
+    lms::unload(lms, server.client.base(), instance)
+        .await
+        .map_err(|why| cannot(format!("`lms unload {instance}` failed ({why})")))
 }
 
 fn is_gone(fault: &fault::Fault) -> bool {
@@ -122,7 +185,7 @@ async fn studio(target: &Target) -> Result<Loaded, Error> {
 
 /// Before 0.4.0 only its own program loads with a context; without it the first
 /// request does, with whatever is set in LM Studio.
-async fn older_studio(target: &Target) -> Result<(Loaded, Vec<String>), Error> {
+async fn older_studio(target: &Target) -> Result<(Loaded, Option<String>), Error> {
     let id = target.listed.id.clone();
     let context = target.load_context();
     let base = target.server.client.base();
@@ -140,19 +203,19 @@ async fn older_studio(target: &Target) -> Result<(Loaded, Vec<String>), Error> {
                     .into_iter()
                     .find(|it| it.id == id)
                     .and_then(|it| it.context);
-                return Ok((Loaded { id, context }, Vec::new()));
+                return Ok((Loaded { id, context }, None));
             }
             Err(why) => {
                 let warning =
                     format!("`lms load {id}` failed ({why}); LM Studio loads it by itself");
-                return Ok((Loaded { id, context: None }, vec![warning]));
+                return Ok((Loaded { id, context: None }, Some(warning)));
             }
         }
     }
     let warning = "this LM Studio is older than 0.4.0: it loads the model by itself, with its own \
                    context"
         .to_owned();
-    Ok((Loaded { id, context: None }, vec![warning]))
+    Ok((Loaded { id, context: None }, Some(warning)))
 }
 
 /// Another context than the loaded one makes Ollama load the model anew.

@@ -38,6 +38,7 @@ pub use endpoint::{BadUrl, Endpoint};
 pub use fault::{Fault, FaultKind};
 
 use super::claims::Claims;
+use super::context::beyond;
 use super::{Ask, Context, Error, Facts, Life, Offer, Offered, Place, Stream};
 use crate::inference::{Event, Prompt, Settings, Support};
 use client::Client;
@@ -151,6 +152,11 @@ pub(super) async fn choose(
             )));
         }
     };
+    if let (Some(asked), Some(declared), false) = (asked_context, listed.declared, life.force)
+        && asked > declared
+    {
+        return Err(beyond(asked, declared));
+    }
     let is_instance =
         |name: &&str| *name != listed.id && loaded.as_ref().is_some_and(|it| it.id == **name);
     Ok(Target {
@@ -226,6 +232,7 @@ pub(super) async fn unload(
     instances: &[(String, Offered)],
     force: bool,
     state: &Path,
+    lms: Option<&Path>,
     reach: Reach,
 ) -> Result<Vec<String>, Error> {
     let servers = detect::all(std::slice::from_ref(endpoint), true, reach).await?;
@@ -238,7 +245,7 @@ pub(super) async fn unload(
     let mut left = Vec::new();
     for (model, instance) in instances {
         if force || claims.is_ours(&instance.id, instance.context) {
-            load::unload(server, model, &instance.id).await?;
+            load::unload(server, model, &instance.id, lms).await?;
             claims.release(&instance.id)?;
         } else {
             left.push(instance.id.clone());
@@ -295,7 +302,13 @@ impl Target {
         if !claims.is_ours(&instance.id, instance.context) {
             return Ok(false);
         }
-        load::unload(&self.server, &self.listed.id, &instance.id).await?;
+        load::unload(
+            &self.server,
+            &self.listed.id,
+            &instance.id,
+            self.life.lms.as_deref(),
+        )
+        .await?;
         claims.release(&instance.id)?;
         Ok(true)
     }

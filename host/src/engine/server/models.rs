@@ -396,7 +396,8 @@ fn router(models: &Value) -> Vec<Listed> {
         .filter_map(|model| {
             let id = word(model, "id")?;
             let status = model.pointer("/status/value").and_then(Value::as_str);
-            let is_loaded = matches!(status, Some("loaded" | "sleeping"));
+            // One that is being loaded is waited for, as LM Studio's are.
+            let is_loaded = matches!(status, Some("loaded" | "sleeping" | "loading"));
             Some(Listed {
                 loaded: is_loaded
                     .then(|| Loaded {

@@ -33,21 +33,27 @@ async fn status(server: &Server, id: &str) -> Result<(String, Value), Error> {
     Ok((value.unwrap_or_default().to_owned(), status))
 }
 
-/// Loads a model, and says how far it is.
+/// Whether a model is loaded to its end; one that is not there at all is not
+/// waited for.
+pub(super) async fn is_ready(server: &Server, id: &str) -> Result<bool, Error> {
+    Ok(status(server, id).await?.0 != "loading")
+}
+
+/// Loads a model, and says how far it is; whether it was this program that
+/// loaded it, or somebody who was faster.
 pub(super) async fn load(
     target: &Target,
     emit: &mut (dyn FnMut(Event) + Send),
-) -> Result<Loaded, Error> {
+) -> Result<(Loaded, bool), Error> {
     let id = &target.listed.id;
     // Before the load, so that nothing of it is missed.
     let mut news = News::open(&target.server).await;
     let body = json!({ "model": id });
-    if let Err(error) = post(&target.server, id, "/models/load", &body).await
-        // Somebody was faster.
-        && !matches!(&error, Error::NotLoaded { fault, .. } if fault.message.contains("already"))
-    {
-        return Err(error);
-    }
+    let is_ours = match post(&target.server, id, "/models/load", &body).await {
+        Ok(_) => true,
+        Err(Error::NotLoaded { fault, .. }) if fault.message.contains("already") => false,
+        Err(error) => return Err(error),
+    };
     loop {
         let (value, said) = status(&target.server, id).await?;
         if said.get("failed").and_then(Value::as_bool) == Some(true) {
@@ -70,10 +76,11 @@ pub(super) async fn load(
             }
         }
     }
-    Ok(Loaded {
+    let loaded = Loaded {
         id: id.clone(),
         context: context(&target.server, id).await,
-    })
+    };
+    Ok((loaded, is_ours))
 }
 
 /// The properties of a model that the router has loaded, where it tells them.

@@ -216,13 +216,17 @@ impl Talk<'_> {
     /// forgetting the beginning, so there no limit becomes this one.
     fn max_tokens(&self, settings: &Settings) -> Result<Option<u32>, Error> {
         let Some(context) = self.instance.context else {
-            return match settings.max_tokens.value {
-                MaxTokens::Percent(_) => Err(Error::Context(format!(
+            // What is known of the model has to do, where the server does not
+            // say with how much it was loaded.
+            let known = self.target.facts().tested.or(self.target.declared());
+            return match (settings.max_tokens.value, known) {
+                (MaxTokens::Percent(_), None) => Err(Error::Context(format!(
                     "{} does not say how much context the model has, so a percentage of it means \
                      nothing; give --max-tokens as a number",
                     self.target.server.shown()
                 ))),
-                most => Ok(most.tokens(u32::MAX)),
+                (most @ MaxTokens::Percent(_), Some(known)) => Ok(most.tokens(known)),
+                (most, _) => Ok(most.tokens(u32::MAX)),
             };
         };
         let prompt = self.estimate();
