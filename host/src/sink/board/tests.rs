@@ -87,7 +87,7 @@ loaded qwen3-4b in 3.2 s, context 8192
 1/36 think,aps × qwen3-4b: 340 tokens, 43.1 tokens/s, 8.1 s
 2/36 think,aps × qwen3-4b × one two failed: a
 3/36 think,aps × qwen3-4b: 1 token, 0.2 s, about 12 min left
-3/36 think,aps × qwen3-4b stopped: 1 token, 0.2 s
+3/36 think,aps × qwen3-4b stopped
 warning: the server is busy
 trying again
 unloaded qwen3-4b
