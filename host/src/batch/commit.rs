@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use fs_err as fs;
 use tokio::sync::mpsc;
 
-use super::journal::{Error, Journal, Record};
+use super::journal::{Error, Journal};
+use super::record::Record;
 
 /// How long a result may wait for others, so that one group takes them all.
 const GROUP: Duration = Duration::from_millis(200);
@@ -163,7 +164,8 @@ fn make_safe(group: &[Finished], folder: &Path, journal: &mut Journal) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::journal::{Done, read};
+    use crate::batch::journal::read;
+    use crate::batch::record::Done;
 
     #[tokio::test]
     async fn results_are_safe_when_it_is_finished() {

@@ -16,6 +16,7 @@ use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 use fs_err as fs;
 use sha2::{Digest, Sha256};
 
+use super::JOURNAL;
 pub use error::Error;
 use rows::{json_rows, named, separated_rows};
 
@@ -269,7 +270,12 @@ fn paths(base: &Path, given: &str) -> Result<Vec<PathBuf>, Error> {
     match fs::metadata(&path) {
         Ok(found) if found.is_dir() => return Err(Error::Folder { path }),
         Ok(_) => return Ok(vec![path]),
-        Err(error) if !given.contains(PATTERN_CHARACTERS) => return Err(Error::Read(error)),
+        // In the words for a file that is opened.
+        Err(_) if !given.contains(PATTERN_CHARACTERS) => {
+            return fs::File::open(&path)
+                .map(|_| vec![path])
+                .map_err(Error::Read);
+        }
         Err(_) => {}
     }
     let wrong = |reason: &str| Error::Pattern {
@@ -294,8 +300,10 @@ fn paths(base: &Path, given: &str) -> Result<Vec<PathBuf>, Error> {
     let mut found = Vec::new();
     for path in matches {
         let path = path.map_err(|error| Error::Read(error.into()))?;
-        // Nor pipes: nobody who writes `*` means to wait for one.
-        if path.is_file() {
+        // Nor pipes: nobody who writes `*` means to wait for one. Nor does he mean
+        // a batch's own journal.
+        let is_journal = path.file_name().is_some_and(|it| it == JOURNAL);
+        if path.is_file() && !is_journal {
             found.push(path);
         }
     }

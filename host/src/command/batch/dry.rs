@@ -3,9 +3,10 @@
 use std::path::Path;
 
 use super::super::models::{count, print, shown, span, table};
-use super::ModelContext;
+use super::before::ModelContext;
 use super::intent::Manner;
-use super::planning::{Planning, Stuff};
+use super::planning::Planning;
+use super::stuff::Stuff;
 use crate::batch::{Decision, Reason, remaining};
 use crate::engine::{EMBEDDED, gigabytes};
 use crate::environment::Env;

@@ -11,7 +11,7 @@ use super::super::learned::Learning;
 use super::super::verdict::{Judged, judge};
 use super::packs::Preparing;
 use super::planning::Job;
-use super::run::{Shared, SharedBoard};
+use super::shared::{Shared, SharedBoard};
 use super::trouble::{self, Trouble};
 use crate::batch::{Answer, Done, Record, Start, file_digest};
 use crate::engine::{self, Ready};

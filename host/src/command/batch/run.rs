@@ -1,127 +1,27 @@
 //! The run itself: model after model, each loaded once; what hangs is sent again,
 //! loaded anew, set aside and tried once more at the end.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
+use std::time::Duration;
 
-use fs_err as fs;
-use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::Interrupts;
-use super::field::Model;
 use super::intent::Manner;
-use super::planning::{Job, Stuff};
+use super::loads::{Loading, NotLoaded};
 use super::pool::{PoolEnd, Queue};
-use super::trouble::{self, Trouble};
-use crate::batch::{
-    Committer, Failed as FailedRecord, Journal, LogItem, Past, Record, Results, remaining,
-};
-use crate::engine::{self, Choice, Context, Life, Reach, Ready, Wanted};
+use super::shared::Shared;
+use super::tell::Totals;
+use crate::batch::{Past, Record};
 use crate::error::{Exit, Failure};
-use crate::inference::Event;
-use crate::pipeline::{self, Failed, Limits, Sinks, ensure};
-use crate::registry::Store;
-use crate::sink::{self, Board, Ended, JobName, ResultFile, Sink, Tally};
+use crate::pipeline;
 
-/// How long an unload may take.
-const UNLOAD_LIMIT: Duration = Duration::from_secs(30);
-/// How often a server that went away is asked for.
-const ASK_AGAIN: Duration = Duration::from_millis(500);
 /// How often a server may go away and come back without one job done in between.
 const COMEBACKS: u32 = 3;
-/// Times of jobs that are kept for the median.
-const TIMES_MAX: usize = 31;
 /// How long the last round waits: what troubled a model may have passed by then.
 const ROUND_PAUSE: Duration = Duration::from_secs(3);
 /// Rounds: those set aside are tried once more.
-const ROUNDS: usize = 2;
-
-/// The board, for all jobs.
-pub(super) type SharedBoard = Arc<Mutex<Board>>;
-
-/// What all jobs of a run share.
-pub(super) struct Shared<'a> {
-    pub(super) stuff: &'a Stuff,
-    pub(super) jobs: &'a [Job],
-    pub(super) out: &'a Path,
-    pub(super) results: Results,
-    pub(super) limits: Limits,
-    pub(super) store: Store,
-    pub(super) board: SharedBoard,
-    /// Pieces of all answers so far.
-    pub(super) pieces: Arc<AtomicU64>,
-    pub(super) journal: RefCell<Journal>,
-    pub(super) committer: Committer,
-    /// Whether running jobs are to end at once.
-    pub(super) cancel: watch::Receiver<bool>,
-    pub(super) said: RefCell<BTreeSet<String>>,
-}
-
-impl Shared<'_> {
-    fn on_board(&self, show: impl FnOnce(&mut Board)) {
-        if let Ok(mut board) = self.board.lock() {
-            show(&mut board);
-        }
-    }
-
-    pub(super) fn tick(&self) {
-        self.on_board(Board::tick);
-    }
-
-    pub(super) fn say(&self, text: &str) {
-        self.on_board(|it| it.say(text, true));
-    }
-
-    /// What many jobs have to say is said once.
-    pub(super) fn say_once(&self, text: &str) {
-        if self.said.borrow_mut().insert(text.to_owned()) {
-            self.say(text);
-        }
-    }
-
-    /// The first of the jobs that have the same to say says it; `export` has it
-    /// for each.
-    pub(super) fn say_of(&self, job: &str, text: &str) {
-        if self.said.borrow_mut().insert(text.to_owned()) {
-            self.say(&format!("{job}: {text} (said once)"));
-        }
-    }
-
-    pub(super) fn show_start(&self, index: usize) {
-        self.with_name(index, |board, name| board.start(name));
-    }
-
-    fn with_name(&self, index: usize, show: impl FnOnce(&mut Board, &JobName<'_>)) {
-        let Some(job) = self.jobs.get(index) else {
-            return;
-        };
-        let of = self.stuff.of(job.cell);
-        let label = self
-            .stuff
-            .model(job.cell)
-            .map_or("", |it| it.label.as_str());
-        // What tells a job from its neighbours: the input, and the axes' values.
-        let axes = of
-            .params
-            .iter()
-            .map(|(name, value)| format!("{name}={value}"));
-        let parts: Vec<String> = of.input.iter().cloned().chain(axes).collect();
-        let input = parts.join(", ");
-        let name = JobName {
-            number: index + 1,
-            name: &job.name,
-            prompt: &of.prompt,
-            model: label,
-            input: Some(input.as_str()).filter(|it| !it.is_empty()),
-        };
-        self.on_board(|board| show(board, &name));
-    }
-}
+pub(super) const ROUNDS: usize = 2;
 
 /// Why a run ends early.
 #[derive(Debug)]
@@ -132,45 +32,6 @@ pub(super) enum Stop {
     Failures,
     /// Nothing can be written.
     Fatal(Failure),
-}
-
-/// What came of a model in this run.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Totals {
-    pub(super) done: usize,
-    pub(super) failed: usize,
-    pub(super) tokens: u64,
-    /// Seconds of all its jobs.
-    pub(super) seconds: f64,
-    pub(super) loads: usize,
-    pub(super) load_s: f64,
-    pub(super) aside: Option<String>,
-    times: Vec<f64>,
-    left: usize,
-    prompt_tokens: u64,
-    /// The longest answer that is allowed, where it is limited.
-    limit: Option<u32>,
-    /// How many run at once.
-    pub(super) at_once: usize,
-    is_loaded: bool,
-}
-
-impl Totals {
-    /// Jobs that are not done and did not fail.
-    pub(super) fn left(&self) -> usize {
-        self.left
-    }
-}
-
-/// What a load needs, beside the model.
-pub(super) struct Loading {
-    pub(super) life: Life,
-    pub(super) reach: Reach,
-    pub(super) models_folder: std::path::PathBuf,
-    /// The context of each model, where one is asked for.
-    pub(super) contexts: Vec<Option<Context>>,
-    /// Whether the context is what the jobs need, and may be less.
-    pub(super) fits: Vec<bool>,
 }
 
 /// The run.
@@ -192,14 +53,6 @@ enum Round {
     Through,
     Aside(String),
     /// It cannot be run at all.
-    Impossible(Failure),
-    Stopped,
-}
-
-/// Why a model is not loaded.
-enum NotLoaded {
-    Server(String),
-    Model(String),
     Impossible(Failure),
     Stopped,
 }
@@ -280,7 +133,7 @@ impl Runner<'_> {
         }
     }
 
-    fn label(&self, model: usize) -> String {
+    pub(super) fn label(&self, model: usize) -> String {
         let model = self.shared.stuff.models.get(model);
         model.map(|it| it.label.clone()).unwrap_or_default()
     }
@@ -365,42 +218,8 @@ impl Runner<'_> {
         }
     }
 
-    /// Waits for a server that went away.
-    async fn comes_back(&mut self, model: usize, why: &str) -> bool {
-        let shown = self
-            .shared
-            .stuff
-            .models
-            .get(model)
-            .map(|it| it.place.clone())
-            .unwrap_or_default();
-        self.shared.say(&format!(
-            "{why}; waiting {} s for {shown}",
-            self.manner.server_back.as_secs()
-        ));
-        let start = Instant::now();
-        while start.elapsed() < self.manner.server_back {
-            let choice = self.choice(model, None);
-            tokio::select! {
-                biased;
-                () = self.interrupted() => {}
-                chosen = engine::choose(choice) => {
-                    if chosen.is_ok() {
-                        return true;
-                    }
-                }
-            }
-            if self.stop.is_some() {
-                return false;
-            }
-            self.pause(ASK_AGAIN).await;
-            self.shared.tick();
-        }
-        false
-    }
-
     /// Waits, unless the user has had enough.
-    async fn pause(&mut self, span: Duration) {
+    pub(super) async fn pause(&mut self, span: Duration) {
         let mut rest = std::pin::pin!(tokio::time::sleep(span));
         while self.stop.is_none() {
             tokio::select! {
@@ -411,166 +230,8 @@ impl Runner<'_> {
         }
     }
 
-    fn choice(&self, model: usize, context: Option<Context>) -> Choice {
-        let model = self.shared.stuff.models.get(model);
-        let endpoint = model.and_then(|it| it.endpoint.clone());
-        Choice {
-            wanted: endpoint.map_or(Wanted::Embedded, |it| Wanted::Servers(vec![it])),
-            model: model.map(|it| it.id.clone()),
-            fallback: None,
-            context,
-            models: self.loading.models_folder.clone(),
-            reach: self.loading.reach,
-            last: None,
-            life: self.loading.life.clone(),
-        }
-    }
-
-    /// Chooses the model again, since it may have gone, with the context that its
-    /// jobs need.
-    async fn choose(&self, model: usize) -> Result<engine::Chosen, engine::Error> {
-        let context = self.loading.contexts.get(model).copied().flatten();
-        let fits = self.loading.fits.get(model).copied().unwrap_or(false);
-        match engine::choose(self.choice(model, context)).await {
-            Ok(chosen) if context.is_some() && !chosen.loads_with_context() => {
-                engine::choose(self.choice(model, None)).await
-            }
-            // Less context fails only the jobs that do not fit.
-            Err(engine::Error::Memory {
-                largest: Some(largest),
-                ..
-            }) if fits => engine::choose(self.choice(model, Some(Context::Tokens(largest)))).await,
-            chosen => chosen,
-        }
-    }
-
-    async fn load(&mut self, index: usize) -> Result<Ready, NotLoaded> {
-        let of_error = |error: engine::Error| match trouble::of_engine(&error) {
-            Trouble::Server => NotLoaded::Server(crate::error::chain(&error)),
-            Trouble::Model | Trouble::Busy => NotLoaded::Model(crate::error::chain(&error)),
-            _ => NotLoaded::Impossible(error.into()),
-        };
-        let chosen = self.choose(index).await.map_err(of_error)?;
-        let Some(model) = self.shared.stuff.models.get(index) else {
-            return Err(NotLoaded::Stopped);
-        };
-        for warning in &chosen.warnings {
-            self.shared.say_once(warning);
-        }
-        self.note(&Record::Loading(item(model)));
-        let mut watching = WatchingLoad {
-            board: Arc::clone(&self.shared.board),
-            model: model.label.clone(),
-            context: chosen.asked_context(),
-        };
-        let begin = Instant::now();
-        let shared = self.shared;
-        let mut cancel = shared.cancel.clone();
-        let loaded = async {
-            let mut sinks: Sinks<'_> = vec![&mut watching];
-            let mut interrupt = std::pin::pin!(async move {
-                if cancel.wait_for(|it| *it).await.is_err() {
-                    std::future::pending().await
-                }
-            });
-            ensure(chosen, &mut sinks, interrupt.as_mut(), shared.limits, begin).await
-        };
-        let mut loaded = std::pin::pin!(loaded);
-        let ready = loop {
-            tokio::select! {
-                biased;
-                // The load goes on, so that it can be undone; a second Ctrl-C
-                // does not wait for it.
-                () = self.interrupted() => {}
-                ready = &mut loaded => break ready,
-                () = tokio::time::sleep(Duration::from_millis(200)) => shared.tick(),
-            }
-        };
-        let ready = match ready {
-            Ok(ready) => ready,
-            Err(Failed::Engine(error)) => {
-                // The server said no: nothing of ours is there. A connection that
-                // broke may have left a load that goes on.
-                if !error.is_unreachable() {
-                    self.note(&Record::Unloaded(item(model)));
-                }
-                return Err(of_error(error));
-            }
-            Err(Failed::Interrupted) => return Err(NotLoaded::Stopped),
-            Err(Failed::Expired(expired)) => {
-                return Err(NotLoaded::Model(Failure::from(expired).message));
-            }
-            Err(failed) => return Err(NotLoaded::Impossible(failed.into())),
-        };
-        for warning in &ready.warnings {
-            shared.say_once(&format!("{}: {warning}", model.label));
-        }
-        let it = LogItem {
-            instance: Some(ready.instance().to_owned()),
-            context: ready.context(),
-            seconds: ready.load_s(),
-            ..item(model)
-        };
-        // What somebody else loaded is not ours to unload, ever.
-        let record = if self.is_mine(model, &ready) {
-            Record::Loaded(it)
-        } else {
-            Record::Unloaded(it)
-        };
-        self.note(&record);
-        if let Some(totals) = self.totals.get_mut(index) {
-            totals.is_loaded = true;
-            if let Some(seconds) = ready.load_s() {
-                totals.loads += 1;
-                totals.load_s += seconds;
-            }
-        }
-        let (seconds, context) = (ready.load_s(), ready.context());
-        if seconds.is_some() {
-            shared.on_board(|it| it.loaded(&model.label, seconds, context));
-        }
-        Ok(ready)
-    }
-
-    /// Whether this folder's runs loaded it: this one, or one that was killed.
-    fn is_mine(&self, model: &Model, ready: &Ready) -> bool {
-        let of = (model.place.clone(), model.id.clone());
-        ready.is_ours() || self.past.loaded.contains_key(&of)
-    }
-
-    async fn unload(&mut self, index: usize, ready: &Ready) {
-        let Some(model) = self.shared.stuff.models.get(index) else {
-            return;
-        };
-        if !self.is_mine(model, ready) {
-            return;
-        }
-        let unloader = ready.unloader();
-        let said = match tokio::time::timeout(UNLOAD_LIMIT, unloader.unload()).await {
-            Ok(Ok(unloaded)) => {
-                self.note(&Record::Unloaded(item(model)));
-                if unloaded == Some(true) {
-                    self.shared.on_board(|it| it.unloaded(&model.label));
-                }
-                None
-            }
-            Ok(Err(error)) => Some(crate::error::chain(&error)),
-            Err(_) => Some(format!(
-                "the server did not say within {} s that it is gone",
-                UNLOAD_LIMIT.as_secs()
-            )),
-        };
-        if let Some(why) = said {
-            self.shared
-                .say(&format!("`{}` may stay loaded: {why}", model.label));
-        }
-        if let Some(totals) = self.totals.get_mut(index) {
-            totals.is_loaded = false;
-        }
-    }
-
     /// Writes into the journal; that it cannot be written ends the run.
-    fn note(&mut self, record: &Record) {
+    pub(super) fn note(&mut self, record: &Record) {
         let written = self.shared.journal.borrow_mut().append(record);
         if let Err(error) = written {
             self.stop(Stop::Fatal(error.into()));
@@ -607,231 +268,6 @@ impl Runner<'_> {
             return;
         }
         self.stop.get_or_insert(stop);
-    }
-
-    pub(super) fn done(&mut self, index: usize, model: usize, tokens: Option<u32>, seconds: f64) {
-        let tally = tally(tokens, seconds);
-        self.shared
-            .with_name(index, |board, name| board.end(name, Ended::Done, &tally));
-        if let Some(totals) = self.totals.get_mut(model) {
-            totals.done += 1;
-            totals.left = totals.left.saturating_sub(1);
-            totals.tokens += u64::from(tokens.unwrap_or(0));
-            totals.seconds += seconds;
-            if totals.times.len() >= TIMES_MAX {
-                totals.times.remove(0);
-            }
-            totals.times.push(seconds);
-        }
-        self.show_left();
-    }
-
-    pub(super) fn stopped(&self, index: usize) {
-        self.shared.with_name(index, |board, name| {
-            board.end(name, Ended::Stopped, &tally(None, 0.0));
-        });
-    }
-
-    /// It will be sent again.
-    pub(super) fn again(&self, index: usize, why: &str) {
-        self.stopped(index);
-        let name = self
-            .shared
-            .jobs
-            .get(index)
-            .map(|it| it.name.clone())
-            .unwrap_or_default();
-        self.shared
-            .on_board(|it| it.say(&format!("{name} is tried again: {why}"), true));
-    }
-
-    pub(super) fn failed(
-        &mut self,
-        index: usize,
-        failure: Failure,
-        file: ResultFile,
-        attempts: u32,
-        seconds: f64,
-    ) {
-        let Some(job) = self.shared.jobs.get(index) else {
-            return;
-        };
-        let reason: Vec<&str> = std::iter::once(&failure.message)
-            .chain(&failure.hints)
-            .map(String::as_str)
-            .collect();
-        // A failure replaces nothing but an earlier failure.
-        let there = fs::symlink_metadata(self.shared.out.join(&job.name));
-        let is_free = there.map_or(true, |it| job.inline == Some(it.len()));
-        let inline = self.shared.results.errors_inline && is_free;
-        let reason = reason.join("\n");
-        let written = if inline {
-            file.fail_inline(&reason).map(Some)
-        } else {
-            file.fail(&reason).map(|()| None)
-        };
-        let staged = match written {
-            Ok(staged) => staged,
-            Err(error) => return self.stop(of_sink(error)),
-        };
-        let record = FailedRecord {
-            job: job.name.clone(),
-            identity: job.identity.clone(),
-            at: Timestamp::now(),
-            of: self.shared.stuff.of(job.cell),
-            exit: failure.exit as u8,
-            error: failure.message.clone(),
-            seconds,
-            attempts,
-            inline: staged.as_ref().map(|it| it.1),
-        };
-        self.note(&Record::Failed(Box::new(record)));
-        // After the journal knows it, so that it is never taken for a result.
-        if let Some((staged, _)) = staged
-            && let Err(error) = staged.publish(job.inline.as_slice())
-        {
-            return self.stop(of_sink(error));
-        }
-        self.shared.with_name(index, |board, name| {
-            board.end(name, Ended::Failed(&failure.message), &tally(None, seconds));
-        });
-        if let Some(totals) = self.totals.get_mut(job.cell.model) {
-            totals.failed += 1;
-            totals.left = totals.left.saturating_sub(1);
-        }
-        self.show_left();
-        let failed: usize = self.totals.iter().map(|it| it.failed).sum();
-        let all = self.shared.jobs.iter().filter(|it| it.runs()).count();
-        if self
-            .manner
-            .most_failures
-            .is_some_and(|it| it.is_passed(failed, all))
-        {
-            self.stop(Stop::Failures);
-        }
-    }
-
-    /// No job of the queue can be run.
-    fn all_failed(&mut self, queue: &mut Queue, failure: &Failure) {
-        while let Some(index) = queue.waiting.pop_front() {
-            let Some(job) = self.shared.jobs.get(index) else {
-                continue;
-            };
-            let file = ResultFile::new(&self.shared.out.join(&job.name));
-            let sent = queue.sent.get(&index).copied().unwrap_or(0);
-            let mut failure = Failure {
-                exit: failure.exit,
-                message: failure.message.clone(),
-                hints: failure.hints.clone(),
-            };
-            // One that was sent says what became of it.
-            if let Some(own) = queue.last.get(&index) {
-                failure.message = format!("{own} ({})", failure.message);
-            }
-            self.failed(index, failure, file, sent, 0.0);
-            if self.stop.is_some() {
-                return;
-            }
-        }
-    }
-
-    fn aside(&mut self, index: usize, why: &str, round: usize) {
-        let Some(model) = self.shared.stuff.models.get(index) else {
-            return;
-        };
-        let label = &model.label;
-        let then = if round < ROUNDS {
-            "it is tried once more at the end"
-        } else {
-            "its other jobs are not done"
-        };
-        self.shared
-            .say(&format!("`{label}` is set aside ({why}); {then}"));
-        let record = Record::Aside(LogItem {
-            why: Some(why.to_owned()),
-            ..item(model)
-        });
-        self.note(&record);
-        if let Some(totals) = self.totals.get_mut(index) {
-            totals.aside = Some(why.to_owned());
-        }
-    }
-
-    /// What is left, by loads and medians.
-    fn show_left(&self) {
-        let mut left = Some(Duration::ZERO);
-        // A model that has not run yet is thought to be as fast as the others.
-        let all: Vec<f64> = self.totals.iter().flat_map(|it| it.times.clone()).collect();
-        let of_all = median(&all);
-        for (index, totals) in self.totals.iter().enumerate() {
-            let Some(model) = self.shared.stuff.models.get(index) else {
-                continue;
-            };
-            let mut speed = model.speed;
-            speed.job_s = median(&totals.times).or(of_all);
-            let of_model = remaining(
-                speed,
-                totals.left,
-                totals.prompt_tokens,
-                totals.limit,
-                totals.at_once,
-                totals.is_loaded,
-            );
-            left = left.zip(of_model).and_then(|(a, b)| a.checked_add(b));
-        }
-        self.shared.on_board(|it| it.left(left));
-    }
-}
-
-fn item(model: &Model) -> LogItem {
-    LogItem {
-        engine: model.place.clone(),
-        model: model.id.clone(),
-        ..LogItem::default()
-    }
-}
-
-/// Nothing can be written here any more.
-fn of_sink(error: sink::Error) -> Stop {
-    Stop::Fatal(Failure {
-        exit: Exit::Broken,
-        ..Failure::from(error)
-    })
-}
-
-fn tally(tokens: Option<u32>, seconds: f64) -> Tally {
-    Tally {
-        tokens: tokens.unwrap_or(0),
-        tokens_per_s: tokens
-            .map(|it| f64::from(it) / seconds)
-            .filter(|it| it.is_finite()),
-        seconds,
-    }
-}
-
-fn median(times: &[f64]) -> Option<f64> {
-    let mut sorted = times.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied()
-}
-
-/// Shows how a load is going.
-struct WatchingLoad {
-    board: SharedBoard,
-    model: String,
-    context: Option<u32>,
-}
-
-impl Sink for WatchingLoad {
-    fn event(&mut self, event: &Event) -> Result<(), sink::Error> {
-        if let (Event::Loading(progress), Ok(mut board)) = (event, self.board.lock()) {
-            board.loading(&self.model, self.context, *progress);
-        }
-        Ok(())
-    }
-
-    fn text(&mut self, _text: &str) -> Result<(), sink::Error> {
-        Ok(())
     }
 }
 

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::super::models::{count, print, shown, table};
-use super::planning::Stuff;
-use super::run::{Stop, Totals};
+use super::run::Stop;
+use super::stuff::Stuff;
+use super::tell::Totals;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 
