@@ -615,6 +615,45 @@ fn files_of_others_and_folders_in_use() {
     assert!(run.fails(2).contains("no batch ran there"), "{run:?}");
 }
 
+/// A run whose stderr is watched.
+struct Watched {
+    child: Child,
+    said: std::sync::Arc<std::sync::Mutex<String>>,
+    reading: std::thread::JoinHandle<()>,
+}
+
+impl Watched {
+    fn start(machine: &Machine, args: &[&str]) -> Self {
+        let mut child = machine.command(args).spawn().unwrap();
+        let mut stderr = child.stderr.take().unwrap();
+        let said = std::sync::Arc::<std::sync::Mutex<String>>::default();
+        let heard = std::sync::Arc::clone(&said);
+        let reading = std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = std::io::Read::read(&mut stderr, &mut bytes) {
+                let text = String::from_utf8_lossy(&bytes[..count]);
+                heard.lock().unwrap().push_str(&text);
+            }
+        });
+        Self {
+            child,
+            said,
+            reading,
+        }
+    }
+
+    fn wait_until_said(&self, text: &str) {
+        wait_for(|| self.said.lock().unwrap().contains(text));
+    }
+
+    fn finish(self) -> Run {
+        let mut run = finish(self.child);
+        self.reading.join().unwrap();
+        run.stderr = self.said.lock().unwrap().clone();
+        run
+    }
+}
+
 fn wait_for(what: impl Fn() -> bool) {
     let start = Instant::now();
     while !what() {
@@ -757,17 +796,16 @@ fn a_server_that_goes_away_is_waited_for() {
         &url,
         &["-P", "Say {{text}}", "-m", "a", "--inputs", "in/*.txt"],
     );
-    let child = machine.command(&args).spawn().unwrap();
+    let child = Watched::start(&machine, &args);
     wait_for(|| results(&machine.work().join("out")).len() >= 2);
     let before: usize = asked(&studio).values().sum();
     let done = results(&machine.work().join("out"));
     drop(studio);
-    // Longer than a single request is tried again.
-    std::thread::sleep(Duration::from_millis(4500));
+    // A single request is tried again for some seconds.
+    child.wait_until_said("waiting 60 s for");
     let studio = Studio::start(Setup { port, ..setup });
-    let run = finish(child);
+    let run = child.finish();
     run.ok();
-    assert!(run.stderr.contains("waiting 60 s for"), "{run:?}");
     assert_eq!(results(&machine.work().join("out")).len(), 6);
     assert!(before >= done.len());
     // Nothing that was done is asked again.
@@ -896,7 +934,7 @@ fn the_first_interrupt_lets_jobs_end_and_the_second_does_not() {
     use rustix::process::{Pid, Signal, kill_process};
     let machine = Machine::new();
     let studio = Studio::start(Setup {
-        token_pause: Duration::from_millis(100),
+        token_pause: Duration::from_millis(500),
         ..cold(&["a"])
     });
     let url = studio.url();
@@ -917,17 +955,17 @@ fn the_first_interrupt_lets_jobs_end_and_the_second_does_not() {
         ],
     );
     let begin = |sent: usize| {
-        let child = machine.command(&args).spawn().unwrap();
+        let child = Watched::start(&machine, &args);
         wait_for(|| posted(&studio, CHAT).len() > sent);
         child
     };
-    let interrupt = |child: &Child| {
-        let pid = Pid::from_raw(i32::try_from(child.id()).unwrap()).unwrap();
+    let interrupt = |child: &Watched| {
+        let pid = Pid::from_raw(i32::try_from(child.child.id()).unwrap()).unwrap();
         kill_process(pid, Signal::INT).unwrap();
     };
     let child = begin(0);
     interrupt(&child);
-    let run = finish(child);
+    let run = child.finish();
     assert_eq!(run.code, Some(130), "{run:?}");
     assert!(
         run.stderr.contains("Ctrl-C again") && run.stderr.contains("the same command goes on"),
@@ -944,10 +982,9 @@ fn the_first_interrupt_lets_jobs_end_and_the_second_does_not() {
 
     let child = begin(1);
     interrupt(&child);
-    wait_for(|| true);
-    std::thread::sleep(Duration::from_millis(100));
+    child.wait_until_said("Ctrl-C again");
     interrupt(&child);
-    let run = finish(child);
+    let run = child.finish();
     assert_eq!(run.code, Some(130), "{run:?}");
     assert!(studio.wait_cancelled(Duration::from_secs(20)));
     assert_eq!(

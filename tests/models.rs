@@ -290,6 +290,75 @@ fn an_old_lm_studio_is_loaded_by_its_own_program() {
     assert_eq!(posted(&studio, UNLOAD), [Value::Null; 0]);
 }
 
+/// `lms` knows more of its memory than anybody.
+#[cfg(unix)]
+#[test]
+fn an_estimate_of_lms_refuses_with_what_would_fit() {
+    use std::os::unix::fs::PermissionsExt;
+    let machine = Machine::new();
+    let studio = Studio::start(cold(Duration::ZERO));
+    // A terabyte for the weights, and a gigabyte for each token from there on.
+    let script = "#!/bin/sh\nwhile [ $# -gt 0 ]; do [ \"$1\" = --context-length ] && context=$2; shift; done\n\
+                  echo \"Estimated Total Memory: $((1 + context)) GB\"\n";
+    let lms = machine.write("bin/lms", script);
+    std::fs::set_permissions(&lms, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let url = studio.url();
+    let path = format!("{}:/usr/bin:/bin", lms.parent().unwrap().display());
+    let mut command = machine.command(&asking(&url, &["-m", "cold", "--context", "32000"]));
+    let run = finish(command.env("PATH", &path).spawn().unwrap());
+    let said = run.fails(5);
+    assert!(
+        said.contains("32000 tokens of context takes about 32001.00 GB"),
+        "{said}"
+    );
+    // No machine of ours has so much; what fits is in steps of 256 tokens.
+    assert!(said.contains("--force") && studio.loads() == 0, "{said}");
+    let script = script.replace("$((1 + context)) GB", "$((context * 64)) MB");
+    machine.write("bin/lms", script);
+    let mut command = machine.command(&asking(&url, &["-m", "cold", "--context", "32000"]));
+    let run = finish(command.env("PATH", &path).spawn().unwrap());
+    let said = run.fails(5);
+    let fits = said
+        .split("--context ")
+        .nth(1)
+        .and_then(|it| it.split(' ').next());
+    let fits: u64 = fits.unwrap().parse().unwrap();
+    assert!(fits.is_multiple_of(256) && fits < 32_000, "{said}");
+}
+
+#[test]
+fn all_models_are_tested_one_after_the_other() {
+    let machine = Machine::new();
+    let studio = Studio::start(Setup {
+        models: vec![Model::llm("one", 4096), Model::llm("two", 8192)],
+        answer: Answer::Recall(usize::MAX),
+        ..cold(Duration::ZERO)
+    });
+    let url = studio.url();
+    let run = machine.run(&["test", "--all", "--engine", &url, "--json"]);
+    run.ok();
+    let results = run.json()["results"].as_array().unwrap().clone();
+    let found: Vec<(&str, u64)> = results
+        .iter()
+        .map(|it| {
+            (
+                it["model"].as_str().unwrap(),
+                it["context"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(found, [("one", 4096), ("two", 8192)]);
+    // Never two at once: each is unloaded before the next.
+    let lives: Vec<String> = studio
+        .requests()
+        .into_iter()
+        .filter(|it| it.path == LOAD || it.path == UNLOAD)
+        .map(|it| it.path)
+        .collect();
+    assert!(lives.windows(2).all(|it| it[0] != it[1]), "{lives:?}");
+    assert_eq!(lives.last().map(String::as_str), Some(UNLOAD));
+}
+
 #[test]
 fn a_test_finds_what_the_server_really_gives() {
     // The double counts words: 20,000 bytes are some 3,560 tokens, to which the

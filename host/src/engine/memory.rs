@@ -66,6 +66,20 @@ const OVERHEAD: u64 = 64 << 20;
 const STEP: u32 = 256;
 
 impl Need {
+    /// What two estimates for two contexts say together: bytes that do not
+    /// depend on the context, and those of each token. `None` when they do not
+    /// grow with it.
+    pub(super) fn of_two(small: (u32, u64), large: (u32, u64)) -> Option<Self> {
+        let tokens = u64::from(large.0.checked_sub(small.0)?);
+        let per_token = large.1.checked_sub(small.1)?.checked_div(tokens)?;
+        let fixed = small.1.checked_sub(per_token * u64::from(small.0))?;
+        (per_token > 0).then_some(Self {
+            // Estimates count the overhead already.
+            weights: fixed.saturating_sub(OVERHEAD),
+            per_token: Some(per_token),
+        })
+    }
+
     /// Bytes with a context; without the shape, the weights alone.
     pub(super) fn bytes(self, context: u32) -> u64 {
         let per_token = self.per_token.unwrap_or(0);
@@ -152,6 +166,10 @@ mod tests {
                 ..
             }
         ));
+        let of_two = Need::of_two((1000, 1_000_000_000), (5000, 1_400_000_000)).unwrap();
+        assert_eq!(of_two.per_token, Some(100_000));
+        assert_eq!(of_two.largest(1_300_000_000, 9999), Some(3840));
+        assert_eq!(Need::of_two((1000, 5), (5000, 5)), None);
         let unknown = Need {
             per_token: None,
             ..need

@@ -27,7 +27,8 @@ pub(super) fn show(
 ) -> Result<Exit, Failure> {
     let mut text = String::new();
     let mut rows = Vec::new();
-    let mut whole = Some(std::time::Duration::ZERO);
+    let mut whole = std::time::Duration::ZERO;
+    let mut unknown = 0;
     let mut to_run = 0;
     let mut disk = 0;
     for (index, (model, context)) in stuff.models.iter().zip(contexts).enumerate() {
@@ -47,7 +48,10 @@ pub(super) fn show(
         let time = remaining(model.speed, run, tokens, limit, at_once, model.is_loaded());
         disk +=
             run as u64 * limit.map_or(ANSWER_TOKENS, u64::from).min(ANSWER_TOKENS) * TOKEN_BYTES;
-        whole = whole.zip(time).and_then(|(a, b)| a.checked_add(b));
+        match time {
+            Some(time) => whole = whole.saturating_add(time),
+            None => unknown += 1,
+        }
         rows.push(vec![
             shown(&model.label, env),
             model.place.clone(),
@@ -108,14 +112,20 @@ pub(super) fn show(
         rows.push(vec![shown(&job.name, env), tokens, what.to_owned()]);
     }
     text.push_str(&table(&["job", "prompt tokens", "what"], rows));
+    let time = match (unknown, whole.is_zero()) {
+        (0, _) => format!("about {}", span(whole)),
+        (_, true) => "an unknown time".to_owned(),
+        (count_unknown, false) => format!(
+            "about {}, and an unknown time for {}",
+            span(whole),
+            count(count_unknown, "model")
+        ),
+    };
     text.push_str(&format!(
         "\n{} in {}: {}, and about {} of disk\n",
         count(to_run, "job"),
         out.display(),
-        whole.map_or_else(
-            || "an unknown time".to_owned(),
-            |it| format!("about {}", span(it))
-        ),
+        time,
         gigabytes(disk),
     ));
     if planning.elsewhere > 0 {

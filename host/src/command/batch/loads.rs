@@ -195,6 +195,12 @@ impl Runner<'_> {
         Ok(ready)
     }
 
+    /// The same, for a model by its place in the plan.
+    pub(super) fn is_mine_at(&self, index: usize, ready: &Ready) -> bool {
+        let model = self.shared.stuff.models.get(index);
+        model.is_some_and(|it| self.is_mine(it, ready))
+    }
+
     /// Whether this folder's runs loaded it: this one, or one that was killed.
     pub(super) fn is_mine(&self, model: &Model, ready: &Ready) -> bool {
         let of = (model.place.clone(), model.id.clone());

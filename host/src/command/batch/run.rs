@@ -201,9 +201,15 @@ impl Runner<'_> {
                     queue.is_reloaded = true;
                     queue.since_load = 0;
                     queue.tries.clear();
+                    let mine = self.is_mine_at(model, &ready);
                     self.shared.say(&format!(
-                        "`{}` is loaded anew, since it hung or broke off twice: {why}",
-                        self.label(model)
+                        "`{}` is {}, since it hung or broke off twice: {why}",
+                        self.label(model),
+                        if mine {
+                            "loaded anew"
+                        } else {
+                            "asked once more"
+                        }
                     ));
                 }
             }

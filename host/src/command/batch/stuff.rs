@@ -10,8 +10,8 @@ use super::field::Model;
 use super::packs::{Packs, Question};
 use crate::args::{Asked, Sampling};
 use crate::batch::{
-    self, Cell, Combination, Identity, Input, InputEntry, InputFrom, JOURNAL, Of, Plan, Post,
-    Values, combinations,
+    self, Cell, Combination, Identity, Input, InputEntry, InputFrom, Of, Plan, Post, Values,
+    combinations,
 };
 use crate::config::Config;
 use crate::environment::Env;
@@ -405,29 +405,24 @@ fn leave_out_results(inputs: &mut Vec<Input>, out: Option<&Path>, messages: Mess
     let Some(out) = out.and_then(|it| fs::canonicalize(it).ok()) else {
         return;
     };
-    if !out.join(JOURNAL).exists() {
+    // The name of a file that lies among the results.
+    let among = |it: &Input| {
+        let InputFrom::File { path, .. } = &it.from else {
+            return None;
+        };
+        let path = fs::canonicalize(path)
+            .ok()
+            .filter(|it| it.parent() == Some(&out))?;
+        Some(path.file_name()?.to_string_lossy().into_owned())
+    };
+    if !inputs.iter().any(|it| among(it).is_some()) {
         return;
     }
     let Ok(past) = batch::read(&out) else { return };
     let before = inputs.len();
-    inputs.retain(|it| {
-        let InputFrom::File { path, .. } = &it.from else {
-            return true;
-        };
-        let Some(path) = fs::canonicalize(path)
-            .ok()
-            .filter(|it| it.parent() == Some(&out))
-        else {
-            return true;
-        };
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        // A result, or what lies beside one.
-        !past.jobs.keys().any(|job| name.starts_with(job.as_str())) && name != JOURNAL
-    });
+    // A result, or what lies beside one.
+    let is_ours = |name: &String| past.jobs.keys().any(|job| name.starts_with(job.as_str()));
+    inputs.retain(|it| !among(it).is_some_and(|name| is_ours(&name)));
     if inputs.len() < before {
         messages.warning(&format!(
             "{} files in {} are results of this batch, and no inputs",

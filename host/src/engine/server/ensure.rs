@@ -282,12 +282,19 @@ async fn check_memory(target: &Target) -> Result<Vec<String>, Error> {
         && let Some(need) = lms::estimate(lms, server.client.base(), model, context).await
         && need > here.total
     {
+        // A second estimate tells what a token takes, and so what would fit.
+        let small = (context / 4).max(1);
+        let less = lms::estimate(lms, server.client.base(), model, small).await;
+        let largest = less.and_then(|less| {
+            let of_two = Need::of_two((small, less), (context, need))?;
+            of_two.largest(here.total, declared.min(context))
+        });
         return Err(Error::Memory {
             model: model.clone(),
             context,
             need,
             have: here.total,
-            largest: None,
+            largest,
         });
     }
     let facts = target.facts();
