@@ -410,7 +410,12 @@ fn busy_servers_and_cut_limits() {
         &url,
         &["-P", "Say {{text}}", "-m", "a", "--inputs", "rows.csv"],
     );
-    machine.run(&args).ok();
+    let run = machine.run(&args);
+    run.ok();
+    assert!(
+        !run.stderr.contains("not used"),
+        "columns are none of a prompt's business: {run:?}"
+    );
     let found = results(&machine.work().join("out"));
     assert_eq!(found.len(), 5, "{found:?}");
     assert!(

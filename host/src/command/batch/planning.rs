@@ -9,8 +9,8 @@ use fs_err as fs;
 use super::intent::Manner;
 use super::stuff::Stuff;
 use crate::batch::{
-    self, Cell, Decision, InputEntry, JOURNAL, Need, Of, OnDisk, Parts, Past, Plan, Planned, State,
-    Template,
+    self, Cell, Decision, InputEntry, InputFrom, JOURNAL, Need, Of, OnDisk, Parts, Past, Plan,
+    Planned, State, Template,
 };
 use crate::error::{Exit, Failure};
 use crate::inference::{Layer, Prompt};
@@ -151,6 +151,9 @@ pub(super) async fn plan_jobs(
             let it = match prepared {
                 Ok(prepared) => {
                     for warning in &prepared.warnings {
+                        if is_of_column(stuff, cell, warning) {
+                            continue;
+                        }
                         let warning = format!("{}: {warning}", stuff.of(cell).prompt);
                         if !warnings.contains(&warning) {
                             warnings.push(warning);
@@ -232,6 +235,17 @@ fn other_input(
         }
         _ => Ok(()),
     }
+}
+
+/// Whether the standard pack says of a column that a prompt has no use for it: a
+/// table may have as many as it likes. (A test holds the pack to these words.)
+fn is_of_column(stuff: &Stuff, cell: Cell, warning: &str) -> bool {
+    let Some(InputFrom::Row { params }) = stuff.input(cell).map(|it| &it.from) else {
+        return false;
+    };
+    params
+        .iter()
+        .any(|(name, _)| warning == format!("the parameter `{name}` is not used by the prompt"))
 }
 
 struct Made {
