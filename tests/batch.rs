@@ -1503,9 +1503,118 @@ fn a_failure_never_replaces_a_result_and_is_never_one() {
             .starts_with("lmstrix-host could not finish")
     );
     std::fs::remove_file(machine.work().join("out/a.txt")).unwrap();
+    // A failure that stands there is known as ours, whatever came after it.
+    let error = "lmstrix-host could not finish this answer\n\nx\n";
+    machine.write("out/a.txt", error);
+    let lines = machine.read("out/batch.journal.jsonl");
+    let length = error.len();
+    let failed = lines.lines().rfind(|it| it.contains("\"failed\"")).unwrap();
+    let mut failed: Value = serde_json::from_str(failed).unwrap();
+    failed["inline"] = length.into();
+    let start = r#"{"kind":"start","job":"a.txt","identity":"x","attempt":1}"#;
+    machine.write(
+        "out/batch.journal.jsonl",
+        format!("{lines}{failed}\n{start}\n"),
+    );
+    let run = machine.run(&["batch", "export", "out"]);
+    assert_eq!(run.ok(), "", "an error is no result: {run:?}");
     studio.set_fault(Fault::None);
     args(&["--seed", "2"]).ok();
     assert!(machine.read("out/a.txt").starts_with("Echo"));
+}
+
+#[test]
+fn two_engines_with_one_model_are_two_models_also_for_a_retry() {
+    let machine = Machine::new();
+    let (one, two) = (Studio::start(cold(&["m"])), Studio::start(cold(&["m"])));
+    let config = format!(
+        "[defaults]\ndiscover = false\n[engines.one]\nurl = \"{}\"\n[engines.two]\nurl = \"{}\"\n",
+        one.url(),
+        two.url()
+    );
+    std::fs::write(machine.home().join("config.toml"), config).unwrap();
+    one.set_fault(Fault::OverflowEmpty);
+    two.set_fault(Fault::OverflowEmpty);
+    let run = machine.run(&[
+        "batch",
+        "-o",
+        "out",
+        "-P",
+        "Say {{text}}",
+        "--text",
+        "x",
+        "-m",
+        "m*",
+        "--name",
+        "{model}",
+    ]);
+    assert_eq!(run.code, Some(1), "{run:?}");
+    one.set_fault(Fault::None);
+    two.set_fault(Fault::None);
+    machine.run(&["batch", "retry", "out"]).ok();
+    let found = results(&machine.work().join("out"));
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!((posted(&one, CHAT).len(), posted(&two, CHAT).len()), (2, 2));
+    let status = machine.run(&["batch", "status", "out", "--json"]);
+    status.ok();
+    let models = status.json()["models"].clone();
+    assert!(
+        models
+            .as_object()
+            .unwrap()
+            .values()
+            .all(|it| it["done"] == 1 && it["jobs"] == 1),
+        "{models}"
+    );
+}
+
+#[test]
+fn paths_mean_the_same_however_they_are_written() {
+    let machine = Machine::new();
+    let studio = Studio::start(cold(&["a"]));
+    let url = studio.url();
+    for folder in ["a [1]", "b"] {
+        machine.write(
+            &format!("w [x]/{folder}/x.txt"),
+            format!("text of {folder}"),
+        );
+    }
+    let here = machine.work().join("w [x]");
+    let run = |args: &[&str]| {
+        let mut command = machine.command(args);
+        finish(command.current_dir(&here).spawn().unwrap())
+    };
+    run(&batch(
+        &url,
+        &[
+            "-P",
+            "Say {{text}}",
+            "-m",
+            "a",
+            "--text-file",
+            "./a [1]/x.txt",
+            "b/x.txt",
+            "./b/*.txt",
+        ],
+    ))
+    .ok();
+    let found = results(&here.join("out"));
+    let sent = posted(&studio, CHAT).len();
+    assert_eq!(found.len(), 2, "{found:?}");
+    run(&["batch", "retry", "out"]).ok();
+    assert_eq!(
+        (posted(&studio, CHAT).len(), results(&here.join("out"))),
+        (sent, found)
+    );
+    // The folder's own name is no pattern, from a plan file and for a retry.
+    let plan = format!(
+        "engine = \"{url}\"\nmodels = \"a\"\nout = \"o\"\n[[prompt]]\nname = \"Say {{{{text}}}}\"\n[[input]]\nfile = \"*/x.txt\"\n"
+    );
+    machine.write("w [x]/plan.toml", plan);
+    machine.run(&["batch", "w [x]/plan.toml"]).ok();
+    assert_eq!(results(&here.join("o")).len(), 2);
+    machine.run(&["batch", "retry", "w [x]/o"]).ok();
+    assert_eq!(posted(&studio, CHAT).len(), sent + 2);
 }
 
 #[test]
@@ -1629,8 +1738,7 @@ fn what_would_be_lost_under_another_name_is_an_error() {
     let run = machine.run(&args);
     run.ok();
     assert!(
-        run.stderr
-            .contains("are results of this batch, and no inputs"),
+        run.stderr.contains("of this batch, and no input"),
         "{run:?}"
     );
     assert_eq!(results(&machine.work().join("out2")).len(), count);

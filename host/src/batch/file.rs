@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::plan::{
-    Ask, InputEntry, JOBS_MAX, ModelEntry, Plan, Post, PromptEntry, Results, Values, Wish,
+    Ask, InputEntry, JOBS_MAX, ModelEntry, Plan, Post, PromptEntry, Results, Values, Wish, below,
 };
 use crate::closest::closest;
 use crate::excerpt::{Place, excerpt};
@@ -87,7 +87,7 @@ pub fn parse(text: &str, shown: &Path, folder: &Path) -> Result<Plan, Error> {
 fn plan(table: &Spanned<DeTable<'_>>, folder: &Path) -> Result<Plan, Wrong> {
     let mut keys = Keys::new(table.get_ref(), table.span().start, folder);
     if let Some((schema, at)) = keys.integer("schema")?
-        && schema != SCHEMA
+        && schema != i128::from(SCHEMA)
     {
         return Err((
             at,
@@ -123,8 +123,8 @@ fn prompt(keys: &mut Keys<'_>) -> Result<PromptEntry, Wrong> {
 }
 
 fn input(keys: &mut Keys<'_>) -> Result<InputEntry, Wrong> {
-    let file = keys.path("file")?;
-    let rows = keys.path("rows")?;
+    let file = keys.pattern("file")?;
+    let rows = keys.pattern("rows")?;
     let text = keys.text("text")?;
     let name = keys.text("name")?;
     match (file, rows, text) {
@@ -210,6 +210,11 @@ impl<'a> Keys<'a> {
         Ok(self.text(key)?.map(|it| self.folder.join(it)))
     }
 
+    /// A path that may be a pattern: the folder's own name is none.
+    fn pattern(&mut self, key: &'static str) -> Result<Option<PathBuf>, Wrong> {
+        Ok(self.text(key)?.map(|it| below(self.folder, &it)))
+    }
+
     /// A text, or a list of texts.
     fn texts(&mut self, key: &'static str) -> Result<Vec<String>, Wrong> {
         let Some((value, at)) = self.get(key) else {
@@ -233,11 +238,11 @@ impl<'a> Keys<'a> {
         Ok(texts.iter().map(|it| self.folder.join(it)).collect())
     }
 
-    fn integer(&mut self, key: &'static str) -> Result<Option<(i64, usize)>, Wrong> {
+    fn integer(&mut self, key: &'static str) -> Result<Option<(i128, usize)>, Wrong> {
         match self.get(key) {
             None => Ok(None),
             Some((DeValue::Integer(number), at)) => {
-                i64::from_str_radix(number.as_str(), number.radix())
+                i128::from_str_radix(number.as_str(), number.radix())
                     .map(|it| Some((it, at)))
                     .map_err(|e| (at, format!("`{key}`: {e}")))
             }
@@ -245,7 +250,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    fn whole<T: TryFrom<i64>>(&mut self, key: &'static str) -> Result<Option<T>, Wrong> {
+    fn whole<T: TryFrom<i128>>(&mut self, key: &'static str) -> Result<Option<T>, Wrong> {
         let Some((number, at)) = self.integer(key)? else {
             return Ok(None);
         };

@@ -107,14 +107,20 @@ const PATTERN_CHARACTERS: [char; 4] = ['*', '?', '[', ']'];
 /// keep their names up to 9999 rows, and names sort as the rows do.
 const DIGITS_MIN: usize = 4;
 
+/// Which files a pattern does not mean, though it matches them.
+pub type Skip<'a> = &'a dyn Fn(&Path) -> bool;
+
 /// `--text-file`, `[[input]] file = …`: a path, or a pattern with `*` `?` `[ ]`,
 /// relative to `base`. Matches are sorted, and folders among them left out. A
 /// path that exists is itself, even if it holds such characters.
 ///
 /// # Errors
 /// Nothing matches, or what does is not UTF-8, too large or cannot be read.
-pub fn files(base: &Path, pattern: &str) -> Result<Vec<Input>, Error> {
-    paths(base, pattern)?.iter().map(|it| file(it)).collect()
+pub fn files(base: &Path, pattern: &str, skip: Skip<'_>) -> Result<Vec<Input>, Error> {
+    paths(base, pattern, skip)?
+        .iter()
+        .map(|it| file(it))
+        .collect()
 }
 
 /// `--inputs`: the same, but `.jsonl`, `.ndjson`, `.csv` and `.tsv` files hold
@@ -122,9 +128,9 @@ pub fn files(base: &Path, pattern: &str) -> Result<Vec<Input>, Error> {
 ///
 /// # Errors
 /// As [`files`] and [`rows`].
-pub fn inputs(base: &Path, given: &str) -> Result<Vec<Input>, Error> {
+pub fn inputs(base: &Path, given: &str, skip: Skip<'_>) -> Result<Vec<Input>, Error> {
     let mut inputs = Vec::new();
-    for path in paths(base, given)? {
+    for path in paths(base, given, skip)? {
         if Form::of(&path).is_some() {
             inputs.append(&mut rows(&path)?);
         } else {
@@ -165,7 +171,7 @@ pub fn distinct(mut inputs: Vec<Input>) -> Result<Vec<Input>, Error> {
     // A pattern and a name may mean the same file.
     let mut paths = HashSet::new();
     inputs.retain(|input| match &input.from {
-        From::File { path, .. } => paths.insert(path.clone()),
+        From::File { path, .. } => paths.insert(absolute(path)),
         From::Row { .. } | From::Text(_) => true,
     });
     let common = common_folder(&inputs);
@@ -212,7 +218,8 @@ fn longer_name(input: &Input, common: &Path) -> Option<String> {
         stem(path),
         path.file_name()?.to_string_lossy().into_owned(),
         // The same from wherever the command starts.
-        path.strip_prefix(common)
+        absolute(path)
+            .strip_prefix(common)
             .unwrap_or(path)
             .display()
             .to_string(),
@@ -225,14 +232,19 @@ fn longer_name(input: &Input, common: &Path) -> Option<String> {
 /// The folder that all files are in.
 fn common_folder(inputs: &[Input]) -> PathBuf {
     let mut folders = inputs.iter().filter_map(|it| match &it.from {
-        From::File { path, .. } => path.parent(),
+        From::File { path, .. } => Some(absolute(path).parent()?.to_owned()),
         From::Row { .. } | From::Text(_) => None,
     });
-    let mut common = folders.next().unwrap_or(Path::new("")).to_owned();
+    let mut common = folders.next().unwrap_or_default();
     for folder in folders {
         while !folder.starts_with(&common) && common.pop() {}
     }
     common
+}
+
+/// The same path, however it was typed.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 fn stem(path: &Path) -> String {
@@ -263,7 +275,7 @@ impl Form {
 }
 
 /// The path that is given, or what the pattern matches.
-fn paths(base: &Path, given: &str) -> Result<Vec<PathBuf>, Error> {
+fn paths(base: &Path, given: &str, skip: Skip<'_>) -> Result<Vec<PathBuf>, Error> {
     // No `./` before names that are shown.
     let base = base.strip_prefix(".").unwrap_or(base);
     let path = base.join(given);
@@ -298,18 +310,22 @@ fn paths(base: &Path, given: &str) -> Result<Vec<PathBuf>, Error> {
     };
     let matches = glob::glob_with(&pattern, options).map_err(|error| wrong(error.msg))?;
     let mut found = Vec::new();
+    let mut has_skipped = false;
     for path in matches {
         let path = path.map_err(|error| Error::Read(error.into()))?;
         // Nor pipes: nobody who writes `*` means to wait for one. Nor does he mean
         // a batch's own journal.
         let is_journal = path.file_name().is_some_and(|it| it == JOURNAL);
-        if path.is_file() && !is_journal {
+        let is_meant = path.is_file() && !is_journal;
+        if is_meant && skip(&path) {
+            has_skipped = true;
+        } else if is_meant {
             found.push(path);
         }
     }
     found.sort();
     found.dedup();
-    if found.is_empty() {
+    if found.is_empty() && !has_skipped {
         return Err(Error::NoMatch {
             pattern: given.to_owned(),
         });
@@ -440,23 +456,26 @@ mod tests {
                 "`***` is not a pattern: wildcards are either regular `*` or recursive `**`",
             ),
         ] {
-            let found = match files(folder.path(), pattern) {
+            let found = match files(folder.path(), pattern, &|_| false) {
                 Ok(inputs) => names(&inputs),
                 Err(error) => error.to_string(),
             };
             assert_eq!(found, expected, "{pattern}");
         }
         // The folder's own name is no pattern.
-        let found = files(&folder.path().join("sub [s]"), "*.txt").unwrap();
+        let found = files(&folder.path().join("sub [s]"), "*.txt", &|_| false).unwrap();
         assert_eq!(names(&found), "y");
         let absolute = folder.path().join("?.txt");
-        let found = files(Path::new("elsewhere"), absolute.to_str().unwrap()).unwrap();
+        let found = files(Path::new("elsewhere"), absolute.to_str().unwrap(), &|_| {
+            false
+        })
+        .unwrap();
         assert_eq!(names(&found), "1 a b");
         assert!(matches!(
-            files(folder.path(), "none.txt"),
+            files(folder.path(), "none.txt", &|_| false),
             Err(Error::Read(_))
         ));
-        let error = files(folder.path(), "sub.txt").unwrap_err();
+        let error = files(folder.path(), "sub.txt", &|_| false).unwrap_err();
         assert!(matches!(error, Error::Folder { .. }) && error.hint().is_some());
     }
 
@@ -467,7 +486,7 @@ mod tests {
             ("empty.txt", b""),
             ("latin.txt", b"\xef\xbb\xbfab\xfc"),
         ]);
-        let one = |name: &str| files(folder.path(), name).map(|mut it| it.remove(0));
+        let one = |name: &str| files(folder.path(), name, &|_| false).map(|mut it| it.remove(0));
         let text = |input: &Input| input.params().map(|it| it[0].1.clone());
         let bom = one("bom.txt").unwrap();
         assert_eq!(text(&bom).unwrap(), "ü\r\n");
@@ -513,15 +532,15 @@ mod tests {
             let pipe = pipe.clone();
             move || fs::write(pipe, "through").unwrap()
         });
-        let found = files(folder.path(), "pipe").unwrap();
+        let found = files(folder.path(), "pipe", &|_| false).unwrap();
         writer.join().unwrap();
         assert_eq!(found[0].from, From::Text("through".to_owned()));
         assert!(matches!(
-            files(folder.path(), "p*"),
+            files(folder.path(), "p*", &|_| false),
             Err(Error::NoMatch { .. })
         ));
         assert!(matches!(
-            files(Path::new(""), "/dev/zero"),
+            files(Path::new(""), "/dev/zero", &|_| false),
             Err(Error::TooLarge { .. })
         ));
     }
@@ -651,7 +670,7 @@ mod tests {
             .map(|it| format!("{{\"text\":\"{it}\"}}\n"))
             .collect();
         let folder = folder(&[("r.jsonl", objects.as_bytes())]);
-        let inputs = inputs(folder.path(), "r.jsonl").unwrap();
+        let inputs = inputs(folder.path(), "r.jsonl", &|_| false).unwrap();
         assert_eq!(inputs[0].name, "r-00001");
         assert_eq!(inputs[9_999].name, "r-10000");
         assert_eq!(distinct(inputs).unwrap().len(), 10_000);
@@ -669,7 +688,7 @@ mod tests {
             ("*", "a b-0002 b-0003 c-0001"),
             ("*.t*", "a"),
         ] {
-            let found = inputs(folder.path(), given).unwrap();
+            let found = inputs(folder.path(), given, &|_| false).unwrap();
             assert_eq!(names(&found), expected, "{given}");
         }
     }

@@ -90,8 +90,8 @@ pub enum State {
     Answered(Kept, String),
     /// Its result is safe.
     Done,
-    /// It failed; bytes of the error in the result's place.
-    Failed(Option<u64>),
+    /// It failed.
+    Failed,
 }
 
 /// What is known of a job.
@@ -101,6 +101,8 @@ pub struct Known {
     pub state: State,
     /// The last result that was safe.
     pub kept: Option<Kept>,
+    /// Lengths of failures that were written in the result's place since.
+    pub inline: Vec<u64>,
     /// That job in words.
     pub of: Option<Of>,
     /// Bytes of that job's prompt, and the context that it needed.
@@ -169,6 +171,7 @@ impl Past {
                 self.by_key.insert(it.key.clone(), it.job.clone());
                 let known = Known {
                     state: State::Done,
+                    inline: Vec::new(),
                     of: Some(it.of),
                     kept: Some(Kept {
                         identity: it.identity,
@@ -180,7 +183,12 @@ impl Past {
                 };
                 self.jobs.insert(it.job, known);
             }
-            Record::Failed(it) => self.to(it.job, State::Failed(it.inline)),
+            Record::Failed(it) => {
+                self.to(it.job.clone(), State::Failed);
+                if let Some(known) = self.jobs.get_mut(&it.job) {
+                    known.inline.extend(it.inline);
+                }
+            }
             Record::Aside(_) | Record::End(_) | Record::Other => {}
         }
     }
@@ -189,6 +197,7 @@ impl Past {
         let known = self.jobs.entry(job).or_insert_with(|| Known {
             state: State::Started,
             kept: None,
+            inline: Vec::new(),
             of: None,
             size: (0, 0),
         });

@@ -31,14 +31,15 @@ pub use commit::Committer;
 pub use export::{Form, write as export};
 pub use file::{Error as PlanError, load, parse};
 pub use identity::{Identity, file_digest};
-pub use input::{Error as InputError, From as InputFrom, Input, distinct, files, inputs};
+pub use input::{Error as InputError, From as InputFrom, Input, Skip, distinct, files, inputs};
 pub use journal::{
     Error as JournalError, JOURNAL, Journal, Kept, Known, Lock, Past, State, read, visit,
 };
 pub use matrix::{Cell, Combination, cells, combinations};
 pub use name::{Parts, Template, key};
 pub use plan::{
-    Ask, InputEntry, JOBS_MAX, Plan, Post, PromptEntry, Results, Values, Wish, is_pattern, means,
+    Ask, InputEntry, JOBS_MAX, Plan, Post, PromptEntry, Results, Values, Wish, below, is_pattern,
+    means,
 };
 pub use print::print;
 pub use record::{Answer, Context, Done, End, Failed, LogItem, Of, Record, Run, Start};

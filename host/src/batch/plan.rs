@@ -2,7 +2,7 @@
 //! with which settings. By flags and by a TOML file alike; `file` reads and
 //! prints the file, `matrix` makes the jobs of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::inference::Layer;
 
@@ -227,6 +227,16 @@ pub fn means(pattern: &str, id: &str, aliases: &[String]) -> bool {
         let last = it.rsplit('/').next().unwrap_or(it);
         glob.matches(it) || (!pattern.contains('/') && glob.matches(last))
     })
+}
+
+/// A path or a pattern below a folder, whose own name is no pattern.
+#[must_use]
+pub fn below(folder: &Path, path: &str) -> PathBuf {
+    if is_pattern(path) && !Path::new(path).is_absolute() && !folder.join(path).exists() {
+        let escaped = glob::Pattern::escape(&folder.to_string_lossy());
+        return PathBuf::from(escaped).join(path);
+    }
+    folder.join(path)
 }
 
 /// Whether it may mean several models.

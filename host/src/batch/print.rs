@@ -204,8 +204,9 @@ impl Writer {
         if let Some(top_k) = top_k {
             self.put("top_k", i64::from(*top_k).into());
         }
-        if let Some(seed) = seed.and_then(|it| i64::try_from(it).ok()) {
-            self.put("seed", seed.into());
+        if let Some(seed) = seed {
+            // By hand: it may be larger than TOML's own writer takes.
+            self.0.push_str(&format!("seed = {seed}\n"));
         }
         match max_tokens {
             None => {}

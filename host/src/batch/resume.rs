@@ -103,8 +103,7 @@ pub fn decide(planned: Planned<'_>, policy: Policy) -> Decision {
     let ours = match on_disk {
         OnDisk::Absent | OnDisk::There(0) => true,
         OnDisk::There(length) => {
-            kept.is_some_and(|it| it.length == length)
-                || matches!(known.state, State::Failed(Some(inline)) if inline == length)
+            kept.is_some_and(|it| it.length == length) || known.inline.contains(&length)
         }
         OnDisk::Altered(_) => false,
     };
@@ -133,7 +132,7 @@ pub fn decide(planned: Planned<'_>, policy: Policy) -> Decision {
             Policy::Keep => Decision::KeepChanged,
             Policy::Rerun => run(Reason::Changed),
         },
-        State::Failed(_) => run(Reason::Failed),
+        State::Failed => run(Reason::Failed),
         State::Started | State::Answered(..) => run(Reason::Unfinished),
     }
 }
@@ -155,6 +154,7 @@ mod tests {
         let known = |state: State, has: bool| Known {
             state,
             kept: has.then(|| kept.clone()),
+            inline: vec![9],
             of: None,
             size: (0, 0),
         };
@@ -245,6 +245,13 @@ mod tests {
             (Some(known(answered(), false)), There(5), "i", Keep, adopt()),
             (Some(known(answered(), false)), Absent, "i", Keep, adopt()),
             (
+                Some(known(State::Started, false)),
+                There(9),
+                "i",
+                Keep,
+                run(Reason::Unfinished, true),
+            ),
+            (
                 Some(known(answered(), false)),
                 Absent,
                 "j",
@@ -273,22 +280,22 @@ mod tests {
                 run(Reason::Unfinished, false),
             ),
             (
-                Some(known(State::Failed(None), false)),
+                Some(known(State::Failed, false)),
                 Absent,
                 "i",
                 Keep,
                 run(Reason::Failed, true),
             ),
             (
-                Some(known(State::Failed(Some(9)), false)),
+                Some(known(State::Failed, false)),
                 There(9),
                 "i",
                 Keep,
                 run(Reason::Failed, true),
             ),
             (
-                Some(known(State::Failed(None), false)),
-                There(9),
+                Some(known(State::Failed, false)),
+                There(8),
                 "i",
                 Keep,
                 Decision::Foreign,

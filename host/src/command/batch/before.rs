@@ -91,7 +91,7 @@ pub(super) fn unreached(jobs: &[Job], past: &Past, manner: &Manner, messages: Me
     if !manner.only_own_plan {
         return;
     }
-    let is_failed = |known: &batch::Known| matches!(known.state, batch::State::Failed(_));
+    let is_failed = |known: &batch::Known| known.state == batch::State::Failed;
     let names: BTreeSet<&str> = jobs.iter().map(|it| it.name.as_str()).collect();
     let failed = past.jobs.iter().filter(|(_, known)| is_failed(known));
     let others: Vec<&str> = failed
@@ -157,9 +157,9 @@ pub(super) fn adopt(
             continue;
         };
         let target = out.join(&job.name);
-        // The result before this one, if a kill came before it was replaced.
-        let older = past.jobs.get(&job.name).and_then(|it| it.kept.as_ref());
-        if settle(kept, older, &target, &out.join(file)) {
+        // The result or failure before this one may not have been replaced yet.
+        let known = past.jobs.get(&job.name);
+        if settle(kept, known, &target, &out.join(file)) {
             ResultFile::tidy(&target);
             adopted.push(Record::Done(Box::new(Done {
                 job: job.name.clone(),
@@ -192,7 +192,7 @@ pub(super) fn adopt(
 }
 
 /// Whether the whole answer is there, under its own name in the end.
-fn settle(kept: &Kept, older: Option<&Kept>, target: &Path, staged: &Path) -> bool {
+fn settle(kept: &Kept, known: Option<&batch::Known>, target: &Path, staged: &Path) -> bool {
     let is = |path: &Path, kept: &Kept| {
         fs::read(path).is_ok_and(|it| batch::file_digest(&it) == kept.sha256)
     };
@@ -210,7 +210,11 @@ fn settle(kept: &Kept, older: Option<&Kept>, target: &Path, staged: &Path) -> bo
         return to_disk(target);
     }
     // Something else in its place is somebody's.
-    let is_free = !target.exists() || older.is_some_and(|it| is(target, it));
+    let is_free = fs::symlink_metadata(target).map_or(true, |there| {
+        known.is_some_and(|it| {
+            it.inline.contains(&there.len()) || it.kept.as_ref().is_some_and(|it| is(target, it))
+        })
+    });
     is_free && is_whole(staged) && fs::rename(staged, target).is_ok() && to_disk(target)
 }
 

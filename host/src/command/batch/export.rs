@@ -45,10 +45,15 @@ pub(super) fn export(args: &Export) -> Result<Exit, Failure> {
         }
     };
     let mut done: BTreeMap<String, Box<Done>> = BTreeMap::new();
-    batch::visit(&args.dir, |record| {
-        if let Record::Done(it) = record {
+    batch::visit(&args.dir, |record| match record {
+        Record::Done(it) => {
             done.insert(it.job.clone(), it);
         }
+        // The text of an error stands in its place now.
+        Record::Failed(it) if it.inline.is_some() => {
+            done.remove(&it.job);
+        }
+        _ => {}
     })?;
     let mut missing = Vec::new();
     let rows = done.into_values().filter_map(|it| {

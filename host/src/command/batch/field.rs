@@ -80,6 +80,16 @@ impl Model {
         !self.instances.is_empty()
     }
 
+    /// The name by which a plan means exactly this model.
+    pub(super) fn exact(&self) -> String {
+        let at_place = format!("{}@{}", self.id, self.place);
+        if self.label == at_place {
+            at_place
+        } else {
+            self.id.clone()
+        }
+    }
+
     /// Whether a name or a pattern of the plan means it.
     pub(super) fn is_meant(&self, pattern: &str) -> bool {
         pattern == ALL || pattern == self.label || means(pattern, &self.id, &self.aliases)
@@ -189,11 +199,16 @@ async fn usual(
     }
 }
 
+/// Whether a model is named by its file.
+fn is_file(name: &str) -> bool {
+    name.ends_with(".gguf") && (!is_pattern(name) || Path::new(name).is_file())
+}
+
 /// Models that are named by their files.
 fn file_offers(names: &[String]) -> Result<Vec<Offer>, Failure> {
     names
         .iter()
-        .filter(|it| it.ends_with(".gguf") && !is_pattern(it))
+        .filter(|it| is_file(it))
         .map(|it| {
             let path = std::path::absolute(it)
                 .map_err(|e| Failure::usage(format!("the model's file {it}: {e}")))?;
@@ -232,7 +247,7 @@ fn chosen<'a>(
         }
     };
     for name in names {
-        if name.ends_with(".gguf") && !is_pattern(name) {
+        if is_file(name) {
             let path = std::path::absolute(name).unwrap_or_default();
             let path = path.display().to_string();
             for offer in files.iter().filter(|it| it.id == path) {
@@ -242,6 +257,12 @@ fn chosen<'a>(
                     offer,
                 });
             }
+            continue;
+        }
+        // One of two engines that have it, as labels say it.
+        let at_place = |it: &&Found<'a>| *name == format!("{}@{}", it.offer.id, it.place);
+        if let Some(it) = all.iter().find(at_place) {
+            put(it);
             continue;
         }
         let is_many = name == ALL || is_pattern(name);

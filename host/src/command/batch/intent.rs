@@ -360,7 +360,13 @@ pub(super) fn absolute(plan: &Plan) -> Plan {
     }
     for it in &mut plan.inputs {
         match it {
-            InputEntry::Files(path) | InputEntry::Any(path) => at(path),
+            InputEntry::Files(path) | InputEntry::Any(path) => {
+                if path.is_relative()
+                    && let Ok(here) = std::path::absolute(".")
+                {
+                    *path = batch::below(&here, &path.to_string_lossy());
+                }
+            }
             InputEntry::Text { .. } => {}
         }
     }

@@ -161,10 +161,15 @@ impl Runner<'_> {
             }
             Err(Failed::Interrupted) => return Err(NotLoaded::Stopped),
             Err(Failed::Expired(expired)) => {
+                // It may come up all the same.
+                self.owned.insert((model.place.clone(), model.id.clone()));
                 return Err(NotLoaded::Model(Failure::from(expired).message));
             }
             Err(failed) => return Err(NotLoaded::Impossible(failed.into())),
         };
+        if ready.is_ours() {
+            self.owned.insert((model.place.clone(), model.id.clone()));
+        }
         for warning in &ready.warnings {
             shared.say_once(&format!("{}: {warning}", model.label));
         }
@@ -204,7 +209,7 @@ impl Runner<'_> {
     /// Whether this folder's runs loaded it: this one, or one that was killed.
     pub(super) fn is_mine(&self, model: &Model, ready: &Ready) -> bool {
         let of = (model.place.clone(), model.id.clone());
-        ready.is_ours() || self.past.loaded.contains_key(&of)
+        ready.is_ours() || self.owned.contains(&of) || self.past.loaded.contains_key(&of)
     }
 
     pub(super) async fn unload(&mut self, index: usize, ready: &Ready) {
@@ -218,6 +223,7 @@ impl Runner<'_> {
         let said = match tokio::time::timeout(UNLOAD_LIMIT, unloader.unload()).await {
             Ok(Ok(unloaded)) => {
                 self.note(&Record::Unloaded(item(model)));
+                self.owned.remove(&(model.place.clone(), model.id.clone()));
                 if unloaded == Some(true) {
                     self.shared.on_board(|it| it.unloaded(&model.label));
                 }

@@ -1,7 +1,7 @@
 //! `batch merge`: the folders of several machines become one. Nothing is dropped:
 //! of two results for one job that differ, both stay.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -67,13 +67,32 @@ pub(super) fn merge(args: &Merge, env: &Env) -> Result<Exit, Failure> {
     let mut conflicts = Vec::new();
     let mut problems = Vec::new();
     let mut taken = 0;
-    let mut jobs: BTreeMap<String, usize> = BTreeMap::new();
+    let before = target.run.as_ref();
+    let mut jobs: BTreeMap<String, usize> = before.map(|it| it.jobs.clone()).unwrap_or_default();
+    let mut parts: BTreeSet<String> = before
+        .and_then(|it| it.shard.as_ref())
+        .into_iter()
+        .flat_map(|it| it.split('+'))
+        .filter(|it| !it.is_empty())
+        .map(str::to_owned)
+        .collect();
     let mut last_run: Option<Box<Run>> = None;
     let mut failures: BTreeMap<String, (PathBuf, Box<Failed>)> = BTreeMap::new();
     for (dir, folder) in folders {
         if let Some(run) = folder.run {
+            // Parts add up, each once; a folder with a whole plan is as large as
+            // the plan.
+            let is_new_part = run
+                .shard
+                .as_ref()
+                .is_some_and(|it| parts.insert(it.clone()));
             for (model, count) in &run.jobs {
-                *jobs.entry(model.clone()).or_default() += count;
+                let known = jobs.entry(model.clone()).or_default();
+                if is_new_part {
+                    *known += count;
+                } else if run.shard.is_none() {
+                    *known = (*known).max(*count);
+                }
             }
             last_run = Some(run);
         }
@@ -123,11 +142,8 @@ pub(super) fn merge(args: &Merge, env: &Env) -> Result<Exit, Failure> {
         }
     }
     if let Some(mut run) = last_run {
-        run.shard = None;
-        for (model, count) in target.run.iter().flat_map(|it| &it.jobs) {
-            let jobs = jobs.entry(model.clone()).or_default();
-            *jobs = (*jobs).max(*count);
-        }
+        let names: Vec<String> = parts.into_iter().collect();
+        run.shard = (!names.is_empty()).then(|| format!("{}+", names.join("+")));
         run.jobs = jobs;
         journal.append(&Record::Run(run))?;
     }
@@ -168,6 +184,11 @@ fn look(dir: &Path) -> Result<Folder, Failure> {
         Record::Done(it) => {
             folder.failed.remove(&it.job);
             folder.done.insert(it.job.clone(), it);
+        }
+        // The text of an error stands in its place now.
+        Record::Failed(it) if it.inline.is_some() => {
+            folder.done.remove(&it.job);
+            folder.failed.insert(it.job.clone(), it);
         }
         // An earlier result of the job stays a result.
         Record::Failed(it) if !folder.done.contains_key(&it.job) => {

@@ -48,6 +48,7 @@ use crate::error::{Exit, Failure};
 use crate::pipeline::Interrupt;
 use crate::sink::{Board, Messages, Style};
 use before::{adopt, contexts, leftovers, tell_skipped, unreached};
+use field::Model;
 use intent::Manner;
 use loads::Loading;
 use run::{Runner, Stop};
@@ -120,7 +121,9 @@ async fn retry(args: args::Retry, env: &Env, interrupts: Interrupts<'_>) -> Resu
     plan.out = Some(args.dir.clone());
     // Settings that were typed then are in the plan.
     let results = ResultFlags::default();
-    let mut manner = intent::manner(&args.way, &results, run.shard.as_deref(), env)?;
+    // A folder that was merged holds the parts that its journal names.
+    let shard = run.shard.as_deref().filter(|it| !it.contains('+'));
+    let mut manner = intent::manner(&args.way, &results, shard, env)?;
     manner.force = args.force;
     manner.only_own_plan = true;
     let whole = Whole {
@@ -225,7 +228,7 @@ impl Whole {
         }
         let mut kept_plan = intent::absolute(&intent::with_sampling(&plan, &sampling)?);
         // `retry` means these models, and not those that there are then.
-        kept_plan.models = stuff.models.iter().map(|it| it.id.clone()).collect();
+        kept_plan.models = stuff.models.iter().map(Model::exact).collect();
         let mut by_model: BTreeMap<String, usize> = BTreeMap::new();
         for job in &planning.jobs {
             let label = stuff.model(job.cell).map(|it| it.label.clone());
@@ -283,6 +286,7 @@ impl Whole {
             has_second: false,
             cancel,
             stop: None,
+            owned: BTreeSet::new(),
             totals: Vec::new(),
         };
         runner.run().await;
@@ -316,14 +320,17 @@ impl Whole {
             messages.warning(&crate::error::chain(&error));
         }
         drop(lock);
-        if manner.style != Style::Json {
-            summary::show(&stuff, &totals, to_run, env)?;
-        }
+        let shown = if manner.style == Style::Json {
+            Ok(())
+        } else {
+            summary::show(&stuff, &totals, to_run, env)
+        };
         match stop {
             Some(Stop::Fatal(failure)) => return Err(failure),
             _ => safe?,
         }
         ended?;
+        shown?;
         summary::exit(stop.as_ref(), done, failed, to_run, &out)
     }
 }

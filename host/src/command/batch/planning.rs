@@ -38,8 +38,8 @@ pub(super) struct Job {
     pub(super) decision: Decision,
     /// Lengths of files in its place that an earlier run wrote.
     pub(super) ours: Vec<u64>,
-    /// The length of an earlier failure that stands in the result's place.
-    pub(super) inline: Option<u64>,
+    /// Lengths of earlier failures that may stand in the result's place.
+    pub(super) inline: Vec<u64>,
 }
 
 impl Job {
@@ -309,13 +309,11 @@ fn decided(cell: Cell, made: Made, manner: &Manner, past: &Past, out: &Path) -> 
     };
     let decision = batch::decide(planned, manner.policy);
     let mut ours = Vec::new();
-    let mut written_inline = None;
+    let mut inline = Vec::new();
     if let Some(known) = known {
         ours.extend(known.results().iter().map(|it| it.length));
-        if let State::Failed(Some(inline)) = known.state {
-            ours.push(inline);
-            written_inline = Some(inline);
-        }
+        inline.clone_from(&known.inline);
+        ours.extend(&inline);
     }
     // One whose digest is wrong is nobody's to replace.
     if matches!(on_disk, OnDisk::Altered(_)) {
@@ -330,7 +328,7 @@ fn decided(cell: Cell, made: Made, manner: &Manner, past: &Past, out: &Path) -> 
         need: made.need,
         decision,
         ours,
-        inline: written_inline,
+        inline,
     }
 }
 

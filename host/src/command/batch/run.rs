@@ -1,7 +1,7 @@
 //! The run itself: model after model, each loaded once; what hangs is sent again,
 //! loaded anew, set aside and tried once more at the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -45,6 +45,9 @@ pub(super) struct Runner<'a> {
     pub(super) has_second: bool,
     pub(super) cancel: watch::Sender<bool>,
     pub(super) stop: Option<Stop>,
+    /// Models that this run has loaded, by engine and name: a server that went
+    /// away may come back with them.
+    pub(super) owned: BTreeSet<(String, String)>,
     pub(super) totals: Vec<Totals>,
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use super::super::asking;
+use super::super::models::count;
 use super::field::Model;
 use super::packs::{Packs, Question};
 use crate::args::{Asked, Sampling};
@@ -111,8 +112,7 @@ impl Stuff {
                 settings: it.settings.clone(),
             });
         }
-        let mut inputs = inputs(plan)?;
-        leave_out_results(&mut inputs, plan.out.as_deref(), messages);
+        let inputs = inputs(plan, messages)?;
         Ok(Self {
             entries,
             inputs,
@@ -259,7 +259,10 @@ impl Stuff {
         }
         // Two jobs may be made of the same and differ in name alone.
         let of = self.of(cell);
-        key.add("job", &format!("{:?} {:?}", of.input, of.prompt));
+        key.add(
+            "job",
+            &format!("{:?} {:?} {:?}", of.input, of.prompt, of.params),
+        );
         key.finish()
     }
 
@@ -379,16 +382,25 @@ fn add_file(path: &Path, identity: &mut Identity) {
     identity.add(&name, &format!("{} {:?}", it.len(), it.modified().ok()));
 }
 
-fn inputs(plan: &Plan) -> Result<Vec<Input>, Failure> {
+fn inputs(plan: &Plan, messages: Messages) -> Result<Vec<Input>, Failure> {
+    let results = Results::of(plan.out.as_deref());
+    let left_out = std::cell::Cell::new(0_usize);
+    let skip = |path: &Path| {
+        let is_result = results.has(path);
+        left_out.set(left_out.get() + usize::from(is_result));
+        is_result
+    };
     let mut all = Vec::new();
     for it in &plan.inputs {
         let here = Path::new("");
         match it {
             InputEntry::Files(path) => {
-                all.extend(batch::files(here, &path.to_string_lossy()).map_err(of_input)?);
+                let files = batch::files(here, &path.to_string_lossy(), &skip);
+                all.extend(files.map_err(of_input)?);
             }
             InputEntry::Any(path) => {
-                all.extend(batch::inputs(here, &path.to_string_lossy()).map_err(of_input)?);
+                let inputs = batch::inputs(here, &path.to_string_lossy(), &skip);
+                all.extend(inputs.map_err(of_input)?);
             }
             InputEntry::Text { name, text } => all.push(Input {
                 name: name.clone(),
@@ -396,39 +408,51 @@ fn inputs(plan: &Plan) -> Result<Vec<Input>, Failure> {
             }),
         }
     }
+    if left_out.get() > 0 {
+        messages.warning(&format!(
+            "{} that a pattern matches {} of this batch, and no input",
+            count(left_out.get(), "file"),
+            if left_out.get() == 1 {
+                "is a result"
+            } else {
+                "are results"
+            }
+        ));
+    }
+    if all.is_empty() && !plan.inputs.is_empty() {
+        // Without any, each prompt would be asked once, and about nothing.
+        return Err(Failure::usage("all inputs are results of this batch"));
+    }
     batch::distinct(all).map_err(of_input)
 }
 
-/// Results are no inputs of the batch that makes them, though a pattern may match
-/// them.
-fn leave_out_results(inputs: &mut Vec<Input>, out: Option<&Path>, messages: Messages) {
-    let Some(out) = out.and_then(|it| fs::canonicalize(it).ok()) else {
-        return;
-    };
-    // The name of a file that lies among the results.
-    let among = |it: &Input| {
-        let InputFrom::File { path, .. } = &it.from else {
-            return None;
-        };
-        let path = fs::canonicalize(path)
-            .ok()
-            .filter(|it| it.parent() == Some(&out))?;
-        Some(path.file_name()?.to_string_lossy().into_owned())
-    };
-    if !inputs.iter().any(|it| among(it).is_some()) {
-        return;
+/// What lies in the folder of the results: no inputs of the batch that makes them,
+/// though a pattern may match them.
+struct Results {
+    folder: Option<PathBuf>,
+    jobs: Vec<String>,
+}
+
+impl Results {
+    fn of(out: Option<&Path>) -> Self {
+        let folder = out.and_then(|it| fs::canonicalize(it).ok());
+        let past = folder.as_deref().and_then(|it| batch::read(it).ok());
+        let jobs = past.map(|it| it.jobs.into_keys().collect());
+        Self {
+            folder,
+            jobs: jobs.unwrap_or_default(),
+        }
     }
-    let Ok(past) = batch::read(&out) else { return };
-    let before = inputs.len();
-    // A result, or what lies beside one.
-    let is_ours = |name: &String| past.jobs.keys().any(|job| name.starts_with(job.as_str()));
-    inputs.retain(|it| !among(it).is_some_and(|name| is_ours(&name)));
-    if inputs.len() < before {
-        messages.warning(&format!(
-            "{} files in {} are results of this batch, and no inputs",
-            before - inputs.len(),
-            out.display()
-        ));
+
+    /// A result, or what lies beside one.
+    fn has(&self, path: &Path) -> bool {
+        let Ok(path) = fs::canonicalize(path) else {
+            return false;
+        };
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        path.parent() == self.folder.as_deref()
+            && self.folder.is_some()
+            && self.jobs.iter().any(|job| name.starts_with(job.as_str()))
     }
 }
 

@@ -98,7 +98,7 @@ impl Runner<'_> {
             .collect();
         // A failure replaces nothing but an earlier failure.
         let there = fs::symlink_metadata(self.shared.out.join(&job.name));
-        let is_free = there.map_or(true, |it| job.inline == Some(it.len()));
+        let is_free = there.map_or(true, |it| job.inline.contains(&it.len()));
         let inline = self.shared.results.errors_inline && is_free;
         let reason = reason.join("\n");
         let written = if inline {
@@ -124,7 +124,7 @@ impl Runner<'_> {
         self.note(&Record::Failed(Box::new(record)));
         // After the journal knows it, so that it is never taken for a result.
         if let Some((staged, _)) = staged
-            && let Err(error) = staged.publish(job.inline.as_slice())
+            && let Err(error) = staged.publish(&job.inline)
         {
             return self.stop(of_sink(error));
         }
