@@ -785,6 +785,31 @@ top_k = 7
 }
 
 #[test]
+fn the_plan_of_the_readme_is_one() {
+    let machine = Machine::new();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = std::fs::read_to_string(path).unwrap();
+    let (_, rest) = readme.split_once("**Plan files**").unwrap();
+    let (_, rest) = rest.split_once("```toml\n").unwrap();
+    let (plan, rest) = rest.split_once("```").unwrap();
+    machine.write("plan.toml", plan);
+    let printed = machine.run(&["batch", "plan.toml", "--print-plan"]);
+    assert!(printed.ok().contains("label = \"greet\""), "{printed:?}");
+    // And all keys that it names besides are keys.
+    let (keys, _) = rest.split_once("An unknown key").unwrap();
+    for key in keys
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|it| !it.starts_with("[["))
+    {
+        machine.write("one.toml", format!("{key} = {{}}\n"));
+        let run = machine.run(&["batch", "one.toml", "--print-plan"]);
+        assert!(!run.stderr.contains("unknown key"), "{key}: {run:?}");
+    }
+}
+
+#[test]
 fn a_server_that_goes_away_is_waited_for() {
     let machine = Machine::new();
     let setup = Setup {

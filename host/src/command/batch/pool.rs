@@ -12,7 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use super::one::{self, Ended, Next, Outcome};
 use super::run::{Runner, Stop};
 use super::trouble::Trouble;
-use crate::batch::Slots;
+use crate::batch::{JOBS_MAX, Slots};
 use crate::engine::{Memory, Ready};
 use crate::error::Failure;
 
@@ -82,7 +82,10 @@ impl Runner<'_> {
     pub(super) async fn pool(&mut self, ready: &Ready, model: usize, queue: &mut Queue) -> PoolEnd {
         let most = match self.most_at_once(model) {
             Some(jobs) => jobs,
-            None => ready.slots().await.map_or(1, |it| it as usize),
+            None => ready
+                .slots()
+                .await
+                .map_or(1, |it| (it as usize).min(JOBS_MAX)),
         };
         let shared = self.shared;
         let mut slots = Slots::new(most);
