@@ -1,0 +1,547 @@
+//! What runs, in which order, and by which plan.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::support::*;
+use crate::guests;
+use crate::javascript;
+use crate::servers::studio::{Answer, Model, Setup, Studio};
+use crate::support::{Machine, Run};
+
+#[test]
+fn each_model_is_loaded_once_and_none_stays() {
+    let machine = Machine::new();
+    let studio = Studio::start(Setup {
+        slots: Some(2),
+        ..cold(&["a", "b", "c"])
+    });
+    machine.write("p.toml", TWO_PROMPTS);
+    for name in ["x", "y"] {
+        machine.write(&format!("in/{name}.txt"), format!("text {name}"));
+    }
+    let url = studio.url();
+    let args = batch(
+        &url,
+        &[
+            "--prompts",
+            "p.toml",
+            "-P",
+            "one",
+            "-P",
+            "two",
+            "-m",
+            "all",
+            "--inputs",
+            "in/*",
+        ],
+    );
+    let dry: Vec<&str> = args.iter().copied().chain(["--dry-run"]).collect();
+    let run = machine.run(&dry);
+    assert!(run.ok().contains("one--a--x.txt"), "{run:?}");
+    assert!(run.text().contains("12 jobs in out"), "{run:?}");
+    assert_eq!(
+        (studio.loads(), machine.names().contains(&"out".to_owned())),
+        (0, false)
+    );
+
+    let run = machine.run(&args);
+    assert!(run.ok().contains("MODEL"), "{run:?}");
+    assert_eq!(studio.loads(), 3);
+    assert_eq!(studio.loaded(), [""; 0], "what was loaded goes");
+    // Grouped by model: it changes twice in all.
+    let models = asked_models(&studio);
+    assert_eq!(models.len(), 12);
+    let changes = models.windows(2).filter(|it| it[0] != it[1]).count();
+    assert_eq!(changes, 2, "{models:?}");
+    assert!(studio.most_at_once() <= 2);
+    let found = results(&machine.work().join("out"));
+    assert_eq!(found.len(), 12, "{found:?}");
+    assert!(
+        found["two--b--y.txt"].contains("Second text y, longer."),
+        "{found:?}"
+    );
+    // The context is what the largest job needs, and the same for all.
+    let contexts: BTreeSet<u64> = posted(&studio, LOAD)
+        .iter()
+        .map(|it| it["context_length"].as_u64().unwrap())
+        .collect();
+    assert_eq!(contexts.len(), 1, "{contexts:?}");
+    assert!(contexts.first().unwrap() < &8192);
+
+    // Once more: nothing is sent, nothing loaded, nothing written anew.
+    let before = studio.requests().len();
+    let run = machine.run(&args);
+    assert_eq!(run.ok(), "", "{run:?}");
+    assert_eq!((studio.loads(), posted(&studio, CHAT).len()), (3, 12));
+    assert!(studio.requests().len() > before, "the models are asked for");
+    assert_eq!(results(&machine.work().join("out")), found);
+    let status = machine.run(&["batch", "status", "out", "--json"]);
+    status.ok();
+    assert_eq!(status.json()["models"]["a"]["done"], 4, "{status:?}");
+    assert_eq!(status.json()["models"]["a"]["left"], 0);
+}
+
+#[test]
+fn what_is_loaded_already_comes_first_and_stays() {
+    let machine = Machine::new();
+    let studio = Studio::start(Setup {
+        models: vec![
+            Model::llm("aa", 32_768),
+            Model {
+                loaded: vec![("zz".to_owned(), 32_768)],
+                ..Model::llm("zz", 32_768)
+            },
+        ],
+        answer: Answer::Echo,
+        ..Setup::default()
+    });
+    let url = studio.url();
+    machine
+        .run(&batch(
+            &url,
+            &["-P", "Say {{text}}", "--text", "x", "-m", "*"],
+        ))
+        .ok();
+    assert_eq!(asked_models(&studio), ["zz", "aa"]);
+    assert_eq!(
+        (studio.loads(), studio.loaded()),
+        (1, vec!["zz".to_owned()])
+    );
+    assert!(
+        posted(&studio, UNLOAD)
+            .iter()
+            .all(|it| it["instance_id"] == "aa")
+    );
+}
+
+#[test]
+fn a_missing_parameter_costs_nothing() {
+    let machine = Machine::new();
+    let studio = Studio::start(cold(&["a"]));
+    let url = studio.url();
+    machine.write("p.toml", "g = \"Say {{text}} to {{name}} in {{lang}}.\"\n");
+    machine.write(
+        "rows.jsonl",
+        "{\"text\":\"x\",\"name\":\"Ada\"}\n{\"text\":\"y\",\"lang\":\"pl\"}\n",
+    );
+    let args = batch(
+        &url,
+        &[
+            "--prompts",
+            "p.toml",
+            "-P",
+            "g",
+            "-m",
+            "a",
+            "--inputs",
+            "rows.jsonl",
+        ],
+    );
+    let run = machine.run(&args);
+    let said = run.fails(2);
+    assert!(said.contains("`lang`") && said.contains("`name`"), "{said}");
+    assert!(
+        said.contains("rows-0001`") && said.contains("rows-0002`"),
+        "{said}"
+    );
+    assert_eq!((studio.loads(), posted(&studio, CHAT).len()), (0, 0));
+    for (more, code, says) in [
+        (&["-P", "nosuch", "-m", "a"][..], 2, "no prompt named"),
+        (
+            &["-P", "tldr", "--text", "x", "-m", "nosuch*"],
+            5,
+            "nosuch*",
+        ),
+        (&["-P", "tldr", "--text", "x", "-m", "b"], 5, "there are: a"),
+        (
+            &["-P", "tldr", "--text-file", "no.txt", "-m", "a"],
+            2,
+            "no.txt",
+        ),
+        (
+            &[
+                "-P",
+                "tldr",
+                "--text",
+                "x",
+                "-m",
+                "a",
+                "--post",
+                "fence:langg=x",
+            ],
+            2,
+            "langg",
+        ),
+        (&["-m", "a"], 2, "no prompts"),
+        (
+            &["-P", "tldr", "--text", "x", "-m", "a", "--name", "{promt}"],
+            2,
+            "{prompt}",
+        ),
+        (
+            &["-P", "tldr", "--text", "x", "-m", "a", "--name", "fixed"],
+            2,
+            "",
+        ),
+        (
+            &["-P", "tldr", "--text", "x", "-m", "a", "--shard", "2/2"],
+            2,
+            "--shard",
+        ),
+    ] {
+        let run = machine.run(&batch(&url, more));
+        assert!(run.fails(code).contains(says), "{more:?}: {run:?}");
+    }
+    assert_eq!((studio.loads(), posted(&studio, CHAT).len()), (0, 0));
+    let run = machine.run(&["batch", "-P", "tldr", "--engine", &url]);
+    assert!(run.fails(2).contains("-o DIR"), "{run:?}");
+}
+
+#[test]
+fn a_plan_file_says_what_flags_say_and_prints_the_same() {
+    let machine = Machine::new();
+    let studio = Studio::start(cold(&["qwen/qwen3-4b", "google/gemma-3-4b"]));
+    let url = studio.url();
+    machine.write("p.toml", TWO_PROMPTS);
+    machine.write("in/a.txt", "alpha");
+    machine.write("in/b.txt", "beta");
+    let plan = format!(
+        r#"
+schema = 1
+engine = "{url}"
+out = "out"
+prompts = "p.toml"
+models = "all"
+temperature = 0.5
+
+[[prompt]]
+name = "one"
+models = "gemma*"
+
+[[prompt]]
+name = "two {{{{text}}}} {{{{n}}}}"
+label = "two"
+params = {{ n = [1, "B"] }}
+temperature = 0.25
+
+[[input]]
+file = "in/*.txt"
+
+[[model]]
+match = "qwen*"
+context = 4096
+top_k = 7
+"#
+    );
+    machine.write("plans/plan.toml", &plan);
+    let wrong = machine.write("plans/wrong.toml", plan.replace("label", "lable"));
+    let run = machine.run(&["batch", wrong.to_str().unwrap()]);
+    let said = run.fails(2);
+    assert!(
+        said.contains("wrong.toml:15:1: unknown key `lable`; did you mean `label`?"),
+        "{said}"
+    );
+    for name in ["p.toml", "in/a.txt", "in/b.txt"] {
+        machine.write(&format!("plans/{name}"), machine.read(name));
+    }
+    machine.run(&["batch", "plans/plan.toml"]).ok();
+    let found = results(&machine.work().join("plans/out"));
+    // One prompt for one model, the other for both with two values.
+    assert_eq!(found.len(), 2 + 8, "{found:?}");
+    assert!(
+        found.keys().any(|it| it.starts_with("two--qwen_qwen3-4b~")
+            && it.ends_with(".txt")
+            && it.contains("--a--n=1")),
+        "{found:?}"
+    );
+    let bodies = posted(&studio, CHAT);
+    let of = |model: &str, key: &str| -> BTreeSet<String> {
+        let own = bodies.iter().filter(|it| it["model"] == model);
+        own.map(|it| it[key].to_string()).collect()
+    };
+    assert_eq!(
+        of("qwen/qwen3-4b", "temperature"),
+        ["0.25".to_owned()].into()
+    );
+    assert_eq!(
+        of("google/gemma-3-4b", "temperature"),
+        ["0.25".to_owned(), "0.5".to_owned()].into()
+    );
+    assert_eq!(of("qwen/qwen3-4b", "top_k"), ["7".to_owned()].into());
+    let qwen = posted(&studio, LOAD)
+        .into_iter()
+        .find(|it| it["model"] == "qwen/qwen3-4b");
+    assert_eq!(qwen.unwrap()["context_length"], 4096);
+
+    let flags = [
+        "batch",
+        "--engine",
+        &url,
+        "-o",
+        "o",
+        "--prompts",
+        "p.toml",
+        "-P",
+        "one",
+        "-P",
+        "two",
+        "-m",
+        "gemma*",
+        "--text-file",
+        "in/*.txt",
+        "-p",
+        "n=1",
+        "-p",
+        "n=2",
+        "--temperature",
+        "0.1",
+        "--context",
+        "50%",
+    ];
+    let printed = machine.run(
+        &flags
+            .iter()
+            .copied()
+            .chain(["--print-plan"])
+            .collect::<Vec<_>>(),
+    );
+    machine.write("printed.toml", printed.ok());
+    let again = machine.run(&["batch", "printed.toml", "--print-plan"]);
+    assert_eq!(again.ok(), printed.text());
+    machine.run(&["batch", "printed.toml"]).ok();
+    assert_eq!(results(&machine.work().join("o")).len(), 8);
+    let run = machine.run(&flags);
+    assert_eq!(run.ok(), "", "the same jobs: {run:?}");
+}
+
+#[test]
+fn the_plan_of_the_readme_is_one() {
+    let machine = Machine::new();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = std::fs::read_to_string(path).unwrap();
+    let (_, rest) = readme.split_once("**Plan files**").unwrap();
+    let (_, rest) = rest.split_once("```toml\n").unwrap();
+    let (plan, rest) = rest.split_once("```").unwrap();
+    machine.write("plan.toml", plan);
+    let printed = machine.run(&["batch", "plan.toml", "--print-plan"]);
+    assert!(printed.ok().contains("label = \"greet\""), "{printed:?}");
+    // And all keys that it names besides are keys.
+    let (keys, _) = rest.split_once("An unknown key").unwrap();
+    for key in keys
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|it| !it.starts_with("[["))
+    {
+        machine.write("one.toml", format!("{key} = {{}}\n"));
+        let run = machine.run(&["batch", "one.toml", "--print-plan"]);
+        assert!(!run.stderr.contains("unknown key"), "{key}: {run:?}");
+    }
+}
+
+#[test]
+fn slots_of_the_server_are_used_and_not_more() {
+    let machine = Machine::new();
+    let studio = Studio::start(Setup {
+        slots: Some(4),
+        token_pause: Duration::from_millis(10),
+        ..cold(&["a"])
+    });
+    let url = studio.url();
+    let rows: String = (0..40)
+        .map(|it| format!("{{\"text\":\"word {it}\"}}\n"))
+        .collect();
+    machine.write("rows.jsonl", rows);
+    let args = batch(
+        &url,
+        &["-P", "Say {{text}}", "-m", "a", "--inputs", "rows.jsonl"],
+    );
+    machine.run(&args).ok();
+    assert_eq!((studio.most_at_once(), studio.loads()), (4, 1));
+    assert_eq!(results(&machine.work().join("out")).len(), 40);
+    assert!(asked(&studio).values().all(|it| *it == 1));
+}
+
+#[test]
+fn packs_of_every_kind_in_one_plan() {
+    let machine = Machine::new();
+    machine.drop_pack("hello", &guests::component("hello"));
+    machine.drop_pack("shout", &guests::component("shout"));
+    let script = match javascript::component() {
+        Ok(script) => Some(script),
+        Err(reason) => {
+            eprintln!("not tried with a pack in JavaScript: {reason}");
+            None
+        }
+    };
+    let of_script = match &script {
+        Some(component) => {
+            machine.drop_pack("script", component);
+            "[[prompt]]\nname = \"script/ask\"\nlabel = \"script\"\npost = [\"quote\", { name = \"script/stamp\", options = { with = \"END\" } }]\n"
+        }
+        None => "",
+    };
+    let plan = format!(
+        r#"
+engine = "embedded"
+models = "demo"
+out = "out"
+temperature = 0
+[[prompt]]
+name = "tldr"
+post = ["trim"]
+[[prompt]]
+name = "hello/greet"
+label = "hello"
+params = {{ name = ["Ada", "Bo"] }}
+post = ["shout/upper"]
+{of_script}
+[[input]]
+text = "The library opens at nine on weekdays. On Saturdays it opens at ten."
+name = "library"
+"#
+    );
+    machine.write("plan.toml", plan);
+    machine.run(&["batch", "plan.toml"]).ok();
+    let found = results(&machine.work().join("out"));
+    let of = |start: &str| {
+        found
+            .iter()
+            .find(|it| it.0.starts_with(start))
+            .map(|it| it.1.as_str())
+    };
+    assert_eq!(
+        of("tldr--demo"),
+        Some("The library opens at nine on weekdays.")
+    );
+    assert_eq!(
+        found
+            .keys()
+            .filter(|it| it.starts_with("hello--demo"))
+            .count(),
+        2
+    );
+    let loud = of("hello--demo").unwrap();
+    assert_eq!(loud, loud.to_uppercase());
+    if script.is_some() {
+        assert_eq!(
+            of("script--demo"),
+            Some("> The library opens at nine on weekdays.\nEND"),
+            "{found:?}"
+        );
+        assert!(
+            found
+                .keys()
+                .any(|it| it.starts_with("script--") && it.ends_with(".md"))
+        );
+    }
+}
+
+/// The six prompts of the original's batch, over the demo model. It is one short
+/// command in the README.
+#[test]
+fn the_six_stock_prompts_run_over_the_demo_model() {
+    let machine = Machine::new();
+    machine.write(
+        "text.md",
+        "The library opens at nine on weekdays. On Saturdays it opens at ten.",
+    );
+    let run = machine.run(&six_prompts("embedded", "text.md"));
+    check_six(&machine, &run);
+}
+
+pub(crate) fn six_prompts<'a>(engine: &'a str, text: &'a str) -> Vec<&'a str> {
+    let mut args = vec![
+        "batch",
+        "-o",
+        "out",
+        "--engine",
+        engine,
+        "--text-file",
+        text,
+        "--max-tokens",
+        "60",
+        "-p",
+        "to=Polish",
+    ];
+    for prompt in [
+        "think,aps",
+        "think,humanize",
+        "think,tldr",
+        "think,tts_optimize",
+        "translate",
+        "tldr",
+    ] {
+        args.extend(["-P", prompt]);
+    }
+    args
+}
+
+/// The toy model answers two of them well, and every one with something or a
+/// reason.
+pub(crate) fn check_six(machine: &Machine, run: &Run) {
+    assert!(matches!(run.code, Some(0 | 1)), "{run:?}");
+    let folder = machine.work().join("out");
+    let done = results(&folder);
+    let all = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|it| it.unwrap().file_name().into_string().unwrap());
+    let failed = all.filter(|it| it.ends_with(".error.txt")).count();
+    assert_eq!(done.len() + failed, 6, "{done:?}");
+    let tldr = done.iter().find(|it| it.0.starts_with("tldr--")).unwrap();
+    assert!(tldr.1.starts_with("The library opens at nine"), "{tldr:?}");
+    assert!(
+        done.keys()
+            .chain([&String::new()])
+            .all(|it| it.is_empty() || it.contains("--")),
+        "{done:?}"
+    );
+}
+
+#[test]
+fn progress_as_json_and_raw_answers_on_request() {
+    let machine = Machine::new();
+    let studio = Studio::start(Setup {
+        answer: Answer::Thinking {
+            reasoning: "let me see".to_owned(),
+            text: "  yes  ".to_owned(),
+        },
+        ..cold(&["a"])
+    });
+    let url = studio.url();
+    let run = machine.run(&batch(
+        &url,
+        &[
+            "-P",
+            "Say {{text}}",
+            "--text",
+            "x",
+            "-m",
+            "a",
+            "--post",
+            "trim",
+            "--keep-raw",
+            "--keep-reasoning",
+            "--name",
+            "{model}",
+            "--progress",
+            "json",
+        ],
+    ));
+    let lines: Vec<Value> = run
+        .ok()
+        .lines()
+        .map(|it| serde_json::from_str(it).unwrap())
+        .collect();
+    let kinds: Vec<&str> = lines.iter().filter_map(|it| it["kind"].as_str()).collect();
+    for kind in ["begin", "loaded", "job", "unloaded", "end"] {
+        assert!(kinds.contains(&kind), "{kinds:?}");
+    }
+    assert_eq!(machine.read("out/a.txt"), "yes");
+    assert_eq!(machine.read("out/a.txt.raw.txt"), "  yes  ");
+    assert_eq!(machine.read("out/a.txt.reasoning.txt"), "let me see");
+}
