@@ -94,6 +94,41 @@ fn changes_are_seen_and_kept_or_run_again() {
 }
 
 #[test]
+fn an_input_that_changed_is_another_job() {
+    let machine = Machine::new();
+    let studio = Studio::start(cold(&["a"]));
+    let url = studio.url();
+    let run = |inputs: &str, more: &[&str]| {
+        let mut args = batch(&url, &["-P", "Say {{text}}", "-m", "a", "--inputs", inputs]);
+        args.extend(more);
+        let run = machine.run(&args);
+        run.ok();
+        run.stderr
+    };
+    for (inputs, name, before, after) in [
+        ("in/x.txt", "in/x.txt", "one", "two"),
+        (
+            "rows.jsonl",
+            "rows.jsonl",
+            "{\"id\":\"r\",\"text\":\"one\"}\n",
+            "{\"id\":\"r\",\"text\":\"two\"}\n",
+        ),
+    ] {
+        machine.write(name, before);
+        run(inputs, &[]);
+        let sent = posted(&studio, CHAT).len();
+        machine.write(name, after);
+        let kept = run(inputs, &[]);
+        assert!(kept.contains("is another now"), "{name}: {kept}");
+        assert_eq!(posted(&studio, CHAT).len(), sent, "{name}");
+        run(inputs, &["--changed", "rerun"]);
+        assert_eq!(posted(&studio, CHAT).len(), sent + 1, "{name}");
+    }
+    let found = results(&machine.work().join("out"));
+    assert!(found.values().all(|it| it.ends_with("two")), "{found:?}");
+}
+
+#[test]
 fn files_of_others_and_folders_in_use() {
     let machine = Machine::new();
     let studio = Studio::start(Setup {
