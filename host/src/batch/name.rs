@@ -173,14 +173,6 @@ impl Template {
         &self.text
     }
 
-    /// Whether it has this placeholder, named without its braces.
-    #[must_use]
-    pub fn has(&self, placeholder: &str) -> bool {
-        self.pieces
-            .iter()
-            .any(|it| matches!(it, Piece::Placeholder(it) if it.as_str() == placeholder))
-    }
-
     /// The file's name, with `.extension`.
     #[must_use]
     pub fn name(&self, parts: &Parts<'_>, extension: &str) -> String {
@@ -541,9 +533,9 @@ mod tests {
             let usual = Template::usual(has_inputs, has_axes);
             assert_eq!(usual.as_str(), expected);
             assert_eq!(Template::parse(expected), Ok(usual.clone()));
-            assert_eq!(usual.has("input"), has_inputs);
-            assert_eq!(usual.has("params"), has_axes);
-            assert!(usual.has("model") && !usual.has("what"));
+            assert_eq!(usual.as_str().contains("{input}"), has_inputs);
+            assert_eq!(usual.as_str().contains("{params}"), has_axes);
+            assert!(usual.as_str().starts_with("{prompt}--{model}"));
         }
     }
 

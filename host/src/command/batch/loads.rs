@@ -117,6 +117,10 @@ impl Runner<'_> {
         let Some(model) = self.shared.stuff.models.get(index) else {
             return Err(NotLoaded::Stopped);
         };
+        // Nothing is loaded for one who has had enough meanwhile.
+        if self.listen().await {
+            return Err(NotLoaded::Stopped);
+        }
         for warning in &chosen.warnings {
             self.shared.say_once(warning);
         }

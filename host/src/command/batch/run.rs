@@ -150,13 +150,7 @@ impl Runner<'_> {
     async fn model(&mut self, model: usize, queue: &mut Queue) -> Round {
         let mut comebacks = 0;
         loop {
-            // One that came while nothing listened.
-            tokio::select! {
-                biased;
-                () = self.interrupted() => {}
-                () = std::future::ready(()) => {}
-            }
-            if self.stop.is_some() {
+            if self.listen().await {
                 return Round::Stopped;
             }
             let done_before = queue.since_load;
@@ -266,6 +260,17 @@ impl Runner<'_> {
             }
             else => std::future::pending().await,
         }
+    }
+
+    /// Whether the run is to end, with an interrupt that came while nothing
+    /// listened.
+    pub(super) async fn listen(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            () = self.interrupted() => {}
+            () = std::future::ready(()) => {}
+        }
+        self.stop.is_some()
     }
 
     pub(super) fn stop(&mut self, stop: Stop) {
