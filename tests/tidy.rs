@@ -14,7 +14,7 @@ const ROOMS: &[&str] = &[
     "error",
     "inference",
     "pack",
-    "pipeline",
+    "job",
     "registry",
     "report",
     "sink",
@@ -32,7 +32,7 @@ const OUTSIDE: &[&str] = &[
     "error",
     "inference",
     "pack",
-    "pipeline",
+    "job",
     "report",
     "sink",
 ];
@@ -40,8 +40,8 @@ const OUTSIDE: &[&str] = &[
 /// Rooms that never import one another, and what else they must not know.
 const MUST_NOT_KNOW: [(&str, &[&str]); 15] = [
     ("secret", ROOMS),
-    ("span", ROOMS),
-    ("tokens", ROOMS),
+    ("duration", ROOMS),
+    ("token_estimate", ROOMS),
     ("studio_settings", OUTSIDE),
     ("registry", OUTSIDE),
     // What jobs there are is plain data: it knows the words of an inference, and
@@ -56,7 +56,7 @@ const MUST_NOT_KNOW: [(&str, &[&str]); 15] = [
             "environment",
             "error",
             "pack",
-            "pipeline",
+            "job",
             "registry",
             "report",
             "sink",
@@ -68,7 +68,7 @@ const MUST_NOT_KNOW: [(&str, &[&str]); 15] = [
             "batch",
             "engine",
             "sink",
-            "pipeline",
+            "job",
             "command",
             "args",
             "config",
@@ -83,7 +83,7 @@ const MUST_NOT_KNOW: [(&str, &[&str]); 15] = [
             "batch",
             "pack",
             "sink",
-            "pipeline",
+            "job",
             "command",
             "args",
             "config",
@@ -98,7 +98,7 @@ const MUST_NOT_KNOW: [(&str, &[&str]); 15] = [
             "batch",
             "pack",
             "engine",
-            "pipeline",
+            "job",
             "command",
             "args",
             "config",
@@ -110,12 +110,12 @@ const MUST_NOT_KNOW: [(&str, &[&str]); 15] = [
     (
         "inference",
         &[
-            "batch", "pack", "engine", "sink", "pipeline", "command", "args", "config", "report",
+            "batch", "pack", "engine", "sink", "job", "command", "args", "config", "report",
             "error",
         ],
     ),
     (
-        "pipeline",
+        "job",
         &[
             "batch",
             "command",
@@ -147,7 +147,7 @@ const MUST_NOT_KNOW: [(&str, &[&str]); 15] = [
             "args",
             "engine",
             "sink",
-            "pipeline",
+            "job",
             "report",
             "error",
             "environment",
@@ -159,7 +159,7 @@ const MUST_NOT_KNOW: [(&str, &[&str]); 15] = [
             "batch",
             "engine",
             "sink",
-            "pipeline",
+            "job",
             "config",
             "report",
             "error",
@@ -170,7 +170,7 @@ const MUST_NOT_KNOW: [(&str, &[&str]); 15] = [
     (
         "environment",
         &[
-            "batch", "command", "args", "engine", "sink", "pipeline", "config", "report", "error",
+            "batch", "command", "args", "engine", "sink", "job", "config", "report", "error",
             "pack",
         ],
     ),

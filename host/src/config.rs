@@ -7,10 +7,10 @@ use std::time::Duration;
 use fs_err as fs;
 use serde::Deserialize;
 
-use crate::excerpt::{Place, excerpt};
+use crate::duration;
 use crate::inference::{Layer, MaxTokens};
 use crate::pack::Limits;
-use crate::span;
+use crate::source_snippet::{Place, excerpt};
 
 /// The schema that this program reads.
 const SCHEMA: u32 = 1;
@@ -133,8 +133,8 @@ enum WrittenSpan {
 impl WrittenSpan {
     fn read(self) -> Result<Option<Duration>, String> {
         match self {
-            Self::Seconds(seconds) => span::parse(&seconds.to_string()),
-            Self::Text(text) => span::parse(&text),
+            Self::Seconds(seconds) => duration::parse(&seconds.to_string()),
+            Self::Text(text) => duration::parse(&text),
         }
     }
 }

@@ -2,8 +2,8 @@
 //! its exit code and its hints here, and nowhere else.
 
 use crate::engine::FaultKind;
+use crate::job::{self, Expired, Failed, Phase};
 use crate::pack::{self, Answer};
-use crate::pipeline::{self, Expired, Failed, Phase};
 use crate::{batch, config, engine, registry, sink};
 
 /// The exit codes, as the README lists them.
@@ -184,10 +184,10 @@ impl From<config::Error> for Failure {
     }
 }
 
-impl From<pipeline::Error> for Failure {
-    fn from(error: pipeline::Error) -> Self {
+impl From<job::Error> for Failure {
+    fn from(error: job::Error) -> Self {
         match error {
-            pipeline::Error::Pack(error) => error.into(),
+            job::Error::Pack(error) => error.into(),
             other => Self::usage(chain(&other)),
         }
     }

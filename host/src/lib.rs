@@ -31,23 +31,23 @@
 
 pub mod args;
 pub mod batch;
-mod closest;
 mod command;
 pub mod config;
+mod duration;
 pub mod engine;
 pub mod environment;
 pub mod error;
-mod excerpt;
 pub mod inference;
+pub mod job;
 pub mod pack;
-pub mod pipeline;
 pub mod registry;
 pub mod report;
 pub mod secret;
 pub mod sink;
-mod span;
+mod source_snippet;
 mod studio_settings;
-mod tokens;
+mod suggest;
+mod token_estimate;
 
 use std::pin::pin;
 

@@ -10,9 +10,9 @@ use toml::de::{DeTable, DeValue};
 use super::plan::{
     Ask, InputEntry, JOBS_MAX, ModelEntry, Plan, Post, PromptEntry, Results, Values, Wish, below,
 };
-use crate::closest::closest;
-use crate::excerpt::{Place, excerpt};
 use crate::inference::{Layer, MaxTokens};
+use crate::source_snippet::{Place, excerpt};
+use crate::suggest::closest;
 
 /// The schema that this program reads and writes.
 pub(super) const SCHEMA: i64 = 1;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::inference::MaxTokens;
-use crate::tokens::Estimate;
+use crate::token_estimate::Estimate;
 
 /// Contexts are given in steps of this many tokens, so that an estimate that
 /// moves a little does not load a model anew.

@@ -9,14 +9,14 @@ use std::time::Instant;
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::asking;
 use super::job::{Job, Wish};
+use super::resolve_args;
 use crate::args::{Asked, Common, Model, Patience, Sampling};
 use crate::engine;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::inference::{Event, Finish, Usage};
-use crate::pipeline::{Account, Failed, Sinks, Timings, ensure, perform};
+use crate::job::{Account, Failed, Sinks, Timings, ensure, perform};
 use crate::sink::{self, Messages, Sink};
 
 /// What is asked of which model. The groups are those of the command line, and
@@ -158,7 +158,7 @@ impl Request {
         let mut interrupt = pin!(interrupt);
         // Whoever embeds us decides what is printed.
         let messages = Messages::new(true, false, false);
-        let config = asking::config(&Common::default(), env)?;
+        let config = resolve_args::config(&Common::default(), env)?;
         let wish = Wish {
             asked: &self.asked,
             model: &self.model,

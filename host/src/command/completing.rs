@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::asking;
 use super::models::print;
+use super::resolve_args;
 use crate::args::{Completions, What, script, shells};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
@@ -29,7 +29,7 @@ pub(crate) fn completions(args: &Completions, env: &Env) -> Result<Exit, Failure
 pub fn offered(env: &Env, what: What) -> Vec<String> {
     match what {
         What::Models => {
-            let known = asking::store(env).read().unwrap_or_default();
+            let known = resolve_args::store(env).read().unwrap_or_default();
             let mut names: Vec<String> = known
                 .registry
                 .models()
@@ -40,7 +40,7 @@ pub fn offered(env: &Env, what: What) -> Vec<String> {
             names.dedup();
             names
         }
-        What::Prompts => asking::stock_prompts(),
+        What::Prompts => resolve_args::stock_prompts(),
         What::Packs => {
             let folders = Folders(vec![PathBuf::from("packs"), env.paths.data.join("packs")]);
             let mut names: Vec<String> = folders.list().into_iter().map(|it| it.name).collect();

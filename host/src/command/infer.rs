@@ -6,16 +6,16 @@ mod request;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::asking;
+use super::answer_check::{Judged, judge};
 use super::job::{Job, Wish};
-use super::learned::Learning;
-use super::verdict::{Judged, judge};
+use super::resolve_args;
+use super::run_stats::Learning;
 use crate::args::{Common, Infer, Output};
 use crate::engine::{self, Unloader};
 use crate::environment::Env;
 use crate::error::{self, Exit, Failure};
 use crate::inference::Event;
-use crate::pipeline::{Account, Failed, Interrupt, Sinks, ensure, perform};
+use crate::job::{Account, Failed, Interrupt, Sinks, ensure, perform};
 use crate::report::{self, About, Instance, Report, packs_used};
 use crate::sink::{
     self, Events, Messages, OutputFile, Progress, Sink, Stdout, Warnings, visible_json,
@@ -45,8 +45,8 @@ pub(crate) async fn infer(
         common,
     } = args;
     let messages = Messages::new(common.quiet, env.stderr_is_terminal, env.colour);
-    asking::warn_of_unknown_variables(env, messages);
-    let config = asking::config(&common, env)?;
+    resolve_args::warn_of_unknown_variables(env, messages);
+    let config = resolve_args::config(&common, env)?;
     let reasoning_tags = reasoning_tags(&output)?;
     let wish = Wish {
         asked: &asked,
@@ -161,7 +161,7 @@ pub(crate) async fn infer(
     if let Some(unloader) = unloader {
         warnings.extend(unload(unloader, &about_engine.1, messages).await);
     }
-    if let Err(error) = learning.keep(&asking::store(env), &account, &result) {
+    if let Err(error) = learning.keep(&resolve_args::store(env), &account, &result) {
         messages.warning(&format!(
             "what this run taught is lost: {}",
             error::chain(&error)

@@ -3,15 +3,15 @@
 
 use std::hash::{BuildHasher, Hasher};
 
-use super::asking;
+use super::resolve_args;
 use crate::args::{Asked, Model, Patience, Sampling};
 use crate::config::Config;
 use crate::engine::{self, Chosen, Reach};
 use crate::environment::Env;
 use crate::error::Failure;
 use crate::inference::{Given, Layer, Origin, Prompt, Settings, settle};
+use crate::job::{Interrupt, ProcessorChain, ResolvedJob, Step, Timeouts};
 use crate::pack::{ModelFacts, Pack, Resolved};
-use crate::pipeline::{Chain, Interrupt, Limits, Prepared, Step};
 use crate::sink::Messages;
 
 /// What somebody wants, as it was given.
@@ -35,11 +35,11 @@ pub(super) struct Job {
     pub(super) steps: Vec<Step>,
     pub(super) resolver: Pack,
     pub(super) warnings: Vec<String>,
-    pub(super) chain: Chain,
+    pub(super) chain: ProcessorChain,
     pub(super) settings: Settings,
     /// Settings that must not be lost.
     pub(super) required: Vec<String>,
-    pub(super) limits: Limits,
+    pub(super) limits: Timeouts,
 }
 
 impl Job {
@@ -62,14 +62,14 @@ impl Job {
             strict,
             has_stdin,
         } = wish;
-        let [flags, environment, written] = asking::layers(sampling, env, config)?;
-        let (limits, connect) = asking::limits(patience, env, config)?;
-        let ask = asking::ask(asked, env, config)?;
+        let [flags, environment, written] = resolve_args::layers(sampling, env, config)?;
+        let (limits, connect) = resolve_args::limits(patience, env, config)?;
+        let ask = resolve_args::ask(asked, env, config)?;
         let reach = Reach {
             connect,
             load: limits.load,
         };
-        let choice = asking::choice(model, env, config, reach, messages)?;
+        let choice = resolve_args::choice(model, env, config, reach, messages)?;
         let chosen = tokio::select! {
             biased;
             () = &mut interrupt => return Err(Failure::interrupted()),
@@ -85,10 +85,11 @@ impl Job {
             "chose a model"
         );
         let facts = facts(&chosen);
-        let shelf = asking::shelf(asked, env, config, messages)?;
+        let shelf = resolve_args::shelf(asked, env, config, messages)?;
         let opening = async {
-            let prepared = asking::prepared(shelf, ask, Some(facts), has_stdin, messages).await?;
-            let chain = Chain::open(prepared.steps.clone()).await?;
+            let prepared =
+                resolve_args::prepared(shelf, ask, Some(facts), has_stdin, messages).await?;
+            let chain = ProcessorChain::open(prepared.steps.clone()).await?;
             Ok::<_, Failure>((prepared, chain))
         };
         let (prepared, chain) = tokio::select! {
@@ -96,7 +97,7 @@ impl Job {
             () = &mut interrupt => return Err(Failure::interrupted()),
             opened = opening => opened?,
         };
-        let Prepared {
+        let ResolvedJob {
             resolved,
             steps,
             resolver,

@@ -5,7 +5,7 @@ use crate::args::Pull;
 use crate::engine::{HUB, Hub, Pulling, Reference, gigabytes};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
-use crate::pipeline::Interrupt;
+use crate::job::Interrupt;
 use crate::sink::{Download, Messages};
 
 /// Runs `pull`.
@@ -15,7 +15,7 @@ use crate::sink::{Download, Messages};
 /// place.
 pub(crate) async fn pull(args: Pull, env: &Env, interrupt: Interrupt<'_>) -> Result<Exit, Failure> {
     let messages = Messages::new(args.common.quiet, env.stderr_is_terminal, env.colour);
-    super::asking::warn_of_unknown_variables(env, messages);
+    super::resolve_args::warn_of_unknown_variables(env, messages);
     let reference = Reference::parse(&args.reference)?;
     let base = env.others.get("HF_ENDPOINT").map_or(HUB, |it| it.expose());
     let hub = Hub::new(base, env.others.get("HF_TOKEN").cloned())?;

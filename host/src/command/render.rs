@@ -4,12 +4,12 @@ use std::io::Write;
 
 use serde_json::json;
 
-use super::asking;
+use super::resolve_args;
 use crate::args::Render;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::inference::{Origin, Prompt, settle};
-use crate::pipeline::{Interrupt, Prepared};
+use crate::job::{Interrupt, ResolvedJob};
 use crate::report::packs_used;
 use crate::sink::{Messages, Sink, Stdout, visible_json};
 
@@ -32,12 +32,12 @@ pub(crate) async fn render(
         common,
     } = args;
     let messages = Messages::new(common.quiet, env.stderr_is_terminal, env.colour);
-    asking::warn_of_unknown_variables(env, messages);
-    let config = asking::config(&common, env)?;
-    let [flags, environment, written] = asking::layers(&sampling, env, &config)?;
-    let ask = asking::ask(&asked, env, &config)?;
-    let shelf = asking::shelf(&asked, env, &config, messages)?;
-    let preparing = asking::prepared(shelf, ask, None, env.stdin_has_text, messages);
+    resolve_args::warn_of_unknown_variables(env, messages);
+    let config = resolve_args::config(&common, env)?;
+    let [flags, environment, written] = resolve_args::layers(&sampling, env, &config)?;
+    let ask = resolve_args::ask(&asked, env, &config)?;
+    let shelf = resolve_args::shelf(&asked, env, &config, messages)?;
+    let preparing = resolve_args::prepared(shelf, ask, None, env.stdin_has_text, messages);
     let prepared = tokio::select! {
         biased;
         () = interrupt => return Err(Failure::interrupted()),
@@ -46,7 +46,7 @@ pub(crate) async fn render(
     for warning in &prepared.warnings {
         messages.warning(warning);
     }
-    let Prepared {
+    let ResolvedJob {
         resolved,
         steps,
         resolver,

@@ -21,8 +21,8 @@ use std::time::Duration;
 
 use fs_err as fs;
 
-use crate::closest::closest;
 use crate::inference::{Event, Layer, Prompt, Settings, Support};
+use crate::suggest::closest;
 pub use context::Context;
 use embedded::ModelFile;
 pub use error::Error;

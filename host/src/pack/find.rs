@@ -108,7 +108,7 @@ impl Folders {
             return Err(Error::NotFound {
                 name: name.to_owned(),
                 searched: self.0.clone(),
-                close: crate::closest::closest(name, names.iter().map(String::as_str)),
+                close: crate::suggest::closest(name, names.iter().map(String::as_str)),
             });
         };
         let hidden = hits

@@ -4,8 +4,8 @@
 use serde::Serialize;
 
 use crate::inference::{Finish, Settings, Usage};
+use crate::job::{Account, Timings};
 use crate::pack::Pack;
-use crate::pipeline::{Account, Timings};
 
 /// The schema of the report.
 const SCHEMA: u32 = 1;

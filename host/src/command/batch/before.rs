@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 use jiff::Timestamp;
 
-use super::super::asking;
 use super::super::models::count;
+use super::super::resolve_args;
 use super::field::Model;
 use super::intent::Manner;
 use super::loads::Loading;
@@ -239,8 +239,8 @@ pub(super) async fn leftovers(
         let ours: Vec<(String, engine::Offered)> =
             ours.map(|it| (model.id.clone(), it.clone())).collect();
         if let (Some(endpoint), false) = (&model.endpoint, ours.is_empty()) {
-            let state: PathBuf = asking::claims(env);
-            let lms = asking::lms(env);
+            let state: PathBuf = resolve_args::claims(env);
+            let lms = resolve_args::lms(env);
             let lms = lms.as_deref();
             let unloaded = engine::unload(endpoint, &ours, false, &state, lms, loading.reach).await;
             if let Err(error) = unloaded {

@@ -5,11 +5,10 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::super::asking;
 use super::super::models::{fits, record};
+use super::super::resolve_args;
 use crate::args::Model as ModelFlags;
 use crate::batch::{Plan, Speed, Wish, is_pattern, means};
-use crate::closest::closest;
 use crate::config::Config;
 use crate::engine::{
     self, DEMO, EMBEDDED, Endpoint, Memory, Offer, Offered, Reach, Survey, Wanted, survey,
@@ -17,10 +16,11 @@ use crate::engine::{
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::inference::Layer;
+use crate::job::Interrupt;
 use crate::pack::ModelFacts;
-use crate::pipeline::Interrupt;
 use crate::registry::{ModelRecord, Registry, Row, Sort, sort};
 use crate::sink::Messages;
+use crate::suggest::closest;
 
 /// The word for all models.
 const ALL: &str = "all";
@@ -112,8 +112,8 @@ pub(super) async fn models(
     messages: Messages,
     mut interrupt: Interrupt<'_>,
 ) -> Result<Vec<Model>, Failure> {
-    let (reach, _) = asking::reach(env, config)?;
-    let wanted = asking::wanted(plan.engine.as_deref(), env, config, messages)?;
+    let (reach, _) = resolve_args::reach(env, config)?;
+    let wanted = resolve_args::wanted(plan.engine.as_deref(), env, config, messages)?;
     let names = match plan.models.as_slice() {
         [] => vec![
             usual(
@@ -130,7 +130,7 @@ pub(super) async fn models(
         names => names.to_vec(),
     };
     let folder = env.paths.data.join("models");
-    let state = asking::claims(env);
+    let state = resolve_args::claims(env);
     let mut seen = |_: &Path| {};
     let mut asked = tokio::select! {
         biased;
@@ -151,7 +151,7 @@ pub(super) async fn models(
         (Err(_), Some(refused)) => return Err(refused.into()),
         (Err(failure), None) => return Err(failure),
     };
-    let mut registry = asking::known(env, messages);
+    let mut registry = resolve_args::known(env, messages);
     for place in &asked.places {
         let records: Vec<(String, ModelRecord)> = place
             .models
@@ -191,7 +191,7 @@ async fn usual(
         force,
         ..ModelFlags::default()
     };
-    let choice = asking::choice(&flags, env, config, reach, messages)?;
+    let choice = resolve_args::choice(&flags, env, config, reach, messages)?;
     tokio::select! {
         biased;
         () = interrupt => Err(Failure::interrupted()),

@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::super::asking;
+use super::super::resolve_args;
 use crate::args::{BatchRun, Jobs, Results, Sampling, Way};
 use crate::batch::{
     self, Ask, InputEntry, Plan, Policy, Post, PromptEntry, Shard, Template, Values, Wish,
 };
+use crate::duration;
 use crate::environment::Env;
 use crate::error::Failure;
 use crate::sink::Style;
-use crate::span;
 
 /// How long a server that went away is waited for when nobody says otherwise.
 const SERVER_BACK: Duration = Duration::from_secs(60);
@@ -101,9 +101,8 @@ pub(super) fn manner(
     };
     let server_back = match server_timeout {
         None => Some(SERVER_BACK),
-        Some(text) => {
-            span::parse(text).map_err(|why| Failure::usage(format!("--server-timeout: {why}")))?
-        }
+        Some(text) => duration::parse(text)
+            .map_err(|why| Failure::usage(format!("--server-timeout: {why}")))?,
     };
     let style = match progress.as_str() {
         "auto" if env.stderr_is_terminal => Style::Terminal,
@@ -287,7 +286,7 @@ pub(super) fn plan(run: &BatchRun) -> Result<Plan, Failure> {
 /// The plan as it is printed and kept: with the flags of sampling in it, which
 /// otherwise stay flags so that they win.
 pub(super) fn with_sampling(plan: &Plan, sampling: &Sampling) -> Result<Plan, Failure> {
-    let flags = asking::flag_layer(sampling)?;
+    let flags = resolve_args::flag_layer(sampling)?;
     let mut plan = plan.clone();
     plan.settings = flags.clone().over(plan.settings);
     // A flag goes before what the plan says of some prompts or models, too.
@@ -311,7 +310,7 @@ fn axes(param: &[String]) -> Result<Vec<(String, Values)>, Failure> {
             .ok_or_else(|| {
                 Failure::usage(format!("-p takes KEY=VALUE, and `{item}` is not that"))
             })?;
-        let value = asking::at_file(value)?;
+        let value = resolve_args::at_file(value)?;
         match all.iter_mut().find(|(known, _)| known == name) {
             Some((_, values)) => values.push(value),
             None => all.push((name.to_owned(), vec![value])),

@@ -12,7 +12,7 @@ use crate::batch::{LogItem, Record};
 use crate::engine::{self, Choice, Context, Life, Reach, Ready, Wanted};
 use crate::error::Failure;
 use crate::inference::Event;
-use crate::pipeline::{Failed, Sinks, ensure};
+use crate::job::{Failed, Sinks, ensure};
 use crate::sink::{self, Sink};
 
 /// How long an unload may take.

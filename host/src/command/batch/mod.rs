@@ -36,7 +36,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::asking;
+use super::resolve_args;
 use crate::args::{
     self, After, Batch, BatchRun, Common, Model as ModelFlags, Patience, Results as ResultFlags,
     Sampling,
@@ -45,7 +45,7 @@ use crate::batch::{self, Committer, End, Journal, Lock, Plan, Record, Run, Wish,
 use crate::engine;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
-use crate::pipeline::Interrupt;
+use crate::job::Interrupt;
 use crate::sink::{Board, Messages, Style};
 use before::{adopt, contexts, leftovers, tell_skipped, unreached};
 use field::Model;
@@ -159,7 +159,7 @@ impl Whole {
         } = self;
         let start = Instant::now();
         let messages = Messages::new(common.quiet, env.stderr_is_terminal, env.colour);
-        asking::warn_of_unknown_variables(env, messages);
+        resolve_args::warn_of_unknown_variables(env, messages);
         if plan.prompts.is_empty() {
             return Err(Failure::usage("the plan has no prompts")
                 .hint("-P NAME names one, [[prompt]] in a plan file, too"));
@@ -168,8 +168,8 @@ impl Whole {
             return Err(Failure::usage("the plan has no folder for the results")
                 .hint("-o DIR names it, `out` in a plan file, too"));
         };
-        let config = asking::config(&common, env)?;
-        let (limits, connect) = asking::limits(&patience, env, &config)?;
+        let config = resolve_args::config(&common, env)?;
+        let (limits, connect) = resolve_args::limits(&patience, env, &config)?;
         // Before anything is asked of anybody: another run, or a folder that
         // cannot be written, shows now.
         let lock = if manner.dry_run {
@@ -207,13 +207,13 @@ impl Whole {
         if manner.dry_run {
             return dry::show(&stuff, &planning, &contexts, &manner, &out, env);
         }
-        let registry = asking::known(env, messages);
+        let registry = resolve_args::known(env, messages);
         let flags = ModelFlags {
             force: manner.force,
             ..ModelFlags::default()
         };
         let loading = Loading {
-            life: asking::life(&flags, env, &registry),
+            life: resolve_args::life(&flags, env, &registry),
             reach: engine::Reach {
                 connect,
                 load: limits.load,
@@ -265,7 +265,7 @@ impl Whole {
             out: &out,
             results: plan.results,
             limits,
-            store: asking::store(env),
+            store: resolve_args::store(env),
             board: Arc::clone(&board),
             pieces: Arc::new(AtomicU64::new(0)),
             journal: RefCell::new(journal),

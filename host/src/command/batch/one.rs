@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::super::learned::Learning;
-use super::super::verdict::{Judged, judge};
+use super::super::answer_check::{Judged, judge};
+use super::super::run_stats::Learning;
 use super::packs::Preparing;
 use super::planning::Job;
 use super::shared::{Shared, SharedBoard};
@@ -17,7 +17,7 @@ use crate::batch::{Answer, Done, Record, Start, file_digest};
 use crate::engine::{self, Ready};
 use crate::error::{Exit, Failure};
 use crate::inference::Event;
-use crate::pipeline::{Account, Chain, Failed, Sinks, perform};
+use crate::job::{Account, Failed, ProcessorChain, Sinks, perform};
 use crate::report::packs_used;
 use crate::sink::{self, Phase, ResultFile, Sink};
 
@@ -83,7 +83,7 @@ async fn answer(
         Ok(prepared) => prepared,
         Err(failure) => return failed(failure, file),
     };
-    let chain = match Chain::open(prepared.steps.clone()).await {
+    let chain = match ProcessorChain::open(prepared.steps.clone()).await {
         Ok(chain) => chain,
         Err(error) => return failed(error.into(), file),
     };

@@ -6,10 +6,10 @@ use std::sync::mpsc;
 use tokio::sync::oneshot;
 
 use crate::error::Failure;
+use crate::job::{self, PackSet, PromptRequest, ResolvedJob};
 use crate::pack::{self, ModelFacts, THREAD_STACK_BYTES};
-use crate::pipeline::{self, Ask, Prepared, Shelf};
 
-type Work = Box<dyn FnOnce(&mut [Shelf]) + Send>;
+type Work = Box<dyn FnOnce(&mut [PackSet]) + Send>;
 
 /// The thread, and its packs: a shelf for each prompt of the plan, since each
 /// may name its own.
@@ -23,7 +23,7 @@ pub(super) struct Packs {
 pub(super) struct Question {
     /// Which prompt of the plan.
     pub(super) entry: usize,
-    pub(super) ask: Ask,
+    pub(super) ask: PromptRequest,
     pub(super) model: ModelFacts,
 }
 
@@ -32,7 +32,7 @@ fn died() -> Failure {
 }
 
 impl Packs {
-    pub(super) fn start(mut shelves: Vec<Shelf>) -> Result<Self, Failure> {
+    pub(super) fn start(mut shelves: Vec<PackSet>) -> Result<Self, Failure> {
         let (work, waiting) = mpsc::channel::<Work>();
         std::thread::Builder::new()
             .name("packs".to_owned())
@@ -48,7 +48,7 @@ impl Packs {
 
     fn begin<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut [Shelf]) -> T + Send + 'static,
+        work: impl FnOnce(&mut [PackSet]) -> T + Send + 'static,
     ) -> oneshot::Receiver<T> {
         let (sender, receiver) = oneshot::channel();
         // When the thread died, the receiver says so.
@@ -66,23 +66,23 @@ impl Packs {
 
 /// A job that is being prepared.
 #[derive(Debug)]
-pub(super) struct Preparing(oneshot::Receiver<Result<Prepared, Failure>>);
+pub(super) struct Preparing(oneshot::Receiver<Result<ResolvedJob, Failure>>);
 
 impl Preparing {
-    pub(super) async fn wait(self) -> Result<Prepared, Failure> {
+    pub(super) async fn wait(self) -> Result<ResolvedJob, Failure> {
         self.0.await.map_err(|_| died())?
     }
 }
 
 /// Prepares a job on the thread itself.
-fn prepare(shelves: &mut [Shelf], question: &Question) -> Result<Prepared, Failure> {
+fn prepare(shelves: &mut [PackSet], question: &Question) -> Result<ResolvedJob, Failure> {
     let Some(shelf) = shelves.get_mut(question.entry) else {
         return Err(died());
     };
     // A batch never reads stdin.
-    let prepared = pipeline::prepare(shelf, &question.ask, Some(&question.model), &mut || {
+    let prepared = job::prepare(shelf, &question.ask, Some(&question.model), &mut || {
         Ok(None)
     })?;
-    super::super::asking::check(&prepared)?;
+    super::super::resolve_args::check(&prepared)?;
     Ok(prepared)
 }

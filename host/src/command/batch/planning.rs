@@ -14,9 +14,9 @@ use crate::batch::{
 };
 use crate::error::{Exit, Failure};
 use crate::inference::{Layer, Prompt};
-use crate::pipeline::{Chain, Prepared};
+use crate::job::{ProcessorChain, ResolvedJob};
 use crate::sink::Messages;
-use crate::tokens::Estimate;
+use crate::token_estimate::Estimate;
 
 /// How many prompts wait for the packs at once: each holds the files that it is
 /// made from.
@@ -139,7 +139,7 @@ pub(super) async fn plan_jobs(
                         .get_mut(cell.prompt)
                         .map(|it| std::mem::replace(it, true));
                     match first {
-                        Some(false) => Chain::open(prepared.steps.clone())
+                        Some(false) => ProcessorChain::open(prepared.steps.clone())
                             .await
                             .map(|_| prepared)
                             .map_err(Failure::from),
@@ -259,7 +259,7 @@ struct Made {
 fn of_prepared(
     stuff: &Stuff,
     cell: Cell,
-    prepared: &Prepared,
+    prepared: &ResolvedJob,
     key: &str,
     template: &Template,
 ) -> Made {

@@ -14,7 +14,7 @@ use super::shared::Shared;
 use super::tell::Totals;
 use crate::batch::{Past, Record};
 use crate::error::{Exit, Failure};
-use crate::pipeline;
+use crate::job;
 
 /// How often a server may go away and come back without one job done in between.
 const COMEBACKS: u32 = 3;
@@ -287,7 +287,7 @@ impl Runner<'_> {
 
 /// A command's interrupt, for pieces of work that know only one.
 pub(super) async fn until<T>(
-    interrupt: pipeline::Interrupt<'_>,
+    interrupt: job::Interrupt<'_>,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
     tokio::select! {

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::planning::Job;
 use super::stuff::Stuff;
 use crate::batch::{Committer, Journal, Results};
-use crate::pipeline::Limits;
+use crate::job::Timeouts;
 use crate::registry::Store;
 use crate::sink::{Board, JobName};
 
@@ -24,7 +24,7 @@ pub(super) struct Shared<'a> {
     pub(super) jobs: &'a [Job],
     pub(super) out: &'a Path,
     pub(super) results: Results,
-    pub(super) limits: Limits,
+    pub(super) limits: Timeouts,
     pub(super) store: Store,
     pub(super) board: SharedBoard,
     /// Pieces of all answers so far.

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
-use super::super::asking;
 use super::super::models::count;
+use super::super::resolve_args;
 use super::field::Model;
 use super::packs::{Packs, Question};
 use crate::args::{Asked, Sampling};
@@ -18,8 +18,8 @@ use crate::config::Config;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::inference::{Layer, Origin, Settings, settle};
+use crate::job::{PromptRequest, ResolvedJob};
 use crate::pack::ProcessorRef;
-use crate::pipeline::{Ask, Prepared};
 use crate::sink::Messages;
 
 /// A prompt of the plan, ready to be asked.
@@ -28,7 +28,7 @@ pub(super) struct Entry {
     pub(super) models: Vec<String>,
     pub(super) combinations: Vec<Combination>,
     /// Without parameters.
-    ask: Ask,
+    ask: PromptRequest,
     settings: Layer,
     identity: Identity,
 }
@@ -56,7 +56,7 @@ impl Stuff {
         config: &Config,
         messages: Messages,
     ) -> Result<Self, Failure> {
-        let layers = asking::layers(sampling, env, config)?;
+        let layers = resolve_args::layers(sampling, env, config)?;
         let mut entries: Vec<Entry> = Vec::new();
         let mut shelves = Vec::new();
         for it in &plan.prompts {
@@ -100,9 +100,9 @@ impl Stuff {
                 raw: own.raw.unwrap_or(false),
                 ..Asked::default()
             };
-            let mut ask = asking::ask(&asked, env, config)?;
+            let mut ask = resolve_args::ask(&asked, env, config)?;
             ask.post = own.post.as_deref().map(processors).transpose()?;
-            shelves.push(asking::shelf(&asked, env, config, messages)?);
+            shelves.push(resolve_args::shelf(&asked, env, config, messages)?);
             entries.push(Entry {
                 identity: of_entry(&ask, &own.pack_dirs, env),
                 label,
@@ -267,7 +267,12 @@ impl Stuff {
     }
 
     /// What a job is.
-    pub(super) fn identity(&self, cell: Cell, prepared: &Prepared, settings: &Settings) -> String {
+    pub(super) fn identity(
+        &self,
+        cell: Cell,
+        prepared: &ResolvedJob,
+        settings: &Settings,
+    ) -> String {
         let resolved = &prepared.resolved;
         let mut identity = Identity::default();
         if self.tags_stay {
@@ -320,7 +325,7 @@ fn given_settings(settings: &Settings) -> String {
 fn processors(post: &[Post]) -> Result<Vec<ProcessorRef>, Failure> {
     post.iter()
         .map(|it| match it {
-            Post::Typed(text) => asking::processor(text),
+            Post::Typed(text) => resolve_args::processor(text),
             Post::Named(name, options) => Ok(ProcessorRef {
                 name: name.clone(),
                 options: options.clone(),
@@ -331,7 +336,7 @@ fn processors(post: &[Post]) -> Result<Vec<ProcessorRef>, Failure> {
 
 /// All that a prompt is made of but parameters, inputs and models: the files, and
 /// every pack that it could meet, by size and time.
-fn of_entry(ask: &Ask, pack_dirs: &[PathBuf], env: &Env) -> Identity {
+fn of_entry(ask: &PromptRequest, pack_dirs: &[PathBuf], env: &Env) -> Identity {
     let mut identity = Identity::default()
         .with("version", env!("CARGO_PKG_VERSION"))
         .with("prompt", &ask.typed)

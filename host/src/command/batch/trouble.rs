@@ -2,7 +2,7 @@
 //! from there is the runner's.
 
 use crate::engine::{self, FaultKind, embedded};
-use crate::pipeline::{Failed, Phase};
+use crate::job::{Failed, Phase};
 
 /// Whose trouble it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

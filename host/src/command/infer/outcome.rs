@@ -6,9 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use fs_err as fs;
 
-use crate::command::verdict::Judged;
+use crate::command::answer_check::Judged;
 use crate::error::{Exit, Failure};
-use crate::pipeline::Account;
+use crate::job::Account;
 use crate::sink::{self, OutputFile};
 
 /// What it means that the output file cannot be completed.

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{ago, count, print, print_json};
 use crate::args::About;
-use crate::command::asking;
+use crate::command::resolve_args;
 use crate::engine::gigabytes;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
@@ -36,7 +36,7 @@ struct Summary {
 /// The registry cannot be read.
 pub(crate) fn about(args: &About, env: &Env) -> Result<Exit, Failure> {
     let messages = Messages::new(args.common.quiet, env.stderr_is_terminal, env.colour);
-    let store = asking::store(env);
+    let store = resolve_args::store(env);
     let known = store.read()?;
     for warning in &known.warnings {
         messages.warning(warning);

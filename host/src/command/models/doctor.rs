@@ -7,12 +7,12 @@ use serde::Serialize;
 
 use super::{count, print, print_json, shown};
 use crate::args::{Common, Doctor};
-use crate::command::asking;
+use crate::command::resolve_args;
 use crate::config::Config;
 use crate::engine::{EMBEDDED, Memory, Wanted, gigabytes, survey};
 use crate::environment::Env;
 use crate::error::{Exit, Failure, chain};
-use crate::pipeline::{Interrupt, on_pack_thread};
+use crate::job::{Interrupt, on_pack_thread};
 use crate::sink::Messages;
 
 /// How a finding is to be taken.
@@ -105,7 +105,7 @@ pub(crate) async fn doctor(
         () = &mut interrupt => return Err(Failure::interrupted()),
         () = packs(env, &config, &mut findings) => {}
     }
-    match asking::studio_home(env) {
+    match resolve_args::studio_home(env) {
         Some(home) => findings.add(
             Mark::Ok,
             "lm studio",
@@ -146,7 +146,7 @@ pub(crate) async fn doctor(
 
 fn config(common: &Common, env: &Env, findings: &mut Findings) -> Config {
     let path = common.config.as_ref().unwrap_or(&env.paths.config);
-    match asking::config(common, env) {
+    match resolve_args::config(common, env) {
         Ok(config) => {
             let what = if path.exists() {
                 ""
@@ -198,13 +198,13 @@ fn writable(folder: &Path) -> std::io::Result<()> {
 
 async fn engines(args: &Doctor, env: &Env, config: &Config, findings: &mut Findings) {
     let quiet = Messages::new(true, false, false);
-    let wanted = asking::wanted(args.engines.engine.as_deref(), env, config, quiet);
-    let reach = asking::reach(env, config);
+    let wanted = resolve_args::wanted(args.engines.engine.as_deref(), env, config, quiet);
+    let reach = resolve_args::reach(env, config);
     let (wanted, reach) = match (wanted, reach) {
         (Ok(wanted), Ok((reach, _))) => (wanted, reach),
         (Err(failure), _) | (_, Err(failure)) => return findings.failure("engines", failure),
     };
-    let state = asking::claims(env);
+    let state = resolve_args::claims(env);
     let models = env.paths.data.join("models");
     let asked = survey(&wanted, &models, &state, reach, &mut |_| {}).await;
     for place in &asked.places {
@@ -278,7 +278,7 @@ async fn engines(args: &Doctor, env: &Env, config: &Config, findings: &mut Findi
 }
 
 fn registry(env: &Env, findings: &mut Findings) {
-    let store = asking::store(env);
+    let store = resolve_args::store(env);
     match store.read() {
         Err(error) => findings.failure("registry", error.into()),
         Ok(known) => {
@@ -319,7 +319,7 @@ fn registry(env: &Env, findings: &mut Findings) {
 
 async fn packs(env: &Env, config: &Config, findings: &mut Findings) {
     let quiet = Messages::new(true, false, false);
-    let (packs, folders) = match asking::packs(env, config, quiet) {
+    let (packs, folders) = match resolve_args::packs(env, config, quiet) {
         Ok(it) => it,
         Err(failure) => return findings.failure("packs", failure),
     };

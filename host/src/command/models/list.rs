@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{ago, fits, places, print, print_json, shown, table};
 use crate::args::List;
-use crate::command::asking;
+use crate::command::resolve_args;
 use crate::engine::{Memory, gigabytes};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
@@ -42,7 +42,7 @@ enum Form {
 /// A wrong flag, or the registry cannot be read.
 pub(crate) fn list(args: &List, env: &Env) -> Result<Exit, Failure> {
     let messages = Messages::new(args.common.quiet, env.stderr_is_terminal, env.colour);
-    let config = asking::config(&args.common, env)?;
+    let config = resolve_args::config(&args.common, env)?;
     let (by, reversed) = Sort::parse(&args.sort).ok_or_else(|| {
         Failure::usage(format!("--sort `{}`: there is no such order", args.sort))
             .hint(format!("it takes {}", Sort::NAMES.join(", ")))
@@ -59,9 +59,9 @@ pub(crate) fn list(args: &List, env: &Env) -> Result<Exit, Failure> {
             )));
         }
     };
-    let wanted = asking::wanted(args.engines.engine.as_deref(), env, &config, messages)?;
+    let wanted = resolve_args::wanted(args.engines.engine.as_deref(), env, &config, messages)?;
     let is_meant = places(&wanted, args.engines.engine.is_some());
-    let known = asking::store(env).read()?;
+    let known = resolve_args::store(env).read()?;
     for warning in &known.warnings {
         messages.warning(warning);
     }

@@ -6,14 +6,14 @@ use serde::Serialize;
 
 use super::{print, print_json, problems, shown, start, table};
 use crate::args::{Load, Model, Ps, Unload};
-use crate::closest::closest;
-use crate::command::asking;
+use crate::command::resolve_args;
 use crate::engine::{self, EMBEDDED, Endpoint, Offer, Offered, Wanted, survey};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::inference::Event;
-use crate::pipeline::{Failed, Interrupt, Sinks, ensure};
+use crate::job::{Failed, Interrupt, Sinks, ensure};
 use crate::sink::{Messages, Sink};
+use crate::suggest::closest;
 
 /// Runs `load`.
 ///
@@ -26,7 +26,7 @@ pub(crate) async fn load(
 ) -> Result<Exit, Failure> {
     let begun = start(&args.common, &args.engines, env)?;
     let messages = begun.messages;
-    let (_, limits) = asking::reach(env, &begun.config)?;
+    let (_, limits) = resolve_args::reach(env, &begun.config)?;
     let model = Model {
         model: Some(args.model.clone()),
         engine: args.engines.engine,
@@ -35,7 +35,7 @@ pub(crate) async fn load(
         unload: false,
         force: args.force,
     };
-    let choice = asking::choice(&model, env, &begun.config, begun.reach, messages)?;
+    let choice = resolve_args::choice(&model, env, &begun.config, begun.reach, messages)?;
     let chosen = tokio::select! {
         biased;
         () = &mut interrupt => return Err(Failure::interrupted()),
@@ -130,7 +130,7 @@ impl Loaded<'_> {
 
 async fn unload_now(args: &Unload, env: &Env, begun: &super::Start) -> Result<Exit, Failure> {
     let messages = begun.messages;
-    let state = asking::claims(env);
+    let state = resolve_args::claims(env);
     let endpoints: &[Endpoint] = match &begun.wanted {
         Wanted::Embedded => &[],
         Wanted::Servers(it) | Wanted::Auto(it) => it,
@@ -194,7 +194,7 @@ async fn unload_now(args: &Unload, env: &Env, begun: &super::Start) -> Result<Ex
         let (Some(endpoint), false) = (endpoint, here.is_empty()) else {
             continue;
         };
-        let lms = asking::lms(env);
+        let lms = resolve_args::lms(env);
         let stay = engine::unload(
             endpoint,
             &here,
@@ -255,7 +255,7 @@ struct RunningInstance {
 pub(crate) async fn ps(args: Ps, env: &Env, interrupt: Interrupt<'_>) -> Result<Exit, Failure> {
     let begun = start(&args.common, &args.engines, env)?;
     let messages = begun.messages;
-    let state = asking::claims(env);
+    let state = resolve_args::claims(env);
     let servers = match &begun.wanted {
         Wanted::Embedded => Wanted::Servers(Vec::new()),
         Wanted::Servers(it) | Wanted::Auto(it) => Wanted::Servers(it.clone()),

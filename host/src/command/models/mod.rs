@@ -21,14 +21,14 @@ pub(in crate::command) use scan::record;
 pub(crate) use scan::scan;
 
 use crate::args::{Common, Where};
-use crate::closest::closest;
-use crate::command::asking;
+use crate::command::resolve_args;
 use crate::config::Config;
 use crate::engine::{EMBEDDED, Memory, Reach, Survey, Wanted};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::registry::{ModelRecord, Registry};
 use crate::sink::{self, Messages, visible, visible_json};
+use crate::suggest::closest;
 
 /// What every one of these commands starts with.
 pub(in crate::command) struct Start {
@@ -44,10 +44,10 @@ pub(in crate::command) fn start(
     env: &Env,
 ) -> Result<Start, Failure> {
     let messages = Messages::new(common.quiet, env.stderr_is_terminal, env.colour);
-    asking::warn_of_unknown_variables(env, messages);
-    let config = asking::config(common, env)?;
-    let wanted = asking::wanted(engines.engine.as_deref(), env, &config, messages)?;
-    let (reach, _) = asking::reach(env, &config)?;
+    resolve_args::warn_of_unknown_variables(env, messages);
+    let config = resolve_args::config(common, env)?;
+    let wanted = resolve_args::wanted(engines.engine.as_deref(), env, &config, messages)?;
+    let (reach, _) = resolve_args::reach(env, &config)?;
     Ok(Start {
         messages,
         config,

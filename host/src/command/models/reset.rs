@@ -2,7 +2,7 @@
 
 use super::{known_models, places};
 use crate::args::Reset;
-use crate::command::asking;
+use crate::command::resolve_args;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::sink::Messages;
@@ -13,8 +13,8 @@ use crate::sink::Messages;
 /// No such model, or the registry cannot be written.
 pub(crate) fn reset(args: &Reset, env: &Env) -> Result<Exit, Failure> {
     let messages = Messages::new(args.common.quiet, env.stderr_is_terminal, env.colour);
-    let config = asking::config(&args.common, env)?;
-    let wanted = asking::wanted(args.engines.engine.as_deref(), env, &config, messages)?;
+    let config = resolve_args::config(&args.common, env)?;
+    let wanted = resolve_args::wanted(args.engines.engine.as_deref(), env, &config, messages)?;
     let is_meant = places(&wanted, args.engines.engine.is_some());
     let change = |registry: &mut crate::registry::Registry| {
         let meant = if args.all {
@@ -39,7 +39,7 @@ pub(crate) fn reset(args: &Reset, env: &Env) -> Result<Exit, Failure> {
         }
         Ok::<_, Failure>(count)
     };
-    let (count, warnings) = asking::store(env).update(change)?;
+    let (count, warnings) = resolve_args::store(env).update(change)?;
     for warning in &warnings {
         messages.warning(warning);
     }

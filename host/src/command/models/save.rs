@@ -2,7 +2,7 @@
 
 use super::{print, shown};
 use crate::args::Save;
-use crate::command::asking;
+use crate::command::resolve_args;
 use crate::environment::Env;
 use crate::error::{Exit, Failure, chain};
 use crate::sink::Messages;
@@ -14,7 +14,7 @@ use crate::studio_settings::{self, Limit, Options, Skip, apply, undo, would_undo
 /// A wrong flag, no LM Studio, or its settings cannot be written.
 pub(crate) fn save(args: &Save, env: &Env) -> Result<Exit, Failure> {
     let messages = Messages::new(args.common.quiet, env.stderr_is_terminal, env.colour);
-    asking::warn_of_unknown_variables(env, messages);
+    resolve_args::warn_of_unknown_variables(env, messages);
     let failed = |error: studio_settings::Error| {
         let failure = Failure::new(Exit::Broken, chain(&error));
         match error {
@@ -58,12 +58,12 @@ pub(crate) fn save(args: &Save, env: &Env) -> Result<Exit, Failure> {
     let home = args
         .studio_home
         .clone()
-        .or_else(|| asking::studio_home(env))
+        .or_else(|| resolve_args::studio_home(env))
         .ok_or_else(|| {
             Failure::usage("LM Studio's folder was not found")
                 .hint("--studio-home DIR names it; it holds the folders `models` and `.internal`")
         })?;
-    let known = asking::store(env).read()?;
+    let known = resolve_args::store(env).read()?;
     for warning in &known.warnings {
         messages.warning(warning);
     }

@@ -9,11 +9,11 @@ use serde::Serialize;
 
 use super::{count, print_json, problems, start};
 use crate::args::Scan;
-use crate::command::asking;
+use crate::command::resolve_args;
 use crate::engine::{EMBEDDED, Offer, Place, Wanted, survey};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
-use crate::pipeline::Interrupt;
+use crate::job::Interrupt;
 use crate::registry::{ModelRecord, import};
 use crate::sink::Messages;
 use crate::studio_settings;
@@ -48,7 +48,7 @@ pub(crate) async fn scan(args: Scan, env: &Env, interrupt: Interrupt<'_>) -> Res
     let begun = start(&args.common, &args.engines, env)?;
     let messages = begun.messages;
     let imported = args.import.as_deref().map(read_import).transpose()?;
-    let state = asking::claims(env);
+    let state = resolve_args::claims(env);
     let models = env.paths.data.join("models");
     let mut seen = |path: &Path| tracing::debug!(path = %path.display(), "reads a model file");
     let mut asked = tokio::select! {
@@ -87,7 +87,7 @@ pub(crate) async fn scan(args: Scan, env: &Env, interrupt: Interrupt<'_>) -> Res
         .iter()
         .find(|(place, _)| place.kind == "lmstudio")
         .map(|(it, _)| it.place.clone())
-        .or_else(|| asking::usual_studio(env, messages))
+        .or_else(|| resolve_args::usual_studio(env, messages))
         .unwrap_or_else(|| "http://127.0.0.1:1234".to_owned());
     let is_import = imported.is_some();
     let update = |registry: &mut crate::registry::Registry| {
@@ -131,7 +131,7 @@ pub(crate) async fn scan(args: Scan, env: &Env, interrupt: Interrupt<'_>) -> Res
         }
         gained
     };
-    let (imported_count, warnings) = asking::store(env).update(update)?;
+    let (imported_count, warnings) = resolve_args::store(env).update(update)?;
     for warning in &warnings {
         messages.warning(warning);
     }
@@ -233,7 +233,7 @@ impl Files {
 
 fn studio_files(env: &Env, messages: Messages) -> Files {
     let mut files = Files::default();
-    let Some(home) = asking::studio_home(env) else {
+    let Some(home) = resolve_args::studio_home(env) else {
         files.is_whole = false;
         return files;
     };

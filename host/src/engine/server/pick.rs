@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::models::{Listed, Loaded};
 use super::{Names, Server};
-use crate::closest::closest;
 use crate::engine::Error;
+use crate::suggest::closest;
 
 /// Names shown in an error; more would scroll the reason away.
 const NAMES_SHOWN: usize = 20;

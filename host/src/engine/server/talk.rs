@@ -17,7 +17,7 @@ use super::{Instance, Kind, Target};
 use crate::engine::stream::{Cancel, Stream, WAITING_EVENTS};
 use crate::engine::{Ask, Error};
 use crate::inference::{Event, Finish, MaxTokens, Prompt, Settings, Support};
-use crate::tokens::Estimate;
+use crate::token_estimate::Estimate;
 use reader::{Reader, Seen};
 
 /// How often a request is sent at most, the first time included.

@@ -11,7 +11,7 @@ use crate::pack::{Error, Processor, Pushed, Stop, THREAD_STACK_BYTES};
 
 /// Processors that are open and wait for text.
 #[derive(Debug)]
-pub struct Chain {
+pub struct ProcessorChain {
     /// `None` is no processors at all: text passes through.
     worker: Option<mpsc::Sender<Work>>,
 }
@@ -37,7 +37,7 @@ fn died() -> Error {
     Error::Sandbox("the thread of the processors died".to_owned())
 }
 
-impl Chain {
+impl ProcessorChain {
     /// Opens the processors, so that a wrong name or option shows before a
     /// model is loaded.
     ///

@@ -13,8 +13,8 @@ use crate::args::{Asked, Common};
 use crate::config::Config;
 use crate::environment::Env;
 use crate::error::Failure;
+use crate::job::{PackSet, PromptRequest, ResolvedJob, on_pack_thread, prepare};
 use crate::pack::{Cache, Compiler, Folders, ModelFacts, Notice, Packs, TextFile};
-use crate::pipeline::{Ask, Prepared, Shelf, on_pack_thread, prepare};
 use crate::sink::Messages;
 pub(super) use engines::{choice, limits, reach, studio_home, usual_studio, wanted};
 pub(super) use known::{claims, known, life, lms, store};
@@ -76,17 +76,17 @@ pub(super) fn shelf(
     env: &Env,
     config: &Config,
     messages: Messages,
-) -> Result<Shelf, Failure> {
+) -> Result<PackSet, Failure> {
     let (packs, Folders(mut folders)) = packs(env, config, messages)?;
     for folder in asked.pack_dir.iter().filter(|it| !it.is_dir()) {
         messages.warning(&format!("--pack-dir {} is not a folder", folder.display()));
     }
     folders.extend(asked.pack_dir.iter().cloned());
-    Ok(Shelf::new(packs, Folders(folders)))
+    Ok(PackSet::new(packs, Folders(folders)))
 }
 
 /// What the packs are asked.
-pub(super) fn ask(asked: &Asked, env: &Env, config: &Config) -> Result<Ask, Failure> {
+pub(super) fn ask(asked: &Asked, env: &Env, config: &Config) -> Result<PromptRequest, Failure> {
     let Asked {
         prompt,
         prompts,
@@ -126,7 +126,7 @@ pub(super) fn ask(asked: &Asked, env: &Env, config: &Config) -> Result<Ask, Fail
                 .collect::<Result<_, _>>()?,
         )
     };
-    Ok(Ask {
+    Ok(PromptRequest {
         typed: prompt.clone(),
         packs: pack.clone(),
         files,
@@ -145,12 +145,12 @@ pub(super) fn ask(asked: &Asked, env: &Env, config: &Config) -> Result<Ask, Fail
 /// Prepares the job on a thread of its own. What was found on the way is said
 /// also when it fails: it may be the reason.
 pub(super) async fn prepared(
-    mut shelf: Shelf,
-    ask: Ask,
+    mut shelf: PackSet,
+    ask: PromptRequest,
     model: Option<ModelFacts>,
     has_stdin: bool,
     messages: Messages,
-) -> Result<Prepared, Failure> {
+) -> Result<ResolvedJob, Failure> {
     let (prepared, left) = on_pack_thread(move || {
         let prepared = prepare(&mut shelf, &ask, model.as_ref(), &mut || {
             stdin_if(has_stdin)
@@ -167,7 +167,7 @@ pub(super) async fn prepared(
 }
 
 /// A prompt's settings must be ones that some engine could honour.
-pub(super) fn check(prepared: &Prepared) -> Result<(), Failure> {
+pub(super) fn check(prepared: &ResolvedJob) -> Result<(), Failure> {
     let checked = prepared.resolved.settings.check();
     checked.map_err(|(name, why)| Failure::usage(format!("the prompt's setting {name} {why}")))
 }

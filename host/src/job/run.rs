@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use super::Chain;
-use super::repeat::Guard;
-use super::watch::{Expired, Limits, Watch};
+use super::ProcessorChain;
+use super::loop_guard::LoopGuard;
+use super::timeouts::{Expired, PhaseTimer, Timeouts};
 use crate::engine::{self, Chosen, Ready, Stream};
 use crate::inference::{Event, Finish, Usage};
 use crate::pack::{self, Stop};
@@ -85,10 +85,10 @@ pub async fn ensure(
     chosen: Chosen,
     sinks: &mut Sinks<'_>,
     mut interrupt: Interrupt<'_>,
-    limits: Limits,
+    limits: Timeouts,
     start: Instant,
 ) -> Result<Ready, Failed> {
-    let watch = Watch::new(limits, start.into());
+    let watch = PhaseTimer::new(limits, start.into());
     let mut told = Ok(());
     let mut emit = |event: Event| {
         if told.is_ok() {
@@ -108,10 +108,10 @@ pub async fn ensure(
 /// holds what was said until then. `start` is when the whole began.
 pub async fn perform(
     mut stream: Stream,
-    chain: Chain,
+    chain: ProcessorChain,
     mut sinks: Sinks<'_>,
     mut interrupt: Interrupt<'_>,
-    limits: Limits,
+    limits: Timeouts,
     start: Instant,
 ) -> (Account, Result<Finish, Failed>) {
     let mut account = Account::default();
@@ -179,15 +179,15 @@ async fn last_counts(stream: &mut Stream) -> Option<Usage> {
 
 async fn run(
     stream: &mut Stream,
-    chain: &Chain,
+    chain: &ProcessorChain,
     sinks: &mut Sinks<'_>,
     account: &mut Account,
     mut interrupt: Interrupt<'_>,
-    limits: Limits,
+    limits: Timeouts,
     start: Instant,
 ) -> Result<Finish, Failed> {
-    let mut watch = Watch::new(limits, start.into());
-    let mut guard = Guard::new(limits.max_repeat);
+    let mut watch = PhaseTimer::new(limits, start.into());
+    let mut guard = LoopGuard::new(limits.max_repeat);
     // A processor that crashed; the model goes on, since its answer is worth
     // keeping. One that rejected the answer ends it.
     let mut crashed = None;
@@ -266,7 +266,7 @@ fn give(text: &str, sinks: &mut Sinks<'_>, account: &mut Account) -> Result<(), 
 /// they held back is not lost.
 async fn finish(
     streamed: Result<Finish, Failed>,
-    chain: Chain,
+    chain: ProcessorChain,
     sinks: &mut Sinks<'_>,
     account: &mut Account,
     mut interrupt: Interrupt<'_>,

@@ -2,7 +2,7 @@
 
 use crate::error::{Exit, Failure};
 use crate::inference::Finish;
-use crate::pipeline::{Account, Failed};
+use crate::job::{Account, Failed};
 use crate::sink;
 
 /// An answer that counts, with what is to be said of it.

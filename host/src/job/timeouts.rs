@@ -9,7 +9,7 @@ use crate::inference::Event;
 
 /// Limits of time, each off when `None`, and the guard against loops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct Timeouts {
     /// For loading the model.
     pub load: Option<Duration>,
     /// From the request to the first piece of text or reasoning. A prompt that
@@ -24,7 +24,7 @@ pub struct Limits {
     pub max_repeat: usize,
 }
 
-impl Default for Limits {
+impl Default for Timeouts {
     fn default() -> Self {
         Self {
             load: Some(Duration::from_secs(600)),
@@ -60,17 +60,17 @@ pub struct Expired {
 
 /// Follows an answer's phases by its events.
 #[derive(Debug)]
-pub(super) struct Watch {
-    limits: Limits,
+pub(super) struct PhaseTimer {
+    limits: Timeouts,
     start: Instant,
     phase: Phase,
     since: Instant,
     progress: f32,
 }
 
-impl Watch {
+impl PhaseTimer {
     /// `start` is when the whole began.
-    pub(super) fn new(limits: Limits, start: Instant) -> Self {
+    pub(super) fn new(limits: Timeouts, start: Instant) -> Self {
         Self {
             limits,
             start,
@@ -166,8 +166,8 @@ async fn sleep_until(since: Instant, limit: Duration) {
 mod tests {
     use super::*;
 
-    const fn limits() -> Limits {
-        Limits {
+    const fn limits() -> Timeouts {
+        Timeouts {
             load: Some(Duration::from_secs(100)),
             first_token: Some(Duration::from_secs(50)),
             stream: Some(Duration::from_secs(10)),
@@ -213,7 +213,7 @@ mod tests {
             (vec![(99, prefill(0.0)); 1], Phase::FirstToken, 149),
         ] {
             let start = Instant::now();
-            let mut watch = Watch::new(limits(), start);
+            let mut watch = PhaseTimer::new(limits(), start);
             for (wait, event) in events {
                 tokio::time::sleep(Duration::from_secs(wait)).await;
                 watch.hear(&event);
@@ -230,8 +230,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_whole_has_a_limit_and_off_is_off() {
         let start = Instant::now();
-        let mut watch = Watch::new(
-            Limits {
+        let mut watch = PhaseTimer::new(
+            Timeouts {
                 total: Some(Duration::from_secs(25)),
                 ..limits()
             },
@@ -243,14 +243,14 @@ mod tests {
         }
         assert_eq!(watch.expired().await.phase, Phase::Whole);
         assert_eq!(start.elapsed().as_secs(), 25);
-        let off = Limits {
+        let off = Timeouts {
             load: None,
             first_token: None,
             stream: None,
             total: None,
             max_repeat: 0,
         };
-        let watch = Watch::new(off, start);
+        let watch = PhaseTimer::new(off, start);
         let day = Duration::from_secs(86_400);
         assert!(tokio::time::timeout(day, watch.expired()).await.is_err());
     }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::engine::Chosen;
 use crate::error::chain;
 use crate::inference::Prompt;
-use crate::pipeline::{Account, Failed};
+use crate::job::{Account, Failed};
 use crate::registry::{Error, Observation, Store};
 
 /// A run that is being watched.

@@ -2,18 +2,18 @@
 //! engine answers, processors work on the answer, sinks take it). Every
 //! command that runs prompts walks this one path.
 
-mod chain;
-mod perform;
+mod loop_guard;
+mod pack_set;
 mod prepare;
-mod repeat;
-mod shelf;
-mod watch;
+mod processor_chain;
+mod run;
+mod timeouts;
 
-pub use chain::Chain;
-pub use perform::{Account, Failed, Interrupt, Sinks, Timings, ensure, perform};
-pub use prepare::{Address, Ask, Error, Prepared, Step, prepare};
-pub use shelf::Shelf;
-pub use watch::{Expired, Limits, Phase};
+pub use pack_set::PackSet;
+pub use prepare::{Address, Error, PromptRequest, ResolvedJob, Step, prepare};
+pub use processor_chain::ProcessorChain;
+pub use run::{Account, Failed, Interrupt, Sinks, Timings, ensure, perform};
+pub use timeouts::{Expired, Phase, Timeouts};
 
 /// Runs `work`, which may call packs, on a thread that serves nothing else.
 ///

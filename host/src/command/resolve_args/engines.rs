@@ -7,16 +7,16 @@ use fs_err as fs;
 
 use super::{known, life};
 use crate::args::{Model, Patience};
-use crate::closest::closest;
 use crate::config::{Config, Engine};
+use crate::duration;
 use crate::engine::{AUTO, Choice, Context, EMBEDDED, Endpoint, Error, Kind, Reach, Wanted};
 use crate::environment::Env;
 use crate::error::Failure;
-use crate::pipeline::Limits;
+use crate::job::Timeouts;
 use crate::secret::Secret;
 use crate::sink::Messages;
-use crate::span;
 use crate::studio_settings;
+use crate::suggest::closest;
 
 /// The variable that LM Studio's own programs read their token from.
 const STUDIO_TOKEN: &str = "LM_API_TOKEN";
@@ -32,8 +32,8 @@ pub(in super::super) fn limits(
     patience: &Patience,
     env: &Env,
     config: &Config,
-) -> Result<(Limits, Option<Duration>), Failure> {
-    let default = Limits::default();
+) -> Result<(Timeouts, Option<Duration>), Failure> {
+    let default = Timeouts::default();
     let pick = |flag: &Option<String>,
                 name: &str,
                 written: Option<Option<Duration>>,
@@ -44,7 +44,7 @@ pub(in super::super) fn limits(
             (None, Some(text)) => (text, format!("LMSTRIX_HOST_{variable}")),
             (None, None) => return Ok(written.unwrap_or(default)),
         };
-        span::parse(text).map_err(|why| Failure::usage(format!("{source}: {why}")))
+        duration::parse(text).map_err(|why| Failure::usage(format!("{source}: {why}")))
     };
     let written = config.timeouts;
     let Patience {
@@ -55,7 +55,7 @@ pub(in super::super) fn limits(
         timeout,
         max_repeat,
     } = patience;
-    let limits = Limits {
+    let limits = Timeouts {
         load: pick(load_timeout, "load-timeout", written.load, default.load)?,
         first_token: pick(
             first_token_timeout,
@@ -82,7 +82,7 @@ pub(in super::super) fn limits(
 }
 
 /// How long servers may take, for commands that only ask and load.
-pub(in super::super) fn reach(env: &Env, config: &Config) -> Result<(Reach, Limits), Failure> {
+pub(in super::super) fn reach(env: &Env, config: &Config) -> Result<(Reach, Timeouts), Failure> {
     let (limits, connect) = limits(&Patience::default(), env, config)?;
     let load = limits.load;
     Ok((Reach { connect, load }, limits))

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::pack::{Error, Folders, Pack, Packs, STANDARD};
 
 /// The packs of one run, by name.
-pub struct Shelf {
+pub struct PackSet {
     packs: Packs,
     folders: Folders,
     loaded: BTreeMap<String, Pack>,
@@ -14,7 +14,7 @@ pub struct Shelf {
     pub warnings: Vec<String>,
 }
 
-impl Shelf {
+impl PackSet {
     /// Nothing is loaded yet.
     #[must_use]
     pub fn new(packs: Packs, folders: Folders) -> Self {

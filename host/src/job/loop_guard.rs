@@ -10,14 +10,14 @@ const LOOK_EVERY_BYTES: usize = 1 << 10;
 
 /// Watches a text as it grows.
 #[derive(Debug)]
-pub(super) struct Guard {
+pub(super) struct LoopGuard {
     repeats: usize,
     tail: Vec<u8>,
     unseen: usize,
     fired: bool,
 }
 
-impl Guard {
+impl LoopGuard {
     /// `repeats` in a row are a loop; 0 is off.
     pub(super) fn new(repeats: usize) -> Self {
         Self {
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     fn fires(repeats: usize, text: &str, piece: usize) -> bool {
-        let mut guard = Guard::new(repeats);
+        let mut guard = LoopGuard::new(repeats);
         let chars: Vec<char> = text.chars().collect();
         chars
             .chunks(piece)

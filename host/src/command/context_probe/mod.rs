@@ -14,13 +14,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::asking;
 use super::models::{Start, print, print_json, shown, span, start, table};
+use super::resolve_args;
 use crate::args::{Model, Test};
 use crate::engine::{self, Choice, EMBEDDED, Wanted, survey};
 use crate::environment::Env;
 use crate::error::{Exit, Failure, chain};
-use crate::pipeline::Interrupt;
+use crate::job::Interrupt;
 use crate::registry::{Level, ModelRecord, Pending, Row, Sort, Store, Tested, Trial, sort};
 use crate::sink::Messages;
 use filling::Scale;
@@ -96,7 +96,7 @@ pub(crate) async fn test(
     })?;
     let limit = match &args.probe_timeout {
         None => Some(PROBE_LIMIT),
-        Some(text) => crate::span::parse(text)
+        Some(text) => crate::duration::parse(text)
             .map_err(|why| Failure::usage(format!("--probe-timeout: {why}")))?,
     };
     let choices = tokio::select! {
@@ -109,7 +109,7 @@ pub(crate) async fn test(
     for choice in choices {
         let name = choice.model.clone().unwrap_or_default();
         let mut tester = Tester {
-            store: asking::store(env),
+            store: resolve_args::store(env),
             messages,
             args: &args,
             level,
@@ -211,12 +211,12 @@ async fn choices(args: &Test, begun: &Start, env: &Env) -> Result<Vec<Choice>, F
     let messages = begun.messages;
     if !args.all {
         let name = args.model.as_deref().unwrap_or_default();
-        let choice = asking::choice(&model(name), env, &begun.config, begun.reach, messages)?;
+        let choice = resolve_args::choice(&model(name), env, &begun.config, begun.reach, messages)?;
         return Ok(vec![choice]);
     }
     let (by, reverse) = Sort::parse(&args.sort)
         .ok_or_else(|| Failure::usage(format!("--sort `{}`: there is no such order", args.sort)))?;
-    let state = asking::claims(env);
+    let state = resolve_args::claims(env);
     let models = env.paths.data.join("models");
     let mut asked = survey(&begun.wanted, &models, &state, begun.reach, &mut |_| {}).await;
     if let Some(refused) = asked.refused.take()
@@ -224,7 +224,7 @@ async fn choices(args: &Test, begun: &Start, env: &Env) -> Result<Vec<Choice>, F
     {
         return Err(refused.into());
     }
-    let known = asking::known(env, messages);
+    let known = resolve_args::known(env, messages);
     let records: Vec<(String, String, ModelRecord)> = asked
         .places
         .iter()
@@ -261,7 +261,8 @@ async fn choices(args: &Test, begun: &Start, env: &Env) -> Result<Vec<Choice>, F
     sort(&mut rows, by, reverse);
     rows.iter()
         .map(|row| {
-            let choice = asking::choice(&model(row.id), env, &begun.config, begun.reach, messages)?;
+            let choice =
+                resolve_args::choice(&model(row.id), env, &begun.config, begun.reach, messages)?;
             let wanted = match (&choice.wanted, row.engine) {
                 (_, EMBEDDED) => Wanted::Embedded,
                 (Wanted::Servers(all) | Wanted::Auto(all), engine) => Wanted::Servers(

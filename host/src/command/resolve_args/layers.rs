@@ -42,7 +42,7 @@ pub(in super::super) fn warn_of_unknown_variables(env: &Env, messages: Messages)
         .keys()
         .filter(|it| !VARIABLES.contains(&it.as_str()))
     {
-        let close = crate::closest::closest(name, VARIABLES);
+        let close = crate::suggest::closest(name, VARIABLES);
         let hint = close
             .first()
             .map(|it| format!("; did you mean LMSTRIX_HOST_{it}?"));

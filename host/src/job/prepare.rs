@@ -1,13 +1,13 @@
 //! Prepare: which pack is asked, with what, and what it resolves to.
 
-use crate::excerpt::{Place, excerpt};
 use crate::inference::{Message, Prompt, Role};
 use crate::pack::{
     self, Answer, ModelFacts, Pack, ProcessorContext, ProcessorRef, Request, Resolved, STANDARD,
     TextFile,
 };
+use crate::source_snippet::{Place, excerpt};
 
-use super::Shelf;
+use super::PackSet;
 
 /// The pack name that means: the standard pack, with the stock prompts.
 const STOCK: &str = "stock";
@@ -59,7 +59,7 @@ impl Address {
 
 /// What is asked, before any pack has seen it.
 #[derive(Clone, Debug)]
-pub struct Ask {
+pub struct PromptRequest {
     /// The prompt as it was typed.
     pub typed: String,
     /// Packs of `--pack`; the first one resolves.
@@ -89,7 +89,7 @@ pub struct Step {
 
 /// A job that is ready to be performed.
 #[derive(Clone, Debug)]
-pub struct Prepared {
+pub struct ResolvedJob {
     /// What the resolver made of it; `--system` and `--raw` are applied.
     pub resolved: Resolved,
     /// The processors, in order.
@@ -145,11 +145,11 @@ impl std::fmt::Display for Excerpt<'_> {
 /// A pack is missing, does not load, fails or answers that it cannot; a file
 /// is wrong; or what was asked does not go together.
 pub fn prepare(
-    shelf: &mut Shelf,
-    ask: &Ask,
+    shelf: &mut PackSet,
+    ask: &PromptRequest,
     model: Option<&ModelFacts>,
     stdin: &mut dyn FnMut() -> Result<Option<String>, String>,
-) -> Result<Prepared, Error> {
+) -> Result<ResolvedJob, Error> {
     let mut at_hand = Vec::new();
     for name in &ask.packs {
         at_hand.push(shelf.take(name)?);
@@ -217,7 +217,7 @@ pub fn prepare(
     apply_flags(ask, &mut resolved, &mut warnings)?;
     let steps = steps(shelf, ask, &resolver, &resolved, &request)?;
     warnings.append(&mut shelf.warnings);
-    Ok(Prepared {
+    Ok(ResolvedJob {
         resolved,
         steps,
         resolver,
@@ -225,7 +225,7 @@ pub fn prepare(
     })
 }
 
-fn first_or_standard(shelf: &mut Shelf, at_hand: &[Pack]) -> Result<Pack, pack::Error> {
+fn first_or_standard(shelf: &mut PackSet, at_hand: &[Pack]) -> Result<Pack, pack::Error> {
     match at_hand.first() {
         Some(pack) => Ok(pack.clone()),
         None => shelf.get(STANDARD),
@@ -294,7 +294,7 @@ fn placed(error: pack::Error, files: &[TextFile]) -> Error {
 }
 
 fn apply_flags(
-    ask: &Ask,
+    ask: &PromptRequest,
     resolved: &mut Resolved,
     warnings: &mut Vec<String>,
 ) -> Result<(), Error> {
@@ -338,8 +338,8 @@ fn apply_flags(
 }
 
 fn steps(
-    shelf: &mut Shelf,
-    ask: &Ask,
+    shelf: &mut PackSet,
+    ask: &PromptRequest,
     resolver: &Pack,
     resolved: &Resolved,
     request: &Request,
