@@ -3,7 +3,7 @@
 #![expect(
     clippy::print_stderr,
     clippy::disallowed_methods,
-    reason = "a build script speaks to cargo, by stderr and environment"
+    reason = "a build script communicates with cargo by stderr and environment"
 )]
 
 use std::path::{Path, PathBuf};
@@ -21,20 +21,18 @@ fn main() {
 }
 
 fn build() -> Result<(), String> {
-    let manifest = path("CARGO_MANIFEST_DIR")?;
-    let out = path("OUT_DIR")?;
-    let to = out.join("standard.wasm");
-    let stock_to = out.join("stock.toml");
+    let manifest = env_path("CARGO_MANIFEST_DIR")?;
+    let out = env_path("OUT_DIR")?;
     let workspace = manifest.join("..");
     let guest = workspace.join("guest-prompts/standard");
-    copy(&guest.join("stock.toml"), &stock_to)?;
+    copy(&guest.join("stock.toml"), &out.join("stock.toml"))?;
     for watched in ["guest-prompts/standard", "wit", "Cargo.toml", "Cargo.lock"] {
         println!(
             "cargo::rerun-if-changed={}",
             workspace.join(watched).display()
         );
     }
-    let target = out.join("pack");
+    let target_dir = out.join("pack");
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .current_dir(&workspace)
@@ -48,10 +46,10 @@ fn build() -> Result<(), String> {
             "--package",
             PACKAGE,
         ])
-        // The outer cargo holds the lock on its own target folder.
+        // The outer cargo process holds the lock of its target folder.
         .arg("--target-dir")
-        .arg(&target);
-    // Flags and wrappers are meant for the host's build, not for the guest's.
+        .arg(&target_dir);
+    // These flags and wrappers apply to the build of the host only.
     for name in [
         "RUSTFLAGS",
         "CARGO_ENCODED_RUSTFLAGS",
@@ -67,24 +65,24 @@ fn build() -> Result<(), String> {
         .output()
         .map_err(|e| format!("cannot start cargo: {e}"))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let hint = if said.contains(TARGET) && said.contains("not be installed") {
-            format!("\nThe standard pack needs the WebAssembly target: rustup target add {TARGET}")
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let hint = if stderr.contains(TARGET) && stderr.contains("not be installed") {
+            format!("\nhint: install the WebAssembly target: rustup target add {TARGET}")
         } else {
             String::new()
         };
-        return Err(format!("building the standard pack failed:\n{said}{hint}"));
+        return Err(format!("cannot build the standard pack:\n{stderr}{hint}"));
     }
     copy(
-        &target
+        &target_dir
             .join(TARGET)
             .join("pack")
             .join("lmstrix_pack_standard.wasm"),
-        &to,
+        &out.join("standard.wasm"),
     )
 }
 
-fn path(variable: &str) -> Result<PathBuf, String> {
+fn env_path(variable: &str) -> Result<PathBuf, String> {
     env::var_os(variable)
         .map(PathBuf::from)
         .ok_or_else(|| format!("{variable} is not set"))

@@ -152,7 +152,7 @@ fn a_model_is_loaded_once_and_its_real_context_is_told() {
     run.ok();
     assert!(
         run.stderr
-            .contains("4096 tokens was asked for, and the model is loaded with 2048"),
+            .contains("requested a context of 4096 tokens, but the model is loaded with 2048"),
         "{run:?}"
     );
     assert_eq!(run.json()["instance"]["context"], 2048);
@@ -412,7 +412,7 @@ fn a_generic_server_is_sent_only_what_everybody_knows() {
     });
     let run = ask(&machine, &picky.url(), &["--seed", "1"]);
     assert_eq!(run.ok(), "hi\n");
-    assert!(run.stderr.contains("refuses the setting `seed`"), "{run:?}");
+    assert!(run.stderr.contains("rejects the setting `seed`"), "{run:?}");
     let run = ask(&machine, &picky.url(), &[]);
     run.ok();
     assert!(!run.stderr.contains("seed"), "{run:?}");
@@ -640,7 +640,7 @@ fn a_router_loads_the_model_and_is_waited_for() {
         1
     );
     let run = ask(&machine, &server.url(), &["-m", "org/broken"]);
-    assert!(run.fails(5).contains("left with 1"), "{run:?}");
+    assert!(run.fails(5).contains("exited with code 1"), "{run:?}");
 }
 
 #[test]

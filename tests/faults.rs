@@ -53,7 +53,7 @@ fn every_fault_of_a_server_has_its_exit_code_and_keeps_the_partial_text() {
             Fault::PingsOnly,
             first,
             124,
-            "no token came within 0.4 s",
+            "no first token within 0.4 s",
             "",
         ),
         (Fault::OverflowString, none, 6, "context", ""),
@@ -64,13 +64,7 @@ fn every_fault_of_a_server_has_its_exit_code_and_keeps_the_partial_text() {
         (Fault::ErrorData, none, 1, "LM Studio at", part),
         (Fault::ErrorObject, none, 1, "LM Studio at", part),
         (Fault::ErrorField, none, 1, "LM Studio at", part),
-        (
-            Fault::NoFinish,
-            none,
-            1,
-            "without saying that the answer is complete",
-            part,
-        ),
+        (Fault::NoFinish, none, 1, "without a finish reason", part),
         (Fault::NoDone, none, 0, "", ""),
         (Fault::HangMidStream, next, 124, "--stream-timeout", part),
         (Fault::Split, none, 0, "", ""),
@@ -93,7 +87,7 @@ fn every_fault_of_a_server_has_its_exit_code_and_keeps_the_partial_text() {
             },
             none,
             0,
-            "busy; trying again",
+            "busy; retrying in",
             "",
         ),
         (
@@ -103,7 +97,7 @@ fn every_fault_of_a_server_has_its_exit_code_and_keeps_the_partial_text() {
             },
             none,
             0,
-            "busy; trying again",
+            "busy; retrying in",
             "",
         ),
         (
@@ -113,7 +107,7 @@ fn every_fault_of_a_server_has_its_exit_code_and_keeps_the_partial_text() {
             },
             none,
             4,
-            "run it again later",
+            "run the command again later",
             "",
         ),
         (Fault::LoadingFor(2), none, 0, "", ""),
@@ -217,7 +211,7 @@ fn faults_of_the_wire_keep_the_partial_text() {
                 ]
             },
             1,
-            "broke",
+            "lost: ",
             "half",
         ),
         (
@@ -227,7 +221,7 @@ fn faults_of_the_wire_keep_the_partial_text() {
                 _ => vec![sse_head(), chunk("whole"), end("stop")],
             },
             0,
-            "trying again",
+            "retrying in",
             "whole",
         ),
         (
@@ -241,21 +235,21 @@ fn faults_of_the_wire_keep_the_partial_text() {
                 _ => vec![sse_head(), chunk("whole"), end("stop")],
             },
             0,
-            "trying again",
+            "retrying in",
             "whole",
         ),
         (
             "reset for ever",
             |_| vec![Step::Reset],
             4,
-            "run it again",
+            "run the command again",
             "",
         ),
         (
             "a length that promises more",
             |_| vec![with_length(9000, &bytes(chunk("half")))],
             1,
-            "broke",
+            "lost: ",
             "half",
         ),
         (
@@ -265,7 +259,7 @@ fn faults_of_the_wire_keep_the_partial_text() {
                 vec![with_length(bytes(chunk("half")).len() + 5, &body)]
             },
             1,
-            "complete",
+            "without a finish reason",
             "half",
         ),
         (
@@ -278,7 +272,7 @@ fn faults_of_the_wire_keep_the_partial_text() {
                 ]
             },
             1,
-            "no part of an answer",
+            "invalid response",
             "half",
         ),
         (
@@ -349,11 +343,11 @@ fn whoever_is_not_there_is_told_of_at_once() {
     assert!(
         ask(&machine, &web.url(), &[])
             .fails(4)
-            .contains("no server that this program knows")
+            .contains("not a supported server at")
     );
     let mute = Scripted::start(|_, _| vec![Step::Hang]);
     let run = ask(&machine, &mute.url(), &["--connect-timeout", "1s"]);
-    assert!(run.fails(4).contains("says nothing"), "{run:?}");
+    assert!(run.fails(4).contains("no response within"), "{run:?}");
 }
 
 #[test]
@@ -396,7 +390,7 @@ fn a_processor_that_has_enough_stops_the_model_and_that_is_success() {
     });
     let run = ask(&machine, &studio.url(), &["--post", "tag"]);
     assert_eq!(run.ok().trim(), "yes");
-    assert!(run.stderr.contains("had enough"), "{run:?}");
+    assert!(run.stderr.contains("stopped by a processor"), "{run:?}");
     assert!(studio.wait_cancelled(Duration::from_secs(20)));
 }
 

@@ -197,13 +197,13 @@ fn each_failure_has_its_exit_code_and_a_hint() {
         (
             tldr(&["-m", "dem"]),
             5,
-            vec!["no model named `dem`", "`demo`"],
+            vec!["model `dem` not found", "`demo`"],
         ),
         (tldr(&["-m", "no.gguf"]), 5, vec!["no.gguf"]),
         (
             tldr(&["-m", "./not.gguf"]),
             5,
-            vec!["not.gguf is not a GGUF file"],
+            vec!["not.gguf` is not a GGUF file"],
         ),
         (
             vec![

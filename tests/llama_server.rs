@@ -233,7 +233,7 @@ fn raw_text_is_only_gone_on_with_and_the_template_answers() {
     assert_eq!(run.ok().trim(), FIRST);
     for part in [
         "<|im_start|>user\\n",
-        "the instance has: 1024 tokens",
+        "instance: 1024 tokens",
         "temperature        0            flag         honoured",
         "(differs)",
         "stop texts: none",

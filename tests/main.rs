@@ -22,6 +22,8 @@ mod support;
 
 /// `batch`: what runs, what is written, what survives.
 mod batch;
+/// Files as an earlier build wrote them: this build reads and continues them.
+mod compatibility;
 /// The demo model on texts that it has never seen.
 mod demo;
 /// The embedded engine: against llama.cpp, and on hostile files.
@@ -36,6 +38,8 @@ mod infer;
 mod llama_server;
 /// The life of models: lists, loads, tests, what is remembered.
 mod models;
+/// One path for a job: `infer`, the library and `batch` come to the same outcome.
+mod outcomes;
 /// Packs that people drop into folders: finding, mixing, refusing.
 mod packs;
 /// `pull`: downloads from a hub that fails in every way.

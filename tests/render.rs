@@ -74,7 +74,7 @@ fn mistakes_in_prompts_and_parameters_are_one_clear_message_and_exit_2() {
             p("x", &[]),
             vec!["p.toml:2:", "x -> y -> x", "2 | x = '{{y}}'", "^"],
         ),
-        (p("aa", &[]), vec!["no prompt named `aa`", "`a`"]),
+        (p("aa", &[]), vec!["has no prompt `aa`", "`a`"]),
         (p("both", &["-p", "a=1"]), vec!["`a`", "p.toml:1"]),
         (p("a", &["-p", "name"]), vec!["KEY=VALUE"]),
         (
@@ -113,7 +113,7 @@ fn mistakes_in_prompts_and_parameters_are_one_clear_message_and_exit_2() {
         ),
         (
             vec!["render", "tldr", "--text-file", "/dev/zero"],
-            vec!["/dev/zero has more than 16 MiB"],
+            vec!["/dev/zero is larger than 16 MiB"],
         ),
         (
             vec![
@@ -161,7 +161,7 @@ fn a_megabyte_comes_through_a_file_and_through_stdin() {
     let bad = machine.run_with_stdin(&["render", prompt], b"ab\xffcd");
     assert!(
         bad.fails(2)
-            .contains("stdin is not UTF-8: the byte at offset 2"),
+            .contains("stdin is not UTF-8: invalid byte at offset 2"),
         "{bad:?}"
     );
 }

@@ -4,33 +4,33 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use lmstrix_host::inference::Finish;
+use lmstrix_host::inference::FinishReason;
 use lmstrix_host::pack::{
-    Cache, Compiler, Error, Limits, Pack, Packs, Processor, ProcessorContext, Request, Stop,
-    TextFile,
+    CompiledPackCache, Compiler, Error, Pack, PackLoader, Processor, ProcessorContext,
+    ResolveRequest, SandboxLimits, StopReason, TextFile,
 };
 
 use crate::guests::component;
 
 /// Small, so that the tests do not wait; far above what honest packs need.
-fn limits() -> Limits {
-    Limits {
+fn limits() -> SandboxLimits {
+    SandboxLimits {
         describe_time: Duration::from_millis(200),
         resolve_time: Duration::from_millis(200),
         push_time: Duration::from_millis(200),
         finish_time: Duration::from_millis(200),
-        ..Limits::default()
+        ..SandboxLimits::default()
     }
 }
 
-fn packs(limits: Limits) -> Packs {
+fn packs(limits: SandboxLimits) -> PackLoader {
     static CACHE: OnceLock<tempfile::TempDir> = OnceLock::new();
     let cache = CACHE.get_or_init(|| tempfile::tempdir().unwrap());
-    let cache = Cache::new(cache.path().join("packs"));
-    Packs::new(limits, cache, Compiler::InProcess, |_| {}).unwrap()
+    let cache = CompiledPackCache::new(cache.path().join("packs"));
+    PackLoader::new(limits, cache, Compiler::InProcess, |_| {}).unwrap()
 }
 
-fn hostile_within(limits: Limits) -> Pack {
+fn hostile_within(limits: SandboxLimits) -> Pack {
     packs(limits)
         .load_file(&component("hostile").with_file_name("lmstrix_test_hostile.wasm"))
         .unwrap()
@@ -43,16 +43,16 @@ fn hostile() -> Pack {
 fn describe(pack: &Pack, what: &str) -> Result<String, Error> {
     let file = TextFile {
         name: "describe".into(),
-        shown: String::new(),
+        display_path: String::new(),
         text: what.into(),
     };
     pack.describe(&[file]).map(|it| it.summary)
 }
 
-fn resolve(pack: &Pack, what: &str) -> Result<lmstrix_host::pack::Resolved, Error> {
-    pack.resolve(&Request {
+fn resolve(pack: &Pack, what: &str) -> Result<lmstrix_host::pack::ResolvedPrompt, Error> {
+    pack.resolve(&ResolveRequest {
         prompt: what.into(),
-        ..Request::default()
+        ..ResolveRequest::default()
     })
 }
 
@@ -73,7 +73,7 @@ fn run(pack: &Pack, name: &str, chunks: &[&str]) -> Result<(String, Option<Error
             break;
         }
     }
-    let (outcome, dropped) = processor.finish(&Stop::Finished(Finish::End))?;
+    let (outcome, dropped) = processor.finish(&StopReason::Finished(FinishReason::End))?;
     Ok((text + &outcome.tail, dropped))
 }
 
@@ -84,8 +84,8 @@ const EVERYWHERE: [(&str, &str); 9] = [
     ("sleep", "waited for a clock"),
     ("poll", "CPU time"),
     ("exit", "called exit("),
-    ("allocate", "64 MiB of memory"),
-    ("recurse", "recursed too deeply"),
+    ("allocate", "memory limit of 64 MiB"),
+    ("recurse", "stack overflow"),
     ("random", "random bytes"),
     ("handle", "handle"),
 ];
@@ -164,7 +164,7 @@ fn what_comes_back_is_limited_in_bytes_and_entries() {
         resolve(&pack, "no-messages"),
         "resolve",
         "no-messages",
-        "without messages",
+        "has no messages",
     );
     check(
         run(&pack, "finish:warnings", &["a"]),
@@ -179,7 +179,7 @@ fn what_comes_back_is_limited_in_bytes_and_entries() {
         "in total",
     );
     // A gigabyte needs a pack that may have one.
-    let roomy = hostile_within(Limits {
+    let roomy = hostile_within(SandboxLimits {
         memory_bytes: 2 << 30,
         ..limits()
     });
@@ -213,7 +213,7 @@ fn what_comes_back_is_limited_in_bytes_and_entries() {
 
 #[test]
 fn a_flood_on_stderr_costs_its_own_time_only() {
-    let pack = hostile_within(Limits::default());
+    let pack = hostile_within(SandboxLimits::default());
     assert!(describe(&pack, "flood").is_ok());
     assert!(resolve(&pack, "flood").is_ok());
     assert_eq!(run(&pack, "push:flood", &["a"]).unwrap().0, "a");
@@ -303,23 +303,23 @@ fn a_module_that_misbehaves_as_it_starts_is_ended() {
     for (name, module, says) in [
         ("quiet", "", "differ from lmstrix:prompts@0.1.0"),
         ("loop", "(func $f (loop br 0)) (start $f)", "CPU time"),
-        ("trap", "(func $f unreachable) (start $f)", "it crashed"),
+        ("trap", "(func $f unreachable) (start $f)", "crashed ("),
+        ("recurse", "(func $f call $f) (start $f)", "stack overflow"),
+        ("memory", "(memory 2000)", "memory limit of 64 MiB"),
         (
-            "recurse",
-            "(func $f call $f) (start $f)",
-            "recursed too deeply",
+            "memories",
+            "(memory 600) (memory 600)",
+            "memory limit of 64 MiB",
         ),
-        ("memory", "(memory 2000)", "64 MiB of memory"),
-        ("memories", "(memory 600) (memory 600)", "64 MiB of memory"),
         (
             "table",
             "(table 200000 funcref)",
-            "tables of more than 100000",
+            "table limit of 100000 elements",
         ),
         (
             "grow",
             "(memory 1) (func $f (if (i32.eq (memory.grow (i32.const 2000)) (i32.const -1)) (then unreachable))) (start $f)",
-            "64 MiB of memory",
+            "memory limit of 64 MiB",
         ),
     ] {
         let text = load(name, module);

@@ -1,6 +1,5 @@
-//! What a batch costs besides its models: 10,000 jobs of one token each at a
-//! double of LM Studio, the same command again when all is done, and 80 jobs over
-//! four slots.
+//! Measures the overhead of a batch with a mock LM Studio server: 10,000 jobs of
+//! one token each, a second run of the finished batch, and 80 jobs on four slots.
 //!
 //! ```text
 //! cargo bench --profile dev --bench batch
@@ -17,7 +16,7 @@ use std::time::{Duration, Instant};
     dead_code,
     clippy::unwrap_used,
     clippy::panic,
-    reason = "the tests' double, which may stop where it likes"
+    reason = "mock server of the tests, which may panic"
 )]
 mod servers;
 
@@ -27,15 +26,16 @@ type Failure = Box<dyn std::error::Error>;
 
 /// Jobs of the large batch.
 const JOBS: usize = 10_000;
-/// Jobs and slots of the small one.
+/// Slots of the server.
 const SLOTS: u32 = 4;
-const OF_SLOTS: usize = 80;
+/// Jobs of the batch that uses all slots.
+const SLOT_JOBS: usize = 80;
 
-/// What a run of the program took.
+/// Resources used by one run of the program.
 #[derive(Clone, Copy, Debug, Default)]
 struct Cost {
     wall: Duration,
-    /// Of the program alone; the server is another process.
+    /// CPU time of the program without the server.
     cpu_s: f64,
     peak_mib: f64,
 }
@@ -46,7 +46,7 @@ fn main() -> Result<(), Failure> {
     let config = "[defaults]\ndiscover = false\n";
     std::fs::write(folder.path().join("home/config.toml"), config)?;
     let rows: String = (0..JOBS)
-        .map(|it| format!("{{\"text\":\"word {it}\"}}\n"))
+        .map(|number| format!("{{\"text\":\"word {number}\"}}\n"))
         .collect();
     std::fs::write(folder.path().join("rows.jsonl"), rows)?;
 
@@ -80,7 +80,7 @@ fn main() -> Result<(), Failure> {
     run(folder.path(), &args("warm", "one.jsonl"))?;
     let cost = run(folder.path(), &args("out", "rows.jsonl"))?;
     println!(
-        "{JOBS} jobs of one token: {:.2} s, {:.2} ms each ({:.2} ms of the program's own time), {:.0} MiB at most",
+        "{JOBS} jobs of one token: {:.2} s, {:.2} ms each ({:.2} ms CPU), {:.0} MiB peak",
         cost.wall.as_secs_f64(),
         cost.wall.as_secs_f64() * 1e3 / f64::from(jobs),
         cost.cpu_s * 1e3 / f64::from(jobs),
@@ -89,7 +89,7 @@ fn main() -> Result<(), Failure> {
     for _ in 0..3 {
         let cost = run(folder.path(), &args("out", "rows.jsonl"))?;
         println!(
-            "the same again, all done: {:.2} s, {:.0} MiB at most",
+            "run of the finished batch: {:.2} s, {:.0} MiB peak",
             cost.wall.as_secs_f64(),
             cost.peak_mib
         );
@@ -103,17 +103,17 @@ fn main() -> Result<(), Failure> {
         slots: Some(SLOTS),
         ..Setup::default()
     });
-    let rows: String = (0..OF_SLOTS)
-        .map(|it| format!("{{\"text\":\"word {it}\"}}\n"))
+    let rows: String = (0..SLOT_JOBS)
+        .map(|number| format!("{{\"text\":\"word {number}\"}}\n"))
         .collect();
     std::fs::write(folder.path().join("eighty.jsonl"), rows)?;
     let rows: String = (0..8)
-        .map(|it| format!("{{\"text\":\"word {it}\"}}\n"))
+        .map(|number| format!("{{\"text\":\"word {number}\"}}\n"))
         .collect();
     std::fs::write(folder.path().join("eight.jsonl"), rows)?;
     let url = studio.url();
     for round in 0..3 {
-        let args = |out: String, rows: &str, at_once: &str| {
+        let args = |out: String, rows: &str, concurrency: &str| {
             [
                 "batch",
                 "-P",
@@ -127,25 +127,26 @@ fn main() -> Result<(), Failure> {
                 "-o",
                 &out,
                 "-j",
-                at_once,
+                concurrency,
             ]
             .map(str::to_owned)
             .to_vec()
         };
-        let one = run(
+        let sequential = run(
             folder.path(),
             &args(format!("alone-{round}"), "eight.jsonl", "1"),
         )?;
-        let all = run(
+        let concurrent = run(
             folder.path(),
             &args(format!("slots-{round}"), "eighty.jsonl", "auto"),
         )?;
-        // Eight jobs one after the other are eight jobs' time.
-        let ideal = one.wall.as_secs_f64() / 8.0 * f64::from(u32::try_from(OF_SLOTS)? / SLOTS);
+        // The sequential run has eight jobs.
+        let ideal =
+            sequential.wall.as_secs_f64() / 8.0 * f64::from(u32::try_from(SLOT_JOBS)? / SLOTS);
         println!(
-            "{OF_SLOTS} jobs over {SLOTS} slots: {:.2} s, {:.3} of the ideal ({ideal:.2} s)",
-            all.wall.as_secs_f64(),
-            all.wall.as_secs_f64() / ideal,
+            "{SLOT_JOBS} jobs on {SLOTS} slots: {:.2} s, {:.3} of the ideal ({ideal:.2} s)",
+            concurrent.wall.as_secs_f64(),
+            concurrent.wall.as_secs_f64() / ideal,
         );
     }
     Ok(())
@@ -164,9 +165,9 @@ fn run(folder: &Path, args: &[String]) -> Result<Cost, Failure> {
         .spawn()?;
     let mut cost = Cost::default();
     loop {
-        let seen = looked(child.id());
-        cost.peak_mib = cost.peak_mib.max(seen.peak_mib);
-        cost.cpu_s = cost.cpu_s.max(seen.cpu_s);
+        let current = process_cost(child.id());
+        cost.peak_mib = cost.peak_mib.max(current.peak_mib);
+        cost.cpu_s = cost.cpu_s.max(current.cpu_s);
         if let Some(status) = child.try_wait()? {
             cost.wall = start.elapsed();
             if !status.success() {
@@ -178,16 +179,17 @@ fn run(folder: &Path, args: &[String]) -> Result<Cost, Failure> {
     }
 }
 
-/// What Linux says of a process; elsewhere nothing.
-fn looked(process: u32) -> Cost {
-    let read = |what: &str| std::fs::read_to_string(format!("/proc/{process}/{what}"));
-    let peak = read("status").ok().and_then(|it| {
-        let line = it.lines().find(|it| it.starts_with("VmHWM:"))?.to_owned();
+/// Reads the CPU time and peak memory of a process from `/proc`. Both are 0 on
+/// other systems than Linux.
+fn process_cost(process: u32) -> Cost {
+    let read = |file: &str| std::fs::read_to_string(format!("/proc/{process}/{file}"));
+    let peak = read("status").ok().and_then(|status| {
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
         line.split_whitespace().nth(1)?.parse::<f64>().ok()
     });
     // utime and stime, in hundredths of a second.
-    let cpu = read("stat").ok().and_then(|it| {
-        let rest = it.rsplit_once(") ")?.1.to_owned();
+    let cpu = read("stat").ok().and_then(|stat| {
+        let rest = stat.rsplit_once(") ")?.1.to_owned();
         let fields: Vec<f64> = rest
             .split(' ')
             .skip(11)

@@ -1,11 +1,11 @@
-//! What the sandbox and the start of the program cost. Prints the median of
-//! many batches for each, in microseconds:
+//! Measures the start of the program, `list`, and the pack sandbox. Prints the
+//! median and the minimum of many batches, in microseconds per call:
 //!
 //! ```text
 //! cargo bench --profile dev
 //! ```
 //!
-//! (`--profile dev` uses what the first build has compiled already.)
+//! (`--profile dev` reuses the dependencies of the development build.)
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
 
@@ -14,18 +14,20 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lmstrix_host::inference::Finish;
-use lmstrix_host::pack::{Cache, Compiler, Limits, Packs, ProcessorContext, Stop};
+use lmstrix_host::inference::FinishReason;
+use lmstrix_host::pack::{
+    CompiledPackCache, Compiler, PackLoader, ProcessorContext, SandboxLimits, StopReason,
+};
 
 use serde_json::{Value, json};
 
 type Failure = Box<dyn std::error::Error>;
 
-/// How many times each batch is run.
+/// The number of batches for each measurement.
 const BATCHES: usize = 51;
 
 fn main() -> Result<(), Failure> {
-    println!("what                                              median      least");
+    println!("operation                                         median    minimum");
     let program = env!("CARGO_BIN_EXE_lmstrix-host");
     measure("start of `lmstrix-host --version`", 1, || {
         let status = Command::new(program)
@@ -40,7 +42,7 @@ fn main() -> Result<(), Failure> {
     })?;
 
     let folder = tempfile::tempdir()?;
-    registry(folder.path(), 1000)?;
+    write_registry(folder.path(), 1000)?;
     measure("`list` of 1,000 models", 1, || {
         let status = Command::new(program)
             .args(["list", "--sort", "smart"])
@@ -53,16 +55,26 @@ fn main() -> Result<(), Failure> {
             Err(status.to_string().into())
         }
     })?;
-    let cache = || Cache::new(folder.path().join("packs"));
-    let packs = Packs::new(Limits::default(), cache(), Compiler::InProcess, |_| {})?;
-    let standard = packs.standard()?;
+    let cache = || CompiledPackCache::new(folder.path().join("packs"));
+    let packs = PackLoader::new(
+        SandboxLimits::default(),
+        cache(),
+        Compiler::InProcess,
+        |_| {},
+    )?;
+    let standard = packs.load_standard()?;
     measure("load of a cached pack (the standard pack)", 1, || {
-        black_box(packs.standard()?);
+        black_box(packs.load_standard()?);
         Ok(())
     })?;
     measure("start of the sandbox and load of a cached pack", 1, || {
-        let packs = Packs::new(Limits::default(), cache(), Compiler::InProcess, |_| {})?;
-        black_box(packs.standard()?);
+        let packs = PackLoader::new(
+            SandboxLimits::default(),
+            cache(),
+            Compiler::InProcess,
+            |_| {},
+        )?;
+        black_box(packs.load_standard()?);
         Ok(())
     })?;
 
@@ -84,25 +96,25 @@ fn main() -> Result<(), Failure> {
         black_box(processor.push(black_box(&kilobyte))?);
         Ok(())
     })?;
-    processor.finish(&Stop::Finished(Finish::End))?;
+    processor.finish(&StopReason::Finished(FinishReason::End))?;
     Ok(())
 }
 
-/// A registry of so many models, as runs and tests leave it.
-fn registry(home: &Path, count: u32) -> Result<(), Failure> {
+/// Writes a registry of `count` models with test results and speeds.
+fn write_registry(home: &Path, count: u32) -> Result<(), Failure> {
     let models: serde_json::Map<String, Value> = (0..count)
-        .map(|it| {
+        .map(|number| {
             let samples = vec![20.5; 15];
             let model = json!({
                 "architecture": "llama", "quantization": "Q4_K_M",
-                "size_bytes": 1_000_000_000_u64 + u64::from(it), "declared_context": 131_072,
-                "path": format!("publisher/repository-{it}/model-{it}-Q4_K_M.gguf"),
+                "size_bytes": 1_000_000_000_u64 + u64::from(number), "declared_context": 131_072,
+                "path": format!("publisher/repository-{number}/model-{number}-Q4_K_M.gguf"),
                 "tested": {"context": 32_768, "level": "recalls", "complete": true, "at": "2026-01-01T00:00:00Z"},
                 "trials": {"recalls": {"good": 32_768, "bad": 33_792, "why": "answered wrongly"}},
                 "speeds": {"first_token_s": samples, "prefill": samples, "decode": samples, "load_s": samples},
-                "tokens_per_byte": samples, "runs": it,
+                "tokens_per_byte": samples, "runs": number,
             });
-            (format!("publisher/model-{it}"), model)
+            (format!("publisher/model-{number}"), model)
         })
         .collect();
     let registry = json!({"schema": 1, "engines": {"http://127.0.0.1:1234": {"kind": "lmstudio", "models": models}}});
@@ -111,24 +123,25 @@ fn registry(home: &Path, count: u32) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Runs `work` in batches and prints the median and the least time of one run.
+/// Runs `operation` in batches of `calls` calls. Prints the median and the
+/// minimum time of one call.
 fn measure(
-    what: &str,
-    batch: u32,
-    mut work: impl FnMut() -> Result<(), Failure>,
+    name: &str,
+    calls: u32,
+    mut operation: impl FnMut() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let mut times = Vec::with_capacity(BATCHES);
     for _ in 0..BATCHES {
         let start = Instant::now();
-        for _ in 0..batch {
-            work()?;
+        for _ in 0..calls {
+            operation()?;
         }
-        times.push(start.elapsed() / batch);
+        times.push(start.elapsed() / calls);
     }
     times.sort();
     let us = |time: Duration| time.as_secs_f64() * 1e6;
     println!(
-        "{what:<46} {:>8.1} µs {:>8.1} µs",
+        "{name:<46} {:>8.1} µs {:>8.1} µs",
         us(times[BATCHES / 2]),
         us(times[0])
     );

@@ -1,5 +1,5 @@
-//! Another program that runs prompts: pieces as they come, and an answer that
-//! is cancelled when there is enough of it.
+//! Embedding lmstrix-host in another program: streaming an answer with a
+//! callback, and cancelling one after its second piece.
 //!
 //! ```sh
 //! cargo run --example embed -- embedded "The shop is closed on Mondays. It opens on Tuesday."
@@ -21,7 +21,7 @@ fn main() -> std::io::Result<()> {
     let env = Env::read();
     let mut stdout = std::io::stdout();
 
-    // A callback for each piece.
+    // Stream the answer with a callback.
     let request = || Request::new("tldr").text(&text).engine(&engine);
     let answer = request().run(&env, |output| {
         if let Output::Text(piece) = output {
@@ -39,10 +39,10 @@ fn main() -> std::io::Result<()> {
             answer.text.len(),
             answer.finish
         )?,
-        Err(failure) => writeln!(stdout, "no answer: {}", failure.message)?,
+        Err(failure) => writeln!(stdout, "error: {}", failure.message)?,
     }
 
-    // The same, cancelled at its second piece, and as a stream of events.
+    // Receive the events as a stream, and cancel after the second piece.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -60,7 +60,7 @@ fn main() -> std::io::Result<()> {
     });
     match cancelled {
         Err(failure) if failure.exit == Exit::Interrupted => writeln!(stdout, "[cancelled]"),
-        Err(failure) => writeln!(stdout, "no answer: {}", failure.message),
-        Ok(_) => writeln!(stdout, "[was faster than the cancel]"),
+        Err(failure) => writeln!(stdout, "error: {}", failure.message),
+        Ok(_) => writeln!(stdout, "[complete before it was cancelled]"),
     }
 }

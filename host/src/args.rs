@@ -1,7 +1,7 @@
-//! What was typed, and nothing else: clap's derive, with no meaning attached.
+//! The command line as clap parses it. Values are interpreted elsewhere.
 //!
-//! The spellings of the Python program that this one follows work as hidden
-//! aliases, so that old command lines keep working.
+//! The spellings of the Python program `lmstrix` work as hidden aliases, so
+//! that old command lines keep working.
 
 mod batch;
 mod complete;
@@ -12,14 +12,20 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
 
-pub use batch::{After, Batch, BatchRun, Export, Jobs, Merge, Results, Retry, Status, Way};
-pub use complete::{What, answer_shell, script, shells};
+pub use batch::{
+    BatchArgs, BatchCommand, BatchRunArgs, ExportArgs, JobArgs, MergeArgs, ResultArgs, RetryArgs,
+    RunArgs, StatusArgs,
+};
+pub use complete::{
+    CompletionKind, answer_completion_request, completion_script, supported_shells,
+};
 pub use models::{
-    About, Completions, Doctor, List, Load, Ps, Pull, Reset, Save, Scan, Test, Unload, Where,
+    AboutArgs, CompletionsArgs, DoctorArgs, EngineArgs, ListArgs, LoadArgs, PsArgs, PullArgs,
+    ResetArgs, SaveArgs, ScanArgs, TestArgs, UnloadArgs,
 };
 
-/// Runs prompts on local language models; what a model is asked, and what is
-/// made of its answer, is decided by prompt packs (WebAssembly components).
+/// Run prompts on local language models, with prompt packs (WebAssembly
+/// components) that build the messages and process the answers
 #[derive(Debug, Parser)]
 #[command(
     name = "lmstrix-host",
@@ -27,130 +33,131 @@ pub use models::{
     max_term_width = 100,
     arg_required_else_help = true
 )]
-pub struct Typed {
-    /// What to do.
+pub struct Cli {
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// One per command.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run one prompt and stream the answer.
-    Infer(Box<Infer>),
-    /// Print what would be sent; no model, no server.
-    Render(Box<Render>),
-    /// Run prompts over models and inputs; the same command again resumes.
-    Batch(Box<Batch>),
-    /// Ask the engines for their models, and remember what they say.
-    Scan(Scan),
-    /// Show the models that are known; asks nobody and writes nothing.
+    /// Run one prompt and stream the answer
+    Infer(Box<InferArgs>),
+    /// Print the request for a prompt without running a model
+    Render(Box<RenderArgs>),
+    /// Run prompts over models and inputs; run the same command to resume
+    Batch(Box<BatchArgs>),
+    /// Update the registry with the models of all engines
+    Scan(ScanArgs),
+    /// List the models in the registry; contacts no server
     #[command(alias = "ls")]
-    List(List),
-    /// Load a model, and leave it loaded.
-    Load(Load),
-    /// Unload models that this program loaded.
-    Unload(Unload),
-    /// Show what is loaded, and who loaded it.
-    Ps(Ps),
-    /// Find the largest context that really works.
-    Test(Test),
-    /// Forget test results.
-    Reset(Reset),
-    /// Write tested contexts into LM Studio's settings of each model.
-    Save(Save),
-    /// Download a model's file for the embedded engine.
-    Pull(Pull),
-    /// Look for what is wrong, and say what to do about it.
+    List(ListArgs),
+    /// Load a model and leave it loaded
+    Load(LoadArgs),
+    /// Unload models that this program loaded
+    Unload(UnloadArgs),
+    /// List loaded models and who loaded them
+    Ps(PsArgs),
+    /// Find the largest context length that works
+    Test(TestArgs),
+    /// Delete test results
+    Reset(ResetArgs),
+    /// Write tested context lengths to LM Studio's model settings
+    Save(SaveArgs),
+    /// Download a model file for the embedded engine
+    Pull(PullArgs),
+    /// Check the installation and suggest fixes
     #[command(alias = "health")]
-    Doctor(Doctor),
-    /// Show what is known: counts, sizes, folders, the model used last.
-    About(About),
-    /// Print a script that completes commands, models, prompts and packs.
-    Completions(Completions),
-    /// Compile a pack from stdin to stdout (this program starts itself so).
+    Doctor(DoctorArgs),
+    /// Show counts, sizes, folders and the last used model
+    About(AboutArgs),
+    /// Print a shell completion script for commands, models, prompts and packs
+    Completions(CompletionsArgs),
+    /// Compile a pack from stdin to stdout; started only by this program
     #[command(name = crate::pack::CHILD_COMMAND, hide = true)]
     CompilePack {
-        /// Address space in bytes.
+        /// Limit on the address space [bytes]
         memory_bytes: u64,
-        /// Wall time in seconds.
+        /// Limit on the wall-clock time [seconds]
         seconds: u64,
     },
 }
 
 impl Command {
-    /// What every command has; the one that the program calls itself has not.
+    /// Returns the common flags, or `None` for `completions` and the hidden
+    /// compile command, which have none.
     #[must_use]
-    pub fn common(&self) -> Option<&Common> {
+    pub fn common(&self) -> Option<&CommonArgs> {
         Some(match self {
-            Self::Infer(it) => &it.common,
-            Self::Render(it) => &it.common,
-            Self::Batch(it) => match &it.after {
-                None => &it.run.common,
-                Some(After::Status(it)) => &it.common,
-                Some(After::Retry(it)) => &it.common,
-                Some(After::Export(it)) => &it.common,
-                Some(After::Merge(it)) => &it.common,
+            Self::Infer(args) => &args.common,
+            Self::Render(args) => &args.common,
+            Self::Batch(batch) => match &batch.command {
+                None => &batch.run.common,
+                Some(BatchCommand::Status(args)) => &args.common,
+                Some(BatchCommand::Retry(args)) => &args.common,
+                Some(BatchCommand::Export(args)) => &args.common,
+                Some(BatchCommand::Merge(args)) => &args.common,
             },
-            Self::Scan(it) => &it.common,
-            Self::List(it) => &it.common,
-            Self::Load(it) => &it.common,
-            Self::Unload(it) => &it.common,
-            Self::Ps(it) => &it.common,
-            Self::Test(it) => &it.common,
-            Self::Reset(it) => &it.common,
-            Self::Save(it) => &it.common,
-            Self::Pull(it) => &it.common,
-            Self::Doctor(it) => &it.common,
-            Self::About(it) => &it.common,
+            Self::Scan(args) => &args.common,
+            Self::List(args) => &args.common,
+            Self::Load(args) => &args.common,
+            Self::Unload(args) => &args.common,
+            Self::Ps(args) => &args.common,
+            Self::Test(args) => &args.common,
+            Self::Reset(args) => &args.common,
+            Self::Save(args) => &args.common,
+            Self::Pull(args) => &args.common,
+            Self::Doctor(args) => &args.common,
+            Self::About(args) => &args.common,
             Self::Completions(_) | Self::CompilePack { .. } => return None,
         })
     }
 }
 
-/// `infer`.
+/// Arguments of `infer`.
 #[derive(Debug, Args)]
 #[expect(missing_docs, reason = "each group documents itself")]
-pub struct Infer {
+pub struct InferArgs {
     #[command(flatten)]
-    pub asked: Asked,
+    pub prompt: PromptArgs,
     #[command(flatten)]
-    pub model: Model,
+    pub model: ModelArgs,
     #[command(flatten)]
-    pub sampling: Sampling,
+    pub sampling: SamplingArgs,
     #[command(flatten)]
-    pub patience: Patience,
+    pub timeouts: TimeoutArgs,
     #[command(flatten)]
-    pub output: Output,
+    pub output: OutputArgs,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonArgs,
 }
 
-/// `render`.
+/// Arguments of `render`.
 #[derive(Debug, Args)]
 #[expect(missing_docs, reason = "each group documents itself")]
-pub struct Render {
+pub struct RenderArgs {
     #[command(flatten)]
-    pub asked: Asked,
+    pub prompt: PromptArgs,
     #[command(flatten)]
-    pub sampling: Sampling,
-    /// Print one JSON object: messages, settings with their origin, processors
+    pub sampling: SamplingArgs,
+    /// Print one JSON object with messages, settings and their origins, and
+    /// processors
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonArgs,
 }
 
-/// What is asked: prompt, files, parameters, packs.
+/// The prompt, its files and parameters, and packs.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Prompt and packs")]
-pub struct Asked {
-    /// A prompt's name (`tldr`, `think,aps`), `pack/prompt`, or the prompt
-    /// itself when it holds a space or `{{`
+pub struct PromptArgs {
+    /// Prompt name (`tldr`, `think,aps`), `pack/prompt`, or literal prompt text
+    /// if it contains a space or `{{`
     #[arg(add = ArgValueCandidates::new(complete::prompts))]
     pub prompt: String,
-    /// A TOML file with prompts; may be given several times [default: the
-    /// stock prompts]
+    /// TOML file with prompts; repeatable [default: the stock prompts]
     #[arg(
         long,
         value_name = "FILE",
@@ -158,21 +165,22 @@ pub struct Asked {
         alias = "file-prompt"
     )]
     pub prompts: Vec<PathBuf>,
-    /// The pack that resolves the prompt, by name or as a .wasm file; further
-    /// ones are at hand for --post
+    /// Pack that resolves the prompt, by name or .wasm file; repeat to add packs
+    /// for --post
     #[arg(long, value_name = "NAME|FILE", add = ArgValueCandidates::new(complete::packs))]
     pub pack: Vec<String>,
-    /// A folder with packs, looked into after ./packs and the user's own
+    /// Folder to search for packs after ./packs and the user's pack folder;
+    /// repeatable
     #[arg(long, value_name = "DIR", alias = "pack_dir")]
     pub pack_dir: Vec<PathBuf>,
-    /// A processor for the answer, instead of those that the prompt names; may
-    /// be given several times. `\,` `\:` `\=` are literal
+    /// Processor for the answer, replacing those of the prompt; repeatable.
+    /// `\,` `\:` `\=` are literal
     #[arg(long, value_name = "NAME[:KEY=VALUE,…]")]
     pub post: Vec<String>,
-    /// Leave the answer as the model gave it
+    /// Do not process the answer
     #[arg(long, conflicts_with = "post", alias = "no_post")]
     pub no_post: bool,
-    /// The text that the prompt works on: its parameter `text`
+    /// Input text, the prompt's parameter `text`
     #[arg(
         long,
         value_name = "TEXT",
@@ -180,29 +188,30 @@ pub struct Asked {
         allow_hyphen_values = true
     )]
     pub text: Option<String>,
-    /// Read the text from a file, or from stdin with `-`
+    /// Read the input text from a file, or from stdin with `-`
     #[arg(long, value_name = "FILE|-", alias = "text_file")]
     pub text_file: Option<PathBuf>,
-    /// A parameter; `@FILE` as the value reads a file, `@@` is a literal `@`
+    /// Prompt parameter; `@FILE` reads the value from a file, `@@` is a literal
+    /// `@`; repeatable
     #[arg(short = 'p', long = "param", value_name = "KEY=VALUE")]
     pub param: Vec<String>,
-    /// Parameters in the Python program's way: `k=v,k2=v2`
+    /// Parameters in the Python program's syntax, `k=v,k2=v2`
     #[arg(long, hide = true, value_name = "K=V,…")]
     pub dict: Vec<String>,
-    /// The system message, instead of the prompt's own
+    /// System message, replacing that of the prompt
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     pub system: Option<String>,
-    /// Send the text as it stands, without the model's chat template; one user
-    /// message only
+    /// Send the text without the model's chat template; requires a single user
+    /// message
     #[arg(long)]
     pub raw: bool,
 }
 
-/// Which engine and which model.
+/// The engine, the model, and how to load it.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Model")]
-pub struct Model {
-    /// A model's name, or the path of a GGUF file
+pub struct ModelArgs {
+    /// Model name, or path of a GGUF file
     #[arg(
         short,
         long,
@@ -212,58 +221,58 @@ pub struct Model {
         add = ArgValueCandidates::new(complete::models)
     )]
     pub model: Option<String>,
-    /// auto: a server that answers at its usual port; embedded: GGUF files in
-    /// this process, and without a model the small demo model; a server's URL;
-    /// or a name: lmstudio, ollama, llama-server, vllm, or one of the config
+    /// Engine: auto (a server on its default port), embedded (GGUF files in this
+    /// process; the demo model without --model), a server URL, lmstudio, ollama,
+    /// llama-server, vllm, or a name from the config [default: auto]
     #[arg(long, value_name = "auto|embedded|URL|NAME")]
     pub engine: Option<String>,
-    /// Context that the model must have: tokens, or percent of what was tested
-    /// or else of what it was made for
+    /// Minimum context length [tokens, or percent of the tested or else the
+    /// declared context]
     #[arg(long, value_name = "N|P%", alias = "in_ctx", alias = "in-ctx")]
     pub context: Option<String>,
-    /// Load the model anew, also when it is loaded; whoever loaded it
+    /// Reload the model even if it is already loaded, also by another program
     #[arg(long)]
     pub reload: bool,
-    /// Unload the model at the end, if this program loaded it
+    /// Unload the model when done, if this program loaded it
     #[arg(long)]
     pub unload: bool,
-    /// Load it even if it does not seem to fit into memory
+    /// Skip memory and context checks
     #[arg(long)]
     pub force: bool,
 }
 
-/// How long things may take: plain numbers are seconds, `90s` and `5m` work,
-/// 0 is off.
+/// Timeouts and the repetition limit. Durations are parsed by
+/// `duration::parse`: plain numbers are seconds, and 0 disables a limit.
 #[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "Limits of time (seconds, 90s, 5m; 0 is off)")]
-pub struct Patience {
-    /// For the connection to a server [default: 10s]
+#[command(next_help_heading = "Timeouts (seconds, 90s, 5m; 0 disables)")]
+pub struct TimeoutArgs {
+    /// Limit for connecting to a server [default: 10s]
     #[arg(long, value_name = "TIME", alias = "connect_timeout")]
     pub connect_timeout: Option<String>,
-    /// For loading the model [default: 10m]
+    /// Limit for loading the model [default: 10m]
     #[arg(long, value_name = "TIME", alias = "load_timeout")]
     pub load_timeout: Option<String>,
-    /// Until the first token; a prompt that is seen to be read on starts it
-    /// anew [default: 10m]
+    /// Limit for the first token; restarts whenever the server reports prompt
+    /// progress [default: 10m]
     #[arg(long, value_name = "TIME", alias = "first_token_timeout")]
     pub first_token_timeout: Option<String>,
-    /// Between two tokens [default: 2m]
+    /// Limit between two tokens [default: 2m]
     #[arg(long, value_name = "TIME", alias = "stream_timeout")]
     pub stream_timeout: Option<String>,
-    /// For the whole [default: off]
+    /// Limit for the whole run [default: off]
     #[arg(long, value_name = "TIME")]
     pub timeout: Option<String>,
-    /// End an answer that ends with the same piece N times in a row, 1 KiB of
-    /// it at least; 0 is off [default: 200]
+    /// Stop an answer that ends with N repeats of the same text, at least 1 KiB
+    /// in total; 0 disables [default: 200]
     #[arg(long, value_name = "N", alias = "max_repeat")]
     pub max_repeat: Option<usize>,
 }
 
-/// How the model chooses its words.
+/// Sampling settings.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Sampling")]
-pub struct Sampling {
-    /// Randomness; 0 always takes the likeliest token [default: 0.8]
+pub struct SamplingArgs {
+    /// Sampling temperature; 0 always picks the most likely token [default: 0.8]
     #[arg(
         long,
         value_name = "T",
@@ -272,7 +281,7 @@ pub struct Sampling {
         alias = "param-temp"
     )]
     pub temperature: Option<f64>,
-    /// Draw from the K likeliest tokens; 0 is off [default: 40]
+    /// Sample from the K most likely tokens; 0 disables [default: 40]
     #[arg(
         long,
         value_name = "K",
@@ -282,7 +291,8 @@ pub struct Sampling {
         alias = "top_k"
     )]
     pub top_k: Option<u32>,
-    /// Draw from the likeliest tokens that make up P; 1 is off [default: 0.95]
+    /// Sample from the most likely tokens with total probability P; 1 disables
+    /// [default: 0.95]
     #[arg(
         long,
         value_name = "P",
@@ -292,7 +302,7 @@ pub struct Sampling {
         alias = "top_p"
     )]
     pub top_p: Option<f64>,
-    /// Leave out tokens less likely than P times the likeliest; 0 is off
+    /// Drop tokens less likely than P times the most likely one; 0 disables
     /// [default: 0.05]
     #[arg(
         long,
@@ -303,7 +313,7 @@ pub struct Sampling {
         alias = "min_p"
     )]
     pub min_p: Option<f64>,
-    /// Make the last 64 tokens less likely; 1 is off [default: 1.1]
+    /// Penalize tokens among the last 64; 1 disables [default: 1.1]
     #[arg(
         long,
         value_name = "X",
@@ -313,7 +323,7 @@ pub struct Sampling {
         alias = "repeat_penalty"
     )]
     pub repeat_penalty: Option<f64>,
-    /// Make tokens that occurred less likely, -2 to 2
+    /// Penalize tokens that already occurred [-2 to 2]
     #[arg(
         long,
         value_name = "X",
@@ -321,7 +331,7 @@ pub struct Sampling {
         allow_negative_numbers = true
     )]
     pub presence_penalty: Option<f64>,
-    /// Make tokens less likely by how often they occurred, -2 to 2
+    /// Penalize tokens by how often they occurred [-2 to 2]
     #[arg(
         long,
         value_name = "X",
@@ -329,11 +339,11 @@ pub struct Sampling {
         allow_negative_numbers = true
     )]
     pub frequency_penalty: Option<f64>,
-    /// The same seed gives the same answer
+    /// Random seed, for reproducible answers [default: random]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<u64>,
-    /// The most tokens of the answer: a number, percent of the context, or -1
-    /// for no limit [default: -1]
+    /// Maximum length of the answer [tokens, percent of the context, or -1 for no
+    /// limit; default: -1]
     #[arg(
         long,
         value_name = "N|P%|-1",
@@ -343,49 +353,48 @@ pub struct Sampling {
         allow_hyphen_values = true
     )]
     pub max_tokens: Option<String>,
-    /// A text that ends the answer, instead of the prompt's; may be given
-    /// several times
+    /// Stop sequence, replacing those of the prompt; repeatable
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub stop: Vec<String>,
-    /// No stop texts, not even the prompt's
+    /// Use no stop sequences, not even those of the prompt
     #[arg(long, conflicts_with = "stop", alias = "no_stop")]
     pub no_stop: bool,
-    /// How much a reasoning model thinks: off, on, low, medium, high
+    /// Reasoning effort [off, on, low, medium, high]
     #[arg(long, value_name = "LEVEL")]
     pub reasoning: Option<String>,
-    /// A JSON Schema (or @FILE) that the answer must satisfy
+    /// JSON Schema, or @FILE, that the answer must match
     #[arg(long, value_name = "SCHEMA|@FILE", alias = "json_schema")]
     pub json_schema: Option<String>,
 }
 
-/// Where the answer goes.
+/// Where the answer goes, and what else is printed.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Output")]
-pub struct Output {
-    /// Write the answer into a file; it appears when it is complete
+pub struct OutputArgs {
+    /// Write the answer to a file; the file is created only once it is complete
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     /// Print one JSON object at the end: text, raw text, reasoning, usage,
-    /// timings, settings with their origin, packs
+    /// timings, settings with origins, packs
     #[arg(long, conflicts_with = "events")]
     pub json: bool,
-    /// Print every event as a line of JSON, as it happens
+    /// Stream events as JSON lines
     #[arg(long)]
     pub events: bool,
-    /// Show on stderr how it is going: loading, reading the prompt, tokens/s
+    /// Show progress on stderr: model loading, prompt processing, tokens/s
     #[arg(long, alias = "show_progress")]
     pub show_progress: bool,
-    /// Print on stderr what is sent: the exact prompt, every setting with its
-    /// origin and whether the engine honours it, stop texts, context
+    /// Print the request on stderr: exact prompt, settings with origin and engine
+    /// support, stop sequences, context length
     #[arg(long, alias = "show_request")]
     pub show_request: bool,
-    /// Print the model's thinking on stdout, too, before the answer
+    /// Also print the model's reasoning on stdout, before the answer
     #[arg(long, alias = "show_reasoning")]
     pub show_reasoning: bool,
-    /// Turn warnings about lost settings and cut answers into errors
+    /// Fail if a setting is ignored or the answer is truncated
     #[arg(long)]
     pub strict: bool,
-    /// `none` leaves a <think> span at the start of the answer in its text
+    /// Move a leading <think> block out of the answer (auto), or keep it (none)
     #[arg(
         long,
         value_name = "auto|none",
@@ -393,22 +402,23 @@ pub struct Output {
         alias = "reasoning_tags"
     )]
     pub reasoning_tags: String,
-    /// Answers always stream; the Python program had to be asked
+    /// No effect, since answers always stream; accepted for the Python program's
+    /// command lines
     #[arg(long, hide = true)]
     pub stream: bool,
 }
 
-/// What every command has.
+/// Flags of every command.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Common")]
-pub struct Common {
-    /// The config file [default: config.toml in the user's config folder]
+pub struct CommonArgs {
+    /// Config file [default: config.toml in the user's config folder]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Say more on stderr; twice for even more
+    /// Log more on stderr; repeat for more detail
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
-    /// Say nothing on stderr but errors
+    /// Print only errors on stderr
     #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,
 }
@@ -417,10 +427,10 @@ pub struct Common {
 mod tests {
     use clap::CommandFactory;
 
-    use super::Typed;
+    use super::Cli;
 
     #[test]
-    fn the_definitions_hold_together() {
-        Typed::command().debug_assert();
+    fn command_definition_is_valid() {
+        Cli::command().debug_assert();
     }
 }

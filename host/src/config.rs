@@ -1,4 +1,4 @@
-//! What is written down: one TOML file. Unknown keys are errors, with the line.
+//! The config file: one TOML file. Unknown keys are errors that name the line.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,54 +8,52 @@ use fs_err as fs;
 use serde::Deserialize;
 
 use crate::duration;
-use crate::inference::{Layer, MaxTokens};
-use crate::pack::Limits;
-use crate::source_snippet::{Place, excerpt};
+use crate::inference::{MaxTokens, SettingsLayer};
+use crate::pack::SandboxLimits;
+use crate::source_snippet::{Position, source_snippet};
 
-/// The schema that this program reads.
+/// The schema version that this program reads.
 const SCHEMA: u32 = 1;
 
-/// The config file's contents.
+/// The contents of the config file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Engine to use when none is given.
+    /// Default engine.
     pub engine: Option<String>,
-    /// Whether `auto` looks for servers at their usual ports; else it asks
-    /// only those of `engines`.
+    /// If true, `auto` looks for servers on their default ports; otherwise it
+    /// uses only the servers of `engines`.
     pub discover: bool,
-    /// Model to use when none is given; a relative GGUF file is relative to
-    /// the config file.
+    /// Default model. A GGUF path is relative to the config file.
     pub model: Option<String>,
-    /// Prompt files to use when none is given; relative ones are relative to
-    /// the config file.
+    /// Default prompt files, resolved relative to the config file.
     pub prompts: Vec<PathBuf>,
-    /// Sampling.
-    pub layer: Layer,
-    /// Servers with names of their own, in the file's order.
-    pub engines: Vec<Engine>,
-    /// Limits of time.
-    pub timeouts: Timeouts,
-    /// What packs may use.
-    pub limits: Limits,
+    /// Sampling settings.
+    pub settings: SettingsLayer,
+    /// Named servers, sorted by name.
+    pub engines: Vec<EngineConfig>,
+    /// Timeouts.
+    pub timeouts: TimeoutConfig,
+    /// Resource limits of packs.
+    pub limits: SandboxLimits,
 }
 
-/// A server that the config names.
+/// A named server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Engine {
-    /// What `--engine` calls it.
+pub struct EngineConfig {
+    /// The name that `--engine` takes.
     pub name: String,
-    /// Its address.
+    /// The base URL.
     pub url: String,
-    /// Its protocol; else it is detected.
+    /// The dialect; detected if absent.
     pub dialect: Option<String>,
-    /// The variable that holds its key.
+    /// The environment variable that holds the API key.
     pub key_env: Option<String>,
 }
 
-/// Limits of time, as far as they are written; the inner `None` is off.
+/// Timeouts. The outer `None` means not set, the inner `None` means disabled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each is the flag of the same name")]
-pub struct Timeouts {
+#[expect(missing_docs, reason = "each field is the flag of the same name")]
+pub struct TimeoutConfig {
     pub connect: Option<Option<Duration>>,
     pub load: Option<Option<Duration>>,
     pub first_token: Option<Option<Duration>>,
@@ -63,51 +61,51 @@ pub struct Timeouts {
     pub total: Option<Option<Duration>>,
 }
 
-/// The config file cannot be used.
+/// An error in the config file.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It cannot be read.
-    #[error("cannot read the config file {}", path.display())]
+    /// The file cannot be read.
+    #[error("cannot read config file `{}`", path.display())]
     Read {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The I/O error.
         #[source]
         source: std::io::Error,
     },
-    /// It is not TOML, or has a key or value that means nothing.
-    #[error("{}:{line}:{column}: {message}\n{excerpt}", path.display())]
+    /// The file is not TOML, or contains an unknown key or an invalid value.
+    #[error("{}:{line}:{column}: {message}\n{snippet}", path.display())]
     Invalid {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Counts from 1.
+        /// The line number, starting at 1.
         line: usize,
-        /// Counts from 1, in characters.
+        /// The column in characters, starting at 1.
         column: usize,
-        /// What is wrong.
+        /// The cause.
         message: String,
-        /// The line, and a caret.
-        excerpt: String,
+        /// The line, and a caret below the column.
+        snippet: String,
     },
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct ConfigToml {
     schema: Option<u32>,
     #[serde(default)]
-    defaults: Defaults,
+    defaults: DefaultsToml,
     #[serde(default)]
-    engines: BTreeMap<String, WrittenEngine>,
+    engines: BTreeMap<String, EngineToml>,
     #[serde(default)]
-    timeouts: WrittenTimeouts,
+    timeouts: TimeoutsToml,
     #[serde(default)]
-    limits: WrittenLimits,
+    limits: LimitsToml,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WrittenEngine {
+struct EngineToml {
     url: String,
     dialect: Option<String>,
     key_env: Option<String>,
@@ -115,23 +113,23 @@ struct WrittenEngine {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WrittenTimeouts {
-    connect: Option<WrittenSpan>,
-    load: Option<WrittenSpan>,
-    first_token: Option<WrittenSpan>,
-    stream: Option<WrittenSpan>,
-    total: Option<WrittenSpan>,
+struct TimeoutsToml {
+    connect: Option<DurationToml>,
+    load: Option<DurationToml>,
+    first_token: Option<DurationToml>,
+    stream: Option<DurationToml>,
+    total: Option<DurationToml>,
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "expected seconds, or a text such as \"90s\"")]
-enum WrittenSpan {
+#[serde(untagged, expecting = "expected seconds, or a string such as \"90s\"")]
+enum DurationToml {
     Seconds(f64),
     Text(String),
 }
 
-impl WrittenSpan {
-    fn read(self) -> Result<Option<Duration>, String> {
+impl DurationToml {
+    fn parse(self) -> Result<Option<Duration>, String> {
         match self {
             Self::Seconds(seconds) => duration::parse(&seconds.to_string()),
             Self::Text(text) => duration::parse(&text),
@@ -141,7 +139,7 @@ impl WrittenSpan {
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Defaults {
+struct DefaultsToml {
     engine: Option<String>,
     discover: Option<bool>,
     model: Option<String>,
@@ -154,13 +152,13 @@ struct Defaults {
     presence_penalty: Option<f64>,
     frequency_penalty: Option<f64>,
     seed: Option<u64>,
-    max_tokens: Option<WrittenMaxTokens>,
+    max_tokens: Option<MaxTokensToml>,
     stop: Option<OneOrMore>,
     reasoning: Option<String>,
 }
 
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "expected a text or a list of texts")]
+#[serde(untagged, expecting = "expected a string or a list of strings")]
 enum OneOrMore {
     One(String),
     More(Vec<String>),
@@ -178,17 +176,17 @@ impl OneOrMore {
 #[derive(Deserialize)]
 #[serde(
     untagged,
-    expecting = "expected a number, -1, or a text such as \"50%\""
+    expecting = "expected a number, -1, or a string such as \"50%\""
 )]
-enum WrittenMaxTokens {
+enum MaxTokensToml {
     Number(i64),
     Text(String),
 }
 
-/// Names as in `Limits`, with their units.
+/// The `[limits]` table; the keys are those of `SandboxLimits` with units.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WrittenLimits {
+struct LimitsToml {
     pack_memory_bytes: Option<usize>,
     pack_table_elements: Option<usize>,
     pack_instances: Option<usize>,
@@ -212,23 +210,25 @@ impl Default for Config {
             discover: true,
             model: None,
             prompts: Vec::new(),
-            layer: Layer::default(),
+            settings: SettingsLayer::default(),
             engines: Vec::new(),
-            timeouts: Timeouts::default(),
-            limits: Limits::default(),
+            timeouts: TimeoutConfig::default(),
+            limits: SandboxLimits::default(),
         }
     }
 }
 
 impl Config {
-    /// Reads the file. One that nobody asked for may be absent.
+    /// Loads the config file. Returns the defaults if the file is missing and
+    /// not `required`.
     ///
     /// # Errors
-    /// It cannot be read or understood, or `asked_for` and not there.
-    pub fn load(path: &Path, asked_for: bool) -> Result<Self, Error> {
+    /// Returns an error if the file cannot be read or is invalid, or if it is
+    /// `required` and missing.
+    pub fn load(path: &Path, required: bool) -> Result<Self, Error> {
         match fs::read_to_string(path) {
             Ok(text) => Self::parse(path, &text),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && !asked_for => Ok(Self::default()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && !required => Ok(Self::default()),
             Err(source) => Err(Error::Read {
                 path: path.to_owned(),
                 source,
@@ -238,31 +238,30 @@ impl Config {
 
     fn parse(path: &Path, text: &str) -> Result<Self, Error> {
         let invalid = |offset: usize, message: String| {
-            let place = Place::of(text, offset);
+            let position = Position::from_offset(text, offset);
             Error::Invalid {
                 path: path.to_owned(),
-                line: place.line,
-                column: place.column,
+                line: position.line,
+                column: position.column,
                 message,
-                excerpt: excerpt(text, place),
+                snippet: source_snippet(text, position),
             }
         };
-        let written: Written = toml::from_str(text).map_err(|e| {
+        let file: ConfigToml = toml::from_str(text).map_err(|e| {
             invalid(
                 e.span().map_or(0, |span| span.start),
                 e.message().to_owned(),
             )
         })?;
-        if let Some(schema) = written.schema
+        if let Some(schema) = file.schema
             && schema != SCHEMA
         {
-            let at = key_offset(text, "schema");
             return Err(invalid(
-                at,
-                format!("schema {schema} is not known; this program reads {SCHEMA}"),
+                key_offset(text, "schema"),
+                format!("schema {schema} is not supported; this version reads schema {SCHEMA}"),
             ));
         }
-        let Defaults {
+        let DefaultsToml {
             engine,
             discover,
             model,
@@ -278,15 +277,15 @@ impl Config {
             max_tokens,
             stop,
             reasoning,
-        } = written.defaults;
+        } = file.defaults;
         let max_tokens = match max_tokens {
             None => None,
-            Some(WrittenMaxTokens::Number(n)) => Some(MaxTokens::parse(&n.to_string())),
-            Some(WrittenMaxTokens::Text(text)) => Some(MaxTokens::parse(&text)),
+            Some(MaxTokensToml::Number(number)) => Some(MaxTokens::parse(&number.to_string())),
+            Some(MaxTokensToml::Text(text)) => Some(MaxTokens::parse(&text)),
         }
-        .map(|parsed| parsed.map_err(|why| invalid(key_offset(text, "max_tokens"), why)))
+        .map(|parsed| parsed.map_err(|message| invalid(key_offset(text, "max_tokens"), message)))
         .transpose()?;
-        let layer = Layer {
+        let settings = SettingsLayer {
             temperature,
             top_k,
             top_p,
@@ -298,51 +297,51 @@ impl Config {
             max_tokens,
             stop: stop.map(OneOrMore::into_vec),
             reasoning,
-            ..Layer::default()
+            ..SettingsLayer::default()
         };
-        layer
-            .check()
-            .map_err(|(name, why)| invalid(key_offset(text, name), format!("{name} {why}")))?;
+        settings.check().map_err(|(name, problem)| {
+            invalid(key_offset(text, name), format!("{name} {problem}"))
+        })?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        let span = |key: &str, written: Option<WrittenSpan>| {
-            written
-                .map(WrittenSpan::read)
+        let timeout = |key: &str, value: Option<DurationToml>| {
+            value
+                .map(DurationToml::parse)
                 .transpose()
-                .map_err(|why| invalid(key_offset(text, key), format!("{key}: {why}")))
+                .map_err(|message| invalid(key_offset(text, key), format!("{key}: {message}")))
         };
-        let timeouts = written.timeouts;
-        let timeouts = Timeouts {
-            connect: span("connect", timeouts.connect)?,
-            load: span("load", timeouts.load)?,
-            first_token: span("first_token", timeouts.first_token)?,
-            stream: span("stream", timeouts.stream)?,
-            total: span("total", timeouts.total)?,
+        let timeouts = file.timeouts;
+        let timeouts = TimeoutConfig {
+            connect: timeout("connect", timeouts.connect)?,
+            load: timeout("load", timeouts.load)?,
+            first_token: timeout("first_token", timeouts.first_token)?,
+            stream: timeout("stream", timeouts.stream)?,
+            total: timeout("total", timeouts.total)?,
         };
-        let engines = written.engines.into_iter().map(|(name, it)| Engine {
+        let engines = file.engines.into_iter().map(|(name, engine)| EngineConfig {
             name,
-            url: it.url,
-            dialect: it.dialect,
-            key_env: it.key_env,
+            url: engine.url,
+            dialect: engine.dialect,
+            key_env: engine.key_env,
         });
         Ok(Self {
             engine,
             discover: discover.unwrap_or(true),
-            model: model.map(|it| beside(folder, it)),
+            model: model.map(|model| resolve_model_path(folder, model)),
             prompts: prompts
                 .map(OneOrMore::into_vec)
                 .unwrap_or_default()
                 .into_iter()
-                .map(|file| folder.join(file))
+                .map(|path| folder.join(path))
                 .collect(),
-            layer,
+            settings,
             engines: engines.collect(),
             timeouts,
-            limits: written.limits.over(Limits::default()),
+            limits: file.limits.over(SandboxLimits::default()),
         })
     }
 }
 
-/// Where a line begins with that key.
+/// Returns the byte offset of the first line that sets `key`, or 0.
 fn key_offset(text: &str, key: &str) -> usize {
     let mut offset = 0;
     for line in text.split_inclusive('\n') {
@@ -358,11 +357,11 @@ fn key_offset(text: &str, key: &str) -> usize {
     0
 }
 
-/// A GGUF file beside the config file; a model's name stays as it is.
-fn beside(folder: &Path, model: String) -> String {
+/// Resolves a GGUF path relative to `folder`; returns a model name unchanged.
+fn resolve_model_path(folder: &Path, model: String) -> String {
     let is_file = Path::new(&model)
         .extension()
-        .is_some_and(|it| it.eq_ignore_ascii_case("gguf"));
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
     if is_file {
         folder.join(model).to_string_lossy().into_owned()
     } else {
@@ -370,9 +369,9 @@ fn beside(folder: &Path, model: String) -> String {
     }
 }
 
-impl WrittenLimits {
-    fn over(self, limits: Limits) -> Limits {
-        let ms = |given: Option<u64>, default| given.map_or(default, Duration::from_millis);
+impl LimitsToml {
+    fn over(self, defaults: SandboxLimits) -> SandboxLimits {
+        let ms = |value: Option<u64>, default| value.map_or(default, Duration::from_millis);
         let Self {
             pack_memory_bytes,
             pack_table_elements,
@@ -389,22 +388,23 @@ impl WrittenLimits {
             pack_compile_memory_bytes,
             pack_compile_seconds,
         } = self;
-        Limits {
-            memory_bytes: pack_memory_bytes.unwrap_or(limits.memory_bytes),
-            table_elements: pack_table_elements.unwrap_or(limits.table_elements),
-            instances: pack_instances.unwrap_or(limits.instances),
-            describe_time: ms(pack_describe_ms, limits.describe_time),
-            resolve_time: ms(pack_resolve_ms, limits.resolve_time),
-            push_time: ms(pack_push_ms, limits.push_time),
-            finish_time: ms(pack_finish_ms, limits.finish_time),
-            call_bytes: pack_call_bytes.unwrap_or(limits.call_bytes),
-            output_bytes: pack_output_bytes.unwrap_or(limits.output_bytes),
-            list_entries: pack_list_entries.unwrap_or(limits.list_entries),
-            handles: pack_handles.unwrap_or(limits.handles),
-            file_bytes: pack_file_bytes.unwrap_or(limits.file_bytes),
-            compile_memory_bytes: pack_compile_memory_bytes.unwrap_or(limits.compile_memory_bytes),
-            compile_time: pack_compile_seconds.map_or(limits.compile_time, Duration::from_secs),
-            stderr_bytes: limits.stderr_bytes,
+        SandboxLimits {
+            memory_bytes: pack_memory_bytes.unwrap_or(defaults.memory_bytes),
+            table_elements: pack_table_elements.unwrap_or(defaults.table_elements),
+            instances: pack_instances.unwrap_or(defaults.instances),
+            describe_time: ms(pack_describe_ms, defaults.describe_time),
+            resolve_time: ms(pack_resolve_ms, defaults.resolve_time),
+            push_time: ms(pack_push_ms, defaults.push_time),
+            finish_time: ms(pack_finish_ms, defaults.finish_time),
+            call_bytes: pack_call_bytes.unwrap_or(defaults.call_bytes),
+            output_bytes: pack_output_bytes.unwrap_or(defaults.output_bytes),
+            list_entries: pack_list_entries.unwrap_or(defaults.list_entries),
+            handles: pack_handles.unwrap_or(defaults.handles),
+            file_bytes: pack_file_bytes.unwrap_or(defaults.file_bytes),
+            compile_memory_bytes: pack_compile_memory_bytes
+                .unwrap_or(defaults.compile_memory_bytes),
+            compile_time: pack_compile_seconds.map_or(defaults.compile_time, Duration::from_secs),
+            stderr_bytes: defaults.stderr_bytes,
         }
     }
 }
@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_file_is_read() {
+    fn reads_all_sections() {
         let config = parse(
             "schema = 1\n[defaults]\nengine = 'embedded'\nmodel = 'm.gguf'\nprompts = ['a.toml', '/b.toml']\n\
              temperature = 0.2\nmax_tokens = '50%'\nstop = 'END'\n[limits]\npack_push_ms = 5\n",
@@ -430,8 +430,11 @@ mod tests {
             config.prompts,
             [Path::new("/etc/a.toml"), Path::new("/b.toml")]
         );
-        assert_eq!(config.layer.max_tokens, Some(MaxTokens::Percent(50)));
-        assert_eq!(config.layer.stop.as_deref(), Some(&["END".to_owned()][..]));
+        assert_eq!(config.settings.max_tokens, Some(MaxTokens::Percent(50)));
+        assert_eq!(
+            config.settings.stop.as_deref(),
+            Some(&["END".to_owned()][..])
+        );
         assert_eq!(config.limits.push_time, Duration::from_millis(5));
         let config = parse(
             "[engines.studio]\nurl = 'http://127.0.0.1:1234'\nkey_env = 'KEY'\n\
@@ -455,15 +458,19 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_place() {
-        for (text, start, says) in [
+    fn errors_name_the_position() {
+        for (text, start, expected) in [
             (
                 "[defaults]\ntemprature = 1\n",
                 "/etc/c.toml:2:1:",
                 "unknown field `temprature`",
             ),
             ("x = \n", "/etc/c.toml:1:5:", ""),
-            ("schema = 2\n", "/etc/c.toml:1:1:", "schema 2 is not known"),
+            (
+                "schema = 2\n",
+                "/etc/c.toml:1:1:",
+                "schema 2 is not supported",
+            ),
             ("[defaults]\ntop_p = 3.0\n", "/etc/c.toml:2:1:", "top_p"),
             (
                 "# top_p\n[defaults]\n  top_p = 3.0\n",
@@ -474,7 +481,7 @@ mod tests {
             (
                 "[timeouts]\nload = '5x'\n",
                 "/etc/c.toml:2:1:",
-                "span of time",
+                "invalid duration",
             ),
             (
                 "[engines.a]\nurl = 'x'\nkey = 'sk'\n",
@@ -489,13 +496,13 @@ mod tests {
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.starts_with(start), "{text:?}: {error}");
-            assert!(error.contains(says), "{text:?}: {error}");
+            assert!(error.contains(expected), "{text:?}: {error}");
             assert!(error.ends_with('^'), "{text:?}: {error}");
         }
     }
 
     #[test]
-    fn an_absent_file_is_an_error_only_when_it_was_asked_for() {
+    fn a_missing_file_is_an_error_only_if_it_is_required() {
         let path = Path::new("/nonexistent/config.toml");
         assert_eq!(Config::load(path, false).unwrap(), Config::default());
         assert!(matches!(Config::load(path, true), Err(Error::Read { .. })));

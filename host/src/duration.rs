@@ -1,36 +1,37 @@
-//! Spans of time as people write them: `90`, `90s`, `5m`, `1.5h`, `500ms`.
+//! Parses durations such as `90`, `90s`, `5m`, `1.5h` and `500ms`.
 
 use std::time::Duration;
 
-/// A limit of time; 0 is off, and off is `None`.
+/// Parses a timeout. Plain numbers are seconds. Returns `None` for 0, which
+/// disables the limit.
 ///
 /// # Errors
-/// It is no span; the text says what is allowed.
+/// Returns a message with the allowed formats if `text` is not a duration.
 pub(crate) fn parse(text: &str) -> Result<Option<Duration>, String> {
-    let wrong = || {
+    let invalid = || {
         format!(
-            "`{text}` is no span of time; it takes seconds, or a number with ms, s, m or h, and 0 is off"
+            "invalid duration `{text}`; expected seconds, or a number with ms, s, m or h (0 disables)"
         )
     };
     let trimmed = text.trim();
-    let digits = trimmed.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match trimmed.get(digits.len()..).unwrap_or_default() {
+    let number = trimmed.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let seconds_per_unit = match trimmed.get(number.len()..).unwrap_or_default() {
         "" | "s" | "sec" => 1.0,
         "ms" => 0.001,
         "m" | "min" => 60.0,
         "h" => 3600.0,
-        _ => return Err(wrong()),
+        _ => return Err(invalid()),
     };
-    // Rust reads more as a number than people mean: `inf`, `1e9`.
-    if !digits
+    // `f64::from_str` also accepts `inf` and `1e9`.
+    if !number
         .chars()
         .all(|c| c.is_ascii_digit() || c == '.' || c == ' ')
     {
-        return Err(wrong());
+        return Err(invalid());
     }
-    let number: f64 = digits.trim().parse().map_err(|_| wrong())?;
-    let span = Duration::try_from_secs_f64(number * unit).map_err(|_| wrong())?;
-    Ok((!span.is_zero()).then_some(span))
+    let number: f64 = number.trim().parse().map_err(|_| invalid())?;
+    let duration = Duration::try_from_secs_f64(number * seconds_per_unit).map_err(|_| invalid())?;
+    Ok((!duration.is_zero()).then_some(duration))
 }
 
 #[cfg(test)]
@@ -38,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_are_read_as_people_write_them() {
+    fn parses_numbers_with_units() {
         for (text, ms) in [
             ("10", Some(10_000)),
             ("90s", Some(90_000)),
@@ -49,8 +50,8 @@ mod tests {
             ("0", None),
             ("0s", None),
         ] {
-            let span = parse(text).unwrap();
-            assert_eq!(span, ms.map(Duration::from_millis), "{text}");
+            let duration = parse(text).unwrap();
+            assert_eq!(duration, ms.map(Duration::from_millis), "{text}");
         }
         for text in [
             "",

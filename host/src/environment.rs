@@ -1,91 +1,93 @@
-//! The world around the program, read once in `main`: variables, folders,
-//! what stdin, stdout and stderr are.
+//! The process environment, read once in `main`: variables, folders, and the
+//! kinds of stdin, stdout and stderr.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::secret::Secret;
 
-/// Everything that is read from outside, except files.
+/// The process environment.
 #[derive(Clone, Debug, Default)]
 pub struct Env {
-    /// `LMSTRIX_HOST_*`, without the prefix.
-    pub own: BTreeMap<String, String>,
-    /// All other variables: the config names those that hold keys, so each is
-    /// kept as a secret.
-    pub others: BTreeMap<String, Secret>,
-    /// Where config, data, state and cache lie.
+    /// Non-empty `LMSTRIX_HOST_*` variables by their names without the prefix,
+    /// except the API key.
+    pub own_variables: BTreeMap<String, String>,
+    /// All non-empty variables. The config can name any of them as the holder of
+    /// an API key, so each value is a `Secret`.
+    pub all_variables: BTreeMap<String, Secret>,
+    /// The folders for config, data, state and cache.
     pub paths: Paths,
-    /// This program, for the compiling child.
+    /// The path of this program, for the child process that compiles packs.
     pub program: PathBuf,
-    /// Whether stdout is a terminal.
+    /// True if stdout is a terminal.
     pub stdout_is_terminal: bool,
-    /// Whether stderr is a terminal.
+    /// True if stderr is a terminal.
     pub stderr_is_terminal: bool,
-    /// Whether stdin is a pipe or a file, which may hold a text.
+    /// True if stdin can hold an input text: a pipe, a socket or a regular file.
     pub stdin_has_text: bool,
-    /// Whether colours are wanted: `NO_COLOR` is absent or empty.
+    /// True if `NO_COLOR` is absent or empty.
     pub colour: bool,
 }
 
-/// The user's folders for this program.
+/// The user's files and folders of this program.
 #[derive(Clone, Debug, Default)]
 pub struct Paths {
     /// The config file.
     pub config: PathBuf,
-    /// Packs and models.
+    /// The data folder: registry, packs and models.
     pub data: PathBuf,
-    /// What must survive, but is no setting: raw answers that no file took.
+    /// The state folder: data that must persist but is not configuration, such
+    /// as raw answers that could not be written elsewhere.
     pub state: PathBuf,
-    /// What can be made again: compiled packs.
+    /// The cache folder: data that can be recreated, such as compiled packs.
     pub cache: PathBuf,
 }
 
-/// The prefix of our own variables.
+/// Prefix of this program's environment variables.
 const PREFIX: &str = "LMSTRIX_HOST_";
-/// The name of our folders.
+/// Name of this program's folders.
 const FOLDER: &str = "lmstrix-host";
 
 impl Env {
-    /// Reads the process's environment. Only `main` calls this.
+    /// Reads the process environment.
     #[must_use]
     #[expect(
         clippy::disallowed_methods,
-        reason = "this is the one place, called from main"
+        reason = "the only place that reads the environment"
     )]
     pub fn read() -> Self {
         use std::io::IsTerminal;
-        let others = std::env::vars_os()
+        let all_variables = std::env::vars_os()
             .filter_map(|(name, value)| {
                 let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
                 (!value.is_empty()).then(|| (name, Secret::new(&value)))
             })
             .collect();
-        let own: BTreeMap<String, String> = std::env::vars_os()
+        let own_variables: BTreeMap<String, String> = std::env::vars_os()
             .filter_map(|(name, value)| {
                 let name = name.to_str()?.strip_prefix(PREFIX)?.to_owned();
                 Some((name, value.to_string_lossy().into_owned()))
             })
-            // A key, which nothing may show: it is among the others.
+            // The key must not be shown; it is in `all_variables` as a secret.
             .filter(|(name, _)| name != "API_KEY")
-            // `VARIABLE=` is how shells and services take one back.
+            // Shells and services unset a variable with `VARIABLE=`.
             .filter(|(_, value)| !value.is_empty())
             .collect();
         Self {
-            paths: Paths::new(own.get("HOME")),
-            own,
-            others,
+            paths: Paths::new(own_variables.get("HOME")),
+            own_variables,
+            all_variables,
             program: std::env::current_exe().unwrap_or_else(|_| PathBuf::from(FOLDER)),
             stdout_is_terminal: std::io::stdout().is_terminal(),
             stderr_is_terminal: std::io::stderr().is_terminal(),
             stdin_has_text: stdin_has_text(),
-            colour: std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty()),
+            colour: std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
         }
     }
 }
 
 impl Paths {
-    /// Under `home` when given, else where the platform keeps such things.
+    /// Returns the folders below `home` if given, else those of the platform.
     fn new(home: Option<&String>) -> Self {
         use etcetera::BaseStrategy;
         if let Some(home) = home {
@@ -98,13 +100,13 @@ impl Paths {
             };
         }
         let Ok(base) = etcetera::choose_base_strategy() else {
-            // No home at all (a bare service account): beside the work.
-            let here = PathBuf::from(format!(".{FOLDER}"));
+            // A service account without a home folder: use the working folder.
+            let folder = PathBuf::from(format!(".{FOLDER}"));
             return Self {
-                config: here.join("config.toml"),
-                data: here.join("data"),
-                state: here.join("state"),
-                cache: here.join("cache"),
+                config: folder.join("config.toml"),
+                data: folder.join("data"),
+                state: folder.join("state"),
+                cache: folder.join("cache"),
             };
         };
         Self {
@@ -119,14 +121,15 @@ impl Paths {
     }
 }
 
-/// A pipe, a socket or a regular file. `/dev/null`, which services have as
-/// their stdin, holds no text, and a terminal is never waited for.
+/// Returns true if stdin is a pipe, a socket or a regular file. Other devices
+/// are excluded: services have `/dev/null` as stdin, and reading from a terminal
+/// would wait for input.
 #[cfg(unix)]
 fn stdin_has_text() -> bool {
     use rustix::fs::FileType;
-    rustix::fs::fstat(std::io::stdin()).is_ok_and(|it| {
+    rustix::fs::fstat(std::io::stdin()).is_ok_and(|stat| {
         matches!(
-            FileType::from_raw_mode(it.st_mode),
+            FileType::from_raw_mode(stat.st_mode),
             FileType::Fifo | FileType::Socket | FileType::RegularFile
         )
     })

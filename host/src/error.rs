@@ -1,50 +1,50 @@
-//! The one border between errors and people: every error of every room gets
-//! its exit code and its hints here, and nowhere else.
+//! Maps the errors of all modules to exit codes, messages and hints. This is
+//! the only place that does so.
 
 use crate::engine::FaultKind;
-use crate::job::{self, Expired, Failed, Phase};
-use crate::pack::{self, Answer};
+use crate::job::{self, Cancellation, End, Expired, JobError, Outcome, TimeoutPhase};
+use crate::pack::{self, ContractError};
 use crate::{batch, config, engine, registry, sink};
 
-/// The exit codes, as the README lists them.
+/// The exit codes, as documented in the README.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// Done; a broken pipe is success.
+    /// Success. A broken pipe counts as success.
     Done = 0,
-    /// Broken after the first byte.
+    /// A failure after the first byte of output, or an I/O error.
     Broken = 1,
-    /// What the user can mend in the command, the config or a file.
+    /// An error in the command line, the config or an input file.
     Usage = 2,
-    /// A pack that does not load, traps, hits a limit, or answers `other`.
+    /// A pack cannot be loaded, traps, exceeds a limit, or returns `other`.
     Pack = 3,
-    /// Engine not found, or lost before the first byte.
+    /// No engine found, or the engine was lost before the first byte.
     Engine = 4,
-    /// Model unknown or not loadable.
+    /// The model is unknown or cannot be loaded.
     Model = 5,
-    /// It does not fit the context.
+    /// The prompt does not fit into the context.
     Context = 6,
-    /// Empty or rejected answer.
+    /// The answer is empty or was rejected.
     Empty = 7,
-    /// A limit of time was reached.
+    /// A timeout expired.
     Expired = 124,
-    /// Interrupted.
+    /// Interrupted by a signal.
     Interrupted = 130,
 }
 
-/// An error as people get it.
+/// An error as it is shown to the user.
 #[derive(Debug)]
 pub struct Failure {
     /// The exit code.
     pub exit: Exit,
-    /// What happened, and where.
+    /// What failed, and the cause.
     pub message: String,
-    /// What to type next.
+    /// Suggestions, each with something to type.
     pub hints: Vec<String>,
 }
 
 impl Failure {
-    /// An error without hints.
+    /// Creates a failure without hints.
     #[must_use]
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self {
@@ -54,19 +54,19 @@ impl Failure {
         }
     }
 
-    /// What the user can mend in the command.
+    /// Creates a failure with `Exit::Usage`.
     #[must_use]
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)
     }
 
-    /// The user had enough.
+    /// Creates the failure of an interrupted run.
     #[must_use]
     pub fn interrupted() -> Self {
         Self::new(Exit::Interrupted, "interrupted")
     }
 
-    /// Adds what to type next.
+    /// Adds a hint.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
@@ -74,8 +74,9 @@ impl Failure {
     }
 }
 
-/// The message with all its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+/// Returns the message of an error followed by those of its causes, except
+/// causes that the message already contains.
+pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -88,9 +89,10 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn names(list: &[String]) -> String {
-    list.iter()
-        .map(|it| format!("`{it}`"))
+fn quoted_list(names: &[String]) -> String {
+    names
+        .iter()
+        .map(|name| format!("`{name}`"))
         .collect::<Vec<_>>()
         .join(", ")
 }
@@ -98,56 +100,61 @@ fn names(list: &[String]) -> String {
 impl From<engine::HubError> for Failure {
     fn from(error: engine::HubError) -> Self {
         use engine::HubError;
-        let message = chain(&error);
+        let message = error_chain(&error);
         match error {
-            HubError::BadReference(_) => Self::usage(message)
-                .hint("as in `pull bartowski/Llama-3.2-1B-Instruct-GGUF:Q4_K_M`"),
-            HubError::Unreachable { .. } | HubError::Garbage { .. } => {
-                Self::new(Exit::Engine, message).hint("HF_ENDPOINT names another hub or a mirror")
+            HubError::InvalidReference(_) => Self::usage(message)
+                .hint("example: `pull bartowski/Llama-3.2-1B-Instruct-GGUF:Q4_K_M`"),
+            HubError::Unreachable { .. } | HubError::InvalidFileList { .. } => {
+                Self::new(Exit::Engine, message)
+                    .hint("set HF_ENDPOINT to use another hub or a mirror")
             }
             HubError::Status { status, .. } => match status {
                 401 | 403 => Self::new(Exit::Engine, message)
-                    .hint("HF_TOKEN holds the token of an account that may read it"),
+                    .hint("set HF_TOKEN to the token of an account with access"),
                 404 => Self::new(Exit::Model, message),
                 _ => Self::new(Exit::Broken, message),
             },
-            HubError::Choice { repo, offered, .. } => {
-                offered
-                    .iter()
-                    .fold(Self::new(Exit::Usage, message), |failure, (name, bytes)| {
-                        failure.hint(format!(
-                            "pull {repo}:{name}  ({})",
-                            engine::gigabytes(*bytes)
-                        ))
-                    })
-            }
-            HubError::BuiltIn { name, .. } => Self::usage(message).hint(format!(
-                "download it in a browser; -m ./{name}.gguf then names the file itself"
+            HubError::SelectFile {
+                repo,
+                candidates: offered,
+                ..
+            } => offered
+                .iter()
+                .fold(Self::new(Exit::Usage, message), |failure, (name, bytes)| {
+                    failure.hint(format!(
+                        "pull {repo}:{name}  ({})",
+                        engine::format_bytes(*bytes)
+                    ))
+                }),
+            HubError::ReservedName { name, .. } => Self::usage(message).hint(format!(
+                "download it in a browser and use `-m ./{name}.gguf`"
             )),
-            HubError::Exists(_) => Self::usage(message).hint("--force replaces it"),
-            HubError::Busy(_) => Self::new(Exit::Broken, message),
-            HubError::NoRoom { .. } => Self::new(Exit::Broken, message)
-                .hint("what has come so far is kept; LMSTRIX_HOST_HOME moves it to another disk"),
-            HubError::Checksum { .. } => Self::new(Exit::Broken, message)
-                .hint("it was removed; the same command downloads it anew"),
-            HubError::Broken(_) | HubError::File { .. } => Self::new(Exit::Broken, message)
-                .hint("what has come is kept; the same command goes on with it"),
+            HubError::FileExists(_) => Self::usage(message).hint("use --force to replace it"),
+            HubError::AlreadyDownloading(_) => Self::new(Exit::Broken, message),
+            HubError::InsufficientDiskSpace { .. } => Self::new(Exit::Broken, message)
+                .hint("partial download kept; set LMSTRIX_HOST_HOME to use another disk"),
+            HubError::ChecksumMismatch { .. } => Self::new(Exit::Broken, message)
+                .hint("corrupt download removed; run the same command to download it again"),
+            HubError::DownloadInterrupted(_) | HubError::WriteFile { .. } => {
+                Self::new(Exit::Broken, message)
+                    .hint("partial download kept; run the same command to resume")
+            }
         }
     }
 }
 
 impl From<registry::Error> for Failure {
     fn from(error: registry::Error) -> Self {
-        let message = chain(&error);
+        let message = error_chain(&error);
         match error {
             registry::Error::Newer { .. } => {
-                Self::usage(message).hint("update this program, or move the file away")
+                Self::usage(message).hint("update lmstrix-host, or move the file away")
             }
             registry::Error::Locked { .. } => Self::new(Exit::Broken, message)
-                .hint("the lock goes with its process; look for one that hangs"),
+                .hint("the lock is released when its process ends; look for a hung process"),
             registry::Error::Read { .. } | registry::Error::Write { .. } => {
                 Self::new(Exit::Broken, message)
-                    .hint("free some space or mend the folder's rights; LMSTRIX_HOST_HOME moves it")
+                    .hint("free disk space or fix the folder's permissions, or set LMSTRIX_HOST_HOME to another folder")
             }
         }
     }
@@ -155,32 +162,32 @@ impl From<registry::Error> for Failure {
 
 impl From<batch::PlanError> for Failure {
     fn from(error: batch::PlanError) -> Self {
-        Self::usage(chain(&error))
+        Self::usage(error_chain(&error))
     }
 }
 
 impl From<batch::JournalError> for Failure {
     fn from(error: batch::JournalError) -> Self {
-        let message = chain(&error);
+        let message = error_chain(&error);
         match error {
             batch::JournalError::Read { .. } => Self::new(Exit::Broken, message),
             batch::JournalError::Write { .. } => Self::new(Exit::Broken, message).hint(
-                "-o names a folder that can be written; with some space free the same command \
-                 goes on",
+                "use -o with a writable folder, or free disk space and run the same command to \
+                 resume",
             ),
             batch::JournalError::Busy { .. } => Self::usage(message)
-                .hint("the lock goes with its process; another folder (-o) is another run"),
-            batch::JournalError::Newer { .. } => {
-                Self::usage(message).hint("update this program, or take another folder (-o)")
+                .hint("wait until the other run ends, or use another folder (-o)"),
+            batch::JournalError::UnsupportedSchema { .. } => {
+                Self::usage(message).hint("update lmstrix-host, or use another folder (-o)")
             }
-            batch::JournalError::Absent { .. } => Self::usage(message),
+            batch::JournalError::NotFound { .. } => Self::usage(message),
         }
     }
 }
 
 impl From<config::Error> for Failure {
     fn from(error: config::Error) -> Self {
-        Self::usage(chain(&error))
+        Self::usage(error_chain(&error))
     }
 }
 
@@ -188,7 +195,7 @@ impl From<job::Error> for Failure {
     fn from(error: job::Error) -> Self {
         match error {
             job::Error::Pack(error) => error.into(),
-            other => Self::usage(chain(&other)),
+            other => Self::usage(error_chain(&other)),
         }
     }
 }
@@ -196,104 +203,95 @@ impl From<job::Error> for Failure {
 impl From<pack::Error> for Failure {
     fn from(error: pack::Error) -> Self {
         match error {
-            pack::Error::Answer {
-                pack,
-                asked,
-                answer,
-            } => answered(&pack, &asked, answer),
+            pack::Error::Contract { pack, item, error } => contract_failure(&pack, &item, error),
             pack::Error::NotFound {
                 ref searched,
-                ref close,
+                ref similar,
                 ..
             } => {
-                let folders: Vec<String> =
-                    searched.iter().map(|it| it.display().to_string()).collect();
-                let failure = Self::new(Exit::Usage, chain(&error))
-                    .hint(format!("packs are looked for in {}", folders.join(", ")));
-                if close.is_empty() {
-                    failure
-                } else {
-                    failure.hint(format!("did you mean {}?", names(close)))
-                }
+                let folders: Vec<String> = searched
+                    .iter()
+                    .map(|folder| folder.display().to_string())
+                    .collect();
+                let failure = Self::new(Exit::Usage, error_chain(&error))
+                    .hint(format!("searched folders: {}", folders.join(", ")));
+                did_you_mean(failure, similar)
             }
-            pack::Error::BadName { .. } | pack::Error::Read { .. } | pack::Error::Lacks { .. } => {
-                Self::new(Exit::Usage, chain(&error))
-            }
+            pack::Error::InvalidName { .. }
+            | pack::Error::Read { .. }
+            | pack::Error::MissingInterface { .. } => Self::new(Exit::Usage, error_chain(&error)),
             pack::Error::Load { .. } | pack::Error::Guest(_) | pack::Error::Sandbox(_) => {
-                Self::new(Exit::Pack, chain(&error))
+                Self::new(Exit::Pack, error_chain(&error))
             }
         }
     }
 }
 
-fn answered(pack: &str, asked: &str, answer: Answer) -> Failure {
-    match answer {
-        Answer::UnknownPrompt(close) => {
-            let failure = Failure::usage(format!("pack `{pack}` has no prompt named `{asked}`"));
-            let failure = if close.is_empty() {
-                failure
-            } else {
-                failure.hint(format!("did you mean {}?", names(&close)))
-            };
-            failure.hint(format!(
-                "to send `{asked}` itself: '{{{{text}}}}' --text '{asked}'"
+fn contract_failure(pack: &str, item: &str, error: ContractError) -> Failure {
+    match error {
+        ContractError::UnknownPrompt(similar) => {
+            let failure = Failure::usage(format!("pack `{pack}` has no prompt `{item}`"));
+            did_you_mean(failure, &similar).hint(format!(
+                "to send `{item}` as text, use '{{{{text}}}}' --text '{item}'"
             ))
         }
-        Answer::UnknownProcessor(close) => {
-            let failure = Failure::usage(format!("pack `{pack}` has no processor named `{asked}`"));
-            if close.is_empty() {
-                failure
-            } else {
-                failure.hint(format!("did you mean {}?", names(&close)))
-            }
+        ContractError::UnknownProcessor(similar) => {
+            let failure = Failure::usage(format!("pack `{pack}` has no processor `{item}`"));
+            did_you_mean(failure, &similar)
         }
-        Answer::MissingParams(missing) => {
+        ContractError::MissingParams(missing) => {
             let failure = Failure::usage(format!(
-                "the prompt `{asked}` needs {} that {} not given: {}",
+                "prompt `{item}` is missing {}: {}",
                 if missing.len() == 1 {
                     "a parameter"
                 } else {
                     "parameters"
                 },
-                if missing.len() == 1 { "was" } else { "were" },
-                names(&missing)
+                quoted_list(&missing)
             ));
             missing.iter().fold(failure, |failure, name| {
                 failure.hint(if name == "text" {
-                    "--text TEXT, --text-file FILE, or a pipe into stdin gives `text`".to_owned()
+                    "set `text` with --text TEXT, --text-file FILE, or a pipe to stdin".to_owned()
                 } else {
-                    format!("-p {name}=VALUE gives `{name}`")
+                    format!("set `{name}` with -p {name}=VALUE")
                 })
             })
         }
-        Answer::InvalidParam { name, why } => Failure::usage(format!(
-            "pack `{pack}`, `{asked}`: `{name}` is not valid: {why}"
+        ContractError::InvalidParam { name, reason } => Failure::usage(format!(
+            "pack `{pack}`, `{item}`: invalid `{name}`: {reason}"
         )),
-        Answer::InvalidFile { .. } => Failure::usage(format!("pack `{pack}`: {answer}")),
-        Answer::Rejected(why) => Failure::new(
+        ContractError::InvalidFile { .. } => Failure::usage(format!("pack `{pack}`: {error}")),
+        ContractError::Rejected(reason) => Failure::new(
             Exit::Empty,
-            format!("`{pack}/{asked}` rejected the answer: {why}"),
+            format!("`{pack}/{item}` rejected the answer: {reason}"),
         ),
     }
 }
 
-/// What to type when there is no engine to be had.
-const EMBEDDED_HINT: &str = "--engine embedded runs the built-in demo model, and -m FILE.gguf a model's file; \
-     nothing else needs to run";
+/// Shown when no server can be used.
+const EMBEDDED_HINT: &str = "to run without a server, use --engine embedded for the built-in demo model, or with \
+     -m FILE.gguf for a model file";
+
+const API_KEY_HINT: &str = "set LMSTRIX_HOST_API_KEY together with --engine (for LM Studio also LM_API_TOKEN), or \
+     the variable that `key_env` names in the config";
+
+const MEMORY_HINT: &str = "unload other models, or use a smaller --context";
+
+const CONTEXT_HINT: &str = "shorten the text, or load the model with more context (--context)";
 
 impl From<engine::Error> for Failure {
     fn from(error: engine::Error) -> Self {
-        let message = chain(&error);
+        let message = error_chain(&error);
         match error {
             engine::Error::NoEngine { .. } => Self::new(Exit::Engine, message)
-                .hint("start a server (in LM Studio: the Developer tab, or `lms server start`), or give --engine URL")
+                .hint("start a server (in LM Studio: the Developer tab, or `lms server start`), or use --engine URL")
                 .hint(EMBEDDED_HINT),
             engine::Error::UnknownEngine(_) => {
                 Self::new(Exit::Engine, message).hint(EMBEDDED_HINT)
             }
             engine::Error::Unreachable { .. } | engine::Error::NotAServer { .. } => {
                 Self::new(Exit::Engine, message)
-                    .hint("--engine takes the address of a server's root, as http://127.0.0.1:1234")
+                    .hint("--engine takes the base URL of a server, such as http://127.0.0.1:1234")
                     .hint(EMBEDDED_HINT)
             }
             engine::Error::ConnectTimeout { .. } => {
@@ -302,131 +300,130 @@ impl From<engine::Error> for Failure {
             engine::Error::StillLoading { .. } => {
                 Self::new(Exit::Expired, message).hint("--load-timeout sets this limit")
             }
-            engine::Error::Unauthorised { .. } => Self::new(Exit::Engine, message).hint(
-                "the key goes into LMSTRIX_HOST_API_KEY with --engine (for LM Studio also \
-                 LM_API_TOKEN), or into the variable that `key_env` names in the config",
-            ),
-            engine::Error::Stopped(_)
-            | engine::Error::Lost { .. }
-            | engine::Error::Cut { .. }
-            | engine::Error::Garbage { .. } => Self::new(Exit::Engine, message)
-                .hint("run it again; if it stays so, the server's log says why"),
-            engine::Error::UnknownModel { close, folder, .. } => {
-                let failure = did_you_mean(Self::new(Exit::Model, message), &close);
+            engine::Error::Unauthorised { .. } => {
+                Self::new(Exit::Engine, message).hint(API_KEY_HINT)
+            }
+            engine::Error::EngineStopped(_)
+            | engine::Error::ConnectionLost { .. }
+            | engine::Error::IncompleteResponse { .. }
+            | engine::Error::InvalidResponse { .. } => Self::new(Exit::Engine, message)
+                .hint("run the command again; if it still fails, check the server's log"),
+            engine::Error::UnknownModel { similar, models_dir, .. } => {
+                let failure = did_you_mean(Self::new(Exit::Model, message), &similar);
                 failure.hint(format!(
-                    "models are GGUF files in {}; -m FILE.gguf names one anywhere",
-                    folder.display()
+                    "models are GGUF files in {}; use -m FILE.gguf for a file elsewhere",
+                    models_dir.display()
                 ))
             }
-            engine::Error::UnknownServerModel { close, known, .. } => {
-                let failure = did_you_mean(Self::new(Exit::Model, message), &close);
-                if known.is_empty() {
-                    return failure.hint("it has no models that can answer");
+            engine::Error::UnknownServerModel { similar, available, .. } => {
+                let failure = did_you_mean(Self::new(Exit::Model, message), &similar);
+                if available.is_empty() {
+                    return failure.hint("the server has no chat models");
                 }
-                failure.hint(format!("it has {}", names(&known)))
+                failure.hint(format!("available models: {}", quoted_list(&available)))
             }
-            engine::Error::NoModel { loaded, others, .. } => {
+            engine::Error::ModelNotSpecified { loaded, not_loaded, .. } => {
                 let failure = Self::usage(message);
                 let failure = if loaded.is_empty() {
                     failure
                 } else {
-                    failure.hint(format!("loaded: -m with one of {}", names(&loaded)))
+                    failure.hint(format!(
+                        "use -m with a loaded model: {}",
+                        quoted_list(&loaded)
+                    ))
                 };
-                if others.is_empty() {
+                if not_loaded.is_empty() {
                     return failure;
                 }
-                failure.hint(format!("not loaded: {}", names(&others)))
+                failure.hint(format!("not loaded: {}", quoted_list(&not_loaded)))
             }
-            engine::Error::Memory { largest, .. } => {
+            engine::Error::InsufficientMemory { largest_context, .. } => {
                 let failure = Self::new(Exit::Model, message);
-                let failure = match largest {
-                    Some(largest) => failure.hint(format!("--context {largest} fits")),
-                    None => failure.hint("unload other models, or give a smaller --context"),
+                let failure = match largest_context {
+                    Some(context) => failure.hint(format!("--context {context} fits")),
+                    None => failure.hint(MEMORY_HINT),
                 };
-                failure.hint("the estimate is rough; --force loads it all the same")
+                failure.hint("the estimate is rough; use --force to load the model anyway")
             }
-            engine::Error::TooLong { .. } => Self::new(Exit::Context, message)
-                .hint("a shorter text, or a model loaded with more context (--context)"),
+            engine::Error::PromptTooLong { .. } => Self::new(Exit::Context, message).hint(CONTEXT_HINT),
             engine::Error::Refused { .. } => Self::new(Exit::Model, message),
-            engine::Error::State { .. } => Self::new(Exit::Broken, message)
-                .hint("this folder keeps who loaded which model; LMSTRIX_HOST_HOME moves it"),
+            engine::Error::WriteState { .. } => Self::new(Exit::Broken, message)
+                .hint("this folder records which models were loaded by lmstrix-host; set LMSTRIX_HOST_HOME to use another one"),
             engine::Error::WrongModel { .. } => Self::new(Exit::Model, message)
-                .hint("nothing of its answer was kept; load the model at the server, and run it again"),
-            engine::Error::NotLoaded { fault, .. } => match fault.kind {
-                FaultKind::OutOfMemory => Self::new(Exit::Model, message)
-                    .hint("unload other models, or give a smaller --context"),
+                .hint("the answer was discarded; load the model at the server and run the command again"),
+            engine::Error::LoadFailed { fault, .. } => match fault.kind {
+                FaultKind::OutOfMemory => Self::new(Exit::Model, message).hint(MEMORY_HINT),
                 FaultKind::Auth => Self::new(Exit::Engine, message),
                 _ => Self::new(Exit::Model, message),
             },
-            engine::Error::Server { fault, .. } => served(message, &fault),
-            engine::Error::Context(_) | engine::Error::Settings(_) => Self::usage(message),
-            engine::Error::Embedded(error) => embedded(message, &error),
+            engine::Error::Server { fault, .. } => server_failure(message, &fault),
+            engine::Error::InvalidContext(_) | engine::Error::UnsupportedSettings(_) => Self::usage(message),
+            engine::Error::Embedded(error) => embedded_failure(message, &error),
         }
     }
 }
 
-fn did_you_mean(failure: Failure, close: &[String]) -> Failure {
-    if close.is_empty() {
+fn did_you_mean(failure: Failure, similar: &[String]) -> Failure {
+    if similar.is_empty() {
         failure
     } else {
-        failure.hint(format!("did you mean {}?", names(close)))
+        failure.hint(format!("did you mean {}?", quoted_list(similar)))
     }
 }
 
-/// What a server said of its failure.
-fn served(message: String, fault: &engine::Fault) -> Failure {
-    let of_status = |status: Option<u16>| match status {
-        Some(400..500) => Exit::Usage,
-        _ => Exit::Broken,
-    };
+/// Returns the failure for a fault that a server reported.
+fn server_failure(message: String, fault: &engine::ServerFault) -> Failure {
     match &fault.kind {
-        FaultKind::Auth => Failure::new(Exit::Engine, message).hint(
-            "the key goes into LMSTRIX_HOST_API_KEY with --engine (for LM Studio also \
-             LM_API_TOKEN), or into the variable that `key_env` names in the config",
-        ),
+        FaultKind::Auth => Failure::new(Exit::Engine, message).hint(API_KEY_HINT),
         FaultKind::UnknownModel => Failure::new(Exit::Model, message),
         FaultKind::Unloaded => Failure::new(Exit::Model, message).hint(
-            "the server took the model out of memory; in LM Studio `Auto-Evict` does that. \
-             Run it again",
+            "the server unloaded the model (in LM Studio, `Auto-Evict` does this); run the \
+             command again",
         ),
-        FaultKind::OutOfMemory => Failure::new(Exit::Model, message)
-            .hint("unload other models, or give a smaller --context"),
+        FaultKind::OutOfMemory => Failure::new(Exit::Model, message).hint(MEMORY_HINT),
         FaultKind::Overflow {
             prompt_tokens,
             context_tokens,
         } => {
-            let numbers = match (prompt_tokens, context_tokens) {
+            let problem = match (prompt_tokens, context_tokens) {
                 (Some(prompt), Some(context)) => {
-                    format!("the prompt has {prompt} tokens, the context only {context}: ")
+                    format!("prompt of {prompt} tokens exceeds the context of {context} tokens: ")
                 }
-                (None, Some(context)) => format!("the context has only {context} tokens: "),
-                _ => "the prompt does not fit the context: ".to_owned(),
+                (None, Some(context)) => {
+                    format!("prompt exceeds the context of {context} tokens: ")
+                }
+                _ => "prompt exceeds the context: ".to_owned(),
             };
-            Failure::new(Exit::Context, format!("{numbers}{message}"))
-                .hint("a shorter text, or a model loaded with more context (--context)")
+            Failure::new(Exit::Context, format!("{problem}{message}")).hint(CONTEXT_HINT)
         }
         FaultKind::Busy | FaultKind::Loading => Failure::new(Exit::Engine, message)
-            .hint("the server has too much to do; run it again later"),
+            .hint("the server is busy; run the command again later"),
         FaultKind::Unsupported(_) => Failure::usage(message),
-        FaultKind::Other => Failure::new(of_status(fault.status), message),
+        FaultKind::Other => {
+            let exit = match fault.status {
+                Some(400..500) => Exit::Usage,
+                _ => Exit::Broken,
+            };
+            Failure::new(exit, message)
+        }
     }
 }
 
-fn embedded(message: String, error: &engine::embedded::Error) -> Failure {
+fn embedded_failure(message: String, error: &engine::embedded::Error) -> Failure {
     use engine::embedded::Error;
     match error {
-        Error::TooLong { .. } => Failure::new(Exit::Context, message)
-            .hint("a shorter text, or a model with more context (--context)"),
-        Error::NoTemplate => {
-            Failure::new(Exit::Model, message).hint("--raw sends the text without a template")
+        Error::PromptTooLong { .. } => Failure::new(Exit::Context, message).hint(CONTEXT_HINT),
+        Error::NoChatTemplate => {
+            Failure::new(Exit::Model, message).hint("use --raw to send the text without a template")
         }
-        Error::Refused { .. } => Failure::usage(message)
-            .hint("a prompt without a system message, or --raw, may be accepted"),
-        Error::Architecture { .. }
-        | Error::Tokenizer { .. }
-        | Error::TensorType { .. }
-        | Error::Feature { .. } => Failure::new(Exit::Model, message)
-            .hint("llama.cpp's llama-server, LM Studio and Ollama run such models"),
+        Error::TemplateRejected { .. } => {
+            Failure::usage(message).hint("try a prompt without a system message, or --raw")
+        }
+        Error::UnsupportedArchitecture { .. }
+        | Error::UnsupportedTokenizer { .. }
+        | Error::UnsupportedTensorType { .. }
+        | Error::UnsupportedFeature { .. } => Failure::new(Exit::Model, message)
+            .hint("run this model with llama-server, LM Studio or Ollama"),
         Error::Compute(_) => Failure::new(Exit::Engine, message),
         _ => Failure::new(Exit::Model, message),
     }
@@ -434,15 +431,15 @@ fn embedded(message: String, error: &engine::embedded::Error) -> Failure {
 
 impl From<Expired> for Failure {
     fn from(expired: Expired) -> Self {
-        let span = engine::seconds(expired.limit);
-        let (what, flag) = match expired.phase {
-            Phase::Load => ("the model was not loaded within", "--load-timeout"),
-            Phase::FirstToken => ("no token came within", "--first-token-timeout"),
-            Phase::Stream => ("the answer stood still for", "--stream-timeout"),
-            Phase::Whole => ("the answer was not complete within", "--timeout"),
+        let limit = engine::format_seconds(expired.limit);
+        let (failed, flag) = match expired.phase {
+            TimeoutPhase::Load => ("model not loaded", "--load-timeout"),
+            TimeoutPhase::FirstToken => ("no first token", "--first-token-timeout"),
+            TimeoutPhase::Stream => ("no further token", "--stream-timeout"),
+            TimeoutPhase::Total => ("answer not complete", "--timeout"),
         };
-        Self::new(Exit::Expired, format!("{what} {span}"))
-            .hint(format!("{flag} sets this limit; 0 is off"))
+        Self::new(Exit::Expired, format!("{failed} within {limit}"))
+            .hint(format!("{flag} sets this limit; 0 disables it"))
     }
 }
 
@@ -450,24 +447,65 @@ impl From<sink::Error> for Failure {
     fn from(error: sink::Error) -> Self {
         match error {
             sink::Error::BrokenPipe => Self::new(Exit::Done, ""),
-            sink::Error::Stdout(_) => Self::new(Exit::Broken, chain(&error)),
-            sink::Error::File { .. } => Self::usage(chain(&error)),
+            sink::Error::Stdout(_) => Self::new(Exit::Broken, error_chain(&error)),
+            sink::Error::File { .. } => Self::usage(error_chain(&error)),
         }
     }
 }
 
-impl From<Failed> for Failure {
-    fn from(failed: Failed) -> Self {
-        match failed {
-            Failed::Engine(error) => error.into(),
-            Failed::Pack(error) => error.into(),
-            Failed::Sink(error @ sink::Error::File { .. }) => {
-                Self::new(Exit::Broken, chain(&error))
+impl From<JobError> for Failure {
+    fn from(error: JobError) -> Self {
+        match error {
+            JobError::Prepare(error) => error.into(),
+            JobError::Engine(error) => error.into(),
+            JobError::Pack(error) => error.into(),
+            JobError::Sink(error @ sink::Error::File { .. }) => {
+                Self::new(Exit::Broken, error_chain(&error))
             }
-            Failed::Sink(error) => error.into(),
-            Failed::Empty => Self::new(Exit::Empty, "the answer has no text"),
-            Failed::Interrupted => Self::interrupted(),
-            Failed::Expired(expired) => expired.into(),
+            JobError::Sink(error) => error.into(),
+            JobError::Empty | JobError::Cut(_) => Self::new(Exit::Empty, error.to_string()),
+            JobError::Expired(expired) => expired.into(),
+            JobError::Cancelled => Self::interrupted(),
+        }
+    }
+}
+
+impl Failure {
+    /// Returns the failure of a job that ended without a complete answer. `has_output`
+    /// tells a connection that was lost in the middle of an answer from one that was
+    /// lost before. A reader that closed its pipe is not a failure.
+    ///
+    /// # Errors
+    /// Returns the failure.
+    pub fn of_end(end: End, has_output: bool) -> Result<(), Self> {
+        let error = match end {
+            End::Done | End::Cancelled(Cancellation::ReaderGone) => return Ok(()),
+            End::Cancelled(Cancellation::Requested) => return Err(Self::interrupted()),
+            End::Failed(error) => error,
+        };
+        let is_broken = matches!(
+            &error,
+            JobError::Engine(error) if has_output && (error.is_response_lost() || error.is_unreachable())
+        );
+        let failure = Self::from(error);
+        Err(if is_broken {
+            Self {
+                exit: Exit::Broken,
+                ..failure
+            }
+        } else {
+            failure
+        })
+    }
+
+    /// Returns the failure of an outcome without a complete answer; for a caller that
+    /// wants the whole answer, a reader that has gone is an interruption.
+    #[must_use]
+    pub fn of_outcome(outcome: Outcome) -> Self {
+        let has_output = outcome.has_output();
+        match Self::of_end(outcome.end, has_output) {
+            Err(failure) => failure,
+            Ok(()) => Self::interrupted(),
         }
     }
 }

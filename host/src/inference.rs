@@ -1,27 +1,27 @@
-//! One inference as values: what is asked, with which settings and where each
-//! came from, and what an engine says while it works.
+//! The data types of one inference: the prompt, the settings with their
+//! origins, and the events of an engine.
 //!
-//! Nothing here knows packs, servers, files or the command line. Engines,
-//! packs, sinks and reports speak to each other in these words.
+//! Engines, packs, sinks and reports share these types. They do not depend on
+//! packs, servers, files or the command line.
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-/// Who says a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// The author of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Instructions that stand above the conversation.
+    /// Instructions for the whole conversation.
     System,
-    /// The person who asks.
+    /// The user.
     User,
     /// The model.
     Assistant,
 }
 
 impl Role {
-    /// The word that chat templates and servers use.
+    /// Returns the name used by chat templates and servers.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -33,90 +33,110 @@ impl Role {
 }
 
 /// One message of a chat.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// Who says it.
+    /// The author.
     pub role: Role,
-    /// What is said.
+    /// The text.
     pub content: String,
 }
 
-/// What the model is sent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// The input of the model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Prompt {
-    /// Goes through the model's own chat template.
+    /// Messages, formatted with the model's chat template.
     Chat(Vec<Message>),
-    /// Goes to the model as it stands, without a template.
+    /// A text sent without a chat template.
     Raw(String),
 }
 
-/// Where a value comes from; the earlier one wins.
+impl Prompt {
+    /// Returns the texts that are sent, in order.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        let (raw, messages) = match self {
+            Self::Raw(text) => (Some(text.as_str()), &[][..]),
+            Self::Chat(messages) => (None, messages.as_slice()),
+        };
+        raw.into_iter()
+            .chain(messages.iter().map(|message| message.content.as_str()))
+    }
+
+    /// Returns the length of all texts in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.texts().map(str::len).sum()
+    }
+}
+
+/// The source of a setting, in order of precedence: the first one wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
-    /// Typed on the command line.
+    /// A command-line flag.
     Flag,
-    /// Written in the plan of a batch.
+    /// The plan of a batch.
     Plan,
-    /// A `LMSTRIX_HOST_*` variable.
+    /// A `LMSTRIX_HOST_*` environment variable.
     Environment,
     /// The prompt, or the pack that resolved it.
     Prompt,
     /// The config file.
     Config,
-    /// What the model's file recommends.
+    /// The recommendation in the model file.
     ModelFile,
-    /// What this program does when nobody says anything.
+    /// The default of this program.
     Default,
 }
 
-/// A value and where it comes from.
+/// A value and its origin.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Given<T> {
+pub struct WithOrigin<T> {
     /// The value.
     pub value: T,
-    /// Where it comes from.
+    /// The origin.
     pub origin: Origin,
 }
 
-/// How many tokens an answer may have.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+/// The maximum length of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MaxTokens {
-    /// As many as fit into the context.
+    /// The space left in the context.
     Unlimited,
-    /// At most this many.
+    /// A number of tokens.
     Tokens(u32),
-    /// This share of the effective context, in percent (1 to 100).
+    /// A percentage of the effective context, 1 to 100.
     Percent(u8),
 }
 
 impl MaxTokens {
-    /// Reads `4096`, `50%` or `-1`.
+    /// Parses `4096`, `50%` or `-1`.
     ///
     /// # Errors
-    /// It is none of these; the text says what is allowed.
+    /// Returns a message with the allowed values for any other text.
     pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
-        let wrong =
-            || format!("max_tokens is `{text}`; it takes a number from 1, `1%` to `100%`, or -1");
+        let invalid = || {
+            format!("invalid max_tokens `{text}`; expected a number from 1, `1%` to `100%`, or -1")
+        };
         if text == "-1" {
             return Ok(Self::Unlimited);
         }
         match text.strip_suffix('%') {
             Some(percent) => match percent.trim().parse() {
                 Ok(percent @ 1..=100) => Ok(Self::Percent(percent)),
-                _ => Err(wrong()),
+                _ => Err(invalid()),
             },
             None => match text.parse() {
-                Ok(0) | Err(_) => Err(wrong()),
+                Ok(0) | Err(_) => Err(invalid()),
                 Ok(tokens) => Ok(Self::Tokens(tokens)),
             },
         }
     }
 
-    /// The number of tokens, where the effective context has `context`.
+    /// Returns the number of tokens for an effective context of `context`
+    /// tokens, or `None` for no limit.
     #[must_use]
     pub fn tokens(self, context: u32) -> Option<u32> {
         match self {
@@ -130,13 +150,10 @@ impl MaxTokens {
     }
 }
 
-/// Settings as one source gives them; what it does not mention is absent.
-#[derive(Clone, Debug, Default, PartialEq)]
-#[expect(
-    missing_docs,
-    reason = "the names are the field's own and documented in `Settings`"
-)]
-pub struct Layer {
+/// The settings of one source; `None` means not set.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the fields are documented in `Settings`")]
+pub struct SettingsLayer {
     pub temperature: Option<f64>,
     pub top_k: Option<u32>,
     pub top_p: Option<f64>,
@@ -152,14 +169,15 @@ pub struct Layer {
     pub other: BTreeMap<String, String>,
 }
 
-/// The levels that `reasoning` takes.
+/// The values of `reasoning`.
 pub const REASONING_LEVELS: [&str; 5] = ["off", "on", "low", "medium", "high"];
 
-impl Layer {
-    /// Checks that every value is one that some engine could honour.
+impl SettingsLayer {
+    /// Checks that all values are in the ranges that engines accept.
     ///
     /// # Errors
-    /// The name of the first setting that is out of range, and its range.
+    /// Returns the name of the first invalid setting, in snake case, and a
+    /// message to be appended to the name.
     pub fn check(&self) -> Result<(), (&'static str, String)> {
         let ranges = [
             ("temperature", self.temperature, 0.0, 100.0),
@@ -169,13 +187,13 @@ impl Layer {
             ("presence_penalty", self.presence_penalty, -2.0, 2.0),
             ("frequency_penalty", self.frequency_penalty, -2.0, 2.0),
         ];
-        for (name, value, least, most) in ranges {
+        for (name, value, min, max) in ranges {
             if let Some(value) = value
-                && !(least..=most).contains(&value)
+                && !(min..=max).contains(&value)
             {
                 return Err((
                     name,
-                    format!("is {value}; it must be from {least} to {most}"),
+                    format!("is {value} but must be between {min} and {max}"),
                 ));
             }
         }
@@ -185,22 +203,19 @@ impl Layer {
             let levels = REASONING_LEVELS.join(", ");
             return Err((
                 "reasoning",
-                format!("is `{level}`; it must be one of {levels}"),
+                format!("is `{level}` but must be one of {levels}"),
             ));
         }
         if self.max_tokens == Some(MaxTokens::Tokens(0)) {
-            return Err(("max_tokens", "is 0; an answer needs at least 1".to_owned()));
+            return Err(("max_tokens", "is 0 but must be at least 1".to_owned()));
         }
         if self.stop.iter().flatten().any(String::is_empty) {
-            return Err((
-                "stop",
-                "is empty; a stop text needs at least one character".to_owned(),
-            ));
+            return Err(("stop", "must not be an empty text".to_owned()));
         }
         Ok(())
     }
 
-    /// This layer, and beneath it another one.
+    /// Merges two layers; the values of `self` take precedence.
     #[must_use]
     pub fn over(self, weaker: Self) -> Self {
         let mut other = weaker.other;
@@ -222,10 +237,10 @@ impl Layer {
         }
     }
 
-    /// The names of the settings that this layer has, in snake case.
+    /// Returns the names of the settings that are set, in snake case.
     #[must_use]
     pub fn names(&self) -> Vec<&str> {
-        let has = [
+        let known = [
             ("temperature", self.temperature.is_some()),
             ("top_k", self.top_k.is_some()),
             ("top_p", self.top_p.is_some()),
@@ -239,52 +254,56 @@ impl Layer {
             ("json_schema", self.json_schema.is_some()),
             ("reasoning", self.reasoning.is_some()),
         ];
-        let named = has
+        known
             .into_iter()
-            .filter_map(|(name, has)| has.then_some(name));
-        named.chain(self.other.keys().map(String::as_str)).collect()
+            .filter_map(|(name, is_set)| is_set.then_some(name))
+            .chain(self.other.keys().map(String::as_str))
+            .collect()
     }
 }
 
-/// Settings as they hold for one inference, each with its origin.
+/// The effective settings of one inference, each with its origin.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Settings {
-    /// Randomness; 0 always takes the likeliest token.
-    pub temperature: Given<f64>,
-    /// Only the k likeliest tokens are drawn from; 0 is off.
-    pub top_k: Given<u32>,
-    /// Only the likeliest tokens that make up this probability; 1 is off.
-    pub top_p: Given<f64>,
-    /// Only tokens at least this fraction as likely as the likeliest; 0 is off.
-    pub min_p: Given<f64>,
-    /// Divides the score of tokens among the last 64; 1 is off.
-    pub repeat_penalty: Given<f64>,
-    /// Lowers the score of every token that occurred; absent is off.
-    pub presence_penalty: Option<Given<f64>>,
-    /// Lowers the score by how often the token occurred; absent is off.
-    pub frequency_penalty: Option<Given<f64>>,
-    /// Makes sampling repeatable; absent draws one.
-    pub seed: Option<Given<u64>>,
-    /// The most tokens that the answer may have.
-    pub max_tokens: Given<MaxTokens>,
-    /// Texts that end the answer; they are not part of it.
-    pub stop: Given<Vec<String>>,
-    /// A JSON Schema that the answer must satisfy.
+    /// Sampling temperature; 0 always picks the most likely token.
+    pub temperature: WithOrigin<f64>,
+    /// Samples from the k most likely tokens; 0 disables.
+    pub top_k: WithOrigin<u32>,
+    /// Samples from the most likely tokens with this total probability; 1
+    /// disables.
+    pub top_p: WithOrigin<f64>,
+    /// Drops tokens less likely than this fraction of the most likely one; 0
+    /// disables.
+    pub min_p: WithOrigin<f64>,
+    /// Divides the logits of tokens among the last `REPEAT_LAST_TOKENS`; 1
+    /// disables.
+    pub repeat_penalty: WithOrigin<f64>,
+    /// Lowers the logit of each token that occurred; `None` disables.
+    pub presence_penalty: Option<WithOrigin<f64>>,
+    /// Lowers the logit of a token by how often it occurred; `None` disables.
+    pub frequency_penalty: Option<WithOrigin<f64>>,
+    /// Random seed; `None` uses a random one.
+    pub seed: Option<WithOrigin<u64>>,
+    /// Maximum length of the answer.
+    pub max_tokens: WithOrigin<MaxTokens>,
+    /// Stop sequences; they are not part of the answer.
+    pub stop: WithOrigin<Vec<String>>,
+    /// A JSON Schema that the answer must match.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub json_schema: Option<Given<String>>,
-    /// off, on, low, medium or high.
+    pub json_schema: Option<WithOrigin<String>>,
+    /// Reasoning effort, one of `REASONING_LEVELS`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reasoning: Option<Given<String>>,
-    /// Sampling keys of some engine.
+    pub reasoning: Option<WithOrigin<String>>,
+    /// Engine-specific sampling settings.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub other: BTreeMap<String, Given<String>>,
+    pub other: BTreeMap<String, WithOrigin<String>>,
 }
 
 impl Settings {
-    /// The names of the settings that somebody gave: not those that a model's
-    /// file recommends, and not the defaults.
+    /// Returns the names of the settings that were set explicitly, without
+    /// recommendations of the model file and defaults.
     #[must_use]
-    pub fn given(&self) -> Vec<&str> {
+    pub fn explicit_names(&self) -> Vec<&str> {
         self.origins()
             .into_iter()
             .filter(|(_, origin)| !matches!(origin, Origin::ModelFile | Origin::Default))
@@ -292,10 +311,10 @@ impl Settings {
             .collect()
     }
 
-    /// Every setting that has a value, with where it comes from.
+    /// Returns the name and origin of each setting that has a value.
     #[must_use]
     pub fn origins(&self) -> Vec<(&str, Origin)> {
-        let has = [
+        let known = [
             ("temperature", Some(self.temperature.origin)),
             ("top_k", Some(self.top_k.origin)),
             ("top_p", Some(self.top_p.origin)),
@@ -303,37 +322,44 @@ impl Settings {
             ("repeat_penalty", Some(self.repeat_penalty.origin)),
             (
                 "presence_penalty",
-                self.presence_penalty.map(|it| it.origin),
+                self.presence_penalty.map(|setting| setting.origin),
             ),
             (
                 "frequency_penalty",
-                self.frequency_penalty.map(|it| it.origin),
+                self.frequency_penalty.map(|setting| setting.origin),
             ),
-            ("seed", self.seed.map(|it| it.origin)),
+            ("seed", self.seed.map(|setting| setting.origin)),
             ("max_tokens", Some(self.max_tokens.origin)),
             ("stop", Some(self.stop.origin)),
-            ("json_schema", self.json_schema.as_ref().map(|it| it.origin)),
-            ("reasoning", self.reasoning.as_ref().map(|it| it.origin)),
+            (
+                "json_schema",
+                self.json_schema.as_ref().map(|setting| setting.origin),
+            ),
+            (
+                "reasoning",
+                self.reasoning.as_ref().map(|setting| setting.origin),
+            ),
         ];
-        let named = has
-            .into_iter()
-            .filter_map(|(name, origin)| Some((name, origin?)));
-        let others = self
+        let other = self
             .other
             .iter()
-            .map(|(name, it)| (name.as_str(), it.origin));
-        named.chain(others).collect()
+            .map(|(name, setting)| (name.as_str(), setting.origin));
+        known
+            .into_iter()
+            .filter_map(|(name, origin)| Some((name, origin?)))
+            .chain(other)
+            .collect()
     }
 }
 
-/// How many of the last tokens the repeat penalty looks at (LM Studio's and
-/// llama.cpp's default).
+/// The number of recent tokens that the repeat penalty applies to; the default
+/// of LM Studio and llama.cpp.
 pub const REPEAT_LAST_TOKENS: usize = 64;
 
-/// LM Studio's defaults of sampling, which users know from its window.
+/// Returns the default sampling settings, which are those of LM Studio.
 #[must_use]
-pub fn defaults() -> Layer {
-    Layer {
+pub fn defaults() -> SettingsLayer {
+    SettingsLayer {
         temperature: Some(0.8),
         top_k: Some(40),
         top_p: Some(0.95),
@@ -341,106 +367,106 @@ pub fn defaults() -> Layer {
         repeat_penalty: Some(1.1),
         max_tokens: Some(MaxTokens::Unlimited),
         stop: Some(Vec::new()),
-        ..Layer::default()
+        ..SettingsLayer::default()
     }
 }
 
-/// Which settings an engine can honour, by their names in snake case.
+/// How an engine handles a setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Support {
-    /// It does what the setting says.
+pub enum SettingSupport {
+    /// The engine applies the setting.
     Honoured,
-    /// It ignores the setting without a word.
+    /// The engine ignores the setting silently.
     Dropped,
-    /// It answers with an error.
+    /// The engine returns an error.
     Rejected,
-    /// Nobody knows.
+    /// Not known.
     Unknown,
 }
 
-/// What an engine says while it works. The stream ends exactly once, with
-/// `Finished`; an end without it is an error.
+/// An event of a running inference. A complete stream ends with exactly one
+/// `Finished`; a stream that ends without it is an error.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// The model is being loaded; the fraction done, where known.
+    /// The model is being loaded; the completed fraction, 0 to 1, if known.
     Loading(Option<f32>),
-    /// The prompt is being read.
+    /// The prompt is being processed.
     Prefill {
-        /// The share that is done, 0 to 1.
+        /// The completed fraction, 0 to 1.
         progress: f32,
-        /// Tokens of the whole prompt, where known.
+        /// The number of tokens of the whole prompt, if known.
         tokens: Option<u32>,
     },
-    /// A piece of the model's thinking; never part of the answer.
+    /// A piece of the model's reasoning, which is not part of the answer.
     Reasoning(String),
-    /// A piece of the answer: whole UTF-8, never empty.
+    /// A piece of the answer: complete characters, never empty.
     Text(String),
-    /// Counts, known so far or at the end; a later one replaces an earlier.
+    /// Token counts so far; later counts replace earlier ones.
     Usage(Usage),
-    /// Something that the user should know and that does not stop the work.
+    /// A warning that does not stop the inference.
     Warning(String),
-    /// Why it ended. Nothing follows.
-    Finished(Finish),
+    /// The end of the answer. No event follows.
+    Finished(FinishReason),
 }
 
-/// Counts of tokens.
+/// Token counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt_tokens: u32,
-    /// Tokens of the answer, reasoning included.
+    /// Tokens of the answer, including reasoning.
     pub completion_tokens: u32,
 }
 
 /// Why an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Finish {
-    /// The model ended it, or a stop text did.
+pub enum FinishReason {
+    /// The model ended the answer or produced a stop sequence.
     End,
-    /// It was cut at the limit of tokens.
+    /// The answer reached `max_tokens`.
     Length,
-    /// The model's context is full.
+    /// The context is full.
     ContextFull,
-    /// A processor had enough.
+    /// A processor asked to stop.
     Enough,
-    /// It repeated itself without end (`--max-repeat`).
+    /// The answer repeated the same text too often (`--max-repeat`).
     Repetition,
-    /// The user or a limit ended it.
+    /// The run was cancelled or a timeout expired.
     Cancelled,
 }
 
-/// Puts the layers together: for each setting the first layer that has it wins.
+/// Merges layers into effective settings. For each setting the first layer that
+/// sets it wins, and `defaults()` comes last.
 ///
-/// `layers` must be ordered by `Origin`, the strongest first. `defaults()` is
-/// put behind them.
+/// `layers` must be in the order of `Origin`.
 #[must_use]
-pub fn settle(layers: &[(Origin, Layer)]) -> Settings {
+pub fn resolve_settings(layers: &[(Origin, &SettingsLayer)]) -> Settings {
     let fallback = defaults();
     fn first<T: Clone>(
-        layers: &[(Origin, Layer)],
-        fallback: &Layer,
-        get: impl Fn(&Layer) -> Option<T>,
-    ) -> Option<Given<T>> {
+        layers: &[(Origin, &SettingsLayer)],
+        fallback: &SettingsLayer,
+        get: impl Fn(&SettingsLayer) -> Option<T>,
+    ) -> Option<WithOrigin<T>> {
         layers
             .iter()
             .find_map(|(origin, layer)| {
-                get(layer).map(|value| Given {
+                get(layer).map(|value| WithOrigin {
                     value,
                     origin: *origin,
                 })
             })
             .or_else(|| {
-                get(fallback).map(|value| Given {
+                get(fallback).map(|value| WithOrigin {
                     value,
                     origin: Origin::Default,
                 })
             })
     }
-    fn sure<T>(given: Option<Given<T>>, last: T) -> Given<T> {
-        given.unwrap_or(Given {
-            value: last,
+    fn or_default<T>(setting: Option<WithOrigin<T>>, value: T) -> WithOrigin<T> {
+        setting.unwrap_or(WithOrigin {
+            value,
             origin: Origin::Default,
         })
     }
@@ -449,28 +475,31 @@ pub fn settle(layers: &[(Origin, Layer)]) -> Settings {
         for (key, value) in &layer.other {
             other.insert(
                 key.clone(),
-                Given {
+                WithOrigin {
                     value: value.clone(),
                     origin: *origin,
                 },
             );
         }
     }
-    let l = layers;
-    let f = &fallback;
+    let all = layers;
+    let last = &fallback;
     Settings {
-        temperature: sure(first(l, f, |x| x.temperature), 0.0),
-        top_k: sure(first(l, f, |x| x.top_k), 0),
-        top_p: sure(first(l, f, |x| x.top_p), 1.0),
-        min_p: sure(first(l, f, |x| x.min_p), 0.0),
-        repeat_penalty: sure(first(l, f, |x| x.repeat_penalty), 1.0),
-        presence_penalty: first(l, f, |x| x.presence_penalty),
-        frequency_penalty: first(l, f, |x| x.frequency_penalty),
-        seed: first(l, f, |x| x.seed),
-        max_tokens: sure(first(l, f, |x| x.max_tokens), MaxTokens::Unlimited),
-        stop: sure(first(l, f, |x| x.stop.clone()), Vec::new()),
-        json_schema: first(l, f, |x| x.json_schema.clone()),
-        reasoning: first(l, f, |x| x.reasoning.clone()),
+        temperature: or_default(first(all, last, |layer| layer.temperature), 0.0),
+        top_k: or_default(first(all, last, |layer| layer.top_k), 0),
+        top_p: or_default(first(all, last, |layer| layer.top_p), 1.0),
+        min_p: or_default(first(all, last, |layer| layer.min_p), 0.0),
+        repeat_penalty: or_default(first(all, last, |layer| layer.repeat_penalty), 1.0),
+        presence_penalty: first(all, last, |layer| layer.presence_penalty),
+        frequency_penalty: first(all, last, |layer| layer.frequency_penalty),
+        seed: first(all, last, |layer| layer.seed),
+        max_tokens: or_default(
+            first(all, last, |layer| layer.max_tokens),
+            MaxTokens::Unlimited,
+        ),
+        stop: or_default(first(all, last, |layer| layer.stop.clone()), Vec::new()),
+        json_schema: first(all, last, |layer| layer.json_schema.clone()),
+        reasoning: first(all, last, |layer| layer.reasoning.clone()),
         other,
     }
 }

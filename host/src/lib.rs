@@ -31,6 +31,7 @@
 
 pub mod args;
 pub mod batch;
+mod client;
 mod command;
 pub mod config;
 mod duration;
@@ -40,6 +41,7 @@ pub mod error;
 pub mod inference;
 pub mod job;
 pub mod pack;
+mod quantity;
 pub mod registry;
 pub mod report;
 pub mod secret;
@@ -51,9 +53,11 @@ mod token_estimate;
 
 use std::pin::pin;
 
-pub use command::{Answer, Answering, Output, Request, offered};
+pub use client::{AnswerStream, LoadPolicy, Output, Request, TimeoutOptions};
+pub use command::completion_candidates;
+pub use job::Answer;
 
-use args::{Command, Typed};
+use args::{Cli, Command};
 use environment::Env;
 use error::{Exit, Failure};
 use sink::Messages;
@@ -62,7 +66,7 @@ use sink::Messages;
 /// Ctrl-C completes, `insisted` what a second one does: a batch lets its running
 /// jobs end after the first.
 pub async fn run(
-    typed: Typed,
+    typed: Cli,
     env: &Env,
     interrupt: impl Future<Output = ()> + Send,
     insisted: impl Future<Output = ()> + Send,
@@ -73,7 +77,7 @@ pub async fn run(
         Command::Infer(args) => command::infer(*args, env, interrupt.as_mut()).await,
         Command::Render(args) => command::render(*args, env, interrupt.as_mut()).await,
         Command::Batch(args) => {
-            let interrupts = command::Interrupts {
+            let interrupts = batch::Interrupts {
                 first: interrupt.as_mut(),
                 second: insisted.as_mut(),
             };

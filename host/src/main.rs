@@ -1,99 +1,97 @@
-//! The command line's door: environment, arguments and signals are read here,
-//! and the exit code leaves here.
+//! The command-line program: reads environment, arguments and signals, and
+//! sets the exit code.
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use lmstrix_host::args::{Command, Typed};
+use lmstrix_host::args::{Cli, Command, answer_completion_request};
 use lmstrix_host::environment::Env;
 use lmstrix_host::error::Exit;
 use lmstrix_host::pack;
 
-/// What a child leaves with whose parent has gone.
-const ORPHANED: i32 = 130;
+/// Exit code of a child process whose parent has ended.
+const ORPHANED_EXIT: i32 = 130;
 
 #[allow(
     clippy::exit,
-    reason = "threads of packs and models must not hold up the end"
+    reason = "threads of packs and models must not delay the exit"
 )]
 fn main() -> ExitCode {
-    if let Some(code) = completed() {
+    if let Some(code) = handle_completion() {
         std::process::exit(code);
     }
-    let typed = Typed::parse();
+    let cli = Cli::parse();
     if let Command::CompilePack {
         memory_bytes,
         seconds,
-    } = typed.command
+    } = cli.command
     {
-        let code = pack::compile_child(
+        let code = pack::run_compile_child(
             memory_bytes,
             seconds,
             std::io::stdin(),
             std::io::stdout(),
             std::io::stderr(),
-            || std::process::exit(ORPHANED),
+            || std::process::exit(ORPHANED_EXIT),
         );
         std::process::exit(code);
     }
     let env = Env::read();
-    log_to_stderr(&typed);
+    log_to_stderr(&cli);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let exit = match runtime {
         Ok(runtime) => {
-            // A run of a batch has jobs that may take minutes to end well.
-            let is_patient = matches!(&typed.command, Command::Batch(it) if it.is_run());
-            let (first, second) = interrupted(is_patient);
-            runtime.block_on(lmstrix_host::run(typed, &env, first, second))
+            let is_batch_run = matches!(&cli.command, Command::Batch(batch) if batch.is_run());
+            let (first, second) = watch_signals(is_batch_run);
+            runtime.block_on(lmstrix_host::run(cli, &env, first, second))
         }
         Err(e) => {
             lmstrix_host::sink::Messages::new(false, false, false)
-                .error(&format!("the program cannot start: {e}"));
+                .error(&format!("cannot start the async runtime: {e}"));
             Exit::Broken
         }
     };
-    // Not by returning: a pack or a model may still be at work on its thread.
+    // Returning would wait for threads of packs and models that are still busy.
     std::process::exit(exit as i32)
 }
 
-/// Answers a shell that asks for completions; with the exit code when it did.
-fn completed() -> Option<i32> {
-    let offered = |what| lmstrix_host::offered(&Env::read(), what);
+/// Answers a completion request of a shell. Returns the exit code, or `None` if
+/// the program was not called for completion.
+fn handle_completion() -> Option<i32> {
+    let names = |kind| lmstrix_host::completion_candidates(&Env::read(), kind);
     let folder = std::env::current_dir().ok();
-    match lmstrix_host::args::answer_shell(std::env::args_os(), folder.as_deref(), offered) {
+    match answer_completion_request(std::env::args_os(), folder.as_deref(), names) {
         Ok(true) => Some(Exit::Done as i32),
         Ok(false) => None,
         Err(_) => Some(Exit::Broken as i32),
     }
 }
 
-/// How long the program may take to leave after it was asked to. A write into
-/// a pipe that nobody reads would hold it for ever.
-const LEAVE_AFTER: std::time::Duration = std::time::Duration::from_secs(2);
+/// Time to exit after a stop request. A write to a pipe without a reader would
+/// otherwise block the exit forever.
+const EXIT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
 
-/// The same for a batch, which undoes its loads and makes its results safe.
-const LEAVE_AFTER_PATIENTLY: std::time::Duration = std::time::Duration::from_secs(35);
+/// The same for a batch run, which unloads models and syncs its results.
+const BATCH_EXIT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(35);
 
-/// Two futures: the first completes at the first Ctrl-C, the second at the second
-/// one, or when the system asks us to leave, which completes both. Signals are
-/// watched by a thread of their own, which ends the program itself when it does
-/// not leave in time, or at one more Ctrl-C. A patient program has all the time
-/// that it wants between the first and the second.
-#[allow(
-    clippy::exit,
-    reason = "whoever holds up the program cannot be asked any more"
-)]
-fn interrupted(
-    is_patient: bool,
+/// Returns two futures. The first completes at the first Ctrl-C, the second at
+/// the second Ctrl-C; a termination signal completes both. A separate thread
+/// handles the signals. It exits the process if the program does not exit in
+/// time, or at a further signal. In a batch run the time starts only at the
+/// second Ctrl-C, since running jobs can take minutes to end; otherwise the
+/// first one completes both futures.
+#[allow(clippy::exit, reason = "a blocked program cannot exit by itself")]
+fn watch_signals(
+    is_batch_run: bool,
 ) -> (
     impl Future<Output = ()> + Send,
     impl Future<Output = ()> + Send,
 ) {
-    let (first, is_first) = tokio::sync::oneshot::channel();
-    let (second, is_second) = tokio::sync::oneshot::channel();
-    let (ready, is_ready) = std::sync::mpsc::channel();
+    let (first_sender, first) = tokio::sync::oneshot::channel();
+    let (second_sender, second) = tokio::sync::oneshot::channel();
+    let (ready_sender, ready) = std::sync::mpsc::channel();
     let watch = move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -101,50 +99,50 @@ fn interrupted(
         let Ok(runtime) = runtime else { return };
         runtime.block_on(async {
             let Ok(mut signals) = Signals::new() else {
-                drop(ready);
+                drop(ready_sender);
                 return std::future::pending().await;
             };
-            let _gone = ready.send(());
-            let wish = signals.next().await;
-            let _gone = first.send(());
-            if is_patient && wish == Wish::Interrupt {
+            let _dropped = ready_sender.send(());
+            let signal = signals.next().await;
+            let _dropped = first_sender.send(());
+            if is_batch_run && signal == StopSignal::Interrupt {
                 signals.next().await;
             }
-            let _gone = second.send(());
-            let leave_after = if is_patient {
-                LEAVE_AFTER_PATIENTLY
+            let _dropped = second_sender.send(());
+            let exit_timeout = if is_batch_run {
+                BATCH_EXIT_TIMEOUT
             } else {
-                LEAVE_AFTER
+                EXIT_TIMEOUT
             };
-            let _more = tokio::time::timeout(leave_after, signals.next()).await;
+            let _timed_out = tokio::time::timeout(exit_timeout, signals.next()).await;
             std::process::exit(Exit::Interrupted as i32)
         })
     };
-    let watching = std::thread::Builder::new()
+    let is_watching = std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(watch)
         .is_ok();
-    // A signal before this would end the program where it stands, perhaps in
-    // the middle of a file.
-    let _in_time = is_ready.recv_timeout(LEAVE_AFTER);
-    let of = move |signal: tokio::sync::oneshot::Receiver<()>| async move {
-        if !watching || signal.await.is_err() {
+    // Before the handlers are set, a signal would end the program at any point,
+    // possibly while it writes a file.
+    let _timed_out = ready.recv_timeout(EXIT_TIMEOUT);
+    let wait_for = move |signal: tokio::sync::oneshot::Receiver<()>| async move {
+        if !is_watching || signal.await.is_err() {
             std::future::pending().await
         }
     };
-    (of(is_first), of(is_second))
+    (wait_for(first), wait_for(second))
 }
 
-/// What a signal asks for.
+/// A request to stop.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Wish {
-    /// Ctrl-C.
+enum StopSignal {
+    /// Ctrl-C (SIGINT).
     Interrupt,
-    /// The system wants us to leave.
-    Leave,
+    /// SIGTERM or SIGHUP.
+    Terminate,
 }
 
-/// The same number on Linux (x86, Arm), macOS and the BSDs.
+/// The signal number is the same on Linux (x86, Arm), macOS and the BSDs.
 #[cfg(unix)]
 const SIGXFSZ: i32 = 25;
 
@@ -153,8 +151,8 @@ struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
     hang_up: tokio::signal::unix::Signal,
-    /// Never waited for: that it is watched makes a write beyond `ulimit -f`
-    /// an error that can be told, where it would end the program.
+    /// Never awaited. Handling the signal turns a write beyond `ulimit -f` into
+    /// an I/O error; by default it ends the process.
     _file_too_large: tokio::signal::unix::Signal,
 }
 
@@ -170,11 +168,11 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> Wish {
+    async fn next(&mut self) -> StopSignal {
         tokio::select! {
-            _ = self.interrupt.recv() => Wish::Interrupt,
-            _ = self.terminate.recv() => Wish::Leave,
-            _ = self.hang_up.recv() => Wish::Leave,
+            _ = self.interrupt.recv() => StopSignal::Interrupt,
+            _ = self.terminate.recv() => StopSignal::Terminate,
+            _ = self.hang_up.recv() => StopSignal::Terminate,
         }
     }
 }
@@ -188,21 +186,21 @@ impl Signals {
         Ok(Self)
     }
 
-    async fn next(&mut self) -> Wish {
+    async fn next(&mut self) -> StopSignal {
         if tokio::signal::ctrl_c().await.is_err() {
             return std::future::pending().await;
         }
-        Wish::Interrupt
+        StopSignal::Interrupt
     }
 }
 
-/// The log is for finding faults: our own targets only, and never a prompt or
-/// an answer.
-fn log_to_stderr(typed: &Typed) {
+/// Logs events of this crate to stderr at the level set by `-v`. Prompts and
+/// answers are never logged.
+fn log_to_stderr(cli: &Cli) {
     use tracing_subscriber::filter::{LevelFilter, Targets};
     use tracing_subscriber::layer::SubscriberExt;
     use tracing_subscriber::util::SubscriberInitExt;
-    let verbose = typed.command.common().map_or(0, |it| it.verbose);
+    let verbose = cli.command.common().map_or(0, |common| common.verbose);
     let level = match verbose {
         0 => return,
         1 => LevelFilter::INFO,
@@ -212,7 +210,7 @@ fn log_to_stderr(typed: &Typed) {
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .without_time();
-    let _already = tracing_subscriber::registry()
+    let _already_set = tracing_subscriber::registry()
         .with(layer)
         .with(Targets::new().with_target("lmstrix_host", level))
         .try_init();

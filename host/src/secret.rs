@@ -1,50 +1,51 @@
-//! A key that is sent to a server and shown to nobody.
+//! API keys, which must not appear in output or logs.
 
 use std::fmt;
 
-/// What is shown instead.
-const STARS: &str = "****";
+/// Shown in place of a key.
+const REDACTED: &str = "****";
 
-/// Keys shorter than this are not looked for in texts: they would be found in
-/// everything.
-const REDACT_FROM_BYTES: usize = 4;
+/// `redact` ignores shorter keys, which would match parts of ordinary text.
+const MIN_REDACTED_BYTES: usize = 4;
 
-/// A key. It prints `****`, and there is no way to serialise it.
+/// An API key. It prints as `****` and cannot be serialised.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Blanks and line ends around a key come from files and are no part of it.
+    /// Creates a secret from `key` without surrounding white space, which comes
+    /// from files.
     #[must_use]
     pub fn new(key: &str) -> Self {
         Self(key.trim().to_owned())
     }
 
-    /// The key itself, for the one header that carries it.
+    /// Returns the key, for the authorization header.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// The text without the key: servers quote a wrong key in their errors.
+    /// Returns `text` with the key replaced. Servers quote a wrong key in their
+    /// errors.
     #[must_use]
     pub fn redact(&self, text: &str) -> String {
-        if self.0.len() < REDACT_FROM_BYTES {
+        if self.0.len() < MIN_REDACTED_BYTES {
             return text.to_owned();
         }
-        text.replace(&self.0, STARS)
+        text.replace(&self.0, REDACTED)
     }
 }
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(STARS)
+        f.write_str(REDACTED)
     }
 }
 
 impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(STARS)
+        f.write_str(REDACTED)
     }
 }
 
@@ -53,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_never_shown() {
+    fn keys_are_trimmed_and_redacted() {
         let key = Secret::new(" sk-lm-abc:def \n");
         assert_eq!(key.expose(), "sk-lm-abc:def");
         assert_eq!(

@@ -1,36 +1,40 @@
-//! Names like the one that was typed, for error messages.
+//! Suggests similar names for error messages.
 
-/// How many names are offered.
-const MOST: usize = 5;
+/// The maximum number of suggestions.
+const MAX_SUGGESTIONS: usize = 5;
 
-/// Up to five names that are like `name`, the likest first.
-pub(crate) fn closest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    let wanted = name.to_lowercase();
+/// Returns up to `MAX_SUGGESTIONS` names similar to `name`, the most similar
+/// first.
+pub(crate) fn similar_names<'a>(
+    name: &str,
+    names: impl IntoIterator<Item = &'a str>,
+) -> Vec<String> {
+    let query = name.to_lowercase();
     let mut scored: Vec<(usize, &str)> = names
         .into_iter()
         .filter_map(|candidate| {
             let lower = candidate.to_lowercase();
-            let distance = strsim::osa_distance(&wanted, &lower);
-            // A third of the letters may differ; or one holds the other.
-            let holds = wanted.len() > 2 && (lower.contains(&wanted) || wanted.contains(&lower));
-            let near = distance <= wanted.chars().count().max(3) / 3;
-            (holds || near).then_some((distance, candidate))
+            let distance = strsim::osa_distance(&query, &lower);
+            // A third of the letters may differ, or one name contains the other.
+            let is_part = query.len() > 2 && (lower.contains(&query) || query.contains(&lower));
+            let is_close = distance <= query.chars().count().max(3) / 3;
+            (is_part || is_close).then_some((distance, candidate))
         })
         .collect();
     scored.sort();
     scored
         .into_iter()
-        .take(MOST)
+        .take(MAX_SUGGESTIONS)
         .map(|(_, name)| name.to_owned())
         .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::closest;
+    use super::similar_names;
 
     #[test]
-    fn likely_names_come_first_and_unlikely_ones_not_at_all() {
+    fn only_similar_names_are_suggested() {
         let names = ["translate", "tldr", "think", "aps", "tts_optimize"];
         for (typed, expected) in [
             ("tranlsate", vec!["translate"]),
@@ -38,7 +42,7 @@ mod tests {
             ("optimize", vec!["tts_optimize"]),
             ("zzz", vec![]),
         ] {
-            assert_eq!(closest(typed, names), expected, "{typed}");
+            assert_eq!(similar_names(typed, names), expected, "{typed}");
         }
     }
 }

@@ -1,38 +1,42 @@
-//! How many tokens a text has, before anybody has counted: an estimate from
-//! its bytes, better once the model has told what its tokens are like.
+//! Estimates the number of tokens of a text from its bytes, and more exactly
+//! from the tokens per byte of the model's earlier prompts.
 
-/// Between which numbers the count lies, as far as one can tell.
+/// An estimated number of tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Estimate {
-    /// It will hardly be less.
+pub(crate) struct TokenEstimate {
+    /// Lower bound.
     pub(crate) low: u32,
-    /// The best guess.
+    /// Expected value.
     pub(crate) likely: u32,
-    /// It will hardly be more.
+    /// Upper bound.
     pub(crate) high: u32,
 }
 
-/// Tokens of a chat template around the messages.
+/// Tokens that a chat template adds to the messages.
 const TEMPLATE_TOKENS: f64 = 20.0;
 
-impl Estimate {
-    /// Estimates from a text's bytes and what the model's earlier prompts had
-    /// of tokens per byte (chat template included), where that is known.
+impl TokenEstimate {
+    /// Estimates the tokens of `texts`. `tokens_per_byte` is the ratio of the
+    /// model's earlier prompts including the chat template, if known.
     #[must_use]
-    pub(crate) fn new<'a>(texts: impl IntoIterator<Item = &'a str>, per_byte: Option<f64>) -> Self {
+    pub(crate) fn new<'a>(
+        texts: impl IntoIterator<Item = &'a str>,
+        tokens_per_byte: Option<f64>,
+    ) -> Self {
         let (mut ascii, mut other, mut bytes) = (0_usize, 0_usize, 0_usize);
         for text in texts {
             bytes += text.len();
-            for it in text.chars() {
-                if it.is_ascii() {
+            for c in text.chars() {
+                if c.is_ascii() {
                     ascii += 1;
                 } else {
                     other += 1;
                 }
             }
         }
-        if let Some(per_byte) = per_byte.filter(|it| *it > 0.0) {
-            // Another language than the last texts' is another ratio.
+        if let Some(per_byte) = tokens_per_byte.filter(|ratio| *ratio > 0.0) {
+            // The ratio differs if the language differs from that of the
+            // earlier prompts.
             let likely = scaled(bytes, per_byte);
             return Self {
                 low: count(likely * 0.6),
@@ -40,9 +44,9 @@ impl Estimate {
                 high: count(likely * 1.5 + TEMPLATE_TOKENS),
             };
         }
-        // English has about four letters a token, code three; characters
-        // beyond ASCII are between a quarter of a token (whole words of other
-        // scripts) and three (one per byte).
+        // English text has about four letters per token, code about three. A
+        // character beyond ASCII has between a quarter of a token (whole words
+        // in other scripts) and three tokens (one per byte).
         Self {
             low: count(scaled(ascii, 1.0 / 8.0) + scaled(other, 0.25)),
             likely: count(scaled(ascii, 0.25) + scaled(other, 0.8) + TEMPLATE_TOKENS),
@@ -53,16 +57,16 @@ impl Estimate {
 
 #[expect(
     clippy::cast_precision_loss,
-    reason = "an estimate needs no more digits"
+    reason = "f64 is precise enough for an estimate"
 )]
-fn scaled(count: usize, by: f64) -> f64 {
-    count as f64 * by
+fn scaled(count: usize, factor: f64) -> f64 {
+    count as f64 * factor
 }
 
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "casts saturate, and nothing here is negative"
+    reason = "the cast saturates, and no value is negative"
 )]
 fn count(tokens: f64) -> u32 {
     tokens.ceil() as u32
@@ -73,10 +77,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn real_counts_lie_between_low_and_high() {
-        // Ten tokens a sentence in every tokenizer of the GPT and Llama families;
-        // code and scripts beyond ASCII by the widest range that was reported.
-        for (text, least, most) in [
+    fn real_counts_are_between_low_and_high() {
+        // The sentence has ten tokens in all tokenizers of the GPT and Llama
+        // families. Code and Japanese use the widest range of reported counts.
+        for (text, min, max) in [
             (
                 "The quick brown fox jumps over the lazy dog. ".repeat(20),
                 180,
@@ -89,12 +93,21 @@ mod tests {
             ),
             ("日本語のテキストを翻訳してください。".repeat(20), 140, 620),
         ] {
-            let it = Estimate::new([text.as_str()], None);
-            assert!(it.low <= least && it.high >= most, "{it:?} {text}");
-            assert!((least..=most).contains(&it.likely), "{it:?} {text}");
+            let estimate = TokenEstimate::new([text.as_str()], None);
+            assert!(
+                estimate.low <= min && estimate.high >= max,
+                "{estimate:?} {text}"
+            );
+            assert!(
+                (min..=max).contains(&estimate.likely),
+                "{estimate:?} {text}"
+            );
         }
-        let learned = Estimate::new(["x".repeat(1000).as_str()], Some(0.25));
-        assert_eq!((learned.low, learned.likely, learned.high), (150, 250, 395));
-        assert_eq!(Estimate::new([], None).low, 0);
+        let measured = TokenEstimate::new(["x".repeat(1000).as_str()], Some(0.25));
+        assert_eq!(
+            (measured.low, measured.likely, measured.high),
+            (150, 250, 395)
+        );
+        assert_eq!(TokenEstimate::new([], None).low, 0);
     }
 }

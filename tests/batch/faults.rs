@@ -1,4 +1,4 @@
-//! What goes wrong with jobs, models, servers and disks, and the user who has had enough.
+//! Failures of jobs, models, servers and disks, and interrupted runs.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use crate::servers::studio::{Answer, Fault, Setup, Studio};
 use crate::support::{Machine, finish};
 
 #[test]
-fn one_bad_job_costs_itself_alone() {
+fn a_failing_job_does_not_affect_others() {
     let machine = Machine::new();
     let studio = Studio::start(Setup {
         poison: vec![("POISON", Fault::ErrorEvent)],
-        ..cold(&["a", "b"])
+        ..echo_models(&["a", "b"])
     });
     let url = studio.url();
     for (name, text) in [("bad", "POISON"), ("fine", "fine"), ("good", "good")] {
         machine.write(&format!("in/{name}.txt"), text);
     }
-    let args = batch(
+    let args = batch_args(
         &url,
         &[
             "-P",
@@ -48,37 +48,37 @@ fn one_bad_job_costs_itself_alone() {
     );
     assert!(machine.names().contains(&"out".to_owned()));
     assert!(!machine.read("out/a--bad.txt.partial").is_empty());
-    // Twice on the instance, twice on a fresh one, and then it is its own.
-    let bad = asked(&studio)
+    // Two attempts on the instance, two on a fresh one, then the job itself is blamed.
+    let attempts = chat_counts(&studio)
         .iter()
-        .filter(|it| it.0.1.contains("POISON"))
-        .map(|it| *it.1)
+        .filter(|((_, prompt), _)| prompt.contains("POISON"))
+        .map(|(_, count)| *count)
         .max();
-    assert_eq!(bad, Some(4));
+    assert_eq!(attempts, Some(4));
     assert_eq!((studio.loads(), studio.loaded().len()), (4, 0));
     let status = machine.run(&["batch", "status", "out"]);
     assert!(status.ok().contains("a--bad.txt"), "{status:?}");
-    // Again: only what failed is sent.
-    let before = posted(&studio, CHAT).len();
+    // A retry sends only the failed jobs.
+    let before = request_bodies(&studio, CHAT).len();
     let run = machine.run(&["batch", "retry", "out"]);
     assert_eq!(run.code, Some(1), "{run:?}");
-    let again = posted(&studio, CHAT).split_off(before);
+    let again = request_bodies(&studio, CHAT).split_off(before);
     assert!(
-        again.iter().all(|it| it.to_string().contains("POISON")),
+        again.iter().all(|body| body.to_string().contains("POISON")),
         "{again:?}"
     );
 }
 
 #[test]
-fn a_model_that_hangs_is_set_aside_and_every_job_says_so() {
+fn a_hanging_model_is_set_aside() {
     let machine = Machine::new();
     let studio = Studio::start(Setup {
         fault: Fault::HangMidStream,
-        ..cold(&["a", "b"])
+        ..echo_models(&["a", "b"])
     });
     let url = studio.url();
     machine.write("p.toml", TWO_PROMPTS);
-    let run = machine.run(&batch(
+    let run = machine.run(&batch_args(
         &url,
         &[
             "--prompts",
@@ -101,32 +101,32 @@ fn a_model_that_hangs_is_set_aside_and_every_job_says_so() {
     for name in ["one--a", "two--a", "one--b", "two--b"] {
         let error = machine.read(&format!("out/{name}.txt.error.txt"));
         assert!(
-            error.contains("set aside") && error.contains("stood still"),
+            error.contains("set aside") && error.contains("no further token within"),
             "{error}"
         );
     }
-    // Each of two rounds loads it twice, and nothing stays.
+    // Each of the two rounds loads each model twice, and none stays loaded.
     assert_eq!((studio.loads(), studio.loaded().len()), (8, 0));
-    let asides = count(&journal(&machine, "out"), "aside");
-    assert_eq!(asides, 4);
-    // When it is well again, the same command does it all.
+    let set_aside = count_records(&read_journal(&machine, "out"), "aside");
+    assert_eq!(set_aside, 4);
+    // After the server recovers, a retry completes all jobs.
     studio.set_fault(Fault::None);
     machine.run(&["batch", "retry", "out"]).ok();
     assert_eq!(results(&machine.work().join("out")).len(), 4);
-    let left = std::fs::read_dir(machine.work().join("out")).unwrap();
-    let left: Vec<String> = left
-        .map(|it| it.unwrap().file_name().into_string().unwrap())
+    let entries = std::fs::read_dir(machine.work().join("out")).unwrap();
+    let files: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     assert!(
-        !left
+        !files
             .iter()
-            .any(|it| it.ends_with(".error.txt") || it.ends_with(".partial")),
-        "{left:?}"
+            .any(|name| name.ends_with(".error.txt") || name.ends_with(".partial")),
+        "{files:?}"
     );
 }
 
 #[test]
-fn busy_servers_and_cut_limits() {
+fn requests_to_busy_servers_are_repeated() {
     let machine = Machine::new();
     let studio = Studio::start(Setup {
         fault: Fault::Busy {
@@ -134,11 +134,11 @@ fn busy_servers_and_cut_limits() {
             retry_after: Some(0),
         },
         slots: Some(4),
-        ..cold(&["a"])
+        ..echo_models(&["a"])
     });
     let url = studio.url();
     machine.write("rows.csv", "id,text\n1,x\n2,y\n3,z\n4,w\n5,\"v, w\"\n");
-    let args = batch(
+    let args = batch_args(
         &url,
         &["-P", "Say {{text}}", "-m", "a", "--inputs", "rows.csv"],
     );
@@ -146,12 +146,12 @@ fn busy_servers_and_cut_limits() {
     run.ok();
     assert!(
         !run.stderr.contains("not used"),
-        "columns are none of a prompt's business: {run:?}"
+        "unused columns cause no warning: {run:?}"
     );
     let found = results(&machine.work().join("out"));
     assert_eq!(found.len(), 5, "{found:?}");
     assert!(
-        found.values().any(|it| it.contains("Say v, w")),
+        found.values().any(|text| text.contains("Say v, w")),
         "{found:?}"
     );
     let run = machine.run(&["batch", "export", "out", "--as", "csv"]);
@@ -160,24 +160,24 @@ fn busy_servers_and_cut_limits() {
     let rows: Vec<Value> = run
         .ok()
         .lines()
-        .map(|it| serde_json::from_str(it).unwrap())
+        .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     assert!(
         rows.iter()
-            .all(|it| found[it["job"].as_str().unwrap()] == it["text"].as_str().unwrap())
+            .all(|row| found[row["job"].as_str().unwrap()] == row["text"].as_str().unwrap())
     );
 }
 
 #[test]
-fn failures_can_end_the_run() {
+fn failure_limits_end_the_run() {
     let machine = Machine::new();
     let studio = Studio::start(Setup {
         poison: vec![("POISON", Fault::OverflowEmpty)],
-        ..cold(&["a"])
+        ..echo_models(&["a"])
     });
     let url = studio.url();
     for number in 0..6 {
-        // Short ones first: the failing ones are the shortest.
+        // Short jobs run first, and the failing ones are the shortest.
         let text = if number < 3 {
             "POISON"
         } else {
@@ -200,25 +200,29 @@ fn failures_can_end_the_run() {
         (&["--max-failures", "1"], 2),
         (&["--max-failures", "40%"], 3),
     ] {
-        let before = posted(&studio, CHAT).len();
+        let before = request_bodies(&studio, CHAT).len();
         let more: Vec<&str> = common.iter().chain(limit).copied().collect();
-        let run = machine.run(&batch(&url, &more));
+        let run = machine.run(&batch_args(&url, &more));
         assert_eq!(run.code, Some(1), "{run:?}");
-        assert!(run.stderr.contains("ended early"), "{run:?}");
-        assert_eq!(posted(&studio, CHAT).len() - before, sent, "{limit:?}");
+        assert!(run.stderr.contains("stopped early"), "{run:?}");
+        assert_eq!(
+            request_bodies(&studio, CHAT).len() - before,
+            sent,
+            "{limit:?}"
+        );
         assert_eq!(studio.loaded().len(), 0);
     }
-    let run = machine.run(&batch(&url, &common));
+    let run = machine.run(&batch_args(&url, &common));
     assert!(run.stderr.contains("3 of 6 jobs failed"), "{run:?}");
     assert_eq!(results(&machine.work().join("out")).len(), 3);
 }
 
 #[test]
-fn a_server_that_goes_away_is_waited_for() {
+fn a_server_that_restarts_is_awaited() {
     let machine = Machine::new();
     let setup = Setup {
         token_pause: Duration::from_millis(30),
-        ..cold(&["a"])
+        ..echo_models(&["a"])
     };
     let studio = Studio::start(setup.clone());
     let url = studio.url();
@@ -226,68 +230,68 @@ fn a_server_that_goes_away_is_waited_for() {
     for number in 0..6 {
         machine.write(&format!("in/{number}.txt"), format!("text {number}"));
     }
-    let args = batch(
+    let args = batch_args(
         &url,
         &["-P", "Say {{text}}", "-m", "a", "--inputs", "in/*.txt"],
     );
-    let child = Watched::start(&machine, &args);
-    wait_for(|| results(&machine.work().join("out")).len() >= 2);
-    let before: usize = asked(&studio).values().sum();
+    let child = WatchedRun::start(&machine, &args);
+    wait_until(|| results(&machine.work().join("out")).len() >= 2);
+    let before: usize = chat_counts(&studio).values().sum();
     let done = results(&machine.work().join("out"));
     drop(studio);
-    // A single request is tried again for some seconds.
-    child.wait_until_said("waiting 60 s for");
+    // Before this message, the request is repeated for some seconds.
+    child.wait_for_stderr("waiting up to 60 s for");
     let studio = Studio::start(Setup { port, ..setup });
     let run = child.finish();
     run.ok();
     assert_eq!(results(&machine.work().join("out")).len(), 6);
     assert!(before >= done.len());
-    // Nothing that was done is asked again.
+    // Finished jobs are not sent again.
     for text in done.values() {
         let prompt = text.split_once(": ").unwrap().1;
         assert!(
-            asked(&studio).keys().all(|(_, it)| it != prompt),
+            chat_counts(&studio).keys().all(|(_, sent)| sent != prompt),
             "{prompt}"
         );
     }
     assert_eq!(studio.loaded().len(), 0);
-    // One that stays away costs its jobs, and they say so.
+    // The jobs of a server that does not return fail.
     drop(studio);
     machine.write("in/7.txt", "text 7");
-    let gone: Vec<&str> = args
+    let without_waiting: Vec<&str> = args
         .iter()
         .copied()
         .chain(["--server-timeout", "0"])
         .collect();
-    let run = machine.run(&gone);
+    let run = machine.run(&without_waiting);
     assert_eq!(run.code, Some(4), "{run:?}");
 }
 
 #[test]
-fn a_model_that_is_removed_costs_its_own_jobs() {
+fn a_removed_model_fails_only_its_own_jobs() {
     let machine = Machine::new();
     let studio = Studio::start(Setup {
         token_pause: Duration::from_millis(30),
-        ..cold(&["a", "b"])
+        ..echo_models(&["a", "b"])
     });
     let url = studio.url();
     for number in 0..4 {
         machine.write(&format!("in/{number}.txt"), format!("text {number}"));
     }
-    let args = batch(
+    let args = batch_args(
         &url,
         &["-P", "Say {{text}}", "-m", "all", "--inputs", "in/*.txt"],
     );
     let child = machine.command(&args).spawn().unwrap();
-    wait_for(|| !posted(&studio, CHAT).is_empty());
+    wait_until(|| !request_bodies(&studio, CHAT).is_empty());
     studio.remove("b");
-    // The input of a job that waits.
+    // The input of a queued job.
     std::fs::remove_file(machine.work().join("in/3.txt")).unwrap();
     let run = finish(child);
     assert_eq!(run.code, Some(1), "{run:?}");
     let found = results(&machine.work().join("out"));
     assert!(
-        found.len() >= 3 && found.keys().all(|it| it.contains("--a--")),
+        found.len() >= 3 && found.keys().all(|name| name.contains("--a--")),
         "{found:?}"
     );
     let prompt = found
@@ -299,27 +303,27 @@ fn a_model_that_is_removed_costs_its_own_jobs() {
         .unwrap()
         .to_owned();
     let error = machine.read(&format!("out/{prompt}--b--0.txt.error.txt"));
-    assert!(error.contains("no model named `b`"), "{error}");
+    assert!(error.contains("model `b` not found"), "{error}");
 }
 
 #[cfg(unix)]
 #[test]
-fn disks_that_are_full_and_folders_that_cannot_be_written() {
+fn full_disks_and_unwritable_folders_are_errors() {
     use std::os::unix::fs::PermissionsExt;
     let machine = Machine::new();
     let studio = Studio::start(Setup {
         answer: Answer::Tokens(3000),
-        ..cold(&["a"])
+        ..echo_models(&["a"])
     });
     let url = studio.url();
     for number in 0..4 {
         machine.write(&format!("in/{number}.txt"), format!("text {number}"));
     }
-    let args = batch(
+    let args = batch_args(
         &url,
         &["-P", "Say {{text}}", "-m", "a", "--inputs", "in/*.txt"],
     );
-    // Every file may have 8 KiB: an answer has 16.
+    // Files are limited to 8 KiB, and an answer has 16.
     let mut shell = std::process::Command::new("sh");
     let program = machine.command(&args);
     shell
@@ -340,12 +344,12 @@ fn disks_that_are_full_and_folders_that_cannot_be_written() {
         "{run:?}"
     );
     assert!(results(&machine.work().join("out")).is_empty());
-    assert_eq!(studio.loaded().len(), 0, "what was loaded goes");
+    assert_eq!(studio.loaded().len(), 0, "the model is unloaded");
     machine.run(&args).ok();
     assert_eq!(results(&machine.work().join("out")).len(), 4);
 
     if rustix::process::getuid().is_root() {
-        // Nothing is read-only for root; a file in the folder's place is.
+        // Root can write to read-only folders, but not to a file in place of the folder.
         machine.write("file", "x");
         let run = machine.run(&[
             "batch", "--engine", &url, "-P", "tldr", "--text", "x", "-m", "a", "-o", "file",
@@ -364,18 +368,18 @@ fn disks_that_are_full_and_folders_that_cannot_be_written() {
 
 #[cfg(unix)]
 #[test]
-fn the_first_interrupt_lets_jobs_end_and_the_second_does_not() {
+fn the_first_interrupt_finishes_jobs_and_the_second_cancels_them() {
     use rustix::process::{Pid, Signal, kill_process};
     let machine = Machine::new();
     let studio = Studio::start(Setup {
         token_pause: Duration::from_millis(500),
-        ..cold(&["a"])
+        ..echo_models(&["a"])
     });
     let url = studio.url();
     for number in 0..4 {
         machine.write(&format!("in/{number}.txt"), format!("text {number}"));
     }
-    let args = batch(
+    let args = batch_args(
         &url,
         &[
             "-P",
@@ -388,21 +392,22 @@ fn the_first_interrupt_lets_jobs_end_and_the_second_does_not() {
             "1",
         ],
     );
-    let begin = |sent: usize| {
-        let child = Watched::start(&machine, &args);
-        wait_for(|| posted(&studio, CHAT).len() > sent);
+    let start_after = |sent: usize| {
+        let child = WatchedRun::start(&machine, &args);
+        wait_until(|| request_bodies(&studio, CHAT).len() > sent);
         child
     };
-    let interrupt = |child: &Watched| {
+    let interrupt = |child: &WatchedRun| {
         let pid = Pid::from_raw(i32::try_from(child.child.id()).unwrap()).unwrap();
         kill_process(pid, Signal::INT).unwrap();
     };
-    let child = begin(0);
+    let child = start_after(0);
     interrupt(&child);
     let run = child.finish();
     assert_eq!(run.code, Some(130), "{run:?}");
     assert!(
-        run.stderr.contains("Ctrl-C again") && run.stderr.contains("the same command goes on"),
+        run.stderr.contains("Ctrl-C again")
+            && run.stderr.contains("run the same command to continue"),
         "{run:?}"
     );
     assert_eq!(
@@ -412,11 +417,11 @@ fn the_first_interrupt_lets_jobs_end_and_the_second_does_not() {
         ),
         (1, 0)
     );
-    assert!(studio.requests().iter().all(|it| !it.cancelled));
+    assert!(studio.requests().iter().all(|request| !request.cancelled));
 
-    let child = begin(1);
+    let child = start_after(1);
     interrupt(&child);
-    child.wait_until_said("Ctrl-C again");
+    child.wait_for_stderr("Ctrl-C again");
     interrupt(&child);
     let run = child.finish();
     assert_eq!(run.code, Some(130), "{run:?}");
@@ -430,20 +435,23 @@ fn the_first_interrupt_lets_jobs_end_and_the_second_does_not() {
     );
     machine.run(&args).ok();
     assert_eq!(results(&machine.work().join("out")).len(), 4);
-    // The one that was cancelled, and no other, was sent twice.
-    let twice = asked(&studio).values().filter(|it| **it > 1).count();
-    assert_eq!(twice, 1);
+    // Only the cancelled job was sent twice.
+    let sent_twice = chat_counts(&studio)
+        .values()
+        .filter(|count| **count > 1)
+        .count();
+    assert_eq!(sent_twice, 1);
 }
 
 #[test]
-fn errors_can_stand_in_the_results_place() {
+fn inline_errors_are_replaced_by_results() {
     let machine = Machine::new();
     let studio = Studio::start(Setup {
         fault: Fault::OverflowEmpty,
-        ..cold(&["a"])
+        ..echo_models(&["a"])
     });
     let url = studio.url();
-    let args = batch(
+    let args = batch_args(
         &url,
         &[
             "-P",
@@ -465,7 +473,7 @@ fn errors_can_stand_in_the_results_place() {
             .starts_with("lmstrix-host could not finish")
     );
     studio.set_fault(Fault::None);
-    // A failure is never taken for a result, wherever it stands.
+    // An error text in a result file is not a result.
     machine.run(&args).ok();
     assert!(
         machine.read("out/a.txt").starts_with("Echo"),
@@ -475,9 +483,9 @@ fn errors_can_stand_in_the_results_place() {
 }
 
 #[test]
-fn a_failure_never_replaces_a_result_and_is_never_one() {
+fn a_failure_never_replaces_a_result() {
     let machine = Machine::new();
-    let studio = Studio::start(cold(&["a"]));
+    let studio = Studio::start(echo_models(&["a"]));
     let url = studio.url();
     let args = |more: &[&'static str]| {
         let mut args = vec![
@@ -493,7 +501,7 @@ fn a_failure_never_replaces_a_result_and_is_never_one() {
             "inline",
         ];
         args.extend(more);
-        machine.run(&batch(&url, &args))
+        machine.run(&batch_args(&url, &args))
     };
     args(&["--seed", "1"]).ok();
     let good = machine.read("out/a.txt");
@@ -502,7 +510,7 @@ fn a_failure_never_replaces_a_result_and_is_never_one() {
     assert_eq!(run.code, Some(1), "{run:?}");
     assert_eq!(machine.read("out/a.txt"), good);
     assert!(machine.read("out/a.txt.error.txt").contains("no text"));
-    // A kill between the journal and the name leaves a failed job.
+    // The job is failed in the journal, and its result is missing.
     std::fs::remove_file(machine.work().join("out/a.txt")).unwrap();
     assert_eq!(args(&["--seed", "2"]).code, Some(1));
     assert!(
@@ -511,12 +519,16 @@ fn a_failure_never_replaces_a_result_and_is_never_one() {
             .starts_with("lmstrix-host could not finish")
     );
     std::fs::remove_file(machine.work().join("out/a.txt")).unwrap();
-    // A failure that stands there is known as ours, whatever came after it.
+    // An inline error text is recognized as written by a run, whatever was recorded after
+    // it.
     let error = "lmstrix-host could not finish this answer\n\nx\n";
     machine.write("out/a.txt", error);
     let lines = machine.read("out/batch.journal.jsonl");
     let length = error.len();
-    let failed = lines.lines().rfind(|it| it.contains("\"failed\"")).unwrap();
+    let failed = lines
+        .lines()
+        .rfind(|line| line.contains("\"failed\""))
+        .unwrap();
     let mut failed: Value = serde_json::from_str(failed).unwrap();
     failed["inline"] = length.into();
     let start = r#"{"kind":"start","job":"a.txt","identity":"x","attempt":1}"#;
@@ -525,7 +537,7 @@ fn a_failure_never_replaces_a_result_and_is_never_one() {
         format!("{lines}{failed}\n{start}\n"),
     );
     let run = machine.run(&["batch", "export", "out"]);
-    assert_eq!(run.ok(), "", "an error is no result: {run:?}");
+    assert_eq!(run.ok(), "", "an error text is not exported: {run:?}");
     studio.set_fault(Fault::None);
     args(&["--seed", "2"]).ok();
     assert!(machine.read("out/a.txt").starts_with("Echo"));

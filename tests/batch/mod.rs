@@ -1,9 +1,9 @@
-//! `batch`: what runs, in which order, what is written, and what survives.
+//! `batch`: plans, scheduling, results, failures and resuming.
 
 mod faults;
-mod killing;
+mod kills;
 mod plans;
-mod resuming;
+mod resume;
 mod support;
 
 pub(crate) use plans::{check_six, six_prompts};

@@ -1,4 +1,4 @@
-//! What runs, in which order, and by which plan.
+//! Which jobs run, in which order, and how plans are read and printed.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,18 +13,18 @@ use crate::servers::studio::{Answer, Model, Setup, Studio};
 use crate::support::{Machine, Run};
 
 #[test]
-fn each_model_is_loaded_once_and_none_stays() {
+fn each_model_is_loaded_once_and_unloaded() {
     let machine = Machine::new();
     let studio = Studio::start(Setup {
         slots: Some(2),
-        ..cold(&["a", "b", "c"])
+        ..echo_models(&["a", "b", "c"])
     });
     machine.write("p.toml", TWO_PROMPTS);
     for name in ["x", "y"] {
         machine.write(&format!("in/{name}.txt"), format!("text {name}"));
     }
     let url = studio.url();
-    let args = batch(
+    let args = batch_args(
         &url,
         &[
             "--prompts",
@@ -51,11 +51,11 @@ fn each_model_is_loaded_once_and_none_stays() {
     let run = machine.run(&args);
     assert!(run.ok().contains("MODEL"), "{run:?}");
     assert_eq!(studio.loads(), 3);
-    assert_eq!(studio.loaded(), [""; 0], "what was loaded goes");
-    // Grouped by model: it changes twice in all.
-    let models = asked_models(&studio);
+    assert_eq!(studio.loaded(), [""; 0], "all models are unloaded");
+    // Jobs are grouped by model, so the model changes twice.
+    let models = chat_models(&studio);
     assert_eq!(models.len(), 12);
-    let changes = models.windows(2).filter(|it| it[0] != it[1]).count();
+    let changes = models.windows(2).filter(|pair| pair[0] != pair[1]).count();
     assert_eq!(changes, 2, "{models:?}");
     assert!(studio.most_at_once() <= 2);
     let found = results(&machine.work().join("out"));
@@ -64,20 +64,23 @@ fn each_model_is_loaded_once_and_none_stays() {
         found["two--b--y.txt"].contains("Second text y, longer."),
         "{found:?}"
     );
-    // The context is what the largest job needs, and the same for all.
-    let contexts: BTreeSet<u64> = posted(&studio, LOAD)
+    // The context length fits the largest job and is the same for all models.
+    let contexts: BTreeSet<u64> = request_bodies(&studio, LOAD)
         .iter()
-        .map(|it| it["context_length"].as_u64().unwrap())
+        .map(|body| body["context_length"].as_u64().unwrap())
         .collect();
     assert_eq!(contexts.len(), 1, "{contexts:?}");
     assert!(contexts.first().unwrap() < &8192);
 
-    // Once more: nothing is sent, nothing loaded, nothing written anew.
+    // A second run sends, loads and writes nothing.
     let before = studio.requests().len();
     let run = machine.run(&args);
     assert_eq!(run.ok(), "", "{run:?}");
-    assert_eq!((studio.loads(), posted(&studio, CHAT).len()), (3, 12));
-    assert!(studio.requests().len() > before, "the models are asked for");
+    assert_eq!(
+        (studio.loads(), request_bodies(&studio, CHAT).len()),
+        (3, 12)
+    );
+    assert!(studio.requests().len() > before, "the models are listed");
     assert_eq!(results(&machine.work().join("out")), found);
     let status = machine.run(&["batch", "status", "out", "--json"]);
     status.ok();
@@ -86,7 +89,7 @@ fn each_model_is_loaded_once_and_none_stays() {
 }
 
 #[test]
-fn what_is_loaded_already_comes_first_and_stays() {
+fn loaded_models_run_first_and_stay_loaded() {
     let machine = Machine::new();
     let studio = Studio::start(Setup {
         models: vec![
@@ -101,34 +104,34 @@ fn what_is_loaded_already_comes_first_and_stays() {
     });
     let url = studio.url();
     machine
-        .run(&batch(
+        .run(&batch_args(
             &url,
             &["-P", "Say {{text}}", "--text", "x", "-m", "*"],
         ))
         .ok();
-    assert_eq!(asked_models(&studio), ["zz", "aa"]);
+    assert_eq!(chat_models(&studio), ["zz", "aa"]);
     assert_eq!(
         (studio.loads(), studio.loaded()),
         (1, vec!["zz".to_owned()])
     );
     assert!(
-        posted(&studio, UNLOAD)
+        request_bodies(&studio, UNLOAD)
             .iter()
-            .all(|it| it["instance_id"] == "aa")
+            .all(|body| body["instance_id"] == "aa")
     );
 }
 
 #[test]
-fn a_missing_parameter_costs_nothing() {
+fn invalid_arguments_fail_before_any_model_is_loaded() {
     let machine = Machine::new();
-    let studio = Studio::start(cold(&["a"]));
+    let studio = Studio::start(echo_models(&["a"]));
     let url = studio.url();
     machine.write("p.toml", "g = \"Say {{text}} to {{name}} in {{lang}}.\"\n");
     machine.write(
         "rows.jsonl",
         "{\"text\":\"x\",\"name\":\"Ada\"}\n{\"text\":\"y\",\"lang\":\"pl\"}\n",
     );
-    let args = batch(
+    let args = batch_args(
         &url,
         &[
             "--prompts",
@@ -142,21 +145,35 @@ fn a_missing_parameter_costs_nothing() {
         ],
     );
     let run = machine.run(&args);
-    let said = run.fails(2);
-    assert!(said.contains("`lang`") && said.contains("`name`"), "{said}");
+    let stderr = run.fails(2);
     assert!(
-        said.contains("rows-0001`") && said.contains("rows-0002`"),
-        "{said}"
+        stderr.contains("`lang`") && stderr.contains("`name`"),
+        "{stderr}"
     );
-    assert_eq!((studio.loads(), posted(&studio, CHAT).len()), (0, 0));
-    for (more, code, says) in [
-        (&["-P", "nosuch", "-m", "a"][..], 2, "no prompt named"),
+    assert!(
+        stderr.contains("rows-0001`") && stderr.contains("rows-0002`"),
+        "{stderr}"
+    );
+    assert_eq!(
+        (studio.loads(), request_bodies(&studio, CHAT).len()),
+        (0, 0)
+    );
+    for (more, code, message) in [
+        (
+            &["-P", "nosuch", "-m", "a"][..],
+            2,
+            "has no prompt `nosuch`",
+        ),
         (
             &["-P", "tldr", "--text", "x", "-m", "nosuch*"],
             5,
             "nosuch*",
         ),
-        (&["-P", "tldr", "--text", "x", "-m", "b"], 5, "there are: a"),
+        (
+            &["-P", "tldr", "--text", "x", "-m", "b"],
+            5,
+            "available models: a",
+        ),
         (
             &["-P", "tldr", "--text-file", "no.txt", "-m", "a"],
             2,
@@ -193,18 +210,21 @@ fn a_missing_parameter_costs_nothing() {
             "--shard",
         ),
     ] {
-        let run = machine.run(&batch(&url, more));
-        assert!(run.fails(code).contains(says), "{more:?}: {run:?}");
+        let run = machine.run(&batch_args(&url, more));
+        assert!(run.fails(code).contains(message), "{more:?}: {run:?}");
     }
-    assert_eq!((studio.loads(), posted(&studio, CHAT).len()), (0, 0));
+    assert_eq!(
+        (studio.loads(), request_bodies(&studio, CHAT).len()),
+        (0, 0)
+    );
     let run = machine.run(&["batch", "-P", "tldr", "--engine", &url]);
     assert!(run.fails(2).contains("-o DIR"), "{run:?}");
 }
 
 #[test]
-fn a_plan_file_says_what_flags_say_and_prints_the_same() {
+fn a_plan_file_and_printed_flags_give_the_same_jobs() {
     let machine = Machine::new();
-    let studio = Studio::start(cold(&["qwen/qwen3-4b", "google/gemma-3-4b"]));
+    let studio = Studio::start(echo_models(&["qwen/qwen3-4b", "google/gemma-3-4b"]));
     let url = studio.url();
     machine.write("p.toml", TWO_PROMPTS);
     machine.write("in/a.txt", "alpha");
@@ -238,43 +258,45 @@ top_k = 7
 "#
     );
     machine.write("plans/plan.toml", &plan);
-    let wrong = machine.write("plans/wrong.toml", plan.replace("label", "lable"));
-    let run = machine.run(&["batch", wrong.to_str().unwrap()]);
-    let said = run.fails(2);
+    let invalid = machine.write("plans/invalid.toml", plan.replace("label", "lable"));
+    let run = machine.run(&["batch", invalid.to_str().unwrap()]);
+    let stderr = run.fails(2);
     assert!(
-        said.contains("wrong.toml:15:1: unknown key `lable`; did you mean `label`?"),
-        "{said}"
+        stderr.contains("invalid.toml:15:1: unknown key `lable`; did you mean `label`?"),
+        "{stderr}"
     );
     for name in ["p.toml", "in/a.txt", "in/b.txt"] {
         machine.write(&format!("plans/{name}"), machine.read(name));
     }
     machine.run(&["batch", "plans/plan.toml"]).ok();
     let found = results(&machine.work().join("plans/out"));
-    // One prompt for one model, the other for both with two values.
+    // One prompt runs on one model, the other on both with two values.
     assert_eq!(found.len(), 2 + 8, "{found:?}");
     assert!(
-        found.keys().any(|it| it.starts_with("two--qwen_qwen3-4b~")
-            && it.ends_with(".txt")
-            && it.contains("--a--n=1")),
+        found
+            .keys()
+            .any(|name| name.starts_with("two--qwen_qwen3-4b~")
+                && name.ends_with(".txt")
+                && name.contains("--a--n=1")),
         "{found:?}"
     );
-    let bodies = posted(&studio, CHAT);
-    let of = |model: &str, key: &str| -> BTreeSet<String> {
-        let own = bodies.iter().filter(|it| it["model"] == model);
-        own.map(|it| it[key].to_string()).collect()
+    let bodies = request_bodies(&studio, CHAT);
+    let values = |model: &str, key: &str| -> BTreeSet<String> {
+        let bodies = bodies.iter().filter(|body| body["model"] == model);
+        bodies.map(|body| body[key].to_string()).collect()
     };
     assert_eq!(
-        of("qwen/qwen3-4b", "temperature"),
+        values("qwen/qwen3-4b", "temperature"),
         ["0.25".to_owned()].into()
     );
     assert_eq!(
-        of("google/gemma-3-4b", "temperature"),
+        values("google/gemma-3-4b", "temperature"),
         ["0.25".to_owned(), "0.5".to_owned()].into()
     );
-    assert_eq!(of("qwen/qwen3-4b", "top_k"), ["7".to_owned()].into());
-    let qwen = posted(&studio, LOAD)
+    assert_eq!(values("qwen/qwen3-4b", "top_k"), ["7".to_owned()].into());
+    let qwen = request_bodies(&studio, LOAD)
         .into_iter()
-        .find(|it| it["model"] == "qwen/qwen3-4b");
+        .find(|body| body["model"] == "qwen/qwen3-4b");
     assert_eq!(qwen.unwrap()["context_length"], 4096);
 
     let flags = [
@@ -319,7 +341,7 @@ top_k = 7
 }
 
 #[test]
-fn the_plan_of_the_readme_is_one() {
+fn the_plan_in_the_readme_is_valid() {
     let machine = Machine::new();
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
     let readme = std::fs::read_to_string(path).unwrap();
@@ -329,13 +351,13 @@ fn the_plan_of_the_readme_is_one() {
     machine.write("plan.toml", plan);
     let printed = machine.run(&["batch", "plan.toml", "--print-plan"]);
     assert!(printed.ok().contains("label = \"greet\""), "{printed:?}");
-    // And all keys that it names besides are keys.
+    // All other keys that the README names are valid.
     let (keys, _) = rest.split_once("An unknown key").unwrap();
     for key in keys
         .split('`')
         .skip(1)
         .step_by(2)
-        .filter(|it| !it.starts_with("[["))
+        .filter(|key| !key.starts_with("[["))
     {
         machine.write("one.toml", format!("{key} = {{}}\n"));
         let run = machine.run(&["batch", "one.toml", "--print-plan"]);
@@ -344,41 +366,41 @@ fn the_plan_of_the_readme_is_one() {
 }
 
 #[test]
-fn slots_of_the_server_are_used_and_not_more() {
+fn concurrency_equals_the_slots_of_the_server() {
     let machine = Machine::new();
     let studio = Studio::start(Setup {
         slots: Some(4),
         token_pause: Duration::from_millis(10),
-        ..cold(&["a"])
+        ..echo_models(&["a"])
     });
     let url = studio.url();
     let rows: String = (0..40)
-        .map(|it| format!("{{\"text\":\"word {it}\"}}\n"))
+        .map(|number| format!("{{\"text\":\"word {number}\"}}\n"))
         .collect();
     machine.write("rows.jsonl", rows);
-    let args = batch(
+    let args = batch_args(
         &url,
         &["-P", "Say {{text}}", "-m", "a", "--inputs", "rows.jsonl"],
     );
     machine.run(&args).ok();
     assert_eq!((studio.most_at_once(), studio.loads()), (4, 1));
     assert_eq!(results(&machine.work().join("out")).len(), 40);
-    assert!(asked(&studio).values().all(|it| *it == 1));
+    assert!(chat_counts(&studio).values().all(|count| *count == 1));
 }
 
 #[test]
-fn packs_of_every_kind_in_one_plan() {
+fn one_plan_can_use_packs_of_every_kind() {
     let machine = Machine::new();
     machine.drop_pack("hello", &guests::component("hello"));
     machine.drop_pack("shout", &guests::component("shout"));
     let script = match javascript::component() {
         Ok(script) => Some(script),
         Err(reason) => {
-            eprintln!("not tried with a pack in JavaScript: {reason}");
+            eprintln!("skipped the JavaScript pack: {reason}");
             None
         }
     };
-    let of_script = match &script {
+    let script_prompt = match &script {
         Some(component) => {
             machine.drop_pack("script", component);
             "[[prompt]]\nname = \"script/ask\"\nlabel = \"script\"\npost = [\"quote\", { name = \"script/stamp\", options = { with = \"END\" } }]\n"
@@ -399,7 +421,7 @@ name = "hello/greet"
 label = "hello"
 params = {{ name = ["Ada", "Bo"] }}
 post = ["shout/upper"]
-{of_script}
+{script_prompt}
 [[input]]
 text = "The library opens at nine on weekdays. On Saturdays it opens at ten."
 name = "library"
@@ -408,43 +430,43 @@ name = "library"
     machine.write("plan.toml", plan);
     machine.run(&["batch", "plan.toml"]).ok();
     let found = results(&machine.work().join("out"));
-    let of = |start: &str| {
+    let result = |start: &str| {
         found
             .iter()
-            .find(|it| it.0.starts_with(start))
-            .map(|it| it.1.as_str())
+            .find(|(name, _)| name.starts_with(start))
+            .map(|(_, text)| text.as_str())
     };
     assert_eq!(
-        of("tldr--demo"),
+        result("tldr--demo"),
         Some("The library opens at nine on weekdays.")
     );
     assert_eq!(
         found
             .keys()
-            .filter(|it| it.starts_with("hello--demo"))
+            .filter(|name| name.starts_with("hello--demo"))
             .count(),
         2
     );
-    let loud = of("hello--demo").unwrap();
-    assert_eq!(loud, loud.to_uppercase());
+    let greeting = result("hello--demo").unwrap();
+    assert_eq!(greeting, greeting.to_uppercase());
     if script.is_some() {
         assert_eq!(
-            of("script--demo"),
+            result("script--demo"),
             Some("> The library opens at nine on weekdays.\nEND"),
             "{found:?}"
         );
         assert!(
             found
                 .keys()
-                .any(|it| it.starts_with("script--") && it.ends_with(".md"))
+                .any(|name| name.starts_with("script--") && name.ends_with(".md"))
         );
     }
 }
 
-/// The six prompts of the original's batch, over the demo model. It is one short
-/// command in the README.
+/// The six prompts of the batch script of the Python program, on the demo model. The
+/// README shows this command.
 #[test]
-fn the_six_stock_prompts_run_over_the_demo_model() {
+fn six_stock_prompts_run_on_the_demo_model() {
     let machine = Machine::new();
     machine.write(
         "text.md",
@@ -481,39 +503,37 @@ pub(crate) fn six_prompts<'a>(engine: &'a str, text: &'a str) -> Vec<&'a str> {
     args
 }
 
-/// The toy model answers two of them well, and every one with something or a
-/// reason.
+/// Checks a run of [`six_prompts`]: each job has a result or an error file, and the demo
+/// model answers `tldr` correctly.
 pub(crate) fn check_six(machine: &Machine, run: &Run) {
     assert!(matches!(run.code, Some(0 | 1)), "{run:?}");
     let folder = machine.work().join("out");
     let done = results(&folder);
-    let all = std::fs::read_dir(&folder)
+    let files = std::fs::read_dir(&folder)
         .unwrap()
-        .map(|it| it.unwrap().file_name().into_string().unwrap());
-    let failed = all.filter(|it| it.ends_with(".error.txt")).count();
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let failed = files.filter(|name| name.ends_with(".error.txt")).count();
     assert_eq!(done.len() + failed, 6, "{done:?}");
-    let tldr = done.iter().find(|it| it.0.starts_with("tldr--")).unwrap();
-    assert!(tldr.1.starts_with("The library opens at nine"), "{tldr:?}");
-    assert!(
-        done.keys()
-            .chain([&String::new()])
-            .all(|it| it.is_empty() || it.contains("--")),
-        "{done:?}"
-    );
+    let (_, tldr) = done
+        .iter()
+        .find(|(name, _)| name.starts_with("tldr--"))
+        .unwrap();
+    assert!(tldr.starts_with("The library opens at nine"), "{tldr:?}");
+    assert!(done.keys().all(|name| name.contains("--")), "{done:?}");
 }
 
 #[test]
-fn progress_as_json_and_raw_answers_on_request() {
+fn json_progress_raw_answers_and_reasoning_are_written() {
     let machine = Machine::new();
     let studio = Studio::start(Setup {
         answer: Answer::Thinking {
             reasoning: "let me see".to_owned(),
             text: "  yes  ".to_owned(),
         },
-        ..cold(&["a"])
+        ..echo_models(&["a"])
     });
     let url = studio.url();
-    let run = machine.run(&batch(
+    let run = machine.run(&batch_args(
         &url,
         &[
             "-P",
@@ -535,9 +555,12 @@ fn progress_as_json_and_raw_answers_on_request() {
     let lines: Vec<Value> = run
         .ok()
         .lines()
-        .map(|it| serde_json::from_str(it).unwrap())
+        .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    let kinds: Vec<&str> = lines.iter().filter_map(|it| it["kind"].as_str()).collect();
+    let kinds: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| line["kind"].as_str())
+        .collect();
     for kind in ["begin", "loaded", "job", "unloaded", "end"] {
         assert!(kinds.contains(&kind), "{kinds:?}");
     }

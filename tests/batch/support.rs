@@ -1,4 +1,4 @@
-//! What these tests share: cold models, counts of what was asked, results.
+//! Helpers of the batch tests: mock servers, recorded requests and result folders.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,11 +17,11 @@ pub(super) const UNLOAD: &str = "/api/v1/models/unload";
 pub(super) const CHAT: &str = "/v1/chat/completions";
 
 pub(super) fn models(names: &[&str]) -> Vec<Model> {
-    names.iter().map(|it| Model::llm(it, 32_768)).collect()
+    names.iter().map(|name| Model::llm(name, 32_768)).collect()
 }
 
-/// Cold models that answer with what they were asked.
-pub(super) fn cold(names: &[&str]) -> Setup {
+/// Returns a server with unloaded models that echo their prompt.
+pub(super) fn echo_models(names: &[&str]) -> Setup {
     Setup {
         models: models(names),
         answer: Answer::Echo,
@@ -29,22 +29,27 @@ pub(super) fn cold(names: &[&str]) -> Setup {
     }
 }
 
-pub(super) fn posted(studio: &Studio, path: &str) -> Vec<Value> {
-    let asked = studio.requests().into_iter().filter(|it| it.path == path);
-    asked.map(|it| it.body).collect()
-}
-
-/// The models of all answers that were asked for, in their order.
-pub(super) fn asked_models(studio: &Studio) -> Vec<String> {
-    let all = posted(studio, CHAT).into_iter();
-    all.filter_map(|it| it["model"].as_str().map(str::to_owned))
+/// Returns the bodies of all requests to a path.
+pub(super) fn request_bodies(studio: &Studio, path: &str) -> Vec<Value> {
+    let requests = studio.requests().into_iter();
+    requests
+        .filter(|request| request.path == path)
+        .map(|request| request.body)
         .collect()
 }
 
-/// How often each prompt was asked of each model.
-pub(super) fn asked(studio: &Studio) -> BTreeMap<(String, String), usize> {
+/// Returns the model of each chat request, in order.
+pub(super) fn chat_models(studio: &Studio) -> Vec<String> {
+    let bodies = request_bodies(studio, CHAT).into_iter();
+    bodies
+        .filter_map(|body| body["model"].as_str().map(str::to_owned))
+        .collect()
+}
+
+/// Returns the number of chat requests by model and prompt.
+pub(super) fn chat_counts(studio: &Studio) -> BTreeMap<(String, String), usize> {
     let mut counts = BTreeMap::new();
-    for body in posted(studio, CHAT) {
+    for body in request_bodies(studio, CHAT) {
         let model = body["model"].as_str().unwrap().to_owned();
         let prompt = body["messages"][0]["content"].as_str().unwrap().to_owned();
         *counts.entry((model, prompt)).or_default() += 1;
@@ -52,33 +57,38 @@ pub(super) fn asked(studio: &Studio) -> BTreeMap<(String, String), usize> {
     counts
 }
 
-/// The results in a folder: everything that is none of the program's own.
+/// Returns name and text of each result in a folder, without the program's other files.
 pub(super) fn results(folder: &Path) -> BTreeMap<String, String> {
     let Ok(entries) = std::fs::read_dir(folder) else {
         return BTreeMap::new();
     };
-    let ours = [".partial", ".error.txt", ".finished", ".jsonl", ".lock"];
+    let other_files = [".partial", ".error.txt", ".finished", ".jsonl", ".lock"];
     entries
-        .map(|it| it.unwrap())
-        .map(|it| (it.file_name().into_string().unwrap(), it.path()))
-        .filter(|(name, _)| !ours.iter().any(|it| name.ends_with(it)))
+        .map(|entry| entry.unwrap())
+        .map(|entry| (entry.file_name().into_string().unwrap(), entry.path()))
+        .filter(|(name, _)| !other_files.iter().any(|suffix| name.ends_with(suffix)))
         .map(|(name, path)| (name, std::fs::read_to_string(path).unwrap()))
         .collect()
 }
 
-pub(super) fn journal(machine: &Machine, out: &str) -> Vec<Value> {
+/// Returns the records of a folder's journal.
+pub(super) fn read_journal(machine: &Machine, out: &str) -> Vec<Value> {
     let text = machine.read(&format!("{out}/batch.journal.jsonl"));
     text.lines()
-        .map(|it| serde_json::from_str(it).unwrap())
+        .map(|line| serde_json::from_str(line).unwrap())
         .collect()
 }
 
-pub(super) fn count(journal: &[Value], kind: &str) -> usize {
-    journal.iter().filter(|it| it["kind"] == kind).count()
+/// Returns the number of records of a kind.
+pub(super) fn count_records(journal: &[Value], kind: &str) -> usize {
+    journal
+        .iter()
+        .filter(|record| record["kind"] == kind)
+        .count()
 }
 
-/// `batch` at a server, into `out`.
-pub(super) fn batch<'a>(url: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+/// Returns the arguments of a `batch` run on a server into `out`.
+pub(super) fn batch_args<'a>(url: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let mut args = vec!["batch", "--engine", url, "-o", "out"];
     args.extend(more);
     args
@@ -87,49 +97,52 @@ pub(super) fn batch<'a>(url: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 pub(super) const TWO_PROMPTS: &str =
     "one = \"First {{text}}.\"\ntwo = \"Second {{text}}, longer.\"\n";
 
-/// A run whose stderr is watched.
-pub(super) struct Watched {
+/// A running command whose stderr is read while it runs.
+pub(super) struct WatchedRun {
     pub(super) child: Child,
-    said: std::sync::Arc<std::sync::Mutex<String>>,
-    reading: std::thread::JoinHandle<()>,
+    stderr: std::sync::Arc<std::sync::Mutex<String>>,
+    reader: std::thread::JoinHandle<()>,
 }
 
-impl Watched {
+impl WatchedRun {
     pub(super) fn start(machine: &Machine, args: &[&str]) -> Self {
         let mut child = machine.command(args).spawn().unwrap();
-        let mut stderr = child.stderr.take().unwrap();
-        let said = std::sync::Arc::<std::sync::Mutex<String>>::default();
-        let heard = std::sync::Arc::clone(&said);
-        let reading = std::thread::spawn(move || {
-            let mut bytes = [0; 4096];
-            while let Ok(count @ 1..) = std::io::Read::read(&mut stderr, &mut bytes) {
-                let text = String::from_utf8_lossy(&bytes[..count]);
-                heard.lock().unwrap().push_str(&text);
+        let mut pipe = child.stderr.take().unwrap();
+        let stderr = std::sync::Arc::<std::sync::Mutex<String>>::default();
+        let reader = std::thread::spawn({
+            let stderr = std::sync::Arc::clone(&stderr);
+            move || {
+                let mut bytes = [0; 4096];
+                while let Ok(count @ 1..) = std::io::Read::read(&mut pipe, &mut bytes) {
+                    let text = String::from_utf8_lossy(&bytes[..count]);
+                    stderr.lock().unwrap().push_str(&text);
+                }
             }
         });
         Self {
             child,
-            said,
-            reading,
+            stderr,
+            reader,
         }
     }
 
-    pub(super) fn wait_until_said(&self, text: &str) {
-        wait_for(|| self.said.lock().unwrap().contains(text));
+    pub(super) fn wait_for_stderr(&self, text: &str) {
+        wait_until(|| self.stderr.lock().unwrap().contains(text));
     }
 
     pub(super) fn finish(self) -> Run {
         let mut run = finish(self.child);
-        self.reading.join().unwrap();
-        run.stderr = self.said.lock().unwrap().clone();
+        self.reader.join().unwrap();
+        run.stderr = self.stderr.lock().unwrap().clone();
         run
     }
 }
 
-pub(super) fn wait_for(what: impl Fn() -> bool) {
+/// Waits until the condition holds. Panics after 60 s.
+pub(super) fn wait_until(condition: impl Fn() -> bool) {
     let start = Instant::now();
-    while !what() {
-        assert!(start.elapsed() < Duration::from_secs(60), "it never came");
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(60), "timed out");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use lmstrix_host::engine::embedded::{Error, Model, ModelFile, supported};
 use lmstrix_host::inference::{
-    Event, Finish, Layer, MaxTokens, Message, Origin, Prompt, Role, settle,
+    Event, FinishReason, MaxTokens, Message, Origin, Prompt, Role, SettingsLayer, resolve_settings,
 };
 use serde_json::Value;
 
@@ -160,10 +160,10 @@ fn parse(lines: &str) -> BTreeMap<String, Result<Vec<Answer>, String>> {
 fn difference(model: &mut Model, answer: &Answer, close: f64, greedy: bool) -> Option<String> {
     let rendered = match model.render(&answer.prompt, None) {
         // llama.cpp makes a template up; we do not.
-        Err(Error::NoTemplate) => return None,
+        Err(Error::NoChatTemplate) => return None,
         rendered => rendered.unwrap(),
     };
-    let tokens = model.tokens(&rendered).unwrap();
+    let tokens = model.tokenize(&rendered).unwrap();
     // For llama.cpp the beginning token is no longer part of a rendered
     // template when its tokenizer puts one in front anyway.
     if !rendered.ends_with(&answer.rendered) {
@@ -175,13 +175,13 @@ fn difference(model: &mut Model, answer: &Answer, close: f64, greedy: bool) -> O
     if !greedy {
         return None;
     }
-    let layer = Layer {
+    let layer = SettingsLayer {
         temperature: Some(0.0),
         repeat_penalty: Some(1.0),
         max_tokens: Some(MaxTokens::Tokens(32)),
-        ..Layer::default()
+        ..SettingsLayer::default()
     };
-    let settings = settle(&[(Origin::Flag, layer)]);
+    let settings = resolve_settings(&[(Origin::Flag, &layer)]);
     let mut text = String::new();
     let mut emit = |event| {
         if let Event::Text(piece) = event {
@@ -190,7 +190,7 @@ fn difference(model: &mut Model, answer: &Answer, close: f64, greedy: bool) -> O
     };
     let outcome = model.infer(&answer.prompt, &settings, &|| false, &mut emit);
     let outcome = outcome.unwrap();
-    let ended = u32::from(outcome.finish == Finish::End);
+    let ended = u32::from(outcome.finish == FinishReason::End);
     let count = (outcome.usage.completion_tokens + ended) as usize;
     // llama.cpp leaves an unfinished character at the end away.
     let trim = |text: &str| text.trim_end_matches('\u{fffd}').to_owned();
@@ -215,7 +215,7 @@ fn parted(model: &Model, text: &str, answer: &Answer) -> f64 {
     let mut theirs = Vec::new();
     let mut least = f64::INFINITY;
     for (token, lead) in answer.tokens.iter().zip(&answer.leads) {
-        model.print(*token, &mut theirs);
+        model.detokenize_token(*token, &mut theirs);
         least = least.min(*lead);
         let whole = String::from_utf8_lossy(&theirs);
         if !text.starts_with(whole.trim_end_matches('\u{fffd}')) {
@@ -278,7 +278,7 @@ fn every_claimed_pair_is_compared() {
         .answers
         .keys()
         .map(|name| ModelFile::open(&setup.folder.join(format!("{name}.gguf"))).unwrap())
-        .map(|file| (file.architecture().to_owned(), file.tokenizer()))
+        .map(|file| (file.architecture().to_owned(), file.tokenizer_name()))
         .collect();
     for (architecture, tokenizer) in supported() {
         assert!(

@@ -1,8 +1,9 @@
 use std::cell::Cell;
 
-use lmstrix_host::engine::embedded::{Error, Model, ModelFile, Outcome};
+use lmstrix_host::engine::embedded::{Error, InferenceSummary, Model, ModelFile};
 use lmstrix_host::inference::{
-    Event, Finish, Layer, MaxTokens, Message, Origin, Prompt, Role, Settings, settle,
+    Event, FinishReason, MaxTokens, Message, Origin, Prompt, Role, Settings, SettingsLayer,
+    resolve_settings,
 };
 
 use super::tiny::{Entry, Tiny};
@@ -15,31 +16,35 @@ fn load(tiny: &Tiny, context: u32) -> Model {
     open(tiny).unwrap().load(context).unwrap()
 }
 
-fn greedy(max_tokens: MaxTokens) -> Layer {
-    Layer {
+fn greedy(max_tokens: MaxTokens) -> SettingsLayer {
+    SettingsLayer {
         temperature: Some(0.0),
         repeat_penalty: Some(1.0),
         max_tokens: Some(max_tokens),
-        ..Layer::default()
+        ..SettingsLayer::default()
     }
 }
 
-fn settings(layer: Layer) -> Settings {
-    settle(&[(Origin::Flag, layer)])
+fn settings(layer: SettingsLayer) -> Settings {
+    resolve_settings(&[(Origin::Flag, &layer)])
 }
 
 fn raw(text: impl Into<String>) -> Prompt {
     Prompt::Raw(text.into())
 }
 
-fn run(model: &mut Model, prompt: &Prompt, layer: Layer) -> (Vec<Event>, Result<Outcome, Error>) {
+fn run(
+    model: &mut Model,
+    prompt: &Prompt,
+    layer: SettingsLayer,
+) -> (Vec<Event>, Result<InferenceSummary, Error>) {
     let mut events = Vec::new();
     let mut emit = |event| events.push(event);
     let outcome = model.infer(prompt, &settings(layer), &|| false, &mut emit);
     (events, outcome)
 }
 
-fn answer(model: &mut Model, prompt: &Prompt, layer: Layer) -> String {
+fn answer(model: &mut Model, prompt: &Prompt, layer: SettingsLayer) -> String {
     let (events, outcome) = run(model, prompt, layer);
     outcome.unwrap();
     text(&events)
@@ -77,8 +82,8 @@ fn the_prompt_is_read_in_batches_and_the_counts_add_up() {
         let outcome = outcome.unwrap();
         assert_eq!(outcome.usage.prompt_tokens, length as u32 + 1);
         assert_eq!(outcome.usage.completion_tokens, 3);
-        assert_eq!(outcome.finish, Finish::Length);
-        assert_eq!(events.last(), Some(&Event::Finished(Finish::Length)));
+        assert_eq!(outcome.finish, FinishReason::Length);
+        assert_eq!(events.last(), Some(&Event::Finished(FinishReason::Length)));
         let ends = events
             .iter()
             .filter(|event| matches!(event, Event::Finished(_)));
@@ -98,7 +103,7 @@ fn a_prompt_that_does_not_fit_is_an_error_before_any_work() {
     let error = outcome.unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the prompt has 64 tokens, the context only 64"
+        "the prompt has 64 tokens, the context length is 64"
     );
 
     let (_, outcome) = run(
@@ -107,7 +112,7 @@ fn a_prompt_that_does_not_fit_is_an_error_before_any_work() {
         greedy(MaxTokens::Unlimited),
     );
     let outcome = outcome.unwrap();
-    assert_eq!(outcome.finish, Finish::ContextFull);
+    assert_eq!(outcome.finish, FinishReason::ContextFull);
     assert_eq!(outcome.usage.completion_tokens, 1);
 }
 
@@ -115,12 +120,12 @@ fn a_prompt_that_does_not_fit_is_an_error_before_any_work() {
 fn limits_on_the_answer() {
     let mut model = load(&Tiny::new(), 50);
     for (limit, tokens, finish) in [
-        (MaxTokens::Unlimited, 45, Finish::ContextFull),
-        (MaxTokens::Tokens(45), 45, Finish::Length),
-        (MaxTokens::Tokens(99), 45, Finish::ContextFull),
-        (MaxTokens::Tokens(0), 0, Finish::Length),
-        (MaxTokens::Percent(10), 5, Finish::Length),
-        (MaxTokens::Percent(100), 45, Finish::ContextFull),
+        (MaxTokens::Unlimited, 45, FinishReason::ContextFull),
+        (MaxTokens::Tokens(45), 45, FinishReason::Length),
+        (MaxTokens::Tokens(99), 45, FinishReason::ContextFull),
+        (MaxTokens::Tokens(0), 0, FinishReason::Length),
+        (MaxTokens::Percent(10), 5, FinishReason::Length),
+        (MaxTokens::Percent(100), 45, FinishReason::ContextFull),
     ] {
         let (_, outcome) = run(&mut model, &raw("four"), greedy(limit));
         let outcome = outcome.unwrap();
@@ -130,7 +135,7 @@ fn limits_on_the_answer() {
         );
     }
     let file = open(&Tiny::new()).unwrap();
-    assert_eq!(file.load(u32::MAX).unwrap().context(), 1024);
+    assert_eq!(file.load(u32::MAX).unwrap().context_length(), 1024);
 }
 
 #[test]
@@ -155,11 +160,11 @@ fn inferences_do_not_touch_each_other() {
 #[test]
 fn a_seed_gives_the_same_answer_and_is_reported() {
     let mut model = load(&Tiny::new(), 256);
-    let hot = |seed| Layer {
+    let hot = |seed| SettingsLayer {
         temperature: Some(1.5),
         seed,
         max_tokens: Some(MaxTokens::Tokens(40)),
-        ..Layer::default()
+        ..SettingsLayer::default()
     };
     let (events, outcome) = run(&mut model, &raw("x"), hot(None));
     let seed = outcome.unwrap().seed;
@@ -186,9 +191,12 @@ fn it_can_be_cancelled_between_batches_and_tokens() {
         let cancelled = || left.replace(left.get() - 1) == 0;
         let outcome = model.infer(&prompt, &all, &cancelled, &mut |event| events.push(event));
         let outcome = outcome.unwrap();
-        assert_eq!(outcome.finish, Finish::Cancelled);
+        assert_eq!(outcome.finish, FinishReason::Cancelled);
         assert_eq!(outcome.usage.completion_tokens as i32, (asks - 2).max(0));
-        assert_eq!(events.last(), Some(&Event::Finished(Finish::Cancelled)));
+        assert_eq!(
+            events.last(),
+            Some(&Event::Finished(FinishReason::Cancelled))
+        );
         let part = text(&events);
         assert!(whole.starts_with(part.trim_end_matches('\u{fffd}')));
     }
@@ -201,12 +209,12 @@ fn stop_texts_end_the_answer() {
     let whole = answer(&mut model, &prompt, greedy(MaxTokens::Tokens(40)));
     let chars: Vec<char> = whole.chars().collect();
     let stop: String = chars[10..13].iter().collect();
-    let layer = Layer {
+    let layer = SettingsLayer {
         stop: Some(vec!["never".to_owned(), stop.clone()]),
         ..greedy(MaxTokens::Tokens(40))
     };
     let (events, outcome) = run(&mut model, &prompt, layer);
-    assert_eq!(outcome.unwrap().finish, Finish::End);
+    assert_eq!(outcome.unwrap().finish, FinishReason::End);
     assert_eq!(text(&events), whole[..whole.find(&stop).unwrap()]);
 }
 
@@ -220,7 +228,7 @@ fn chats_go_through_the_template() {
     let prompt = Prompt::Chat(vec![message(Role::System, "s"), message(Role::User, "u")]);
     assert_eq!(model.render(&prompt, None).unwrap(), "<system>s<user>u");
     // Thinking that the template has begun is begun for the reader, too.
-    let thinking = Layer {
+    let thinking = SettingsLayer {
         reasoning: Some("on".into()),
         ..greedy(MaxTokens::Tokens(2))
     };
@@ -229,7 +237,7 @@ fn chats_go_through_the_template() {
     let mut plain = load(&Tiny::new().unset("tokenizer.chat_template"), 256);
     assert!(matches!(
         plain.render(&prompt, None),
-        Err(Error::NoTemplate)
+        Err(Error::NoChatTemplate)
     ));
     assert!(!answer(&mut plain, &raw("u"), greedy(MaxTokens::Tokens(2))).is_empty());
 }
@@ -237,7 +245,7 @@ fn chats_go_through_the_template() {
 #[test]
 fn what_cannot_be_honoured_is_said() {
     let mut model = load(&Tiny::new(), 256);
-    let layer = Layer {
+    let layer = SettingsLayer {
         json_schema: Some("{}".into()),
         other: [("typical_p".to_owned(), "0.5".to_owned())].into(),
         ..greedy(MaxTokens::Tokens(1))
@@ -258,15 +266,15 @@ fn a_file_says_what_it_is() {
     let file = open(&tiny).unwrap();
     assert_eq!(file.architecture(), "llama");
     assert_eq!(file.name(), Some("Tiny"));
-    assert_eq!(file.tokenizer(), "gpt2/qwen2");
+    assert_eq!(file.tokenizer_name(), "gpt2/qwen2");
     assert_eq!(file.quantization(), "F32");
     assert_eq!(file.context_length(), 1024);
     assert_eq!(
-        file.parameters(),
+        file.parameter_count(),
         32 * (258 * 2 + 1) + 2 * (2 * 32 + 32 * (32 * 3 + 48 * 3))
     );
-    assert_eq!(file.context_bytes_per_token(), 2 * 2 * 16 * 4);
-    let recommended = file.recommended();
+    assert_eq!(file.kv_cache_bytes_per_token(), 2 * 2 * 16 * 4);
+    let recommended = file.recommended_settings();
     assert_eq!(recommended.temperature, Some(0.7));
     assert_eq!(recommended.top_k, Some(20));
     assert_eq!(recommended.repeat_penalty, Some(1.05));
@@ -294,7 +302,7 @@ fn what_is_not_claimed_is_refused_by_name() {
         (
             "llama.rope.scaling.type",
             Entry::Text("yarn".into()),
-            "rope scaling `yarn`",
+            "RoPE scaling `yarn`",
         ),
         (
             "llama.expert_count",
@@ -310,7 +318,7 @@ fn what_is_not_claimed_is_refused_by_name() {
         (
             "tokenizer.ggml.add_eos_token",
             Entry::Bool(true),
-            "end token after the prompt",
+            "EOS token after the prompt",
         ),
     ] {
         let file = open(&Tiny::new().set(key, value)).unwrap();
@@ -323,7 +331,7 @@ fn what_is_not_claimed_is_refused_by_name() {
     assert!(
         error
             .to_string()
-            .contains("tensor type IQ4_XS (of blk.0.attn_norm.weight)"),
+            .contains("tensor type IQ4_XS (of `blk.0.attn_norm.weight`)"),
         "{error}"
     );
     let mut more = Tiny::new();

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use lmstrix_host::engine::embedded::{Error, ModelFile};
-use lmstrix_host::inference::{Layer, MaxTokens, Origin, Prompt, settle};
+use lmstrix_host::inference::{MaxTokens, Origin, Prompt, SettingsLayer, resolve_settings};
 
 use super::tiny::{Entry, Tiny};
 
@@ -10,15 +10,19 @@ fn try_all(name: &str, bytes: &[u8]) -> Result<(), Error> {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.gguf"));
     std::fs::write(&path, bytes).unwrap();
     let file = ModelFile::open(&path)?;
-    let _ = (file.parameters(), file.quantization(), file.recommended());
-    let _ = file.context_bytes_per_token();
+    let _ = (
+        file.parameter_count(),
+        file.quantization(),
+        file.recommended_settings(),
+    );
+    let _ = file.kv_cache_bytes_per_token();
     let mut model = file.load(64)?;
-    let layer = Layer {
+    let layer = SettingsLayer {
         max_tokens: Some(MaxTokens::Tokens(3)),
         seed: Some(1),
-        ..Layer::default()
+        ..SettingsLayer::default()
     };
-    let settings = settle(&[(Origin::Flag, layer)]);
+    let settings = resolve_settings(&[(Origin::Flag, &layer)]);
     let prompt = Prompt::Raw("ab <s>".into());
     model
         .infer(&prompt, &settings, &|| false, &mut |_| ())
@@ -39,7 +43,7 @@ fn every_cut_is_an_error() {
         let cut: &'static [u8] = whole[..length].to_vec().leak();
         let error = ModelFile::from_bytes("cut", cut).unwrap_err();
         assert!(
-            matches!(error, Error::NotGguf { .. } | Error::Broken { .. }),
+            matches!(error, Error::NotGguf { .. } | Error::InvalidFile { .. }),
             "{length}: {error}"
         );
     }
@@ -114,7 +118,7 @@ fn sizes_that_lie_are_errors() {
 #[test]
 fn what_is_no_model_is_said() {
     let error = ModelFile::from_bytes("x", b"PK\x03\x04 a zip file").unwrap_err();
-    assert_eq!(error.to_string(), "x is not a GGUF file");
+    assert_eq!(error.to_string(), "`x` is not a GGUF file");
     let error = ModelFile::from_bytes("x", b"GGUF\x00\x00\x00\x03").unwrap_err();
     assert!(error.to_string().contains("version 0x3000000"), "{error}");
     let error = ModelFile::open(Path::new("no/such.gguf")).unwrap_err();

@@ -1,4 +1,4 @@
-//! A pack in fifty lines: one prompt, `greet`, with one parameter, `name`.
+//! A minimal pack: one prompt, `greet`, with one parameter, `name`.
 
 wit_bindgen::generate!({ world: "resolver-pack", path: "../../wit" });
 
@@ -12,18 +12,18 @@ impl catalog::Guest for Hello {
     fn describe(_files: Vec<File>) -> Result<Contents, Error> {
         let name = ParamInfo {
             name: "name".into(),
-            summary: "who is greeted".into(),
+            summary: "the person to greet".into(),
             required: true,
             default: None,
             extra: vec![],
         };
         let greet = PromptInfo {
             name: "greet".into(),
-            summary: "Greets somebody".into(),
+            summary: "Greets a person by name".into(),
             params: vec![name],
             extra: vec![],
         };
-        let summary = "The smallest pack".into();
+        let summary = "A minimal pack with one prompt".into();
         Ok(Contents {
             summary,
             prompts: vec![greet],
@@ -38,7 +38,7 @@ impl resolver::Guest for Hello {
         if request.prompt != "greet" {
             return Err(Error::UnknownPrompt(vec!["greet".into()]));
         }
-        let Some(name) = request.params.iter().find(|it| it.key == "name") else {
+        let Some(name) = request.params.iter().find(|param| param.key == "name") else {
             return Err(Error::MissingParams(vec!["name".into()]));
         };
         let content = format!(

@@ -1,5 +1,5 @@
-//! Processors only: `upper` turns the answer into capitals as it streams, and
-//! `count` puts the number of its words at its end.
+//! A pack with two processors and no prompts: `upper` converts the answer to upper case
+//! while it streams, and `count` appends the number of words.
 
 use std::cell::RefCell;
 
@@ -11,10 +11,10 @@ use exports::lmstrix::prompts::post_processor::{
 };
 use lmstrix::prompts::types::{Error, File};
 
-/// What there is, and what it does.
-const OFFERS: [(&str, &str); 2] = [
-    ("upper", "Turns the answer into capitals"),
-    ("count", "Puts the number of words at the end"),
+/// Name and description of each processor.
+const PROCESSORS: [(&str, &str); 2] = [
+    ("upper", "Converts the answer to upper case"),
+    ("count", "Appends the number of words"),
 ];
 
 struct Shout;
@@ -28,51 +28,54 @@ impl catalog::Guest for Shout {
             extra: vec![],
         };
         Ok(Contents {
-            summary: "Processors for loud people".into(),
+            summary: "Example processors: upper case and word count".into(),
             prompts: vec![],
-            processors: OFFERS.map(info).into(),
+            processors: PROCESSORS.map(info).into(),
             extra: vec![],
         })
     }
 }
 
 impl post_processor::Guest for Shout {
-    type Processor = Work;
+    type Processor = ShoutProcessor;
 }
 
-/// State lives in the resource: a global would be shared by nobody, but says so
-/// less clearly.
-enum Work {
+/// The state of one processor. It belongs in the resource, not in a global variable.
+enum ShoutProcessor {
     Upper,
-    Count(RefCell<Words>),
+    Count(RefCell<WordCounter>),
 }
 
 #[derive(Default)]
-struct Words {
-    whole: usize,
-    inside: bool,
+struct WordCounter {
+    count: usize,
+    in_word: bool,
 }
 
-impl GuestProcessor for Work {
+impl GuestProcessor for ShoutProcessor {
     fn open(context: Context) -> Result<Processor, Error> {
         match context.processor.as_str() {
-            "upper" => Ok(Processor::new(Work::Upper)),
-            "count" => Ok(Processor::new(Work::Count(RefCell::default()))),
-            _ => Err(Error::UnknownProcessor(OFFERS.map(|it| it.0.into()).into())),
+            "upper" => Ok(Processor::new(Self::Upper)),
+            "count" => Ok(Processor::new(Self::Count(RefCell::default()))),
+            _ => {
+                let names = PROCESSORS.map(|(name, _)| name.into());
+                Err(Error::UnknownProcessor(names.into()))
+            }
         }
     }
 
     fn push(&self, chunk: String) -> Result<Pushed, Error> {
         let text = match self {
-            Work::Upper => chunk.to_uppercase(),
-            Work::Count(words) => {
-                let mut words = words.borrow_mut();
+            Self::Upper => chunk.to_uppercase(),
+            Self::Count(counter) => {
+                let mut counter = counter.borrow_mut();
                 for c in chunk.chars() {
-                    // A word may be cut anywhere: it counts where it begins.
-                    if !c.is_whitespace() && !words.inside {
-                        words.whole += 1;
+                    // A chunk may end inside a word, so that a word is counted at its
+                    // first character.
+                    if !c.is_whitespace() && !counter.in_word {
+                        counter.count += 1;
                     }
-                    words.inside = !c.is_whitespace();
+                    counter.in_word = !c.is_whitespace();
                 }
                 chunk
             }
@@ -82,8 +85,8 @@ impl GuestProcessor for Work {
 
     fn finish(&self, _reason: Stop) -> Result<Outcome, Error> {
         let tail = match self {
-            Work::Upper => String::new(),
-            Work::Count(words) => format!(" ({} words)", words.borrow().whole),
+            Self::Upper => String::new(),
+            Self::Count(counter) => format!(" ({} words)", counter.borrow().count),
         };
         Ok(Outcome {
             tail,

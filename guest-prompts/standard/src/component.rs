@@ -1,6 +1,5 @@
-//! The component: the contract's types on one side, ours on the other.
-//!
-//! The only module that knows WIT. It decides nothing.
+//! The exports of the component. Converts between the generated types of the contract and
+//! those of [`types`], and contains no other logic.
 
 use std::cell::RefCell;
 
@@ -8,7 +7,7 @@ use bindings::exports::lmstrix::prompts::{catalog, post_processor, resolver};
 use bindings::lmstrix::prompts::types as wit;
 
 use crate::describe::{self, PromptInfo};
-use crate::processor::{self, Kind, OptionInfo};
+use crate::processor::{self, OptionInfo, ProcessorKind};
 use crate::{resolve, types};
 
 #[allow(
@@ -42,7 +41,7 @@ impl catalog::Guest for Pack {
 
 impl resolver::Guest for Pack {
     fn resolve(request: resolver::Request) -> Result<resolver::Resolved, wit::Error> {
-        let resolved = resolve::resolve(&types::Request {
+        let resolved = resolve::resolve(&types::ResolveRequest {
             prompt: request.prompt,
             params: map(request.params),
             files: map(request.files),
@@ -54,7 +53,7 @@ impl resolver::Guest for Pack {
         Ok(resolver::Resolved {
             input: resolver::Input::Chat(system.into_iter().chain([user]).collect()),
             settings: resolved.settings.into_iter().map(setting).collect(),
-            post: map(resolved.post),
+            post: map(resolved.processors),
             extension: resolved.extension,
             warnings: resolved.warnings,
             extra: Vec::new(),
@@ -66,7 +65,8 @@ impl post_processor::Guest for Pack {
     type Processor = OpenProcessor;
 }
 
-/// A resource's methods only get a shared reference.
+/// An open processor. The `RefCell` is needed because the methods of a resource take a
+/// shared reference.
 struct OpenProcessor(RefCell<Box<dyn processor::Processor>>);
 
 impl post_processor::GuestProcessor for OpenProcessor {
@@ -88,13 +88,13 @@ impl post_processor::GuestProcessor for OpenProcessor {
 
     fn finish(&self, reason: post_processor::Stop) -> Result<post_processor::Outcome, wit::Error> {
         let stop = match reason {
-            post_processor::Stop::End | post_processor::Stop::Enough => types::Stop::Complete,
-            _ => types::Stop::Cut,
+            post_processor::Stop::End | post_processor::Stop::Enough => types::StopReason::Complete,
+            _ => types::StopReason::Truncated,
         };
-        let outcome = self.0.borrow_mut().finish(stop).map_err(error)?;
+        let finished = self.0.borrow_mut().finish(stop).map_err(error)?;
         Ok(post_processor::Outcome {
-            tail: outcome.tail,
-            warnings: outcome.warnings,
+            tail: finished.tail,
+            warnings: finished.warnings,
             extra: Vec::new(),
         })
     }
@@ -155,7 +155,7 @@ impl From<PromptInfo> for catalog::PromptInfo {
     }
 }
 
-fn processor_info(kind: &Kind) -> catalog::ProcessorInfo {
+fn processor_info(kind: &ProcessorKind) -> catalog::ProcessorInfo {
     let option = |option: &OptionInfo| catalog::ParamInfo {
         name: option.name.to_owned(),
         summary: option.summary.to_owned(),
@@ -200,16 +200,16 @@ fn setting(setting: types::Setting) -> wit::Setting {
 
 fn error(error: types::Error) -> wit::Error {
     match error {
-        types::Error::UnknownPrompt(close) => wit::Error::UnknownPrompt(close),
-        types::Error::UnknownProcessor(close) => wit::Error::UnknownProcessor(close),
+        types::Error::UnknownPrompt(similar) => wit::Error::UnknownPrompt(similar),
+        types::Error::UnknownProcessor(similar) => wit::Error::UnknownProcessor(similar),
         types::Error::MissingParams(names) => wit::Error::MissingParams(names),
         types::Error::InvalidParam(name, message) => wit::Error::InvalidParam((name, message)),
-        types::Error::InvalidFile(found) => wit::Error::InvalidFile(wit::FileError {
-            file: found.file,
-            line: found.line,
-            column: found.column,
-            message: found.message,
+        types::Error::InvalidFile(error) => wit::Error::InvalidFile(wit::FileError {
+            file: error.file,
+            line: error.line,
+            column: error.column,
+            message: error.message,
         }),
-        types::Error::Rejected(why) => wit::Error::Rejected(why),
+        types::Error::Rejected(reason) => wit::Error::Rejected(reason),
     }
 }

@@ -1,135 +1,143 @@
-//! What there is: the prompts of the files, and the processors.
+//! Lists the prompts of the files, and the processors.
 
 use std::collections::BTreeSet;
 
 use crate::document::Document;
-use crate::processor::{self, Kind};
-use crate::prompt::{Prompt, Source};
-use crate::template::{Piece, pieces};
+use crate::processor::{self, ProcessorKind};
+use crate::prompt::{Prompt, Template};
+use crate::template::{TemplatePiece, pieces};
 use crate::types::{Entry, Error, File};
 use crate::value::Value;
 
-/// One line about the pack.
+/// One-line description of the pack.
 pub const SUMMARY: &str = "TOML prompt files and the common processors";
 
-/// The longest summary taken from a prompt's text, in characters.
-const SUMMARY_CHARS_MAX: usize = 60;
+/// The maximum length of a summary that is taken from a prompt's text, in characters.
+const MAX_SUMMARY_CHARS: usize = 60;
 
-/// A prompt as listed.
+/// Description of a prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PromptInfo {
-    /// Its dotted path.
+    /// The dotted path.
     pub name: String,
-    /// Its description, or how its text begins.
+    /// The description, or the beginning of the text.
     pub summary: String,
-    /// What it needs, in order of appearance.
+    /// The parameters, in order of appearance.
     pub params: Vec<ParamInfo>,
-    /// `file` and `line`, where it stands.
+    /// The location: `file` and `line`.
     pub extra: Vec<Entry>,
 }
 
 /// A parameter of a prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParamInfo {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// What is used when it is not given; without one it must be.
+    /// The default. A parameter without a default is required.
     pub default: Option<String>,
 }
 
-/// The prompts of all files that a request could reach, and all processors.
-pub fn describe(files: &[File]) -> Result<(Vec<PromptInfo>, &'static [Kind]), Error> {
+/// Returns the prompts of all files that a request can address, and all processors.
+///
+/// # Errors
+/// Returns an error if a file is not valid TOML or contains an invalid prompt.
+pub fn describe(files: &[File]) -> Result<(Vec<PromptInfo>, &'static [ProcessorKind]), Error> {
     let documents = Document::parse_all(files)?;
     let mut prompts: Vec<PromptInfo> = Vec::new();
     let mut seen = BTreeSet::new();
     for document in &documents {
-        for prompt in Prompt::all(document)? {
+        for prompt in Prompt::read_all(document)? {
             if seen.insert(prompt.name.clone()) {
                 prompts.push(describe_prompt(&prompt));
             }
         }
     }
-    Ok((prompts, &processor::KINDS))
+    Ok((prompts, &processor::PROCESSORS))
 }
 
 fn describe_prompt(prompt: &Prompt<'_>) -> PromptInfo {
-    let mut needs = Needs {
+    let mut collector = ParamCollector {
         document: prompt.document,
         params: Vec::new(),
         visited: BTreeSet::new(),
-        defaults: Vec::new(),
+        open_templates: Vec::new(),
     };
-    needs.collect(prompt.source);
+    collector.collect(prompt.template);
     if let Some(system) = prompt.system {
-        needs.collect(system);
+        collector.collect(system);
     }
-    let place = prompt.document.place(prompt.source.key_at);
-    let (file, line) = place.rsplit_once(':').unwrap_or((&place, ""));
+    let location = prompt.document.location(prompt.template.key_offset);
+    let (file, line) = location.rsplit_once(':').unwrap_or((&location, ""));
     PromptInfo {
         name: prompt.name.clone(),
         summary: match prompt.description {
             Some(description) => description.to_owned(),
-            None => first_line(prompt.source.text),
+            None => first_line(prompt.template.text),
         },
-        params: needs.params,
+        params: collector.params,
         extra: vec![Entry::new("file", file), Entry::new("line", line)],
     }
 }
 
+/// Returns the first line of `text` that is not blank, truncated to the maximum length.
 fn first_line(text: &str) -> String {
     let mut lines = text.lines().map(str::trim);
     let line = lines.find(|line| !line.is_empty()).unwrap_or_default();
-    match line.char_indices().nth(SUMMARY_CHARS_MAX) {
+    match line.char_indices().nth(MAX_SUMMARY_CHARS) {
         None => line.to_owned(),
         Some(_) => {
-            let kept: String = line.chars().take(SUMMARY_CHARS_MAX - 1).collect();
+            let kept: String = line.chars().take(MAX_SUMMARY_CHARS - 1).collect();
             format!("{}…", kept.trim_end())
         }
     }
 }
 
-/// The parameters of a text and of all that it refers to.
-struct Needs<'a> {
+/// Collects the parameters of a text and of all texts that it references.
+struct ParamCollector<'a> {
     document: &'a Document,
     params: Vec<ParamInfo>,
-    /// Every text counts once, so that cycles and doubling files end.
+    /// Offsets of the texts already visited. Each text is visited once, which bounds the
+    /// work for files with cycles or repeated references.
     visited: BTreeSet<usize>,
-    /// Sources being read, the outermost first; their defaults apply in that order.
-    defaults: Vec<Source<'a>>,
+    /// The templates that are being read, the outermost first. The first default applies.
+    open_templates: Vec<Template<'a>>,
 }
 
-impl<'a> Needs<'a> {
-    fn collect(&mut self, source: Source<'a>) {
-        // A file that goes deeper than a request may is described as far as that.
-        let too_deep = self.defaults.len() >= crate::expand::DEPTH_MAX;
-        if source.raw || too_deep || !self.visited.insert(source.text_at) {
+impl<'a> ParamCollector<'a> {
+    fn collect(&mut self, template: Template<'a>) {
+        // References nested deeper than a request may be are ignored.
+        let too_deep = self.open_templates.len() >= crate::expand::MAX_DEPTH;
+        if template.raw || too_deep || !self.visited.insert(template.text_offset) {
             return;
         }
-        self.defaults.push(source);
-        for piece in pieces(source.text) {
-            let Piece::Name(name) = piece else { continue };
+        self.open_templates.push(template);
+        for piece in pieces(template.text) {
+            let TemplatePiece::Placeholder(name) = piece else {
+                continue;
+            };
             match self.document.find(name) {
                 Some(node)
-                    if !matches!(node.value, Value::Table(_)) || Source::of(node).is_some() =>
+                    if !matches!(node.value, Value::Table(_))
+                        || Template::from_node(node).is_some() =>
                 {
-                    if let Some(source) = Source::of(node) {
-                        self.collect(source);
+                    if let Some(template) = Template::from_node(node) {
+                        self.collect(template);
                     }
                 }
-                _ => self.need(name),
+                _ => self.add_param(name),
             }
         }
-        self.defaults.pop();
+        self.open_templates.pop();
     }
 
-    fn need(&mut self, name: &str) {
+    fn add_param(&mut self, name: &str) {
         if self.params.iter().any(|param| param.name == name) {
             return;
         }
         let default = self
-            .defaults
+            .open_templates
             .iter()
-            .find_map(|source| source.defaults?.get(name)?.value.to_text());
+            .find_map(|template| template.defaults?.get(name)?.value.to_text());
         self.params.push(ParamInfo {
             name: name.to_owned(),
             default,

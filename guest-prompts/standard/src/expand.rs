@@ -1,123 +1,142 @@
-//! Filling in a text: references to the file first, then parameters.
+//! Expands the placeholders of a prompt: references into the file first, then parameters.
 //!
-//! Each text is expanded where it is referred to, so that nothing which a
-//! parameter brings in is ever looked at again.
+//! Each text is expanded at the place where it is referenced. The values of parameters are
+//! therefore never expanded themselves.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::document::Document;
-use crate::prompt::Source;
-use crate::template::{Piece, pieces};
+use crate::prompt::Template;
+use crate::template::{TemplatePiece, pieces};
 use crate::types::{Entry, Error, FileError};
 use crate::value::Value;
 
-/// The longest text that a prompt may become. Far beyond any model's context;
-/// a file in which every line doubles the one before stops here.
-pub const EXPANDED_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// The most placeholders filled in for one request, for files that double
-/// something empty.
-pub const PLACEHOLDERS_MAX: usize = 100_000;
-/// How deep references may go; each level uses the sandbox's small stack.
-pub const DEPTH_MAX: usize = 64;
+/// The maximum size of an expanded prompt, in bytes. Far beyond any model's context; it
+/// stops files in which each text doubles the one before.
+pub const MAX_EXPANDED_BYTES: usize = 16 * 1024 * 1024;
+/// The maximum number of placeholders per request. It stops files that double an empty
+/// text.
+pub const MAX_PLACEHOLDERS: usize = 100_000;
+/// The maximum nesting of references. Each level uses some of the small stack of the
+/// sandbox.
+pub const MAX_DEPTH: usize = 64;
 
-/// The state of one request: what was given, and what came up on the way.
+/// The parameters and the intermediate state of one request.
 #[derive(Debug)]
 pub struct Expander<'a> {
     params: BTreeMap<&'a str, &'a str>,
-    /// Parameters that the prompt needs and nobody gave, in order of appearance.
-    pub missing: Vec<String>,
-    /// What the user should know.
+    /// Parameters that the prompt needs and that are not set, in order of appearance.
+    pub missing_params: Vec<String>,
+    /// Warnings for the user.
     pub warnings: Vec<String>,
-    missing_names: BTreeSet<&'a str>,
-    used: BTreeSet<&'a str>,
+    missing_set: BTreeSet<&'a str>,
+    used_params: BTreeSet<&'a str>,
     texts: BTreeMap<(*const u8, usize), &'a str>,
-    placeholders: usize,
-    bytes: usize,
+    placeholder_count: usize,
+    expanded_bytes: usize,
 }
 
-/// A text on the way to the one being expanded.
-struct Level<'a> {
+/// A text on the path from the requested prompt to the text that is being expanded.
+struct Reference<'a> {
     name: &'a str,
-    source: Source<'a>,
+    template: Template<'a>,
 }
 
-/// The way from the prompt that was asked for to the text being expanded.
-struct Trail<'a> {
-    /// Where the prompt stands; an inline prompt stands in no file.
-    home: Option<&'a Document>,
-    levels: Vec<Level<'a>>,
+/// The path from the requested prompt to the text that is being expanded.
+struct ReferencePath<'a> {
+    /// The file of the requested prompt; `None` for an inline prompt.
+    document: Option<&'a Document>,
+    references: Vec<Reference<'a>>,
 }
 
 impl<'a> Expander<'a> {
-    /// An expander for the parameters given; of a name given twice the later
-    /// counts.
+    /// Creates an expander with these parameters. If a parameter is set more than once,
+    /// the last value applies.
     pub fn new(params: &'a [Entry]) -> Self {
         Self {
             params: params
                 .iter()
                 .map(|param| (param.key.as_str(), param.value.as_str()))
                 .collect(),
-            missing: Vec::new(),
+            missing_params: Vec::new(),
             warnings: Vec::new(),
-            missing_names: BTreeSet::new(),
-            used: BTreeSet::new(),
+            missing_set: BTreeSet::new(),
+            used_params: BTreeSet::new(),
             texts: BTreeMap::new(),
-            placeholders: 0,
-            bytes: 0,
+            placeholder_count: 0,
+            expanded_bytes: 0,
         }
     }
 
-    /// Expands a prompt's text; names are looked up in its own file.
+    /// Expands the text of a prompt. Names are looked up in the prompt's own file.
+    ///
+    /// # Errors
+    /// Returns an error if references form a cycle, if a limit is exceeded, or if a name
+    /// is both defined in the file and set as a parameter. Missing parameters are not an
+    /// error here; they are collected in `missing_params`.
     pub fn expand(
         &mut self,
         document: &'a Document,
         name: &'a str,
-        source: Source<'a>,
+        template: Template<'a>,
     ) -> Result<String, Error> {
-        let trail = Trail {
-            home: Some(document),
-            levels: vec![Level { name, source }],
+        let path = ReferencePath {
+            document: Some(document),
+            references: vec![Reference { name, template }],
         };
-        self.follow(trail, std::slice::from_ref(document))
+        self.expand_path(path, std::slice::from_ref(document))
     }
 
-    /// Expands a text from outside the files; names are looked up in all of
-    /// them, in order. `label` is what errors call it.
+    /// Expands an inline prompt. Names are looked up in all files, in order. `label` is its
+    /// name in error messages.
+    ///
+    /// # Errors
+    /// As for [`Self::expand`].
     pub fn expand_inline(
         &mut self,
         label: &'a str,
         text: &'a str,
         documents: &'a [Document],
     ) -> Result<String, Error> {
-        let trail = Trail {
-            home: None,
-            levels: vec![Level {
+        let path = ReferencePath {
+            document: None,
+            references: vec![Reference {
                 name: label,
-                source: Source::plain(text),
+                template: Template::inline(text),
             }],
         };
-        self.follow(trail, documents)
+        self.expand_path(path, documents)
     }
 
-    fn follow(&mut self, mut trail: Trail<'a>, documents: &'a [Document]) -> Result<String, Error> {
+    fn expand_path(
+        &mut self,
+        mut path: ReferencePath<'a>,
+        documents: &'a [Document],
+    ) -> Result<String, Error> {
         let mut out = String::new();
-        self.expand_last(&mut trail, documents, &mut out)?;
+        self.expand_last(&mut path, documents, &mut out)?;
         Ok(out)
     }
 
-    /// Parameters that no placeholder asked for, and what may have been meant.
-    pub fn unused_params(&self) -> Vec<String> {
-        let unused = self.params.keys().filter(|name| !self.used.contains(*name));
+    /// Returns a warning for each parameter that no placeholder uses. For the `optional`
+    /// parameters, returns one only if the text contains the name in single braces.
+    pub fn unused_params(&self, optional: &[&str]) -> Vec<String> {
+        let unused = self
+            .params
+            .keys()
+            .filter(|name| !self.used_params.contains(*name));
         unused
-            .map(|name| {
+            .filter_map(|name| {
                 let braced = format!("{{{name}}}");
                 if self.texts.values().any(|text| text.contains(&braced)) {
-                    format!(
-                        "the parameter `{name}` is not used: the prompt says `{braced}`, \
+                    Some(format!(
+                        "the parameter `{name}` is not used: the prompt contains `{braced}`, \
                          which is plain text; did you mean `{{{braced}}}`?"
-                    )
+                    ))
+                } else if optional.contains(&&**name) {
+                    None
                 } else {
-                    format!("the parameter `{name}` is not used by the prompt")
+                    Some(format!("the parameter `{name}` is not used by the prompt"))
                 }
             })
             .collect()
@@ -125,143 +144,155 @@ impl<'a> Expander<'a> {
 
     fn expand_last(
         &mut self,
-        trail: &mut Trail<'a>,
+        path: &mut ReferencePath<'a>,
         documents: &'a [Document],
         out: &mut String,
     ) -> Result<(), Error> {
-        let Some(source) = trail.levels.last().map(|level| level.source) else {
+        let Some(template) = path.references.last().map(|reference| reference.template) else {
             return Ok(());
         };
-        if source.raw {
-            return self.push(trail, source.text, out);
+        if template.raw {
+            return self.append(path, template.text, out);
         }
         self.texts
-            .insert((source.text.as_ptr(), source.text.len()), source.text);
-        for piece in pieces(source.text) {
+            .insert((template.text.as_ptr(), template.text.len()), template.text);
+        for piece in pieces(template.text) {
             match piece {
-                Piece::Literal(literal) => self.push(trail, literal, out)?,
-                Piece::Name(name) => self.fill(trail, documents, name, out)?,
+                TemplatePiece::Literal(literal) => self.append(path, literal, out)?,
+                TemplatePiece::Placeholder(name) => {
+                    self.expand_placeholder(path, documents, name, out)?
+                }
             }
         }
         Ok(())
     }
 
-    fn fill(
+    fn expand_placeholder(
         &mut self,
-        trail: &mut Trail<'a>,
+        path: &mut ReferencePath<'a>,
         documents: &'a [Document],
         name: &'a str,
         out: &mut String,
     ) -> Result<(), Error> {
-        self.placeholders += 1;
-        if self.placeholders > PLACEHOLDERS_MAX {
-            let message = format!("more than {PLACEHOLDERS_MAX} placeholders to fill in");
-            return Err(trail.error(&message));
+        self.placeholder_count += 1;
+        if self.placeholder_count > MAX_PLACEHOLDERS {
+            let message = format!("more than {MAX_PLACEHOLDERS} placeholders to expand");
+            return Err(path.error(&message));
         }
-        let Some(found) = lookup(documents, name) else {
-            return self.fill_param(trail, name, out);
+        let Some(definition) = find_definition(documents, name) else {
+            return self.expand_param(path, name, out);
         };
-        // Only a message needs it.
-        let place = || found.document.place(found.key_at);
+        let location = || definition.document.location(definition.key_offset);
         if self.params.contains_key(name) {
             return Err(Error::InvalidParam(
                 name.to_owned(),
                 format!(
-                    "given by you, and defined in {}; rename one of the two",
-                    place()
+                    "set as a parameter and also defined in {}; rename one of them",
+                    location()
                 ),
             ));
         }
-        if let Some(other) = found.also_in {
-            let other = other.name();
+        if let Some(other) = definition.also_in {
             let warning = format!(
-                "`{{{{{name}}}}}` is taken from {}; {other} has it too",
-                place()
+                "`{{{{{name}}}}}` is defined in {} and in {}; using the first",
+                location(),
+                other.name()
             );
             if !self.warnings.contains(&warning) {
                 self.warnings.push(warning);
             }
         }
-        match found.content {
-            Content::Text(text) => self.push(trail, &text, out),
-            Content::Source(source) => {
-                trail.enter(name, source, found.document)?;
-                self.expand_last(trail, std::slice::from_ref(found.document), out)?;
-                trail.levels.pop();
+        match definition.content {
+            DefinitionContent::Text(text) => self.append(path, &text, out),
+            DefinitionContent::Template(template) => {
+                path.enter(name, template, definition.document)?;
+                self.expand_last(path, std::slice::from_ref(definition.document), out)?;
+                path.references.pop();
                 Ok(())
             }
         }
     }
 
-    fn fill_param(
+    fn expand_param(
         &mut self,
-        trail: &Trail<'a>,
+        path: &ReferencePath<'a>,
         name: &'a str,
         out: &mut String,
     ) -> Result<(), Error> {
         if let Some(value) = self.params.get(name) {
-            self.used.insert(name);
-            return self.push(trail, value, out);
+            self.used_params.insert(name);
+            return self.append(path, value, out);
         }
-        // The outermost default wins: who refers to a prompt may tune it.
-        let default = trail.levels.iter().find_map(|level| {
-            let node = level.source.defaults?.get(name)?;
+        // The outermost default applies, so that a prompt can override the defaults of the
+        // prompts that it references.
+        let default = path.references.iter().find_map(|reference| {
+            let node = reference.template.defaults?.get(name)?;
             node.value.to_text()
         });
         match default {
-            Some(text) => self.push(trail, &text, out),
+            Some(text) => self.append(path, &text, out),
             None => {
-                if self.missing_names.insert(name) {
-                    self.missing.push(name.to_owned());
+                if self.missing_set.insert(name) {
+                    self.missing_params.push(name.to_owned());
                 }
                 Ok(())
             }
         }
     }
 
-    fn push(&mut self, trail: &Trail<'a>, text: &str, out: &mut String) -> Result<(), Error> {
-        self.bytes += text.len();
-        if self.bytes > EXPANDED_BYTES_MAX {
-            let mebibytes = EXPANDED_BYTES_MAX / (1024 * 1024);
-            return Err(trail.error(&format!("the prompt grows beyond {mebibytes} MiB")));
+    fn append(
+        &mut self,
+        path: &ReferencePath<'a>,
+        text: &str,
+        out: &mut String,
+    ) -> Result<(), Error> {
+        self.expanded_bytes += text.len();
+        if self.expanded_bytes > MAX_EXPANDED_BYTES {
+            let mebibytes = MAX_EXPANDED_BYTES / (1024 * 1024);
+            return Err(path.error(&format!("the expanded prompt exceeds {mebibytes} MiB")));
         }
         out.push_str(text);
         Ok(())
     }
 }
 
-impl<'a> Trail<'a> {
+impl<'a> ReferencePath<'a> {
     fn enter(
         &mut self,
         name: &'a str,
-        source: Source<'a>,
+        template: Template<'a>,
         document: &Document,
     ) -> Result<(), Error> {
-        let same = |level: &Level<'_>| std::ptr::eq(level.source.text, source.text);
-        if let Some(first) = self.levels.iter().position(same) {
-            let mut names: Vec<&str> = self.levels[first..]
+        let is_same =
+            |reference: &Reference<'_>| std::ptr::eq(reference.template.text, template.text);
+        if let Some(first) = self.references.iter().position(is_same) {
+            let mut names: Vec<&str> = self.references[first..]
                 .iter()
-                .map(|level| level.name)
+                .map(|reference| reference.name)
                 .collect();
-            names.push(self.levels[first].name);
+            names.push(self.references[first].name);
             let message = format!("the prompt refers to itself: {}", names.join(" -> "));
-            return Err(document.error(source.key_at, message));
+            return Err(document.error(template.key_offset, message));
         }
-        if self.levels.len() >= DEPTH_MAX {
-            let message = format!("references go more than {DEPTH_MAX} levels deep");
-            return Err(document.error(source.key_at, message));
+        if self.references.len() >= MAX_DEPTH {
+            let message = format!("references are nested more than {MAX_DEPTH} levels deep");
+            return Err(document.error(template.key_offset, message));
         }
-        self.levels.push(Level { name, source });
+        self.references.push(Reference { name, template });
         Ok(())
     }
 
-    /// An error about the prompt as a whole, at the place where it is defined.
+    /// Creates an error at the definition of the requested prompt.
     fn error(&self, message: &str) -> Error {
-        let first = self.levels.first();
-        match (self.home, first) {
-            (Some(document), Some(level)) => document.error(level.source.key_at, message),
+        let first = self.references.first();
+        match (self.document, first) {
+            (Some(document), Some(reference)) => {
+                document.error(reference.template.key_offset, message)
+            }
             _ => Error::InvalidFile(FileError {
-                file: first.map(|level| level.name.to_owned()).unwrap_or_default(),
+                file: first
+                    .map(|reference| reference.name.to_owned())
+                    .unwrap_or_default(),
                 line: None,
                 column: None,
                 message: message.to_owned(),
@@ -270,36 +301,35 @@ impl<'a> Trail<'a> {
     }
 }
 
-enum Content<'a> {
-    Source(Source<'a>),
+enum DefinitionContent<'a> {
+    Template(Template<'a>),
     Text(String),
 }
 
-struct Found<'a> {
+struct Definition<'a> {
     document: &'a Document,
-    key_at: usize,
-    content: Content<'a>,
+    key_offset: usize,
+    content: DefinitionContent<'a>,
     also_in: Option<&'a Document>,
 }
 
-/// The first file that has something to say for the name; a table that is no
-/// prompt has not.
-fn lookup<'a>(documents: &'a [Document], name: &str) -> Option<Found<'a>> {
-    let mut hits = documents.iter().filter_map(|document| {
+/// Finds the first file that defines `name`. Tables that are not prompts are ignored.
+fn find_definition<'a>(documents: &'a [Document], name: &str) -> Option<Definition<'a>> {
+    let mut definitions = documents.iter().filter_map(|document| {
         let node = document.find(name)?;
-        let content = match (Source::of(node), &node.value) {
-            (Some(source), _) => Content::Source(source),
+        let content = match (Template::from_node(node), &node.value) {
+            (Some(template), _) => DefinitionContent::Template(template),
             (None, Value::Table(_)) => return None,
-            (None, value) => Content::Text(value.to_text()?),
+            (None, value) => DefinitionContent::Text(value.to_text()?),
         };
-        Some(Found {
+        Some(Definition {
             document,
-            key_at: node.key_at,
+            key_offset: node.key_offset,
             content,
             also_in: None,
         })
     });
-    let mut first = hits.next()?;
-    first.also_in = hits.next().map(|other| other.document);
+    let mut first = definitions.next()?;
+    first.also_in = definitions.next().map(|other| other.document);
     Some(first)
 }

@@ -1,24 +1,24 @@
 //! The standard prompt pack: TOML prompt files and the common processors.
 //!
-//! Everything here is plain Rust on plain values and is tested natively.
-//! Only `component`, which exists in the WebAssembly build alone, knows WIT:
-//! it turns the contract's types into those of [`types`] and back.
+//! All modules except `component` are plain Rust and are tested natively. `component` is
+//! built only for WebAssembly and converts the types of the contract to those of [`types`]
+//! and back.
 //!
-//! In the order of the data: a [`document`] is a parsed file, a [`prompt`] one
-//! definition in it with its [`setting`]s and [`post`] processors, a
-//! [`template`] its text, which [`expand`] fills in; [`resolve`] puts it all
-//! together, and [`describe`] lists what there is. [`processor`] is the way back,
-//! from the model's answer to the user's text.
+//! Modules in the order of the data flow: [`document`] parses a prompt file, [`prompt`]
+//! reads the prompts in it with their [`setting`]s and processors ([`processor_refs`]),
+//! [`template`] splits a text at its placeholders, and [`expand`] expands them. [`resolve`]
+//! combines these steps, and [`describe`] lists the prompts and processors. [`processor`]
+//! contains the processors, which convert the model's answer to the output.
 
-pub mod closest;
 pub mod describe;
 pub mod document;
 pub mod expand;
-pub mod post;
 pub mod processor;
+pub mod processor_refs;
 pub mod prompt;
 pub mod resolve;
 pub mod setting;
+pub mod suggest;
 pub mod template;
 pub mod types;
 pub mod value;

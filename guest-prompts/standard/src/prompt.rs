@@ -1,15 +1,15 @@
-//! One definition in a prompt file: a string, or a table with properties.
+//! Prompts in a prompt file: strings, or tables with properties.
 
-use crate::closest::closest;
 use crate::document::Document;
+use crate::suggest::similar_names;
 use crate::types::{Error, ProcessorRef, Setting};
 use crate::value::{Node, Table, Value};
-use crate::{post, setting};
+use crate::{processor_refs, setting};
 
-/// The properties that hold the text, the preferred one first.
+/// The properties that contain the text, the preferred one first.
 const TEXT_KEYS: [&str; 2] = ["prompt", "template"];
-/// All other properties that are not settings.
-const OWN_KEYS: [&str; 6] = [
+/// The other properties that are not settings.
+const OTHER_KEYS: [&str; 6] = [
     "system",
     "description",
     "defaults",
@@ -18,50 +18,50 @@ const OWN_KEYS: [&str; 6] = [
     "raw",
 ];
 
-/// A text with placeholders, as a prompt or a reference finds it.
+/// A text with placeholders, and its position.
 #[derive(Clone, Copy, Debug)]
-pub struct Source<'a> {
-    /// Byte offset of the string: what makes this text the same as another.
-    pub text_at: usize,
-    /// Byte offset of the definition's key, for messages.
-    pub key_at: usize,
-    /// The text itself.
+pub struct Template<'a> {
+    /// Byte offset of the string. It identifies the text within its file.
+    pub text_offset: usize,
+    /// Byte offset of the key of the definition, for messages.
+    pub key_offset: usize,
+    /// The text.
     pub text: &'a str,
-    /// Braces are left alone.
+    /// True if placeholders are not expanded.
     pub raw: bool,
-    /// What stands in for parameters that were not given.
+    /// Default values of parameters.
     pub defaults: Option<&'a Table>,
 }
 
-impl<'a> Source<'a> {
-    /// A text that stands in no file.
-    pub fn plain(text: &'a str) -> Self {
+impl<'a> Template<'a> {
+    /// Creates a template from a text that is not in a file.
+    pub fn inline(text: &'a str) -> Self {
         Self {
-            text_at: 0,
-            key_at: 0,
+            text_offset: 0,
+            key_offset: 0,
             text,
             raw: false,
             defaults: None,
         }
     }
 
-    /// The text of a string or a prompt table; `None` for everything else.
-    pub fn of(node: &'a Node) -> Option<Self> {
+    /// Returns the text of a string or of a prompt table, or `None` for any other value.
+    pub fn from_node(node: &'a Node) -> Option<Self> {
         match &node.value {
-            Value::Text(text) => Some(Self {
-                text_at: node.at,
-                key_at: node.key_at,
-                ..Self::plain(text)
+            Value::String(text) => Some(Self {
+                text_offset: node.offset,
+                key_offset: node.key_offset,
+                ..Self::inline(text)
             }),
             Value::Table(table) => {
-                let holder = text_holder(table)?;
-                let Value::Text(text) = &holder.value else {
+                let text_node = find_text_node(table)?;
+                let Value::String(text) = &text_node.value else {
                     return None;
                 };
                 let raw = table.get("raw").map(|raw| &raw.value);
                 Some(Self {
-                    text_at: holder.at,
-                    key_at: node.key_at,
+                    text_offset: text_node.offset,
+                    key_offset: node.key_offset,
                     text,
                     raw: matches!(raw, Some(Value::Boolean(true))),
                     defaults: match table.get("defaults").map(|defaults| &defaults.value) {
@@ -75,76 +75,82 @@ impl<'a> Source<'a> {
     }
 }
 
-/// A prompt with all its properties, checked.
+/// A prompt with validated properties.
 #[derive(Clone, Debug)]
 pub struct Prompt<'a> {
-    /// The file it stands in.
+    /// The file that contains the prompt.
     pub document: &'a Document,
-    /// Its dotted path.
+    /// The dotted path.
     pub name: String,
     /// The text.
-    pub source: Source<'a>,
-    /// The system text, if any.
-    pub system: Option<Source<'a>>,
-    /// What it is for.
+    pub template: Template<'a>,
+    /// The system message, if any.
+    pub system: Option<Template<'a>>,
+    /// The description for listings.
     pub description: Option<&'a str>,
-    /// Its settings.
+    /// The settings.
     pub settings: Vec<Setting>,
-    /// Its processors.
-    pub post: Vec<ProcessorRef>,
-    /// For the name of the output file.
+    /// The processors of the answer, in order.
+    pub processors: Vec<ProcessorRef>,
+    /// Extension of the output file.
     pub extension: Option<&'a str>,
-    /// Properties that nobody knows.
+    /// Warnings about unknown properties.
     pub warnings: Vec<String>,
 }
 
 impl<'a> Prompt<'a> {
-    /// The prompt of that name in one file. `a.prompt` is the prompt `a` itself:
-    /// nobody who writes out the property wants to lose the others.
+    /// Finds a prompt by its dotted path. The path `a.prompt` addresses the prompt `a` with
+    /// all its properties.
+    ///
+    /// # Errors
+    /// Returns an error if a property of the prompt is invalid.
     pub fn find(document: &'a Document, name: &str) -> Result<Option<Self>, Error> {
-        let whole = TEXT_KEYS.iter().find_map(|key| {
+        let parent = TEXT_KEYS.iter().find_map(|key| {
             let parent = name.strip_suffix(key)?.strip_suffix('.')?;
             let Value::Table(table) = &document.find(parent)?.value else {
                 return None;
             };
-            let holds_the_text = text_holder(table)?.key_at == table.get(*key)?.key_at;
-            holds_the_text.then_some(parent)
+            let is_text_key = find_text_node(table)?.key_offset == table.get(*key)?.key_offset;
+            is_text_key.then_some(parent)
         });
-        let name = whole.unwrap_or(name);
+        let name = parent.unwrap_or(name);
         match document.find(name) {
             Some(node) => Self::read(document, name, node),
             None => Ok(None),
         }
     }
 
-    /// All prompts of a file in its order.
-    pub fn all(document: &'a Document) -> Result<Vec<Self>, Error> {
+    /// Returns all prompts of a file in file order.
+    ///
+    /// # Errors
+    /// Returns an error if a property of a prompt is invalid.
+    pub fn read_all(document: &'a Document) -> Result<Vec<Self>, Error> {
         let mut prompts = Vec::new();
         collect(document, document.root(), "", &mut prompts)?;
-        prompts.sort_by_key(|prompt: &Self| prompt.source.key_at);
+        prompts.sort_by_key(|prompt: &Self| prompt.template.key_offset);
         Ok(prompts)
     }
 
-    /// Reads a value as a prompt; `None` when it is something else.
+    /// Reads a value as a prompt. Returns `None` if it is not one.
     fn read(document: &'a Document, name: &str, node: &'a Node) -> Result<Option<Self>, Error> {
-        let mut prompt = match (Source::of(node), &node.value) {
-            (Some(source), _) => Self {
+        let mut prompt = match (Template::from_node(node), &node.value) {
+            (Some(template), _) => Self {
                 document,
                 name: name.to_owned(),
-                source,
+                template,
                 system: None,
                 description: None,
                 settings: Vec::new(),
-                post: Vec::new(),
+                processors: Vec::new(),
                 extension: None,
                 warnings: Vec::new(),
             },
             (None, Value::Table(table)) => {
-                return match text_holder(table) {
-                    Some(holder) => Err(wrong_type(
+                return match find_text_node(table) {
+                    Some(text_node) => Err(type_error(
                         document,
-                        "the prompt's text",
-                        holder,
+                        "the text of the prompt",
+                        text_node,
                         "a string",
                     )),
                     None => Ok(None),
@@ -161,28 +167,30 @@ impl<'a> Prompt<'a> {
     fn read_properties(&mut self, table: &'a Table) -> Result<(), Error> {
         let document = self.document;
         let mut properties: Vec<_> = table.iter().collect();
-        properties.sort_by_key(|(_, node)| node.key_at);
+        properties.sort_by_key(|(_, node)| node.key_offset);
         for (key, node) in properties {
             match key.as_str() {
                 "system" => {
                     string(document, key, node)?;
-                    self.system = Source::of(node).map(|system| Source {
-                        raw: self.source.raw,
-                        defaults: self.source.defaults,
+                    self.system = Template::from_node(node).map(|system| Template {
+                        raw: self.template.raw,
+                        defaults: self.template.defaults,
                         ..system
                     });
                 }
                 "description" => self.description = Some(string(document, key, node)?),
                 "extension" => self.extension = Some(string(document, key, node)?),
-                "post" => self.post = post::read(document, node, &mut self.warnings)?,
+                "post" => {
+                    self.processors = processor_refs::read(document, node, &mut self.warnings)?
+                }
                 "raw" => match node.value {
                     Value::Boolean(_) => {}
-                    _ => return Err(wrong_type(document, "`raw`", node, "true or false")),
+                    _ => return Err(type_error(document, "`raw`", node, "true or false")),
                 },
                 "defaults" => check_defaults(document, node)?,
                 key if TEXT_KEYS.contains(&key) => {
-                    if node.at != self.source.text_at {
-                        self.warn(node, format!("`{key}` is ignored beside `prompt`"));
+                    if node.offset != self.template.text_offset {
+                        self.warn(node, format!("`{key}` is ignored because `prompt` is set"));
                     }
                 }
                 key => match setting::read(document, key, node)? {
@@ -195,14 +203,14 @@ impl<'a> Prompt<'a> {
     }
 
     fn warn(&mut self, node: &Node, message: String) {
-        let place = self.document.place(node.key_at);
-        self.warnings.push(format!("{place}: {message}"));
+        let location = self.document.location(node.key_offset);
+        self.warnings.push(format!("{location}: {message}"));
     }
 }
 
-/// The property that makes a table a prompt. A table of that name does not: it
-/// is a group that happens to be called `prompt`.
-fn text_holder(table: &Table) -> Option<&Node> {
+/// Returns the property that makes a table a prompt. A nested table named `prompt` does
+/// not; it is a group of prompts.
+fn find_text_node(table: &Table) -> Option<&Node> {
     TEXT_KEYS
         .iter()
         .filter_map(|key| table.get(*key))
@@ -230,38 +238,44 @@ fn collect<'a>(
 
 fn string<'a>(document: &Document, key: &str, node: &'a Node) -> Result<&'a str, Error> {
     match &node.value {
-        Value::Text(text) => Ok(text),
-        _ => Err(wrong_type(document, &format!("`{key}`"), node, "a string")),
+        Value::String(text) => Ok(text),
+        _ => Err(type_error(document, &format!("`{key}`"), node, "a string")),
     }
 }
 
-fn wrong_type(document: &Document, what: &str, node: &Node, expected: &str) -> Error {
+fn type_error(document: &Document, subject: &str, node: &Node, expected: &str) -> Error {
     let found = node.value.type_name();
-    document.error(node.at, format!("{what} must be {expected}, not {found}"))
+    document.error(
+        node.offset,
+        format!("{subject} must be {expected}, not {found}"),
+    )
 }
 
 fn check_defaults(document: &Document, node: &Node) -> Result<(), Error> {
     let Value::Table(defaults) = &node.value else {
-        return Err(wrong_type(document, "`defaults`", node, "a table"));
+        return Err(type_error(document, "`defaults`", node, "a table"));
     };
     match defaults
         .iter()
         .find(|(_, node)| matches!(node.value, Value::Table(_)))
     {
-        Some((key, node)) => Err(wrong_type(
+        Some((key, node)) => Err(type_error(
             document,
             &format!("the default of `{key}`"),
             node,
-            "a text",
+            "a scalar or an array",
         )),
         None => Ok(()),
     }
 }
 
 fn unknown_property(key: &str) -> String {
-    let known = TEXT_KEYS.into_iter().chain(OWN_KEYS).chain(setting::NAMES);
-    match closest(key, known).first() {
-        Some(close) => format!("unknown property `{key}`; did you mean `{close}`?"),
+    let known = TEXT_KEYS
+        .into_iter()
+        .chain(OTHER_KEYS)
+        .chain(setting::SETTING_NAMES);
+    match similar_names(key, known).first() {
+        Some(similar) => format!("unknown property `{key}`; did you mean `{similar}`?"),
         None => format!("unknown property `{key}`"),
     }
 }

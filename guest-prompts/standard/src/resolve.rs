@@ -1,22 +1,30 @@
-//! From a prompt's name and parameters to what the model is sent.
+//! Resolves prompt names and parameters to messages, settings and processors.
 
-use crate::closest::closest;
 use crate::document::Document;
 use crate::expand::Expander;
 use crate::prompt::Prompt;
 use crate::setting;
-use crate::types::{Error, Request, Resolved, Setting};
+use crate::suggest::similar_names;
+use crate::types::{Error, ResolveRequest, ResolvedPrompt, Setting};
 
-/// The key in `extra` whose value is the text of an inline prompt.
+/// The key in `extra` for the text of an inline prompt.
 pub const INLINE_KEY: &str = "template";
 
+/// The key in `extra` for the names of parameters, one per line, that a prompt may leave
+/// unused without a warning. The host sets it for the columns of a table.
+pub const OPTIONAL_PARAMS_KEY: &str = "optional-params";
+
 /// Resolves a request.
-pub fn resolve(request: &Request) -> Result<Resolved, Error> {
+///
+/// # Errors
+/// Returns an error if a file is invalid, a prompt is unknown, parameters are missing, or
+/// the expansion fails.
+pub fn resolve(request: &ResolveRequest) -> Result<ResolvedPrompt, Error> {
     let documents = Document::parse_all(&request.files)?;
     let inline = request.extra.iter().find(|entry| entry.key == INLINE_KEY);
     let (prompts, warnings) = match inline {
         Some(_) => (Vec::new(), Vec::new()),
-        None => find_all(&documents, &request.prompt)?,
+        None => find_prompts(&documents, &request.prompt)?,
     };
     let mut expander = Expander::new(&request.params);
     let mut resolved = join(&prompts, &mut expander, warnings)?;
@@ -24,35 +32,41 @@ pub fn resolve(request: &Request) -> Result<Resolved, Error> {
         let (label, text) = (&request.prompt, &template.value);
         resolved.user = expander.expand_inline(label, text, &documents)?;
     }
-    if !expander.missing.is_empty() {
-        return Err(Error::MissingParams(expander.missing));
+    if !expander.missing_params.is_empty() {
+        return Err(Error::MissingParams(expander.missing_params));
     }
     resolved.warnings.append(&mut expander.warnings);
-    resolved.warnings.extend(expander.unused_params());
+    let optional: Vec<&str> = request
+        .extra
+        .iter()
+        .filter(|entry| entry.key == OPTIONAL_PARAMS_KEY)
+        .flat_map(|entry| entry.value.lines())
+        .collect();
+    resolved.warnings.extend(expander.unused_params(&optional));
     Ok(resolved)
 }
 
-/// The prompts of a comma list, and warnings about names found twice. Blanks
-/// around a name and empty items do not count.
-fn find_all<'a>(
+/// Finds the prompts of a comma-separated list. Also returns a warning for each name that
+/// several files define. Whitespace around names and empty items are ignored.
+fn find_prompts<'a>(
     documents: &'a [Document],
-    wanted: &'a str,
+    list: &'a str,
 ) -> Result<(Vec<Prompt<'a>>, Vec<String>), Error> {
     let mut prompts = Vec::new();
     let mut warnings: Vec<String> = Vec::new();
-    let mut names = wanted.split(',').map(str::trim);
+    let mut names = list.split(',').map(str::trim);
     for name in names.by_ref().filter(|name| !name.is_empty()) {
-        let mut hits = Vec::new();
+        let mut definitions = Vec::new();
         for document in documents {
-            hits.extend(Prompt::find(document, name)?);
+            definitions.extend(Prompt::find(document, name)?);
         }
-        let mut hits = hits.into_iter();
-        let Some(prompt) = hits.next() else {
-            return Err(Error::UnknownPrompt(suggestions(documents, wanted, name)));
+        let mut definitions = definitions.into_iter();
+        let Some(prompt) = definitions.next() else {
+            return Err(Error::UnknownPrompt(suggestions(documents, list, name)));
         };
-        if let Some(other) = hits.next() {
+        if let Some(other) = definitions.next() {
             let (first, other) = (prompt.document.name(), other.document.name());
-            let warning = format!("`{name}` is taken from {first}; {other} has it too");
+            let warning = format!("`{name}` is defined in {first} and in {other}; using the first");
             if !warnings.contains(&warning) {
                 warnings.push(warning);
             }
@@ -60,17 +74,17 @@ fn find_all<'a>(
         prompts.push(prompt);
     }
     if prompts.is_empty() {
-        return Err(Error::UnknownPrompt(suggestions(documents, wanted, "")));
+        return Err(Error::UnknownPrompt(suggestions(documents, list, "")));
     }
     Ok((prompts, warnings))
 }
 
-/// Close names; in a comma list each suggestion is the whole list with the one
-/// item mended, so that it can be used as it is.
-fn suggestions(documents: &[Document], wanted: &str, name: &str) -> Vec<String> {
+/// Suggests names similar to `name`. Each suggestion is the complete comma-separated list
+/// with `name` replaced, so that it can be used as is.
+fn suggestions(documents: &[Document], list: &str, name: &str) -> Vec<String> {
     let prompts = documents.iter().flat_map(|document| {
-        // A property of the wrong type elsewhere must not hide the real error.
-        Prompt::all(document).unwrap_or_default()
+        // An invalid prompt elsewhere in the file must not hide the unknown name.
+        Prompt::read_all(document).unwrap_or_default()
     });
     let mut names: Vec<String> = Vec::new();
     for prompt in prompts {
@@ -78,44 +92,44 @@ fn suggestions(documents: &[Document], wanted: &str, name: &str) -> Vec<String> 
             names.push(prompt.name);
         }
     }
-    let mended = |close: String| {
-        let items = wanted
+    let corrected_list = |similar: String| {
+        let items = list
             .split(',')
             .map(str::trim)
             .filter(|item| !item.is_empty());
         let items: Vec<&str> = items
-            .map(|item| if item == name { close.as_str() } else { item })
+            .map(|item| if item == name { similar.as_str() } else { item })
             .collect();
         if items.is_empty() {
-            close
+            similar
         } else {
             items.join(",")
         }
     };
-    closest(name, names.iter().map(String::as_str))
+    similar_names(name, names.iter().map(String::as_str))
         .into_iter()
-        .map(mended)
+        .map(corrected_list)
         .collect()
 }
 
-/// What stands between the texts of several prompts.
-const JOINT: &str = "\n\n";
+/// Separator between the texts of several prompts.
+const SEPARATOR: &str = "\n\n";
 
 fn join<'a>(
     prompts: &'a [Prompt<'a>],
     expander: &mut Expander<'a>,
     warnings: Vec<String>,
-) -> Result<Resolved, Error> {
-    let mut resolved = Resolved {
+) -> Result<ResolvedPrompt, Error> {
+    let mut resolved = ResolvedPrompt {
         warnings,
-        ..Resolved::default()
+        ..ResolvedPrompt::default()
     };
     let mut texts = Vec::new();
     let mut systems = Vec::new();
-    let mut settings = Settings::default();
+    let mut settings = MergedSettings::default();
     let mut extension_from = "";
     for prompt in prompts {
-        texts.push(expander.expand(prompt.document, &prompt.name, prompt.source)?);
+        texts.push(expander.expand(prompt.document, &prompt.name, prompt.template)?);
         if let Some(system) = prompt.system {
             systems.push(expander.expand(prompt.document, &prompt.name, system)?);
         }
@@ -125,15 +139,17 @@ fn join<'a>(
             }
         }
         settings.add(prompt, &mut resolved.warnings);
-        for processor in &prompt.post {
-            if !resolved.post.contains(processor) {
-                resolved.post.push(processor.clone());
+        for processor in &prompt.processors {
+            if !resolved.processors.contains(processor) {
+                resolved.processors.push(processor.clone());
             }
         }
         if let Some(extension) = prompt.extension {
-            if let Some(before) = resolved.extension.as_deref().filter(|it| *it != extension) {
+            if let Some(previous) = &resolved.extension
+                && previous != extension
+            {
                 resolved.warnings.push(format!(
-                    "`{}` sets the extension `{extension}` and replaces `{before}` of `{extension_from}`",
+                    "`{}` replaces the extension `{previous}` of `{extension_from}` with `{extension}`",
                     prompt.name
                 ));
             }
@@ -141,51 +157,54 @@ fn join<'a>(
             extension_from = &prompt.name;
         }
     }
-    // To the byte what the Python program sent: a text that ends in a line end,
-    // as TOML's multi-line strings do, keeps it.
-    resolved.user = texts.join(JOINT);
+    // A text that ends in a newline, as multi-line strings in TOML do, keeps it. The result
+    // is byte-identical to that of the Python program.
+    resolved.user = texts.join(SEPARATOR);
     systems.retain(|system| !system.trim().is_empty());
-    resolved.system = (!systems.is_empty()).then(|| systems.join(JOINT));
+    resolved.system = (!systems.is_empty()).then(|| systems.join(SEPARATOR));
     resolved.settings = settings.into_settings();
     Ok(resolved)
 }
 
-/// The settings of several prompts: of one given twice the later wins.
+/// The settings of several prompts. If prompts set the same setting, the last one applies.
 #[derive(Default)]
-struct Settings<'a> {
-    /// Setting name, the prompt that gave it, and what it gave.
-    groups: Vec<(String, &'a str, Vec<&'a Setting>)>,
+struct MergedSettings<'a> {
+    /// The name of the setting, the name of the prompt that sets it, and the values.
+    entries: Vec<(String, &'a str, Vec<&'a Setting>)>,
 }
 
-impl<'a> Settings<'a> {
+impl<'a> MergedSettings<'a> {
     fn add(&mut self, prompt: &'a Prompt<'a>, warnings: &mut Vec<String>) {
         let mut own: Vec<(String, &'a str, Vec<&'a Setting>)> = Vec::new();
-        for given in &prompt.settings {
-            let name = setting::name(given);
+        for setting in &prompt.settings {
+            let name = setting::name(setting);
             match own.iter_mut().find(|(other, _, _)| *other == name) {
-                Some((_, _, values)) => values.push(given),
-                None => own.push((name, &prompt.name, vec![given])),
+                Some((_, _, values)) => values.push(setting),
+                None => own.push((name, &prompt.name, vec![setting])),
             }
         }
-        for group in own {
-            let same = self.groups.iter().position(|(name, _, _)| *name == group.0);
-            let Some(index) = same else {
-                self.groups.push(group);
+        for entry in own {
+            let same_name = self
+                .entries
+                .iter()
+                .position(|(name, _, _)| *name == entry.0);
+            let Some(index) = same_name else {
+                self.entries.push(entry);
                 continue;
             };
-            let (name, before, values) = self.groups.remove(index);
-            if values != group.2 {
-                let later = group.1;
+            let (name, previous_prompt, previous_values) = self.entries.remove(index);
+            if previous_values != entry.2 {
                 warnings.push(format!(
-                    "`{later}` sets `{name}` and replaces that of `{before}`"
+                    "`{}` replaces the setting `{name}` of `{previous_prompt}`",
+                    entry.1
                 ));
             }
-            self.groups.push(group);
+            self.entries.push(entry);
         }
     }
 
     fn into_settings(self) -> Vec<Setting> {
-        let values = self.groups.into_iter().flat_map(|(_, _, values)| values);
+        let values = self.entries.into_iter().flat_map(|(_, _, values)| values);
         values.cloned().collect()
     }
 }

@@ -1,29 +1,32 @@
-//! The inference settings that a prompt table may hold, in snake case.
+//! The inference settings of a prompt table. Their keys are in snake case.
 
 use crate::document::Document;
 use crate::processor::json;
 use crate::types::{Entry, Error, Setting};
 use crate::value::{Node, Value};
 
-const REASONING: [&str; 5] = ["off", "on", "low", "medium", "high"];
+const REASONING_LEVELS: [&str; 5] = ["off", "on", "low", "medium", "high"];
 
-/// The settings that one property gives (several stop texts, several `other`
-/// keys), or `None` when the property is not a setting.
+/// Reads the settings of one property. A list of stop strings or of `other` keys gives
+/// several. Returns `None` if `key` is not a setting.
+///
+/// # Errors
+/// Returns an error if the value is invalid.
 pub fn read(document: &Document, key: &str, node: &Node) -> Result<Option<Vec<Setting>>, Error> {
-    let reader = Reader {
+    let reader = SettingReader {
         document,
         key,
         node,
     };
-    let one = match key {
+    let setting = match key {
         "temperature" => Setting::Temperature(reader.float(0.0, 100.0)?),
-        "top_k" => Setting::TopK(reader.integer("a whole number from 0")?),
+        "top_k" => Setting::TopK(reader.integer("an integer >= 0")?),
         "top_p" => Setting::TopP(reader.float(0.0, 1.0)?),
         "min_p" => Setting::MinP(reader.float(0.0, 1.0)?),
         "repeat_penalty" => Setting::RepeatPenalty(reader.float(0.01, 100.0)?),
         "presence_penalty" => Setting::PresencePenalty(reader.float(-2.0, 2.0)?),
         "frequency_penalty" => Setting::FrequencyPenalty(reader.float(-2.0, 2.0)?),
-        "seed" => Setting::Seed(reader.integer("a whole number from 0")?),
+        "seed" => Setting::Seed(reader.integer("an integer >= 0")?),
         "max_tokens" => Setting::MaxTokens(reader.max_tokens()?),
         "json_schema" => Setting::JsonSchema(reader.json_schema()?),
         "reasoning" => Setting::Reasoning(reader.reasoning()?),
@@ -31,10 +34,10 @@ pub fn read(document: &Document, key: &str, node: &Node) -> Result<Option<Vec<Se
         "other" => return reader.other().map(Some),
         _ => return Ok(None),
     };
-    Ok(Some(vec![one]))
+    Ok(Some(vec![setting]))
 }
 
-/// What makes two settings the same one: `temperature`, `other.mirostat`.
+/// Returns the name that identifies a setting, such as `temperature` or `other.mirostat`.
 pub fn name(setting: &Setting) -> String {
     let name = match setting {
         Setting::Temperature(_) => "temperature",
@@ -54,8 +57,8 @@ pub fn name(setting: &Setting) -> String {
     name.to_owned()
 }
 
-/// Names of all the properties that [`read`] knows.
-pub const NAMES: [&str; 13] = [
+/// The keys that [`read`] accepts.
+pub const SETTING_NAMES: [&str; 13] = [
     "temperature",
     "top_k",
     "top_p",
@@ -71,37 +74,37 @@ pub const NAMES: [&str; 13] = [
     "other",
 ];
 
-/// One property being read; it knows where to point when the value is wrong.
-struct Reader<'a> {
+/// Reads one property and creates its error messages.
+struct SettingReader<'a> {
     document: &'a Document,
     key: &'a str,
     node: &'a Node,
 }
 
-impl Reader<'_> {
-    fn wrong(&self, node: &Node, expected: &str) -> Error {
+impl SettingReader<'_> {
+    fn type_error(&self, node: &Node, expected: &str) -> Error {
         let found = match &node.value {
             Value::Integer(_) | Value::Float(_) => node.value.to_text().unwrap_or_default(),
             value => value.type_name().to_owned(),
         };
         self.document.error(
-            node.at,
+            node.offset,
             format!("`{}` must be {expected}, not {found}", self.key),
         )
     }
 
-    fn float(&self, least: f64, most: f64) -> Result<f64, Error> {
+    fn float(&self, min: f64, max: f64) -> Result<f64, Error> {
         let number = match self.node.value {
             Value::Float(number) => number,
-            // Far from 2^53 in any sensible setting.
+            // Integers are exact up to 2^53, far beyond the allowed ranges.
             Value::Integer(number) => number as f64,
             _ => f64::NAN,
         };
-        if (least..=most).contains(&number) {
+        if (min..=max).contains(&number) {
             return Ok(number);
         }
-        let expected = format!("a number from {least} to {most}");
-        Err(self.wrong(self.node, &expected))
+        let expected = format!("a number from {min} to {max}");
+        Err(self.type_error(self.node, &expected))
     }
 
     fn integer<T: TryFrom<i128>>(&self, expected: &str) -> Result<T, Error> {
@@ -109,16 +112,16 @@ impl Reader<'_> {
             Value::Integer(number) => T::try_from(number).ok(),
             _ => None,
         }
-        .ok_or_else(|| self.wrong(self.node, expected))
+        .ok_or_else(|| self.type_error(self.node, expected))
     }
 
     fn max_tokens(&self) -> Result<Option<u32>, Error> {
-        let expected = "a whole number from 1, or -1 for no limit";
+        let expected = "an integer >= 1, or -1 for no limit";
         match self.integer::<i64>(expected)? {
             -1 => Ok(None),
             number => match u32::try_from(number) {
                 Ok(number) if number > 0 => Ok(Some(number)),
-                _ => Err(self.wrong(self.node, expected)),
+                _ => Err(self.type_error(self.node, expected)),
             },
         }
     }
@@ -126,63 +129,67 @@ impl Reader<'_> {
     fn json_schema(&self) -> Result<String, Error> {
         match &self.node.value {
             Value::Table(_) => Ok(self.node.value.to_json()),
-            Value::Text(text) => match json::check(text) {
+            Value::String(text) => match json::check_json(text) {
                 Ok(()) => Ok(text.clone()),
                 Err(message) => Err(self
                     .document
-                    .error(self.node.at, format!("`json_schema` is {message}"))),
+                    .error(self.node.offset, format!("`json_schema` is {message}"))),
             },
-            _ => Err(self.wrong(self.node, "a table, or a string that holds JSON")),
+            _ => Err(self.type_error(self.node, "a table or a JSON string")),
         }
     }
 
     fn reasoning(&self) -> Result<String, Error> {
         match &self.node.value {
-            Value::Text(text) if REASONING.contains(&text.as_str()) => Ok(text.clone()),
-            Value::Text(text) => Err(self.document.error(
-                self.node.at,
+            Value::String(text) if REASONING_LEVELS.contains(&text.as_str()) => Ok(text.clone()),
+            Value::String(text) => Err(self.document.error(
+                self.node.offset,
                 format!(
-                    "`reasoning` must be one of {}, not {text}",
-                    REASONING.join(", ")
+                    "`reasoning` must be one of {}, not `{text}`",
+                    REASONING_LEVELS.join(", ")
                 ),
             )),
-            _ => Err(self.wrong(self.node, &format!("one of {}", REASONING.join(", ")))),
+            _ => Err(self.type_error(
+                self.node,
+                &format!("one of {}", REASONING_LEVELS.join(", ")),
+            )),
         }
     }
 
     fn stop(&self) -> Result<Vec<Setting>, Error> {
-        let expected = "a string that is not empty, or an array of such strings";
+        let expected = "a non-empty string or an array of non-empty strings";
         let nodes = match &self.node.value {
-            Value::List(nodes) => nodes.as_slice(),
+            Value::Array(nodes) => nodes.as_slice(),
             _ => std::slice::from_ref(self.node),
         };
         let mut stops = Vec::new();
         for node in nodes {
             match &node.value {
-                Value::Text(text) if text.is_empty() => {
+                Value::String(text) if text.is_empty() => {
                     return Err(self
                         .document
-                        .error(node.at, "a stop text must not be empty"));
+                        .error(node.offset, "a stop string must not be empty"));
                 }
-                Value::Text(text) => stops.push(Setting::Stop(text.clone())),
-                _ => return Err(self.wrong(node, expected)),
+                Value::String(text) => stops.push(Setting::Stop(text.clone())),
+                _ => return Err(self.type_error(node, expected)),
             }
         }
         Ok(stops)
     }
 
-    /// Strings go as they are, all else as JSON: that is what servers read.
+    /// Reads the engine-specific settings. Strings are passed unchanged, other values as
+    /// JSON, which is what servers expect.
     fn other(&self) -> Result<Vec<Setting>, Error> {
         let Value::Table(table) = &self.node.value else {
-            return Err(self.wrong(self.node, "a table"));
+            return Err(self.type_error(self.node, "a table"));
         };
         let mut members: Vec<_> = table.iter().collect();
-        members.sort_by_key(|(_, node)| node.key_at);
+        members.sort_by_key(|(_, node)| node.key_offset);
         let entry = |(key, node): (&String, &Node)| {
             Setting::Other(Entry::new(
                 key,
                 match &node.value {
-                    Value::Text(text) => text.clone(),
+                    Value::String(text) => text.clone(),
                     value => value.to_json(),
                 },
             ))

@@ -1,58 +1,58 @@
-//! The text of a prompt, cut at its placeholders.
+//! Splits the text of a prompt at its placeholders.
 //!
-//! A placeholder is `{{name}}`, where the name holds no braces; blanks and line
-//! ends around it do not count. All else is literal, also `{x}`, `{{}}`, and
-//! the outer braces of `{{{x}}}`.
+//! A placeholder is `{{name}}`, where the name contains no braces; whitespace around the
+//! name is ignored. Everything else is literal text, including `{x}`, `{{}}` and the outer
+//! braces of `{{{x}}}`.
 
-/// A part of a text.
+/// A literal or a placeholder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Piece<'a> {
-    /// Goes out as it stands.
+pub enum TemplatePiece<'a> {
+    /// Literal text.
     Literal(&'a str),
-    /// The name of a placeholder, without braces and blanks.
-    Name(&'a str),
+    /// The name of a placeholder, without braces and surrounding whitespace.
+    Placeholder(&'a str),
 }
 
-/// Cuts a text into its pieces, in one pass.
-pub fn pieces(text: &str) -> Pieces<'_> {
-    Pieces {
+/// Returns an iterator over the pieces of `text`. Takes linear time.
+pub fn pieces(text: &str) -> TemplatePieces<'_> {
+    TemplatePieces {
         text,
         placeholder: None,
     }
 }
 
-/// The iterator that [`pieces`] returns.
+/// The iterator returned by [`pieces`].
 #[derive(Clone, Debug)]
-pub struct Pieces<'a> {
+pub struct TemplatePieces<'a> {
     text: &'a str,
     placeholder: Option<&'a str>,
 }
 
-impl<'a> Iterator for Pieces<'a> {
-    type Item = Piece<'a>;
+impl<'a> Iterator for TemplatePieces<'a> {
+    type Item = TemplatePiece<'a>;
 
-    fn next(&mut self) -> Option<Piece<'a>> {
+    fn next(&mut self) -> Option<TemplatePiece<'a>> {
         if let Some(name) = self.placeholder.take() {
-            return Some(Piece::Name(name));
+            return Some(TemplatePiece::Placeholder(name));
         }
         if self.text.is_empty() {
             return None;
         }
         let Some((start, end)) = first_placeholder(self.text) else {
-            return Some(Piece::Literal(std::mem::take(&mut self.text)));
+            return Some(TemplatePiece::Literal(std::mem::take(&mut self.text)));
         };
         let literal = &self.text[..start];
         let name = self.text[start + 2..end - 2].trim();
         self.text = &self.text[end..];
         if literal.is_empty() {
-            return Some(Piece::Name(name));
+            return Some(TemplatePiece::Placeholder(name));
         }
         self.placeholder = Some(name);
-        Some(Piece::Literal(literal))
+        Some(TemplatePiece::Literal(literal))
     }
 }
 
-/// Where the first placeholder begins and ends, braces included.
+/// Returns the byte range of the first placeholder, including its braces.
 fn first_placeholder(text: &str) -> Option<(usize, usize)> {
     let mut from = 0;
     loop {
@@ -62,29 +62,29 @@ fn first_placeholder(text: &str) -> Option<(usize, usize)> {
         if text[stop..].starts_with("}}") && !text[inside..stop].trim().is_empty() {
             return Some((start, stop + 2));
         }
-        // The innermost pair of braces counts: in `{{{x}}}` the second one.
-        // Never going back before `stop` keeps this linear.
+        // The innermost braces delimit the placeholder: in `{{{x}}}` the second and third.
+        // The search never goes back before `stop`, which keeps it linear.
         from = if stop == inside { start + 1 } else { stop };
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Piece, pieces};
+    use super::{TemplatePiece, pieces};
 
-    /// Names in brackets, literals as they are.
+    /// Compares the pieces with `expected`, which has placeholder names in brackets.
     fn check(text: &str, expected: &str) {
-        let shown: String = pieces(text)
+        let formatted: String = pieces(text)
             .map(|piece| match piece {
-                Piece::Literal(literal) => literal.to_owned(),
-                Piece::Name(name) => format!("[{name}]"),
+                TemplatePiece::Literal(literal) => literal.to_owned(),
+                TemplatePiece::Placeholder(name) => format!("[{name}]"),
             })
             .collect();
-        assert_eq!(shown, expected, "{text:?}");
+        assert_eq!(formatted, expected, "{text:?}");
     }
 
     #[test]
-    fn finds_placeholders() {
+    fn splits_text_at_placeholders() {
         for (text, expected) in [
             ("", ""),
             ("plain", "plain"),
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn is_linear_in_braces() {
+    fn unclosed_braces_take_linear_time() {
         let braces = "{".repeat(2_000_000);
         assert_eq!(pieces(&braces).count(), 1);
         assert_eq!(pieces(&"{{a".repeat(500_000)).count(), 1);

@@ -1,19 +1,19 @@
-//! What goes in and out: the contract's types as plain Rust.
+//! The types of the contract as plain Rust types.
 //!
-//! They mirror `wit/prompts.wit` as far as this pack needs it, so that no other
-//! module depends on generated bindings.
+//! They mirror the parts of `wit/prompts.wit` that this pack uses, so that only the
+//! `component` module depends on the generated bindings.
 
-/// A named text value.
+/// A key and a text value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The name.
+    /// The key.
     pub key: String,
-    /// The text.
+    /// The value.
     pub value: String,
 }
 
 impl Entry {
-    /// An entry from two texts.
+    /// Creates an entry.
     pub fn new(key: impl Into<String>, value: impl Into<String>) -> Self {
         Self {
             key: key.into(),
@@ -22,120 +22,121 @@ impl Entry {
     }
 }
 
-/// A file that the user named, or that lies beside the pack.
+/// A text file that the user named, or that lies next to the pack.
 #[derive(Clone, Debug)]
 pub struct File {
-    /// The bare file name, never a path.
+    /// The file name without a folder.
     pub name: String,
-    /// The whole text.
+    /// The content.
     pub text: String,
 }
 
-/// What is asked of the resolver.
+/// The arguments of `resolve`.
 #[derive(Clone, Debug, Default)]
-pub struct Request {
-    /// One prompt name, or several joined by commas.
+pub struct ResolveRequest {
+    /// A prompt name, or several separated by commas.
     pub prompt: String,
-    /// The parameters that the user gave.
+    /// The parameters that the user set.
     pub params: Vec<Entry>,
-    /// The prompt files; names not ending in `.toml` are ignored.
+    /// The prompt files. Files whose name does not end in `.toml` are ignored.
     pub files: Vec<File>,
-    /// `template`: the text of an inline prompt.
+    /// Further arguments. This pack reads `template`, the text of an inline prompt, and
+    /// `optional-params`, the names of parameters that may be unused, one per line.
     pub extra: Vec<Entry>,
 }
 
-/// What the model is sent, and what becomes of its answer.
+/// The result of `resolve`: the messages, the settings and the processors.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Resolved {
+pub struct ResolvedPrompt {
     /// The system message, if any.
     pub system: Option<String>,
     /// The user message.
     pub user: String,
-    /// The settings, each at most once; only stop texts may be several.
+    /// The settings. Only stop strings may occur more than once.
     pub settings: Vec<Setting>,
-    /// The processors that the answer runs through, in order.
-    pub post: Vec<ProcessorRef>,
-    /// For the name of the output file.
+    /// The processors of the answer, in order.
+    pub processors: Vec<ProcessorRef>,
+    /// Extension of the output file.
     pub extension: Option<String>,
-    /// What the user should know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
 }
 
 /// One inference setting.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Setting {
-    /// Randomness of the choice of tokens.
+    /// Sampling temperature.
     Temperature(f64),
-    /// How many tokens are considered; 0 is off.
+    /// The number of most likely tokens to sample from; 0 disables it.
     TopK(u32),
-    /// The probability mass considered.
+    /// The cumulative probability of the tokens to sample from.
     TopP(f64),
-    /// The least probability relative to the likeliest token.
+    /// The minimum probability relative to the most likely token.
     MinP(f64),
-    /// The penalty on tokens seen lately; 1 is off.
+    /// The penalty for recent tokens; 1 disables it.
     RepeatPenalty(f64),
-    /// The penalty on tokens seen at all.
+    /// The penalty for tokens that occurred before.
     PresencePenalty(f64),
-    /// The penalty on tokens by how often they were seen.
+    /// The penalty for tokens, proportional to the number of occurrences.
     FrequencyPenalty(f64),
-    /// The start of the random numbers.
+    /// The seed of the random number generator.
     Seed(u64),
-    /// Tokens that the answer may have; `None` is no limit.
+    /// The maximum number of tokens of the answer; `None` is no limit.
     MaxTokens(Option<u32>),
-    /// A text that ends the answer.
+    /// A stop string: text that ends the answer.
     Stop(String),
-    /// A JSON Schema that the answer must satisfy.
+    /// The JSON Schema of the answer.
     JsonSchema(String),
-    /// `off`, `on`, `low`, `medium` or `high`.
+    /// The reasoning level: `off`, `on`, `low`, `medium` or `high`.
     Reasoning(String),
-    /// A sampling key of some engine.
+    /// An engine-specific setting.
     Other(Entry),
 }
 
-/// A processor by name, with its options.
+/// A processor and its options.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessorRef {
-    /// A bare name, or `pack/name`.
+    /// `name`, or `pack/name`.
     pub name: String,
-    /// The options as texts.
+    /// The options.
     pub options: Vec<Entry>,
 }
 
-/// What is wrong with a file, and where; line and column count from 1.
+/// An error in a prompt file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileError {
-    /// The bare file name.
+    /// The file name without a folder.
     pub file: String,
-    /// The line, where known.
+    /// Line number, starting at 1, if known.
     pub line: Option<u32>,
-    /// The column in characters, where known.
+    /// Column in characters, starting at 1, if known.
     pub column: Option<u32>,
-    /// What is wrong, as a lowercase fragment.
+    /// The error message.
     pub message: String,
 }
 
-/// Why a call failed.
+/// An error of the contract.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// No prompt of the name asked for; close ones, if any.
+    /// There is no prompt of the requested name. Contains similar names.
     UnknownPrompt(Vec<String>),
-    /// No processor of the name asked for; close ones, if any.
+    /// There is no processor of the requested name. Contains similar names.
     UnknownProcessor(Vec<String>),
-    /// The prompt needs these, and the call has not got them.
+    /// Required parameters are missing. Contains their names.
     MissingParams(Vec<String>),
-    /// A parameter or option, and what is wrong with it.
+    /// A parameter or option has an invalid value. Contains its name and the reason.
     InvalidParam(String, String),
-    /// A prompt file is wrong.
+    /// A prompt file has invalid content.
     InvalidFile(FileError),
-    /// The answer did not pass a check.
+    /// A processor rejected the answer. Contains the reason.
     Rejected(String),
 }
 
-/// Why the answer ended, as far as a processor cares.
+/// The reason why the answer ended, as far as processors distinguish it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// The model ended it, or a processor had enough.
+pub enum StopReason {
+    /// The model ended the answer, or a processor needs no more of it.
     Complete,
-    /// It was cut: at a limit, by the user, or by a failure.
-    Cut,
+    /// The answer was truncated by a limit, a cancellation or a failure.
+    Truncated,
 }

@@ -1,93 +1,93 @@
-//! A TOML value as owned data, and how it is written as text and as JSON.
+//! Owned TOML values, and their conversion to text and to JSON.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-/// A table; the order of the file is in the nodes' offsets.
+/// A table. The offsets of its nodes give their order in the file.
 pub type Table = BTreeMap<String, Node>;
 
-/// A value and where it stands.
+/// A value and its position in the file.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// Byte offset of the key (of the value itself in a list).
-    pub key_at: usize,
+    /// Byte offset of the key, or of the value itself in an array.
+    pub key_offset: usize,
     /// Byte offset of the value.
-    pub at: usize,
-    /// What it is.
+    pub offset: usize,
+    /// The value.
     pub value: Value,
 }
 
-/// What TOML can say.
+/// A TOML value.
 #[derive(Clone, Debug)]
 pub enum Value {
     /// A string.
-    Text(String),
-    /// An integer; wider than TOML's, because a seed may be.
+    String(String),
+    /// An integer. Wider than the 64 signed bits of TOML, because a seed is a `u64`.
     Integer(i128),
     /// A float.
     Float(f64),
     /// `true` or `false`.
     Boolean(bool),
-    /// A date, a time, or both, in canonical form.
+    /// A date, a time, or both, in the canonical form of TOML.
     Datetime(String),
     /// An array.
-    List(Vec<Node>),
-    /// A table of any kind.
+    Array(Vec<Node>),
+    /// A table, an inline table or a table of dotted keys.
     Table(Table),
 }
 
 impl Value {
-    /// The name of the type, for error messages.
+    /// Returns the name of the type with its article, for error messages.
     pub fn type_name(&self) -> &'static str {
         match self {
-            Value::Text(_) => "a string",
+            Value::String(_) => "a string",
             Value::Integer(_) => "an integer",
             Value::Float(_) => "a float",
             Value::Boolean(_) => "a boolean",
             Value::Datetime(_) => "a date or time",
-            Value::List(_) => "an array",
+            Value::Array(_) => "an array",
             Value::Table(_) => "a table",
         }
     }
 
-    /// The text that stands for a string, a scalar or an array in a prompt: a
-    /// string as it is, all else as TOML writes it. A table has none.
+    /// Returns the text of the value in a prompt: a string unchanged, any other value in
+    /// TOML syntax. Returns `None` for a table.
     pub fn to_text(&self) -> Option<String> {
         match self {
-            Value::Text(text) => Some(text.clone()),
+            Value::String(text) => Some(text.clone()),
             Value::Table(_) => None,
             other => {
                 let mut out = String::new();
-                write_value(&mut out, other, Syntax::Toml);
+                write_value(&mut out, other, ValueSyntax::Toml);
                 Some(out)
             }
         }
     }
 
-    /// The value as JSON; dates become strings. Floats that JSON cannot write
-    /// become `null`.
+    /// Returns the value as JSON. Dates become strings, and NaN and infinities become
+    /// `null`.
     pub fn to_json(&self) -> String {
         let mut out = String::new();
-        write_value(&mut out, self, Syntax::Json);
+        write_value(&mut out, self, ValueSyntax::Json);
         out
     }
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Syntax {
+enum ValueSyntax {
     Toml,
     Json,
 }
 
-fn write_value(out: &mut String, value: &Value, syntax: Syntax) {
+fn write_value(out: &mut String, value: &Value, syntax: ValueSyntax) {
     match value {
-        Value::Text(text) => write_string(out, text),
+        Value::String(text) => write_string(out, text),
         Value::Integer(number) => push(out, format_args!("{number}")),
         Value::Float(number) => write_float(out, *number, syntax),
-        Value::Boolean(truth) => push(out, format_args!("{truth}")),
-        Value::Datetime(text) if syntax == Syntax::Json => write_string(out, text),
+        Value::Boolean(boolean) => push(out, format_args!("{boolean}")),
+        Value::Datetime(text) if syntax == ValueSyntax::Json => write_string(out, text),
         Value::Datetime(text) => out.push_str(text),
-        Value::List(nodes) => {
+        Value::Array(nodes) => {
             out.push('[');
             for (index, node) in nodes.iter().enumerate() {
                 out.push_str(if index > 0 { ", " } else { "" });
@@ -97,12 +97,16 @@ fn write_value(out: &mut String, value: &Value, syntax: Syntax) {
         }
         Value::Table(table) => {
             let mut members: Vec<_> = table.iter().collect();
-            members.sort_by_key(|(_, node)| node.key_at);
+            members.sort_by_key(|(_, node)| node.key_offset);
             out.push('{');
             for (index, (key, node)) in members.into_iter().enumerate() {
                 out.push_str(if index > 0 { ", " } else { "" });
                 write_string(out, key);
-                out.push_str(if syntax == Syntax::Json { ": " } else { " = " });
+                out.push_str(if syntax == ValueSyntax::Json {
+                    ": "
+                } else {
+                    " = "
+                });
                 write_value(out, &node.value, syntax);
             }
             out.push('}');
@@ -110,17 +114,18 @@ fn write_value(out: &mut String, value: &Value, syntax: Syntax) {
     }
 }
 
-/// `{:?}` keeps the `.0` and uses an exponent where the digits would not end.
-fn write_float(out: &mut String, number: f64, syntax: Syntax) {
+/// Writes a float. `{:?}` keeps the `.0` of a whole number and uses an exponent for very
+/// large and very small ones.
+fn write_float(out: &mut String, number: f64, syntax: ValueSyntax) {
     match (number.is_finite(), syntax) {
         (true, _) => push(out, format_args!("{number:?}")),
-        (false, Syntax::Json) => out.push_str("null"),
-        (false, Syntax::Toml) if number.is_nan() => out.push_str("nan"),
-        (false, Syntax::Toml) => out.push_str(if number > 0.0 { "inf" } else { "-inf" }),
+        (false, ValueSyntax::Json) => out.push_str("null"),
+        (false, ValueSyntax::Toml) if number.is_nan() => out.push_str("nan"),
+        (false, ValueSyntax::Toml) => out.push_str(if number > 0.0 { "inf" } else { "-inf" }),
     }
 }
 
-/// A quoted string with escapes that TOML and JSON share.
+/// Writes a quoted string with the escapes that TOML and JSON have in common.
 fn write_string(out: &mut String, text: &str) {
     out.push('"');
     for c in text.chars() {

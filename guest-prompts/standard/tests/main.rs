@@ -1,4 +1,4 @@
-//! Tests of the standard pack, natively, through its public modules.
+//! Native tests of the standard pack, through its public modules.
 
 #![expect(
     clippy::expect_used,
@@ -6,23 +6,23 @@
     reason = "clippy exempts test functions, but not the helpers beside them"
 )]
 
-/// What every way of cutting an answer must have in common.
-mod cutting;
-/// The original program's results, and where ours differ on purpose.
+/// The output must not depend on how the answer is split into chunks.
+mod chunking;
+/// Unusual files: invalid, very large, with CRLF or a byte order mark.
+mod edge_cases;
+/// Results of the Python program, and the deliberate differences.
 mod golden;
-/// Files as people and machines leave them: broken, huge, oddly encoded.
-mod odd;
-/// One table of cases per processor.
+/// Tests of each processor.
 mod processors;
-/// Prompt tables: properties, settings, processors, several files.
+/// Prompt tables: properties, settings, processors, multiple files.
 mod prompts;
-/// The examples of the README.
+/// The examples in README.md.
 mod readme;
-/// The prompts that the host brings along.
+/// The stock prompts of the host.
 mod stock;
 
 use lmstrix_pack_standard::resolve::resolve;
-use lmstrix_pack_standard::types::{Entry, Error, File, Request, Resolved};
+use lmstrix_pack_standard::types::{Entry, Error, File, ResolveRequest, ResolvedPrompt};
 
 fn file(name: &str, text: &str) -> File {
     File {
@@ -36,9 +36,9 @@ fn entries(pairs: &[(&str, &str)]) -> Vec<Entry> {
     pairs.iter().map(entry).collect()
 }
 
-/// Resolves a prompt of one file, `p.toml`.
-fn try_one(text: &str, prompt: &str, params: &[(&str, &str)]) -> Result<Resolved, Error> {
-    resolve(&Request {
+/// Resolves a prompt of a single file `p.toml`.
+fn try_resolve(text: &str, prompt: &str, params: &[(&str, &str)]) -> Result<ResolvedPrompt, Error> {
+    resolve(&ResolveRequest {
         prompt: prompt.to_owned(),
         params: entries(params),
         files: vec![file("p.toml", text)],
@@ -46,29 +46,32 @@ fn try_one(text: &str, prompt: &str, params: &[(&str, &str)]) -> Result<Resolved
     })
 }
 
-fn one(text: &str, prompt: &str, params: &[(&str, &str)]) -> Resolved {
-    try_one(text, prompt, params).unwrap_or_else(|error| panic!("{prompt}: {error:?}"))
+fn resolve_prompt(text: &str, prompt: &str, params: &[(&str, &str)]) -> ResolvedPrompt {
+    try_resolve(text, prompt, params).unwrap_or_else(|error| panic!("{prompt}: {error:?}"))
 }
 
-/// The error as one line: what kind, where, and what it says.
-fn failure(result: Result<Resolved, Error>) -> String {
+/// Returns the error of a failed resolution as one line.
+fn error_of(result: Result<ResolvedPrompt, Error>) -> String {
     match result {
         Ok(resolved) => panic!("no error but {resolved:?}"),
-        Err(error) => shown(&error),
+        Err(error) => error_line(&error),
     }
 }
 
-fn shown(error: &Error) -> String {
+fn error_line(error: &Error) -> String {
     match error {
-        Error::UnknownPrompt(close) => format!("unknown prompt, close: {}", close.join(" ")),
-        Error::UnknownProcessor(close) => format!("unknown processor, close: {}", close.join(" ")),
+        Error::UnknownPrompt(similar) => format!("unknown prompt, similar: {}", similar.join(" ")),
+        Error::UnknownProcessor(similar) => {
+            format!("unknown processor, similar: {}", similar.join(" "))
+        }
         Error::MissingParams(names) => format!("missing: {}", names.join(" ")),
         Error::InvalidParam(name, message) => format!("{name}: {message}"),
         Error::InvalidFile(error) => {
-            let number = |number: Option<u32>| number.map(|it| it.to_string()).unwrap_or_default();
+            let number =
+                |number: Option<u32>| number.map(|number| number.to_string()).unwrap_or_default();
             let (line, column) = (number(error.line), number(error.column));
             format!("{}:{line}:{column}: {}", error.file, error.message)
         }
-        Error::Rejected(why) => format!("rejected: {why}"),
+        Error::Rejected(reason) => format!("rejected: {reason}"),
     }
 }

@@ -1,24 +1,25 @@
 use lmstrix_pack_standard::processor::open;
-use lmstrix_pack_standard::types::{Error, Stop};
+use lmstrix_pack_standard::types::{Error, StopReason};
 
-use crate::{entries, shown};
+use crate::{entries, error_line};
 
-/// What became of an answer.
+/// The output of a processor for one answer.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Run {
-    /// What went out, and in brackets what only the end released.
+pub(crate) struct ProcessorRun {
+    /// The output before the end of the answer.
     pub(crate) text: String,
+    /// The output at the end of the answer.
     pub(crate) tail: String,
     pub(crate) warnings: Vec<String>,
     pub(crate) done: bool,
 }
 
-pub(crate) fn run(
+pub(crate) fn run_processor(
     name: &str,
     options: &[(&str, &str)],
     chunks: &[&str],
-    stop: Stop,
-) -> Result<Run, Error> {
+    stop: StopReason,
+) -> Result<ProcessorRun, Error> {
     let mut processor = open(name, &entries(options))?;
     let mut text = String::new();
     let mut done = false;
@@ -30,9 +31,9 @@ pub(crate) fn run(
             break;
         }
     }
-    let stop = if done { Stop::Complete } else { stop };
+    let stop = if done { StopReason::Complete } else { stop };
     let outcome = processor.finish(stop)?;
-    Ok(Run {
+    Ok(ProcessorRun {
         text,
         tail: outcome.tail,
         warnings: outcome.warnings,
@@ -40,10 +41,10 @@ pub(crate) fn run(
     })
 }
 
-/// `text[tail]`, ` done`, and the warnings after `!`.
+/// Compares the output, formatted as `text[tail] done ! warning`, with `expected`.
 fn check(name: &str, options: &[(&str, &str)], answer: &str, expected: &str) {
-    let shown = match run(name, options, &[answer], Stop::Complete) {
-        Err(error) => shown(&error),
+    let formatted = match run_processor(name, options, &[answer], StopReason::Complete) {
+        Err(error) => error_line(&error),
         Ok(run) => {
             let tail = if run.tail.is_empty() {
                 String::new()
@@ -51,11 +52,15 @@ fn check(name: &str, options: &[(&str, &str)], answer: &str, expected: &str) {
                 format!("[{}]", run.tail)
             };
             let done = if run.done { " done" } else { "" };
-            let warnings: String = run.warnings.iter().map(|it| format!(" ! {it}")).collect();
+            let warnings: String = run
+                .warnings
+                .iter()
+                .map(|warning| format!(" ! {warning}"))
+                .collect();
             format!("{}{tail}{done}{warnings}", run.text)
         }
     };
-    assert_eq!(shown, expected, "{name} {options:?} {answer:?}");
+    assert_eq!(formatted, expected, "{name} {options:?} {answer:?}");
 }
 
 #[test]
@@ -111,13 +116,13 @@ fn replace() {
         "replace",
         &[("to", "")],
         "",
-        "from: it must be given (options: from, to, count)",
+        "from: this option is required (options: from, to, count)",
     );
     check(
         "replace",
         &[("from", "a"), ("count", "-1")],
         "",
-        "count: must be a whole number from 0 to 4294967295, not `-1` (options: from, to, count)",
+        "count: must be an integer from 0 to 4294967295, not `-1` (options: from, to, count)",
     );
 }
 
@@ -153,7 +158,7 @@ fn tag() {
         "tag",
         &[],
         "no tag <out",
-        "[no tag <out] ! no <output> in the answer: it is passed on whole",
+        "[no tag <out] ! no <output> in the answer; it is passed through unchanged",
     );
     check("tag", &[("quiet", "true")], "no tag", "[no tag]");
     check(
@@ -172,7 +177,7 @@ fn tag() {
         "tag",
         &[("name", "<x>")],
         "",
-        "name: `<x>` is not a tag's name; write it without brackets (options: name, required, quiet)",
+        "name: `<x>` is not a tag name; write it without brackets (options: name, required, quiet)",
     );
     check(
         "tag",
@@ -184,7 +189,7 @@ fn tag() {
         "tag",
         &[("nmae", "x")],
         "",
-        "nmae: there is no such option (options: name, required, quiet)",
+        "nmae: unknown option (options: name, required, quiet)",
     );
 }
 
@@ -204,13 +209,13 @@ fn fence() {
         "fence",
         &[("lang", "c")],
         "a\r\n```rust\r\nb\r\n```\r\nc",
-        "[a\r\n```rust\r\nb\r\n```\r\nc] ! no code block in c in the answer: it is passed on whole",
+        "[a\r\n```rust\r\nb\r\n```\r\nc] ! no code block in language c in the answer; it is passed through unchanged",
     );
     check(
         "fence",
         &[],
         "no ``` here\n``\n",
-        "[no ``` here\n``\n] ! no code block in the answer: it is passed on whole",
+        "[no ``` here\n``\n] ! no code block in the answer; it is passed through unchanged",
     );
     check("fence", &[("quiet", "true")], "none", "[none]");
     check(
@@ -266,7 +271,7 @@ fn lines() {
         "lines",
         &both,
         "a\nb",
-        "[a\nb] ! no line `BEGIN` in the answer: it is passed on whole",
+        "[a\nb] ! no line `BEGIN` in the answer; it is passed through unchanged",
     );
     check("lines", &[("start", "-"), ("quiet", "true")], "a", "[a]");
     check(
@@ -285,7 +290,7 @@ fn lines() {
         "lines",
         &[("end", "---")],
         "a\nb",
-        "a\nb ! no line `---` in the answer: it is passed on whole",
+        "a\nb ! no line `---` in the answer; it is passed through unchanged",
     );
     check("lines", &[("end", "---")], "a\n---", "a\n");
     check(
@@ -310,13 +315,13 @@ fn lines() {
         "lines",
         &[("end", ""), ("match", "prefix")],
         "",
-        "end: every line begins with nothing (options: start, end, match, required, quiet)",
+        "end: must not be empty with match=prefix (options: start, end, match, required, quiet)",
     );
     check(
         "lines",
         &[],
         "",
-        "start: give start, end, or both (options: start, end, match, required, quiet)",
+        "start: set `start`, `end` or both (options: start, end, match, required, quiet)",
     );
 }
 
@@ -342,26 +347,26 @@ fn reasoning() {
         "reasoning",
         &[],
         "<think>cut",
-        " ! <think> is not closed in the answer: what follows it is left out",
+        " ! <think> is not closed in the answer; the text after it is dropped",
     );
     check(
         "reasoning",
         &[],
         "Write <think> first",
-        "Write [<think> first] ! <think> is not closed in the answer: it is kept",
+        "Write [<think> first] ! <think> is not closed in the answer; it is kept as text",
     );
     check(
         "reasoning",
         &[],
         "hm</think>A",
-        "hm</think>A ! </think> closes nothing; if the answer begins with thinking, set open=true",
+        "hm</think>A ! </think> has no opening tag; if the answer starts with reasoning, set open=true",
     );
     check("reasoning", &[("open", "true")], "hm <a></think>\nA", "A");
     check(
         "reasoning",
         &[("open", "true")],
         "A",
-        "[A] ! no </think> or </thinking> or </reasoning> or </thought> in the answer: it is passed on whole",
+        "[A] ! no </think> or </thinking> or </reasoning> or </thought> in the answer; it is passed through unchanged",
     );
     check(
         "reasoning",
@@ -375,30 +380,37 @@ fn reasoning() {
         "reasoning",
         &[("names", "")],
         "",
-        "names: there is nothing to look for (options: names, start, end, open)",
+        "names: set `names`, or `start` and `end` (options: names, start, end, open)",
     );
     check(
         "reasoning",
         &[("start", "[")],
         "",
-        "end: must be given with start (options: names, start, end, open)",
+        "end: required if `start` is set (options: names, start, end, open)",
     );
 }
 
 #[test]
-fn an_answer_cut_while_thinking_is_no_answer() {
-    let run = run("reasoning", &[("open", "true")], &["hm, "], Stop::Cut).expect("no error");
+fn an_answer_truncated_inside_reasoning_is_dropped() {
+    let run = run_processor(
+        "reasoning",
+        &[("open", "true")],
+        &["hm, "],
+        StopReason::Truncated,
+    )
+    .expect("no error");
     assert_eq!(run.text, "");
     assert!(
-        run.warnings[0].contains("cut before </think>"),
+        run.warnings[0].contains("truncated before </think>"),
         "{:?}",
         run.warnings
     );
 }
 
 #[test]
-fn reasoning_in_a_cut_answer_is_left_out() {
-    let run = run("reasoning", &[], &["A <think>b"], Stop::Cut).expect("no error");
+fn an_unclosed_span_of_a_truncated_answer_is_dropped() {
+    let run =
+        run_processor("reasoning", &[], &["A <think>b"], StopReason::Truncated).expect("no error");
     assert_eq!(
         (run.text.as_str(), run.tail.as_str(), run.warnings.len()),
         ("A ", "", 1)
@@ -441,53 +453,65 @@ fn json() {
         "{\n  \"a\": [\n    1,\n    {\n      \"b\": {}\n    },\n    []\n  ],\n  \"c\": \"x: y, z\"\n} done",
     );
     for (text, expected) in [
-        ("", "it ends where a value is expected"),
+        ("", "unexpected end, expected a value"),
         (
             "Sure! {}",
-            "line 1, column 1: `S` where a value is expected",
+            "line 1, column 1: unexpected `S`, expected a value",
         ),
         (
             "{\"a\": 1,\n}",
-            "line 2, column 1: `}` where a key is expected",
+            "line 2, column 1: unexpected `}`, expected a key",
         ),
         (
             "{a}",
-            "line 1, column 2: `a` where a key or `}` is expected",
+            "line 1, column 2: unexpected `a`, expected a key or `}`",
         ),
-        ("{\"a\" 1}", "line 1, column 6: `1` where `:` is expected"),
+        (
+            "{\"a\" 1}",
+            "line 1, column 6: unexpected `1`, expected `:`",
+        ),
         (
             "[1 2]",
-            "line 1, column 4: `2` where `,` or `]` is expected",
+            "line 1, column 4: unexpected `2`, expected `,` or `]`",
         ),
-        ("[1,]", "line 1, column 4: `]` where a value is expected"),
-        ("[01]", "line 1, column 3: `1` where `,` or `]` is expected"),
-        ("[1.]", "line 1, column 4: `]` where a digit is expected"),
-        ("[-]", "line 1, column 3: `]` where a digit is expected"),
-        ("tru", "it ends where the rest of a word is expected"),
+        ("[1,]", "line 1, column 4: unexpected `]`, expected a value"),
+        (
+            "[01]",
+            "line 1, column 3: unexpected `1`, expected `,` or `]`",
+        ),
+        ("[1.]", "line 1, column 4: unexpected `]`, expected a digit"),
+        ("[-]", "line 1, column 3: unexpected `]`, expected a digit"),
+        (
+            "tru",
+            "unexpected end, expected the rest of `true`, `false` or `null`",
+        ),
         (
             "nul!",
-            "line 1, column 4: `!` where true, false or null is expected",
+            "line 1, column 4: unexpected `!`, expected `true`, `false` or `null`",
         ),
-        ("12x", "line 1, column 3: `x` where the end is expected"),
+        (
+            "12x",
+            "line 1, column 3: unexpected `x`, expected the end of the text",
+        ),
         (
             "\"a\" said she",
-            "line 1, column 5: `s` where the end is expected",
+            "line 1, column 5: unexpected `s`, expected the end of the text",
         ),
         (
             "[\"a\nb\"]",
-            "line 1, column 4: `\\n` where an escape such as `\\n` is expected",
+            "line 1, column 4: unexpected `\\n`, expected an escape such as `\\n`",
         ),
         (
             "[\"\\x\"]",
-            "line 1, column 4: `x` where one of `\"\\/bfnrtu` is expected",
+            "line 1, column 4: unexpected `x`, expected one of `\"\\/bfnrtu`",
         ),
         (
             "[\"\\u12g4\"]",
-            "line 1, column 7: `g` where a hexadecimal digit is expected",
+            "line 1, column 7: unexpected `g`, expected a hexadecimal digit",
         ),
-        ("[\"abc", "it ends where the end of the string is expected"),
-        ("[1", "it ends where `,` or `]` is expected"),
-        ("{\"a\"", "it ends where `:` is expected"),
+        ("[\"abc", "unexpected end, expected the end of the string"),
+        ("[1", "unexpected end, expected `,` or `]`"),
+        ("{\"a\"", "unexpected end, expected `:`"),
     ] {
         check(
             "json",
@@ -500,33 +524,34 @@ fn json() {
         "json",
         &[],
         &"[".repeat(600),
-        "rejected: not JSON: line 1, column 513: `[` where a less deep value is expected",
+        "rejected: not JSON: line 1, column 513: unexpected `[`, expected at most 512 levels of brackets",
     );
     check(
         "json",
         &[("indent", "9")],
         "",
-        "indent: must be a whole number from 0 to 8, not `9` (options: indent)",
+        "indent: must be an integer from 0 to 8, not `9` (options: indent)",
     );
-    let cut = run("json", &[], &["[1"], Stop::Cut).expect_err("rejected");
-    assert!(shown(&cut).ends_with("; the answer was cut"));
+    let rejection =
+        run_processor("json", &[], &["[1"], StopReason::Truncated).expect_err("rejected");
+    assert!(error_line(&rejection).ends_with("; the answer was truncated"));
 }
 
 #[test]
 fn unknown_processors_get_suggestions() {
-    check("fense", &[], "", "unknown processor, close: fence");
+    check("fense", &[], "", "unknown processor, similar: fence");
     check(
         "zzz",
         &[],
         "",
-        "unknown processor, close: reasoning tag fence lines trim json replace",
+        "unknown processor, similar: reasoning tag fence lines trim json replace",
     );
 }
 
-/// How much has gone out after each piece.
-fn streams(name: &str, options: &[(&str, &str)], pieces: &[(&str, &str)]) {
+/// Checks the output after each chunk.
+fn check_streaming(name: &str, options: &[(&str, &str)], chunks: &[(&str, &str)]) {
     let mut processor = open(name, &entries(options)).expect(name);
-    for (chunk, expected) in pieces {
+    for (chunk, expected) in chunks {
         assert_eq!(
             processor.push(chunk).expect(name).text,
             *expected,
@@ -536,18 +561,18 @@ fn streams(name: &str, options: &[(&str, &str)], pieces: &[(&str, &str)]) {
 }
 
 #[test]
-fn holds_back_only_what_is_undecided() {
-    streams(
+fn only_undecided_text_is_held_back() {
+    check_streaming(
         "trim",
         &[],
         &[("  a", "a"), (" ", ""), ("b \n", " b"), ("c", " \nc")],
     );
-    streams(
+    check_streaming(
         "replace",
         &[("from", "abc")],
         &[("xab", "x"), ("d", "abd"), ("ab", ""), ("c!", "!")],
     );
-    streams(
+    check_streaming(
         "tag",
         &[],
         &[
@@ -558,7 +583,7 @@ fn holds_back_only_what_is_undecided() {
             ("c", "\n<c"),
         ],
     );
-    streams(
+    check_streaming(
         "fence",
         &[],
         &[
@@ -569,12 +594,12 @@ fn holds_back_only_what_is_undecided() {
             ("x", " ``x"),
         ],
     );
-    streams(
+    check_streaming(
         "lines",
         &[("start", ">"), ("end", "END")],
         &[(">\na", "a"), ("b\nE", "b\n"), ("x", "Ex")],
     );
-    streams(
+    check_streaming(
         "reasoning",
         &[],
         &[
@@ -585,7 +610,7 @@ fn holds_back_only_what_is_undecided() {
             ("b</think>c", "c"),
         ],
     );
-    streams(
+    check_streaming(
         "json",
         &[("indent", "1")],
         &[
@@ -598,7 +623,7 @@ fn holds_back_only_what_is_undecided() {
 }
 
 #[test]
-fn is_done_as_soon_as_nothing_more_matters() {
+fn done_is_set_as_early_as_possible() {
     let done_after = |name: &str, options: &[(&str, &str)], before: &str, last: &str| {
         let mut processor = open(name, &entries(options)).expect(name);
         assert!(

@@ -1,8 +1,8 @@
 use lmstrix_pack_standard::describe::{ParamInfo, describe};
 use lmstrix_pack_standard::resolve::resolve;
-use lmstrix_pack_standard::types::{Entry, ProcessorRef, Request, Setting};
+use lmstrix_pack_standard::types::{Entry, ProcessorRef, ResolveRequest, Setting};
 
-use crate::{entries, failure, file, one, try_one};
+use crate::{entries, error_of, file, resolve_prompt, try_resolve};
 
 const FULL: &str = r#"
 [full]
@@ -28,8 +28,8 @@ json_schema = { type = "object", required = ["a"], additionalProperties = false 
 "#;
 
 #[test]
-fn reads_every_property() {
-    let resolved = one(FULL, "full", &[("what", "hi"), ("how", "loudly")]);
+fn all_properties_are_read() {
+    let resolved = resolve_prompt(FULL, "full", &[("what", "hi"), ("how", "loudly")]);
     assert_eq!(resolved.warnings, Vec::<String>::new());
     assert_eq!(resolved.user, "Say hi loudly.");
     assert_eq!(resolved.system.as_deref(), Some("You are a poet."));
@@ -39,7 +39,7 @@ fn reads_every_property() {
         options: entries(options),
     };
     assert_eq!(
-        resolved.post,
+        resolved.processors,
         [
             processor("fence", &[("lang", "rust")]),
             processor("replace", &[("count", "2"), ("from", "a:b"), ("to", "c")]),
@@ -75,7 +75,7 @@ fn reads_every_property() {
 }
 
 #[test]
-fn wrong_values_are_reported_where_they_stand() {
+fn invalid_values_are_reported_with_their_position() {
     for (line, expected) in [
         (
             "temperature = \"hot\"",
@@ -101,30 +101,24 @@ fn wrong_values_are_reported_where_they_stand() {
             "frequency_penalty = inf",
             "21: `frequency_penalty` must be a number from -2 to 2, not inf",
         ),
-        (
-            "top_k = 1.5",
-            "9: `top_k` must be a whole number from 0, not 1.5",
-        ),
+        ("top_k = 1.5", "9: `top_k` must be an integer >= 0, not 1.5"),
         (
             "top_k = 4294967296",
-            "9: `top_k` must be a whole number from 0, not 4294967296",
+            "9: `top_k` must be an integer >= 0, not 4294967296",
         ),
-        (
-            "seed = -1",
-            "8: `seed` must be a whole number from 0, not -1",
-        ),
+        ("seed = -1", "8: `seed` must be an integer >= 0, not -1"),
         (
             "max_tokens = 0",
-            "14: `max_tokens` must be a whole number from 1, or -1 for no limit, not 0",
+            "14: `max_tokens` must be an integer >= 1, or -1 for no limit, not 0",
         ),
         (
             "stop = [\"a\", 1]",
-            "14: `stop` must be a string that is not empty, or an array of such strings, not 1",
+            "14: `stop` must be a non-empty string or an array of non-empty strings, not 1",
         ),
-        ("stop = \"\"", "8: a stop text must not be empty"),
+        ("stop = \"\"", "8: a stop string must not be empty"),
         (
             "reasoning = \"lots\"",
-            "13: `reasoning` must be one of off, on, low, medium, high, not lots",
+            "13: `reasoning` must be one of off, on, low, medium, high, not `lots`",
         ),
         (
             "reasoning = true",
@@ -133,15 +127,15 @@ fn wrong_values_are_reported_where_they_stand() {
         ("other = 1", "9: `other` must be a table, not 1"),
         (
             "json_schema = \"{\"",
-            "15: `json_schema` is not JSON: it ends where a key is expected",
+            "15: `json_schema` is not JSON: unexpected end, expected a key",
         ),
         (
             "json_schema = \"{} x\"",
-            "15: `json_schema` is not JSON: line 1, column 4: `x` where the end is expected",
+            "15: `json_schema` is not JSON: line 1, column 4: unexpected `x`, expected the end of the text",
         ),
         (
             "json_schema = 1",
-            "15: `json_schema` must be a table, or a string that holds JSON, not 1",
+            "15: `json_schema` must be a table or a JSON string, not 1",
         ),
         (
             "system = 1",
@@ -161,24 +155,27 @@ fn wrong_values_are_reported_where_they_stand() {
         ),
         (
             "defaults = { a = {} }",
-            "18: the default of `a` must be a text, not a table",
+            "18: the default of `a` must be a scalar or an array, not a table",
         ),
-        ("post = 1", "8: `post` must name processors, not an integer"),
+        (
+            "post = 1",
+            "8: `post` must be a processor or an array of processors, not an integer",
+        ),
         (
             "post = [\"tag:quiet\"]",
             "9: `quiet` in `tag:quiet` is not `key=value`",
         ),
         (
             "post = [\"fense\"]",
-            "9: there is no processor `fense`; there is fence",
+            "9: unknown processor `fense`; did you mean `fence`?",
         ),
         (
             "post = [\"trim\", \"trim:sid=x\"]",
-            "17: the option `sid` of `trim` is wrong: there is no such option (options: side)",
+            "17: invalid option `sid` of `trim`: unknown option (options: side)",
         ),
         (
             "post = [{ options = {} }]",
-            "9: a processor in `post` needs a `name`",
+            "9: a processor in `post` has no `name`",
         ),
         (
             "post = [{ name = \"trim\", options = 1 }]",
@@ -186,29 +183,29 @@ fn wrong_values_are_reported_where_they_stand() {
         ),
         (
             "post = [{ name = \"trim\", options = { side = [] } }]",
-            "45: the option `side` must be a text, not an array",
+            "45: option `side` must be a scalar, not an array",
         ),
     ] {
         let text = format!("# é\n[a]\nprompt = 'x'\n{line}\n");
         assert_eq!(
-            failure(try_one(&text, "a", &[])),
+            error_of(try_resolve(&text, "a", &[])),
             format!("p.toml:4:{expected}"),
             "{line}"
         );
         assert!(describe(&[file("p.toml", &text)]).is_err(), "{line}");
     }
     assert_eq!(
-        failure(try_one("[a]\nprompt = 5", "a", &[])),
-        "p.toml:2:10: the prompt's text must be a string, not an integer"
+        error_of(try_resolve("[a]\nprompt = 5", "a", &[])),
+        "p.toml:2:10: the text of the prompt must be a string, not an integer"
     );
 }
 
 #[test]
-fn unknown_properties_are_warnings_with_the_line() {
+fn unknown_properties_are_warnings_with_their_line() {
     let text =
         "[a]\nprompt = 'x'\ntemprature = 1\nzzzzzz = 2\npost = [{ name = 'trim', opts = 1 }]";
     assert_eq!(
-        one(text, "a,a", &[]).warnings,
+        resolve_prompt(text, "a,a", &[]).warnings,
         [
             "p.toml:3: unknown property `temprature`; did you mean `temperature`?",
             "p.toml:4: unknown property `zzzzzz`",
@@ -218,27 +215,33 @@ fn unknown_properties_are_warnings_with_the_line() {
 }
 
 #[test]
-fn raw_leaves_braces_alone() {
+fn raw_prompts_are_not_expanded() {
     let text = "a = '{{b}} {{x}}'\n[b]\nprompt = '{{x}} {{y}}'\nsystem = '{{z}}'\nraw = true";
-    let resolved = one(text, "b", &[]);
+    let resolved = resolve_prompt(text, "b", &[]);
     assert_eq!(
         (resolved.user.as_str(), resolved.system.as_deref()),
         ("{{x}} {{y}}", Some("{{z}}"))
     );
-    assert_eq!(one(text, "a", &[("x", "X")]).user, "{{x}} {{y}} X");
+    assert_eq!(
+        resolve_prompt(text, "a", &[("x", "X")]).user,
+        "{{x}} {{y}} X"
+    );
 }
 
 #[test]
-fn defaults_of_the_outer_prompt_win() {
+fn defaults_of_the_outer_prompt_take_precedence() {
     let text = "[a]\nprompt = '{{b}} {{y}}'\ndefaults = { x = 'outer', b = 'never' }\n\
                 [b]\nprompt = '{{x}}{{z}}'\ndefaults = { x = 'inner', z = 7, y = 'no' }";
-    assert_eq!(failure(try_one(text, "a", &[])), "missing: y");
-    assert_eq!(one(text, "a", &[("y", "Y")]).user, "outer7 Y");
-    assert_eq!(one(text, "b", &[("z", "{{x}}")]).user, "inner{{x}}");
+    assert_eq!(error_of(try_resolve(text, "a", &[])), "missing: y");
+    assert_eq!(resolve_prompt(text, "a", &[("y", "Y")]).user, "outer7 Y");
+    assert_eq!(
+        resolve_prompt(text, "b", &[("z", "{{x}}")]).user,
+        "inner{{x}}"
+    );
 }
 
 #[test]
-fn several_prompts_are_joined() {
+fn multiple_prompts_are_joined() {
     let text = r#"
 a = """
 A
@@ -265,7 +268,7 @@ other = { k = 2 }
 prompt = "D"
 system = " \n"
 "#;
-    let resolved = one(text, " a,, b ,c,d", &[]);
+    let resolved = resolve_prompt(text, " a,, b ,c,d", &[]);
     assert_eq!(resolved.user, "A\n\n\nB\n\nC\n\nD");
     assert_eq!(resolved.system.as_deref(), Some("one\n\n\ntwo"));
     let other = |key, value| Setting::Other(Entry::new(key, value));
@@ -279,28 +282,28 @@ system = " \n"
             other("k", "2"),
         ]
     );
-    let post: Vec<(&str, usize)> = resolved
-        .post
+    let processors: Vec<(&str, usize)> = resolved
+        .processors
         .iter()
-        .map(|it| (it.name.as_str(), it.options.len()))
+        .map(|processor| (processor.name.as_str(), processor.options.len()))
         .collect();
-    assert_eq!(post, [("trim", 0), ("tag", 0), ("trim", 1)]);
+    assert_eq!(processors, [("trim", 0), ("tag", 0), ("trim", 1)]);
     assert_eq!(resolved.extension.as_deref(), Some("txt"));
     assert_eq!(
         resolved.warnings,
         [
-            "`c` sets `temperature` and replaces that of `b`",
-            "`c` sets `stop` and replaces that of `b`",
-            "`c` sets `other.k` and replaces that of `b`",
-            "`c` sets the extension `txt` and replaces `md` of `b`",
+            "`c` replaces the setting `temperature` of `b`",
+            "`c` replaces the setting `stop` of `b`",
+            "`c` replaces the setting `other.k` of `b`",
+            "`c` replaces the extension `md` of `b` with `txt`",
         ]
     );
-    assert_eq!(one(text, "a", &[]).user, "A\n");
-    assert_eq!(one(text, "d", &[]).system, None);
+    assert_eq!(resolve_prompt(text, "a", &[]).user, "A\n");
+    assert_eq!(resolve_prompt(text, "d", &[]).system, None);
 }
 
-fn request(prompt: &str, extra: &[(&str, &str)]) -> Request {
-    Request {
+fn request(prompt: &str, extra: &[(&str, &str)]) -> ResolveRequest {
+    ResolveRequest {
         prompt: prompt.to_owned(),
         params: entries(&[("t", "T")]),
         files: vec![
@@ -316,23 +319,23 @@ fn request(prompt: &str, extra: &[(&str, &str)]) -> Request {
 }
 
 #[test]
-fn several_files_are_asked_in_order() {
-    let mut asked = request("a,b,both", &[]);
-    let resolved = resolve(&asked).expect("resolved");
+fn files_are_searched_in_order() {
+    let mut request = request("a,b,both", &[]);
+    let resolved = resolve(&request).expect("resolved");
     assert_eq!(resolved.user, "1one\n\n2twoT\n\n1");
     assert_eq!(
         resolved.warnings,
-        ["`both` is taken from one.toml; two.TOML has it too"]
+        ["`both` is defined in one.toml and in two.TOML; using the first"]
     );
-    asked.prompt = "only".to_owned();
-    assert_eq!(failure(resolve(&asked)), "missing: a");
-    let (prompts, _) = describe(&asked.files).expect("described");
+    request.prompt = "only".to_owned();
+    assert_eq!(error_of(resolve(&request)), "missing: a");
+    let (prompts, _) = describe(&request.files).expect("valid file");
     let names: Vec<&str> = prompts.iter().map(|prompt| prompt.name.as_str()).collect();
     assert_eq!(names, ["a", "x", "both", "b", "only"]);
 }
 
 #[test]
-fn an_inline_prompt_sees_all_files() {
+fn an_inline_prompt_can_reference_all_files() {
     let resolved = resolve(&request(
         "inline",
         &[("template", "{{b}} {{both}} {{ t }} {t}")],
@@ -341,22 +344,21 @@ fn an_inline_prompt_sees_all_files() {
     assert_eq!(resolved.user, "2twoT 1 T {t}");
     assert_eq!(
         resolved.warnings,
-        ["`{{both}}` is taken from one.toml:3; two.TOML has it too"]
+        ["`{{both}}` is defined in one.toml:3 and in two.TOML; using the first"]
     );
     let missing = resolve(&request("inline", &[("template", "{{nope}}")]));
-    assert_eq!(failure(missing), "missing: nope");
-    let mut taken = request("inline", &[("template", "{{x}}")]);
-    taken.params = entries(&[("x", "X")]);
-    let found = failure(resolve(&taken));
+    assert_eq!(error_of(missing), "missing: nope");
+    let mut conflicting = request("inline", &[("template", "{{x}}")]);
+    conflicting.params = entries(&[("x", "X")]);
     assert_eq!(
-        found,
-        "x: given by you, and defined in one.toml:2; rename one of the two"
+        error_of(resolve(&conflicting)),
+        "x: set as a parameter and also defined in one.toml:2; rename one of them"
     );
-    let plain = resolve(&Request {
+    let without_files = resolve(&ResolveRequest {
         files: vec![],
         ..request("inline", &[("template", "Hi {{t}}")])
     });
-    assert_eq!(plain.expect("resolved").user, "Hi T");
+    assert_eq!(without_files.expect("resolved").user, "Hi T");
 }
 
 #[test]
@@ -374,28 +376,28 @@ fn unknown_prompts_get_suggestions() {
         ("translate.x", "translate"),
     ] {
         assert_eq!(
-            failure(try_one(text, prompt, &[])),
-            format!("unknown prompt, close: {expected}"),
+            error_of(try_resolve(text, prompt, &[])),
+            format!("unknown prompt, similar: {expected}"),
             "{prompt}"
         );
     }
-    let broken = format!("{text}\n[bad]\nprompt = 1");
+    let invalid = format!("{text}\n[bad]\nprompt = 1");
     assert_eq!(
-        failure(try_one(&broken, "tranlate", &[])),
-        "unknown prompt, close: "
+        error_of(try_resolve(&invalid, "tranlate", &[])),
+        "unknown prompt, similar: "
     );
 }
 
 #[test]
-fn describes_prompts_in_the_order_of_the_file() {
+fn prompts_are_described_in_file_order() {
     let text = format!(
         "{FULL}\n[g]\nz = '''\n\n  First line of {{{{text}}}}\nmore'''\n[g.deep]\na = \"{}\"\n\
          [user]\nprompt = '{{{{g.z}}}} {{{{full}}}} {{{{ text }}}}'\nsystem = '{{{{lang}}}}'\n\
          defaults = {{ lang = 'en' }}\n[loop]\nprompt = '{{{{loop}}}}'\n[raw]\nprompt = '{{{{x}}}}'\nraw = true\n",
         "é".repeat(80)
     );
-    let (prompts, processors) = describe(&[file("p.toml", &text)]).expect("described");
-    let shown: Vec<String> = prompts
+    let (prompts, processors) = describe(&[file("p.toml", &text)]).expect("valid file");
+    let lines: Vec<String> = prompts
         .iter()
         .map(|prompt| {
             let param = |param: &ParamInfo| match &param.default {
@@ -407,7 +409,7 @@ fn describes_prompts_in_the_order_of_the_file() {
         })
         .collect();
     assert_eq!(
-        shown,
+        lines,
         [
             "full: what how=now who=a poet | All properties".to_owned(),
             "g.z: text | First line of {{text}}".to_owned(),

@@ -1,23 +1,23 @@
 use lmstrix_pack_standard::describe::describe;
-use lmstrix_pack_standard::processor::KINDS;
+use lmstrix_pack_standard::processor::PROCESSORS;
 use lmstrix_pack_standard::setting;
-use lmstrix_pack_standard::types::Stop;
+use lmstrix_pack_standard::types::StopReason;
 
-use crate::processors::run;
-use crate::{file, one};
+use crate::processors::run_processor;
+use crate::{file, resolve_prompt};
 
 const README: &str = include_str!("../README.md");
 
-/// The examples in order.
+/// Returns the TOML examples in order.
 fn examples() -> Vec<&'static str> {
-    let after_marks = README.split("```toml\n").skip(1);
-    after_marks
+    let after_fences = README.split("```toml\n").skip(1);
+    after_fences
         .filter_map(|text| text.split("\n```").next())
         .collect()
 }
 
 #[test]
-fn the_examples_do_what_is_said() {
+fn examples_match_their_description() {
     let [flat, haiku, fix] = examples()[..] else {
         panic!("three examples");
     };
@@ -31,23 +31,27 @@ fn the_examples_do_what_is_said() {
         (params(0), params(1)),
         (vec!["text"], vec!["style", "text"])
     );
-    let mended = flat.replace("{{style}}", "{{work.style}}");
+    let corrected = flat.replace("{{style}}", "{{work.style}}");
     assert!(
-        one(&mended, "work.reply", &[("text", "Hi")])
+        resolve_prompt(&corrected, "work.reply", &[("text", "Hi")])
             .user
             .contains("Be brief.")
     );
 
-    let poem = one(haiku, "haiku", &[("topic", "rain")]);
+    let poem = resolve_prompt(haiku, "haiku", &[("topic", "rain")]);
     assert_eq!(poem.user, "Write a haiku about rain in English.");
     assert_eq!(
-        (poem.settings.len(), poem.post.len(), poem.warnings.len()),
+        (
+            poem.settings.len(),
+            poem.processors.len(),
+            poem.warnings.len()
+        ),
         (2, 2, 0)
     );
 
-    let fixed = one(fix, "fix", &[("text", "")]);
+    let fixed = resolve_prompt(fix, "fix", &[("text", "")]);
     let options = |index: usize| {
-        let options = fixed.post[index].options.iter();
+        let options = fixed.processors[index].options.iter();
         options
             .map(|option| option.value.as_str())
             .collect::<Vec<_>>()
@@ -58,12 +62,12 @@ fn the_examples_do_what_is_said() {
 }
 
 #[test]
-fn names_every_property_processor_and_option() {
-    for name in setting::NAMES {
+fn all_properties_processors_and_options_are_documented() {
+    for name in setting::SETTING_NAMES {
         assert!(README.contains(&format!("`{name}`")), "{name}");
     }
-    for kind in &KINDS {
-        // The property `reasoning` has a row too, further up.
+    for kind in &PROCESSORS {
+        // The property `reasoning` also has a row, before that of the processor.
         let row = README
             .lines()
             .rfind(|line| line.starts_with(&format!("| `{}` |", kind.name)));
@@ -80,10 +84,17 @@ fn names_every_property_processor_and_option() {
 }
 
 #[test]
-fn an_answer_of_the_readme_runs_through() {
+fn the_processors_of_the_last_example_work() {
     let answer = "Sure!\n```rs\nf(a,b)\n```\nBye";
-    let block = run("fence", &[("lang", "rust|rs")], &[answer], Stop::Complete).expect("block");
+    let block = run_processor(
+        "fence",
+        &[("lang", "rust|rs")],
+        &[answer],
+        StopReason::Complete,
+    )
+    .expect("block");
     let spaced = [("from", "a,b"), ("to", "a, b")];
-    let spaced = run("replace", &spaced, &[&block.text], Stop::Complete).expect("text");
+    let spaced =
+        run_processor("replace", &spaced, &[&block.text], StopReason::Complete).expect("text");
     assert_eq!(spaced.text, "f(a, b)\n");
 }

@@ -1,34 +1,34 @@
 use lmstrix_pack_standard::describe::describe;
-use lmstrix_pack_standard::types::{ProcessorRef, Resolved};
+use lmstrix_pack_standard::types::{ProcessorRef, ResolvedPrompt};
 
-use crate::{file, one};
+use crate::{file, resolve_prompt};
 
 const STOCK: &str = include_str!("../stock.toml");
 
-fn stock(prompt: &str, params: &[(&str, &str)]) -> Resolved {
-    let resolved = one(STOCK, prompt, params);
+fn stock(prompt: &str, params: &[(&str, &str)]) -> ResolvedPrompt {
+    let resolved = resolve_prompt(STOCK, prompt, params);
     assert_eq!(resolved.warnings, Vec::<String>::new(), "{prompt}");
     resolved
 }
 
 #[test]
-fn every_prompt_is_described_and_resolves() {
+fn all_prompts_have_a_description_and_parameters() {
     let (prompts, _) = describe(&[file("stock.toml", STOCK)]).expect("stock.toml");
-    let shown: Vec<String> = prompts
+    let lines: Vec<String> = prompts
         .iter()
         .map(|prompt| {
             assert!(!prompt.summary.is_empty() && prompt.summary.len() < 70);
             prompt
                 .params
                 .iter()
-                .fold(prompt.name.clone(), |shown, param| {
+                .fold(prompt.name.clone(), |line, param| {
                     let default = param.default.as_ref().map(|text| format!("={text}"));
-                    format!("{shown} {}{}", param.name, default.unwrap_or_default())
+                    format!("{line} {}{}", param.name, default.unwrap_or_default())
                 })
         })
         .collect();
     assert_eq!(
-        shown,
+        lines,
         [
             "translate to=English text",
             "tldr text",
@@ -42,21 +42,21 @@ fn every_prompt_is_described_and_resolves() {
 }
 
 #[test]
-fn tldr_is_what_the_demo_model_was_trained_on() {
+fn tldr_is_the_prompt_of_the_demo_model() {
     let resolved = stock("tldr", &[("text", "TEXT")]);
     assert_eq!(
         resolved,
-        Resolved {
+        ResolvedPrompt {
             user: "Summarize the text below in one short sentence. Answer with that sentence \
                    and nothing else.\n\nTEXT\n"
                 .to_owned(),
-            ..Resolved::default()
+            ..ResolvedPrompt::default()
         }
     );
 }
 
 #[test]
-fn translate_has_a_default_language() {
+fn translate_defaults_to_english() {
     let user = stock("translate", &[("text", "Hallo")]).user;
     assert!(user.starts_with("Translate the text between the <text> tags into English."));
     assert!(user.ends_with("<text>\nHallo\n</text>\n"));
@@ -68,12 +68,16 @@ fn translate_has_a_default_language() {
 }
 
 #[test]
-fn think_goes_before_a_task_and_takes_its_answer_out_of_the_tag() {
+fn think_precedes_a_task_and_extracts_its_output_tag() {
     for task in ["aps", "humanize", "tldr", "tts_optimize", "translate"] {
         let resolved = stock(&format!("think,{task}"), &[("text", "TEXT")]);
-        let names =
-            |post: &[ProcessorRef]| post.iter().map(|it| it.name.clone()).collect::<Vec<_>>();
-        assert_eq!(names(&resolved.post), ["reasoning", "tag"]);
+        let names = |processors: &[ProcessorRef]| {
+            processors
+                .iter()
+                .map(|processor| processor.name.clone())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(names(&resolved.processors), ["reasoning", "tag"]);
         let alone = stock(task, &[("text", "TEXT")]).user;
         assert!(resolved.user.ends_with(&format!("\nThe task:\n\n{alone}")));
     }

@@ -1,74 +1,73 @@
-//! What is typed around batches.
+//! Arguments of `batch` and its subcommands.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
 
-use super::{Common, Patience, Sampling, complete};
+use super::{CommonArgs, SamplingArgs, TimeoutArgs, complete};
 
-/// `batch`.
+/// Arguments of `batch`.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 #[expect(missing_docs, reason = "each group documents itself")]
-pub struct Batch {
+pub struct BatchArgs {
     #[command(subcommand)]
-    pub after: Option<After>,
+    pub command: Option<BatchCommand>,
     #[command(flatten)]
-    pub run: BatchRun,
+    pub run: BatchRunArgs,
 }
 
-impl Batch {
-    /// Whether jobs are run.
+impl BatchArgs {
+    /// Returns true if the command runs jobs.
     #[must_use]
     pub fn is_run(&self) -> bool {
-        matches!(self.after, None | Some(After::Retry(_)))
+        matches!(self.command, None | Some(BatchCommand::Retry(_)))
     }
 }
 
-/// What is done with a folder in which a batch ran.
+/// Commands for the output folder of a batch.
 #[derive(Debug, Subcommand)]
-pub enum After {
-    /// Show how far a batch has come.
-    Status(Status),
-    /// Run what failed or was left, by the folder's own plan.
-    Retry(Retry),
-    /// Print the finished jobs with their results as rows.
-    Export(Export),
-    /// Join the folders of several machines into one.
-    Merge(Merge),
+pub enum BatchCommand {
+    /// Show the state of a batch
+    Status(StatusArgs),
+    /// Run failed and unfinished jobs with the plan stored in the folder
+    Retry(RetryArgs),
+    /// Print finished jobs and their results as rows
+    Export(ExportArgs),
+    /// Merge several output folders into one
+    Merge(MergeArgs),
 }
 
-/// A run.
+/// Arguments of `batch` without a subcommand.
 #[derive(Debug, Args)]
 #[expect(missing_docs, reason = "each group documents itself")]
-pub struct BatchRun {
-    /// A TOML file with the plan; flags come on top of it
+pub struct BatchRunArgs {
+    /// TOML plan file; flags override it
     #[arg(value_name = "PLAN")]
     pub plan: Option<PathBuf>,
     #[command(flatten)]
-    pub jobs: Jobs,
+    pub jobs: JobArgs,
     #[command(flatten)]
-    pub sampling: Sampling,
+    pub sampling: SamplingArgs,
     #[command(flatten)]
-    pub patience: Patience,
+    pub timeouts: TimeoutArgs,
     #[command(flatten)]
-    pub results: Results,
+    pub results: ResultArgs,
     #[command(flatten)]
-    pub way: Way,
+    pub run: RunArgs,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonArgs,
 }
 
-/// Prompts, models and inputs.
+/// The prompts, models and inputs of the jobs.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Prompts, models and inputs")]
-pub struct Jobs {
-    /// A prompt, as `infer` takes it; may be given several times
+pub struct JobArgs {
+    /// Prompt, as for `infer`; repeatable
     #[arg(short = 'P', long = "prompt", value_name = "NAME", add = ArgValueCandidates::new(complete::prompts))]
     pub prompt: Vec<String>,
-    /// A TOML file with prompts; may be given several times [default: the
-    /// stock prompts]
+    /// TOML file with prompts; repeatable [default: the stock prompts]
     #[arg(
         long,
         value_name = "FILE",
@@ -76,99 +75,97 @@ pub struct Jobs {
         alias = "file-prompt"
     )]
     pub prompts: Vec<PathBuf>,
-    /// The pack that resolves the prompts, by name or as a .wasm file; further
-    /// ones are at hand for --post
+    /// Pack that resolves the prompts, by name or .wasm file; repeat to add
+    /// packs for --post
     #[arg(long, value_name = "NAME|FILE", add = ArgValueCandidates::new(complete::packs))]
     pub pack: Vec<String>,
-    /// A folder with packs, looked into after ./packs and the user's own
+    /// Folder to search for packs after ./packs and the user's pack folder;
+    /// repeatable
     #[arg(long, value_name = "DIR", alias = "pack_dir")]
     pub pack_dir: Vec<PathBuf>,
-    /// A processor for the answers, instead of those that the prompts name; may
-    /// be given several times
+    /// Processor for the answers, replacing those of the prompts; repeatable
     #[arg(long, value_name = "NAME[:KEY=VALUE,…]")]
     pub post: Vec<String>,
-    /// Leave the answers as the models gave them
+    /// Do not process the answers
     #[arg(long, conflicts_with = "post", alias = "no_post")]
     pub no_post: bool,
-    /// The system message, instead of the prompts' own
+    /// System message, replacing those of the prompts
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
     pub system: Option<String>,
-    /// Send the text as it stands, without the models' chat templates
+    /// Send the text without the models' chat templates
     #[arg(long)]
     pub raw: bool,
-    /// A model's name, a pattern such as `gemma*`, or `all`; may be given
-    /// several times [default: as for `infer`]
+    /// Model name, pattern such as `gemma*`, or `all`; repeatable [default: as for
+    /// `infer`]
     #[arg(short, long, value_name = "MODEL|GLOB|all", alias = "model_id", alias = "model-id",
         add = ArgValueCandidates::new(complete::models))]
     pub model: Vec<String>,
-    /// auto: every server that answers at its usual port; embedded: GGUF files
-    /// in this process; a server's URL; or a name: lmstudio, ollama,
-    /// llama-server, vllm, or one of the config
+    /// Engine: auto (all servers on their default ports), embedded (GGUF files in
+    /// this process), a server URL, lmstudio, ollama, llama-server, vllm, or a
+    /// name from the config [default: auto]
     #[arg(long, value_name = "auto|embedded|URL|NAME")]
     pub engine: Option<String>,
-    /// The text that the prompts work on
+    /// Input text
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub text: Option<String>,
-    /// A file with a text, or a pattern; several are possible
+    /// Input text files or patterns
     #[arg(long, value_name = "FILE|GLOB", alias = "text_file", num_args = 1..)]
     pub text_file: Vec<PathBuf>,
-    /// A pattern of files, or a .jsonl, .csv or .tsv file whose rows give the
-    /// parameters; several are possible
+    /// Patterns of input text files, or .jsonl, .csv or .tsv files whose rows set
+    /// the parameters
     #[arg(long, value_name = "GLOB|ROWS", num_args = 1..)]
     pub inputs: Vec<PathBuf>,
-    /// A parameter; `@FILE` as the value reads a file. Given again for the same
-    /// key it is an axis: a job for each value
+    /// Prompt parameter; `@FILE` reads the value from a file. Repeat a key to run
+    /// one job per value
     #[arg(short = 'p', long = "param", value_name = "KEY=VALUE")]
     pub param: Vec<String>,
-    /// Context that models are loaded with: what their largest job needs
-    /// (`fit`), tokens, or percent of what was tested or else of what they were
-    /// made for [default: fit]
+    /// Context length of loaded models: what the largest job needs (fit), tokens,
+    /// or percent of the tested or else the declared context [default: fit]
     #[arg(long, value_name = "fit|N|P%", alias = "in_ctx", alias = "in-ctx")]
     pub context: Option<String>,
-    /// Load models even if they do not seem to fit into memory
+    /// Skip memory and context checks
     #[arg(long)]
     pub force: bool,
-    /// Run one part of the plan: I from 0 to N-1
+    /// Run part I of N of the plan [I: 0 to N-1]
     #[arg(long, value_name = "I/N")]
     pub shard: Option<String>,
-    /// Print the plan as a TOML file
+    /// Print the plan as TOML and exit
     #[arg(long, alias = "print_plan")]
     pub print_plan: bool,
 }
 
-/// What is written, and where.
+/// Which results are written, and where.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Results")]
-pub struct Results {
-    /// The folder for the results; the same command again goes on where it
-    /// stopped
+pub struct ResultArgs {
+    /// Output folder; run the same command again to resume
     #[arg(short, long, value_name = "DIR")]
     pub output: Option<PathBuf>,
-    /// The results' names, of {prompt}, {model}, {input} and {params} [default:
-    /// {prompt}--{model}, and what else is needed]
+    /// Template for result names, with {prompt}, {model}, {input} and {params}
+    /// [default: {prompt}--{model}, plus what makes names unique]
     #[arg(long, value_name = "TEMPLATE")]
     pub name: Option<String>,
-    /// Where a failure is written: into NAME.error.txt (file), or in the
-    /// result's place, as the Python script did (inline)
+    /// Write failures to NAME.error.txt (file), or in place of the result as the
+    /// Python script did (inline)
     #[arg(long, value_name = "file|inline", default_value = "file")]
     pub errors: String,
-    /// Keep the models' own words, before processors, in NAME.raw.txt
+    /// Save the unprocessed answers in NAME.raw.txt
     #[arg(long, alias = "keep_raw")]
     pub keep_raw: bool,
-    /// Keep the models' thinking in NAME.reasoning.txt
+    /// Save the models' reasoning in NAME.reasoning.txt
     #[arg(long, alias = "keep_reasoning")]
     pub keep_reasoning: bool,
-    /// What becomes of results whose prompt, pack, setting or input is another
-    /// now: they stay, with a warning (keep), or run again (rerun)
+    /// Keep results whose prompt, pack, settings or input changed, with a warning
+    /// (keep), or run their jobs again (rerun)
     #[arg(long, value_name = "keep|rerun", default_value = "keep")]
     pub changed: String,
-    /// Compare the digests of finished results, not only their lengths
+    /// Verify finished results by digest instead of length
     #[arg(long)]
     pub verify: bool,
-    /// Turn warnings about lost settings and cut answers into errors
+    /// Fail a job if a setting is ignored or the answer is truncated
     #[arg(long)]
     pub strict: bool,
-    /// `none` leaves a <think> span at the start of an answer in its text
+    /// Move a leading <think> block out of the answer (auto), or keep it (none)
     #[arg(
         long,
         value_name = "auto|none",
@@ -178,88 +175,89 @@ pub struct Results {
     pub reasoning_tags: String,
 }
 
-/// How it runs.
+/// How the jobs run.
 #[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "The run")]
-pub struct Way {
-    /// Jobs at once on one model; `auto` is as many as the server has slots,
-    /// fewer when that is faster [default: auto]
+#[command(next_help_heading = "Execution")]
+pub struct RunArgs {
+    /// Concurrent jobs per model; auto uses the server's slots, or fewer if that
+    /// is faster [default: auto]
     #[arg(short, long, value_name = "N|auto")]
     pub jobs: Option<String>,
-    /// End the run when more than so many jobs have failed
+    /// Stop the run when more than N jobs, or P percent of them, have failed
     #[arg(long, value_name = "N|P%", alias = "max_failures")]
     pub max_failures: Option<String>,
-    /// End the run at the first failure
+    /// Stop the run at the first failure
     #[arg(long, conflicts_with = "max_failures", alias = "fail_fast")]
     pub fail_fast: bool,
-    /// How long a server that went away is waited for [default: 60s]
+    /// Limit for waiting for an unreachable server [default: 60s]
     #[arg(long, value_name = "TIME", alias = "server_timeout")]
     pub server_timeout: Option<String>,
-    /// Say what would be done; nothing is loaded and nothing written
+    /// Print what would be done without loading or writing anything
     #[arg(long, alias = "dry_run")]
     pub dry_run: bool,
-    /// Bars on a terminal and lines elsewhere (auto), lines, JSON on stdout, or
-    /// nothing
+    /// Progress output: bars on a terminal and lines elsewhere (auto), lines
+    /// (plain), JSON lines on stdout (json), or none
     #[arg(long, value_name = "auto|plain|json|none", default_value = "auto")]
     pub progress: String,
 }
 
-/// `batch status`.
+/// Arguments of `batch status`.
 #[derive(Debug, Args)]
 #[expect(missing_docs, reason = "each group documents itself")]
-pub struct Status {
-    /// The folder of the results
+pub struct StatusArgs {
+    /// Output folder of a batch
     pub dir: PathBuf,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonArgs,
 }
 
-/// `batch retry`.
+/// Arguments of `batch retry`.
 #[derive(Debug, Args)]
 #[expect(missing_docs, reason = "each group documents itself")]
-pub struct Retry {
-    /// The folder of the results
+pub struct RetryArgs {
+    /// Output folder of a batch
     pub dir: PathBuf,
     #[command(flatten)]
-    pub patience: Patience,
+    pub timeouts: TimeoutArgs,
     #[command(flatten)]
-    pub way: Way,
-    /// Load models even if they do not seem to fit into memory
+    pub run: RunArgs,
+    /// Skip memory and context checks
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonArgs,
 }
 
-/// `batch export`.
+/// Arguments of `batch export`.
 #[derive(Debug, Args)]
 #[expect(missing_docs, reason = "each group documents itself")]
-pub struct Export {
-    /// The folder of the results
+pub struct ExportArgs {
+    /// Output folder of a batch
     pub dir: PathBuf,
-    /// jsonl or csv
+    /// Row format
     #[arg(long = "as", value_name = "jsonl|csv", default_value = "jsonl")]
-    pub form: String,
-    /// A file instead of stdout; it appears when it is complete
+    pub format: String,
+    /// Write to a file instead of stdout; the file is created only once it is
+    /// complete
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonArgs,
 }
 
-/// `batch merge`.
+/// Arguments of `batch merge`.
 #[derive(Debug, Args)]
 #[expect(missing_docs, reason = "each group documents itself")]
-pub struct Merge {
-    /// The folders to join
+pub struct MergeArgs {
+    /// Output folders to merge
     #[arg(required = true)]
     pub dirs: Vec<PathBuf>,
-    /// The folder for all of them
+    /// Folder for the merged results
     #[arg(short, long, value_name = "DIR")]
     pub output: PathBuf,
     #[command(flatten)]
-    pub common: Common,
+    pub common: CommonArgs,
 }

@@ -7,7 +7,7 @@ _lmstrix_host() {
         blanks="${rest%%[! $'\t']*}"
         rest="${rest#"$blanks"}"
         rest="${rest#"$word"}"
-        # Of the word at the cursor only what stands before it counts.
+        # Of the word at the cursor only the part before the cursor counts.
         if ((i == COMP_CWORD && BASH_VERSINFO[0] >= 4)) && [[ "$word" != *: ]]; then
             word="$2"
         fi

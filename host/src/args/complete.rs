@@ -1,5 +1,5 @@
-//! Completion in the shell: the shell calls this program at each Tab, and what
-//! it offers comes from what is known: no server is asked.
+//! Shell completion: the shell calls this program at each Tab. Names come from
+//! files only; no server is contacted.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -9,14 +9,14 @@ use clap::CommandFactory;
 use clap_complete::engine::CompletionCandidate;
 use clap_complete::env::{CompleteEnv, Shells};
 
-use super::Typed;
+use super::Cli;
 
-/// The variable by which the shell's script says what it wants.
+/// Environment variable that the completion script sets to the shell's name.
 const VARIABLE: &str = "LMSTRIX_HOST_COMPLETE";
 
-/// What can be completed.
+/// The kinds of names that can be completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum CompletionKind {
     /// Names of models.
     Models,
     /// Names of prompts.
@@ -25,68 +25,67 @@ pub enum What {
     Packs,
 }
 
-/// clap's own script, but for one thing: bash cuts words at `:`, which names
-/// of models hold. They are put together again, and of what is offered only
-/// the part behind the last `:` goes back to bash.
+/// clap's bash script with one change: bash splits words at `:`, which model
+/// names contain. The script joins them again, and returns to bash only the
+/// part of each candidate after the last `:`.
 const BASH: &str = include_str!("complete.bash");
 
-type Source = Box<dyn Fn(What) -> Vec<String> + Send + Sync>;
+type NameSource = Box<dyn Fn(CompletionKind) -> Vec<String> + Send + Sync>;
 
-static SOURCE: OnceLock<Source> = OnceLock::new();
+static NAME_SOURCE: OnceLock<NameSource> = OnceLock::new();
 
-fn candidates(what: What) -> Vec<CompletionCandidate> {
-    let names = SOURCE.get().map(|it| it(what)).unwrap_or_default();
+fn candidates(kind: CompletionKind) -> Vec<CompletionCandidate> {
+    let names = NAME_SOURCE
+        .get()
+        .map(|source| source(kind))
+        .unwrap_or_default();
     names
         .into_iter()
-        .filter(|it| is_plain(it))
+        .filter(|name| is_shell_safe(name))
         .map(CompletionCandidate::new)
         .collect()
 }
 
-/// Whether a shell takes a name as it stands. Shells put what is offered into
-/// the line without quotes, and servers name models as they like.
-fn is_plain(name: &str) -> bool {
-    let is_harmless = |it: char| {
-        it.is_alphanumeric() || "-_./:@+=,%".contains(it) || (cfg!(windows) && it == '\\')
-    };
+/// Returns true if a shell takes `name` literally without quotes. Shells insert
+/// candidates unquoted, and servers can use any characters in model names.
+fn is_shell_safe(name: &str) -> bool {
+    let is_harmless =
+        |c: char| c.is_alphanumeric() || "-_./:@+=,%".contains(c) || (cfg!(windows) && c == '\\');
     !name.starts_with(['-', '=']) && name.chars().all(is_harmless)
 }
 
 pub(super) fn models() -> Vec<CompletionCandidate> {
-    candidates(What::Models)
+    candidates(CompletionKind::Models)
 }
 
 pub(super) fn prompts() -> Vec<CompletionCandidate> {
-    candidates(What::Prompts)
+    candidates(CompletionKind::Prompts)
 }
 
 pub(super) fn packs() -> Vec<CompletionCandidate> {
-    candidates(What::Packs)
+    candidates(CompletionKind::Packs)
 }
 
-/// Answers the shell, when it is the shell that asks; whether it was. `source`
-/// gives the names.
+/// Answers a completion request of the shell. Returns false if the program was
+/// not called for completion. `source` returns the names of a kind.
 ///
 /// # Errors
-/// The answer cannot be written.
-pub fn answer_shell(
+/// Returns an error if the answer cannot be written.
+pub fn answer_completion_request(
     arguments: impl Iterator<Item = OsString>,
     folder: Option<&Path>,
-    source: impl Fn(What) -> Vec<String> + Send + Sync + 'static,
+    source: impl Fn(CompletionKind) -> Vec<String> + Send + Sync + 'static,
 ) -> std::io::Result<bool> {
-    let _first = SOURCE.set(Box::new(source));
-    CompleteEnv::with_factory(Typed::command)
+    let _already_set = NAME_SOURCE.set(Box::new(source));
+    CompleteEnv::with_factory(Cli::command)
         .var(VARIABLE)
         .try_complete(arguments, folder)
         .map_err(|e| std::io::Error::other(e.to_string()))
 }
 
-/// The script that a shell reads at its start; `None` for a shell that is not
-/// known.
-///
-/// # Errors
-/// None that memory would not have.
-pub fn script(shell: &str, program: &str) -> Option<std::io::Result<Vec<u8>>> {
+/// Returns the completion script for a shell, or `None` if the shell is not
+/// supported. `program` is the path that the script calls.
+pub fn completion_script(shell: &str, program: &str) -> Option<std::io::Result<Vec<u8>>> {
     let shells = Shells::builtins();
     let completer = shells.completer(shell)?;
     if shell == "bash" {
@@ -95,14 +94,14 @@ pub fn script(shell: &str, program: &str) -> Option<std::io::Result<Vec<u8>>> {
         return Some(Ok(script.replace("PROGRAM", &program).into_bytes()));
     }
     let mut script = Vec::new();
-    let name = Typed::command().get_name().to_owned();
+    let name = Cli::command().get_name().to_owned();
     let written = completer.write_registration(VARIABLE, &name, &name, program, &mut script);
     Some(written.map(|()| script))
 }
 
-/// The shells that `script` knows.
+/// The shells supported by `completion_script`.
 #[must_use]
-pub fn shells() -> Vec<&'static str> {
+pub fn supported_shells() -> Vec<&'static str> {
     Shells::builtins().names().collect()
 }
 
@@ -111,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_that_a_shell_takes_as_they_stand_are_offered() {
+    fn only_shell_safe_names_are_offered() {
         for (name, expected) in [
             ("qwen/qwen3-4b@q4_k_m:2", true),
             ("llama3.2:latest", true),
@@ -125,7 +124,7 @@ mod tests {
             ("-x", false),
             ("a'b", false),
         ] {
-            assert_eq!(is_plain(name), expected, "{name:?}");
+            assert_eq!(is_shell_safe(name), expected, "{name:?}");
         }
     }
 }

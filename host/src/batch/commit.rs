@@ -1,6 +1,6 @@
-//! When a result counts as safe: results, then their folder, then the journal's
-//! `done` lines reach the disk, in this order and in groups. One thread does it
-//! for the whole run, so that no job waits for the disk.
+//! Group commit of results: result files, then their folder, then the `done` records
+//! of the journal are flushed to disk, in this order and in groups. One thread does
+//! this for the whole run, so that no job waits for the disk.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -13,45 +13,46 @@ use tokio::sync::mpsc;
 use super::journal::{Error, Journal};
 use super::record::Record;
 
-/// How long a result may wait for others, so that one group takes them all.
-const GROUP: Duration = Duration::from_millis(200);
-/// The most results of a group: each keeps a file open.
+/// The time that the first result of a group waits for others.
+const GROUP_WAIT: Duration = Duration::from_millis(200);
+/// The maximum number of results in a group. Each keeps a file open.
 const GROUP_MAX: usize = 256;
-/// Threads that wait for the disk at once; it takes several files together.
+/// The number of threads that flush files concurrently. Disks handle several flushes
+/// at once.
 const SYNC_THREADS: usize = 4;
 
-/// A result that has its name, and the line that says so.
+/// A result file with its final name, and its `done` record.
 #[derive(Debug)]
-struct Finished {
+struct PendingResult {
     file: fs::File,
     record: Record,
 }
 
-/// Makes results safe.
+/// Flushes results to disk and records them in the journal.
 #[derive(Debug)]
 pub struct Committer {
-    results: Option<mpsc::Sender<Finished>>,
+    results: Option<mpsc::Sender<PendingResult>>,
     thread: Option<JoinHandle<()>>,
     failure: Arc<Mutex<Option<Error>>>,
 }
 
 impl Committer {
-    /// Starts the thread; `journal` is its own hand on the file.
+    /// Starts the commit thread. `journal` is a handle for this thread alone.
     ///
     /// # Errors
-    /// The machine gives us no thread.
+    /// Returns an error if the thread cannot be started.
     pub fn start(folder: &Path, journal: Journal) -> Result<Self, Error> {
-        let (results, waiting) = mpsc::channel(GROUP_MAX);
+        let (results, pending) = mpsc::channel(GROUP_MAX);
         let failure = Arc::new(Mutex::new(None));
-        let told = Arc::clone(&failure);
+        let thread_failure = Arc::clone(&failure);
         let path = folder.to_owned();
         let thread = std::thread::Builder::new()
             .name("commit".to_owned())
             .spawn(move || {
-                if let Err(error) = work(waiting, &path, journal)
-                    && let Ok(mut told) = told.lock()
+                if let Err(error) = commit_groups(pending, &path, journal)
+                    && let Ok(mut failure) = thread_failure.lock()
                 {
-                    *told = Some(error);
+                    *failure = Some(error);
                 }
             })
             .map_err(|source| Error::Write {
@@ -65,58 +66,60 @@ impl Committer {
         })
     }
 
-    /// Hands over a result; `record` is written when it is safe. Waits when the
-    /// disk is slower than the models.
+    /// Queues a result. `record` is appended to the journal once the result is on
+    /// disk. Waits while the queue is full.
     ///
     /// # Errors
-    /// An earlier result could not be made safe: the run must end.
+    /// Returns an error if an earlier result could not be committed. The run must end
+    /// then.
     pub async fn commit(&self, file: fs::File, record: Record) -> Result<(), Error> {
         let Some(results) = &self.results else {
             return Ok(());
         };
-        if results.send(Finished { file, record }).await.is_err() {
-            return Err(self.taken().unwrap_or_else(gone));
+        if results.send(PendingResult { file, record }).await.is_err() {
+            return Err(self.take_failure().unwrap_or_else(thread_died));
         }
         Ok(())
     }
 
-    /// Waits until all results are safe.
+    /// Waits until all results are committed.
     ///
     /// # Errors
-    /// One is not.
+    /// Returns an error if a result could not be committed.
     pub fn finish(mut self) -> Result<(), Error> {
         self.results = None;
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            return Err(gone());
+            return Err(thread_died());
         }
-        self.taken().map_or(Ok(()), Err)
+        self.take_failure().map_or(Ok(()), Err)
     }
 
-    fn taken(&self) -> Option<Error> {
-        self.failure.lock().ok().and_then(|mut it| it.take())
+    fn take_failure(&self) -> Option<Error> {
+        let mut failure = self.failure.lock().ok()?;
+        failure.take()
     }
 }
 
-fn gone() -> Error {
+fn thread_died() -> Error {
     Error::Write {
         path: PathBuf::from(super::JOURNAL),
-        source: std::io::Error::other("the thread that writes it died"),
+        source: std::io::Error::other("the commit thread died"),
     }
 }
 
-fn work(
-    mut waiting: mpsc::Receiver<Finished>,
+fn commit_groups(
+    mut pending: mpsc::Receiver<PendingResult>,
     folder: &Path,
     mut journal: Journal,
 ) -> Result<(), Error> {
-    while let Some(first) = waiting.blocking_recv() {
-        let until = Instant::now() + GROUP;
+    while let Some(first) = pending.blocking_recv() {
+        let deadline = Instant::now() + GROUP_WAIT;
         let mut group = vec![first];
         let mut is_last = false;
-        while group.len() < GROUP_MAX && Instant::now() < until {
-            match waiting.try_recv() {
+        while group.len() < GROUP_MAX && Instant::now() < deadline {
+            match pending.try_recv() {
                 Ok(next) => group.push(next),
                 Err(mpsc::error::TryRecvError::Empty) => {
                     std::thread::sleep(Duration::from_millis(5));
@@ -127,7 +130,7 @@ fn work(
                 }
             }
         }
-        make_safe(&group, folder, &mut journal)?;
+        commit_group(&group, folder, &mut journal)?;
         if is_last {
             break;
         }
@@ -135,28 +138,39 @@ fn work(
     Ok(())
 }
 
-fn make_safe(group: &[Finished], folder: &Path, journal: &mut Journal) -> Result<(), Error> {
-    let share = group.len().div_ceil(SYNC_THREADS);
+fn commit_group(
+    group: &[PendingResult],
+    folder: &Path,
+    journal: &mut Journal,
+) -> Result<(), Error> {
+    let chunk_length = group.len().div_ceil(SYNC_THREADS);
     std::thread::scope(|scope| {
         let threads: Vec<_> = group
-            .chunks(share)
-            .map(|some| scope.spawn(move || some.iter().try_for_each(|it| it.file.sync_data())))
+            .chunks(chunk_length)
+            .map(|results| {
+                scope.spawn(move || {
+                    results
+                        .iter()
+                        .try_for_each(|result| result.file.sync_data())
+                })
+            })
             .collect();
-        threads.into_iter().try_for_each(|it| {
-            it.join()
-                .unwrap_or_else(|_| Err(std::io::Error::other("died")))
+        threads.into_iter().try_for_each(|thread| {
+            thread
+                .join()
+                .unwrap_or_else(|_| Err(std::io::Error::other("the flush thread died")))
         })
     })
     .map_err(|source| Error::Write {
         path: folder.to_owned(),
         source,
     })?;
-    // Not every system can say of a folder that it has reached the disk.
+    // Some systems cannot flush a folder, so an error is ignored.
     if let Ok(folder) = fs::File::open(folder) {
         let _unsupported = folder.sync_all();
     }
-    for it in group {
-        journal.append(&it.record)?;
+    for result in group {
+        journal.append(&result.record)?;
     }
     journal.sync()
 }
@@ -164,11 +178,11 @@ fn make_safe(group: &[Finished], folder: &Path, journal: &mut Journal) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::journal::read;
-    use crate::batch::record::Done;
+    use crate::batch::journal::read_history;
+    use crate::batch::record::DoneRecord;
 
     #[tokio::test]
-    async fn results_are_safe_when_it_is_finished() {
+    async fn finish_commits_all_results() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(folder.path()).unwrap();
         let committer = Committer::start(folder.path(), journal).unwrap();
@@ -176,9 +190,9 @@ mod tests {
             let name = format!("{number}.txt");
             let path = folder.path().join(&name);
             fs::write(&path, "x").unwrap();
-            let record = Record::Done(Box::new(Done {
+            let record = Record::Done(Box::new(DoneRecord {
                 job: name,
-                ..Done::default()
+                ..DoneRecord::default()
             }));
             committer
                 .commit(fs::File::open(&path).unwrap(), record)
@@ -186,6 +200,6 @@ mod tests {
                 .unwrap();
         }
         committer.finish().unwrap();
-        assert_eq!(read(folder.path()).unwrap().jobs.len(), 600);
+        assert_eq!(read_history(folder.path()).unwrap().jobs.len(), 600);
     }
 }

@@ -1,44 +1,45 @@
 //! Writes the rows of finished jobs as JSONL or CSV.
 //!
-//! What is written can be read back as it was: nothing is escaped against
-//! spreadsheets, so that a text that begins with `=` or `+` is still that text.
-//! Which columns there are, and where the bytes go, is decided elsewhere.
+//! Values round-trip: nothing is escaped against formula injection in spreadsheets, so
+//! a text that starts with `=` or `+` stays as it is. The caller chooses the columns
+//! and the destination.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
 
 use serde_json::{Map, Value};
 
-/// What rows are written in.
+/// Format of exported rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// An object on each line.
+pub enum ExportFormat {
+    /// One JSON object per line.
     Jsonl,
-    /// A header, then a record of each row, with LF at its end.
+    /// A header and one record per row, each ending in LF.
     Csv,
 }
 
-/// Writes rows of one schema, and a header for CSV, even without rows. There, a
-/// missing column and `null` are an empty cell, and nested values compact JSON.
+/// Writes rows that share `columns`. CSV gets a header even without rows; a missing
+/// column and `null` become an empty cell, and nested values become compact JSON.
 ///
 /// # Errors
-/// The writer's own, of their own kind, so that a broken pipe is seen as one;
-/// [`io::ErrorKind::InvalidInput`] for a value that no column of a CSV would
-/// hold.
-pub fn write(
-    form: Form,
+/// Returns the writer's error with its kind, so that a broken pipe can be recognized.
+/// Returns [`io::ErrorKind::InvalidInput`] if a CSV row has a key that is not in
+/// `columns`.
+pub fn write_rows(
+    format: ExportFormat,
     columns: &[&str],
     rows: impl Iterator<Item = Map<String, Value>>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    match form {
-        Form::Jsonl => jsonl(rows, out),
-        Form::Csv => csv(columns, rows, out),
+    match format {
+        ExportFormat::Jsonl => jsonl(rows, out),
+        ExportFormat::Csv => csv(columns, rows, out),
     }
 }
 
 fn jsonl(rows: impl Iterator<Item = Map<String, Value>>, out: &mut dyn Write) -> io::Result<()> {
-    // A line goes out whole: whoever follows the file sees no halves.
+    // Each line is a single write, so that a reader that follows the file never sees
+    // part of a line.
     let mut line = Vec::new();
     for row in rows {
         line.clear();
@@ -57,22 +58,22 @@ fn csv(
     let mut writer = csv::Writer::from_writer(out);
     writer.write_record(columns).map_err(io_error)?;
     for row in rows {
-        if let Some(name) = row.keys().find(|it| !columns.contains(&it.as_str())) {
+        if let Some(name) = row.keys().find(|key| !columns.contains(&key.as_str())) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                format!("a row has `{name}`, which is no column"),
+                format!("a row has the key `{name}`, which is not a column"),
             ));
         }
         for column in columns {
-            let cell = row.get(*column).map_or(Cow::Borrowed(""), cell);
-            writer.write_field(cell.as_bytes()).map_err(io_error)?;
+            let text = row.get(*column).map_or(Cow::Borrowed(""), cell_text);
+            writer.write_field(text.as_bytes()).map_err(io_error)?;
         }
         writer.write_record(None::<&[u8]>).map_err(io_error)?;
     }
     writer.flush()
 }
 
-fn cell(value: &Value) -> Cow<'_, str> {
+fn cell_text(value: &Value) -> Cow<'_, str> {
     match value {
         Value::Null => Cow::Borrowed(""),
         Value::String(text) => Cow::Borrowed(text),
@@ -80,7 +81,7 @@ fn cell(value: &Value) -> Cow<'_, str> {
     }
 }
 
-/// The csv crate's own conversion hides the kind.
+/// Converts the error and keeps its kind, which the conversion of the csv crate loses.
 fn io_error(error: csv::Error) -> io::Error {
     match error.into_kind() {
         csv::ErrorKind::Io(error) => error,
@@ -100,9 +101,9 @@ mod tests {
         }
     }
 
-    fn written(form: Form, columns: &[&str], rows: &[Map<String, Value>]) -> String {
+    fn written(format: ExportFormat, columns: &[&str], rows: &[Map<String, Value>]) -> String {
         let mut out = Vec::new();
-        write(form, columns, rows.iter().cloned(), &mut out).unwrap();
+        write_rows(format, columns, rows.iter().cloned(), &mut out).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -130,24 +131,26 @@ mod tests {
     ];
 
     #[test]
-    fn texts_come_back_as_they_were() {
+    fn texts_round_trip() {
         for columns in [&["text"][..], &["name", "text"]] {
             let rows: Vec<Map<String, Value>> = TEXTS
                 .iter()
                 .map(|text| {
-                    let cells = columns.iter().map(|it| ((*it).to_owned(), json!(text)));
+                    let cells = columns
+                        .iter()
+                        .map(|column| ((*column).to_owned(), json!(text)));
                     cells.collect()
                 })
                 .collect();
 
-            let lines = written(Form::Jsonl, columns, &rows);
+            let lines = written(ExportFormat::Jsonl, columns, &rows);
             let read: Vec<Map<String, Value>> = lines
                 .lines()
-                .map(|it| serde_json::from_str(it).unwrap())
+                .map(|line| serde_json::from_str(line).unwrap())
                 .collect();
             assert_eq!(read, rows);
 
-            let table = written(Form::Csv, columns, &rows);
+            let table = written(ExportFormat::Csv, columns, &rows);
             let mut reader = csv::Reader::from_reader(table.as_bytes());
             assert_eq!(reader.headers().unwrap(), columns);
             let read: Vec<Map<String, Value>> = reader
@@ -155,7 +158,9 @@ mod tests {
                 .map(|record| {
                     let record = record.unwrap();
                     let cells = columns.iter().zip(&record);
-                    cells.map(|(k, v)| ((*k).to_owned(), json!(v))).collect()
+                    cells
+                        .map(|(column, cell)| ((*column).to_owned(), json!(cell)))
+                        .collect()
                 })
                 .collect();
             assert_eq!(read, rows);
@@ -163,37 +168,42 @@ mod tests {
     }
 
     #[test]
-    fn columns_keep_their_order_and_values_their_form() {
+    fn columns_keep_their_order_and_values_are_json() {
         let rows = [
             object(json!({"b": 1.5, "a": {"y": [1, "x"], "b": null}, "c": true})),
             object(json!({"c": null, "a": -7})),
             object(json!({})),
         ];
         assert_eq!(
-            written(Form::Csv, &["b", "a", "c"], &rows),
+            written(ExportFormat::Csv, &["b", "a", "c"], &rows),
             "b,a,c\n1.5,\"{\"\"y\"\":[1,\"\"x\"\"],\"\"b\"\":null}\",true\n,-7,\n,,\n"
         );
         assert_eq!(
-            written(Form::Jsonl, &["b", "a", "c"], &rows),
+            written(ExportFormat::Jsonl, &["b", "a", "c"], &rows),
             "{\"b\":1.5,\"a\":{\"y\":[1,\"x\"],\"b\":null},\"c\":true}\n{\"c\":null,\"a\":-7}\n{}\n"
         );
-        assert_eq!(written(Form::Csv, &["b", "a"], &[]), "b,a\n");
-        assert_eq!(written(Form::Jsonl, &["b", "a"], &[]), "");
+        assert_eq!(written(ExportFormat::Csv, &["b", "a"], &[]), "b,a\n");
+        assert_eq!(written(ExportFormat::Jsonl, &["b", "a"], &[]), "");
     }
 
     #[test]
-    fn a_value_without_a_column_is_not_lost_in_silence() {
+    fn a_key_without_a_column_is_an_error() {
         let row = object(json!({"a": 1, "z": 2}));
-        let result = write(Form::Csv, &["a"], std::iter::once(row), &mut Vec::new());
+        let result = write_rows(
+            ExportFormat::Csv,
+            &["a"],
+            std::iter::once(row),
+            &mut Vec::new(),
+        );
         let error = result.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         assert!(error.to_string().contains("`z`"), "{error}");
     }
 
     #[test]
-    fn a_broken_pipe_stays_one() {
-        struct Broken;
-        impl Write for Broken {
+    fn a_broken_pipe_keeps_its_kind() {
+        struct BrokenPipe;
+        impl Write for BrokenPipe {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {
                 Err(io::ErrorKind::BrokenPipe.into())
             }
@@ -202,10 +212,10 @@ mod tests {
             }
         }
         let row = object(json!({"a": "x".repeat(1 << 20)}));
-        for form in [Form::Jsonl, Form::Csv] {
+        for format in [ExportFormat::Jsonl, ExportFormat::Csv] {
             let rows = std::iter::repeat_n(row.clone(), 3);
-            let error = write(form, &["a"], rows, &mut Broken).unwrap_err();
-            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe, "{form:?}");
+            let error = write_rows(format, &["a"], rows, &mut BrokenPipe).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::BrokenPipe, "{format:?}");
         }
     }
 }

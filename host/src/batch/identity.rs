@@ -1,44 +1,52 @@
-//! What a job is, as a digest: two jobs of the same identity would ask the same
-//! thing in the same way.
+//! Digests of jobs: two jobs with the same identity send the same request with the
+//! same settings.
 
+use std::path::Path;
+
+use fs_err as fs;
 use sha2::{Digest, Sha256};
 
-/// Collects what makes a job what it is. Every part is written with its length,
-/// so that no two lists of parts look alike.
+/// Hashes the parts that identify a job. Each part is hashed with its length, so that
+/// different lists of parts never produce the same input.
 #[derive(Clone, Debug, Default)]
-pub struct Identity(Sha256);
+pub struct IdentityHasher(Sha256);
 
-/// Bytes of a digest that are kept: 128 bits tell apart more jobs than anybody
-/// can run.
-const BYTES: usize = 16;
+/// Length of an identity in bytes. 128 bits make collisions between jobs negligible.
+const IDENTITY_BYTES: usize = 16;
 
-impl Identity {
-    /// Adds a part, and what it is.
+impl IdentityHasher {
+    /// Adds a part with its label and returns the hasher.
     #[must_use]
-    pub fn with(mut self, what: &str, part: &str) -> Self {
-        self.add(what, part);
+    pub fn with(mut self, label: &str, part: &str) -> Self {
+        self.add(label, part);
         self
     }
 
-    /// Adds a part, and what it is.
-    pub fn add(&mut self, what: &str, part: &str) {
-        for text in [what, part] {
+    /// Adds a part with its label.
+    pub fn add(&mut self, label: &str, part: &str) {
+        for text in [label, part] {
             self.0.update((text.len() as u64).to_le_bytes());
             self.0.update(text.as_bytes());
         }
     }
 
-    /// The digest, in hex.
+    /// Returns the identity: the first 128 bits of the SHA-256, in hex.
     #[must_use]
     pub fn finish(self) -> String {
-        hex(&self.0.finalize()[..BYTES])
+        hex(&self.0.finalize()[..IDENTITY_BYTES])
     }
 }
 
-/// The SHA-256 of a file's bytes, in hex.
+/// Returns the SHA-256 of `bytes`, in hex.
 #[must_use]
-pub fn file_digest(bytes: &[u8]) -> String {
+pub fn sha256_hex(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
+}
+
+/// Returns whether a file exists and has a SHA-256 digest, given in hex.
+#[must_use]
+pub fn has_digest(path: &Path, sha256: &str) -> bool {
+    fs::read(path).is_ok_and(|bytes| sha256_hex(&bytes) == sha256)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -55,17 +63,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_do_not_run_into_each_other() {
-        let of = |parts: &[(&str, &str)]| {
-            let all = parts
+    fn part_boundaries_change_the_identity() {
+        let identity = |parts: &[(&str, &str)]| {
+            let hasher = IdentityHasher::default();
+            let hasher = parts
                 .iter()
-                .fold(Identity::default(), |it, (what, part)| it.with(what, part));
-            all.finish()
+                .fold(hasher, |hasher, (label, part)| hasher.with(label, part));
+            hasher.finish()
         };
-        assert_eq!(of(&[("a", "b")]), of(&[("a", "b")]));
-        assert_eq!(of(&[("a", "b")]).len(), 32);
-        assert_ne!(of(&[("a", "b")]), of(&[("", "ab")]));
-        assert_ne!(of(&[("a", "b"), ("c", "")]), of(&[("a", "bc"), ("", "")]));
-        assert_ne!(of(&[]), of(&[("", "")]));
+        assert_eq!(identity(&[("a", "b")]), identity(&[("a", "b")]));
+        assert_eq!(identity(&[("a", "b")]).len(), 32);
+        assert_ne!(identity(&[("a", "b")]), identity(&[("", "ab")]));
+        assert_ne!(
+            identity(&[("a", "b"), ("c", "")]),
+            identity(&[("a", "bc"), ("", "")])
+        );
+        assert_ne!(identity(&[]), identity(&[("", "")]));
     }
 }

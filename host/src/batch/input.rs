@@ -1,10 +1,8 @@
-//! The inputs of a batch: what each prompt is run on, from text files and from
-//! tables.
+//! The inputs of a batch, from text files and from rows of JSONL, CSV and TSV files.
 //!
-//! Files are read once for the plan and again when their turn comes, so that
-//! the plan stays small; rows are held. Which job an input makes, and where its
-//! result goes, is decided elsewhere: a name here is any text, also one that no
-//! file could have.
+//! Text files are read once when the plan is made and again for each job, so that the
+//! plan stays small. Rows are kept in memory. Input names are arbitrary text; other
+//! modules derive jobs and file names from them.
 
 mod error;
 mod rows;
@@ -14,192 +12,193 @@ use std::io::Read;
 use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 
 use fs_err as fs;
-use sha2::{Digest, Sha256};
 
-use super::JOURNAL;
+use super::{JOURNAL, sha256_hex};
 pub use error::Error;
-use rows::{json_rows, named, separated_rows};
+use rows::{json_rows, name_rows, separated_rows};
 
-/// One input: its name, and the parameters that it gives.
+/// An input: a name and a source of parameters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Input {
-    /// What reports and results call it.
+    /// Name in reports and results.
     pub name: String,
-    /// Where its parameters are.
-    pub from: From,
+    /// The source of its parameters.
+    pub source: InputSource,
 }
 
-/// Where the parameters of an input come from.
+/// The source of an input's parameters.
 #[derive(Clone, Debug, PartialEq)]
-pub enum From {
-    /// The parameter `text` is this file's text. It is read again when it is
-    /// needed, so that ten thousand files need no memory.
+pub enum InputSource {
+    /// A text file, the value of the parameter `text`. It is read again for each job, so
+    /// that thousands of files need no memory.
     File {
-        /// The file, as it is opened.
+        /// Path of the file.
         path: PathBuf,
-        /// SHA-256 of its bytes when the plan was made, in hex.
+        /// SHA-256 of the file when the plan was made, in hex.
         sha256: String,
-        /// How many bytes it had then.
+        /// Size of the file in bytes when the plan was made.
         bytes: u64,
     },
-    /// The parameters of a row, in their order.
+    /// A row.
     Row {
-        /// Names and values.
+        /// Names and values of the parameters, in file order.
         params: Vec<(String, String)>,
     },
-    /// The parameter `text` itself: `--text`, or what came through a pipe, which
-    /// cannot be read twice.
+    /// The value of the parameter `text`, from `--text` or from a pipe, which cannot be
+    /// read twice.
     Text(String),
 }
 
 impl Input {
-    /// The parameters, in their order.
+    /// Returns names and values of the parameters.
     ///
     /// # Errors
-    /// The file is gone, or is not what it was when the plan was made.
+    /// Returns an error if the file cannot be read or has changed since the plan was
+    /// made.
     pub fn params(&self) -> Result<Vec<(String, String)>, Error> {
-        let text = match &self.from {
-            From::Row { params } => return Ok(params.clone()),
-            From::Text(text) => text.clone(),
-            From::File {
+        let text = match &self.source {
+            InputSource::Row { params } => return Ok(params.clone()),
+            InputSource::Text(text) => text.clone(),
+            InputSource::File {
                 path,
                 sha256,
                 bytes,
             } => {
                 let changed = || Error::Changed { path: path.clone() };
-                let now = match read_limited(path, TEXT_BYTES_MAX) {
-                    Err(Error::Read(error)) => return Err(Error::Gone(error)),
-                    // It was smaller than that.
+                let content = match read_limited(path, TEXT_BYTES_MAX) {
+                    Err(Error::Read(error)) => return Err(Error::Removed(error)),
+                    // It was below the limit when the plan was made.
                     Err(Error::TooLarge { .. }) => return Err(changed()),
                     other => other?,
                 };
-                if now.len() as u64 != *bytes || sha256_of(&now) != *sha256 {
+                if content.len() as u64 != *bytes || sha256_hex(&content) != *sha256 {
                     return Err(changed());
                 }
-                utf8(now, path)?
+                utf8(content, path)?
             }
         };
         Ok(vec![("text".to_owned(), text)])
     }
 
-    /// What an error calls it.
+    /// Returns a description of the source for error messages.
     fn origin(&self) -> String {
-        match &self.from {
-            From::File { path, .. } => format!("`{}`", path.display()),
-            From::Row { .. } => "a row".to_owned(),
-            From::Text(_) => "a given text".to_owned(),
+        match &self.source {
+            InputSource::File { path, .. } => format!("`{}`", path.display()),
+            InputSource::Row { .. } => "a row".to_owned(),
+            InputSource::Text(_) => "a text".to_owned(),
         }
     }
 }
 
-/// The most text that is read from one file: more than any model takes, and a
-/// device such as /dev/zero never ends.
+/// The size limit of a text file in bytes. It exceeds the context of any model, and
+/// stops reads from devices such as /dev/zero.
 const TEXT_BYTES_MAX: u64 = 16 << 20;
 
-/// The most that is read from one file of rows: they are held in memory until
-/// the batch ends, and this is ten thousand rows of 25 KiB.
+/// The size limit of a row file in bytes. Rows stay in memory until the batch ends;
+/// this is enough for ten thousand rows of 25 KiB.
 const ROWS_BYTES_MAX: u64 = 256 << 20;
 
-/// What makes a path a pattern, unless a file of that very name exists.
+/// The characters that make a path a pattern, unless a file of that name exists.
 const PATTERN_CHARACTERS: [char; 4] = ['*', '?', '[', ']'];
 
-/// Numbers in the names of rows have at least so many digits: files that grow
-/// keep their names up to 9999 rows, and names sort as the rows do.
+/// The minimum number of digits of line numbers in row names, so that names sort in row
+/// order and stay the same while a file grows up to 9999 lines.
 const DIGITS_MIN: usize = 4;
 
-/// Which files a pattern does not mean, though it matches them.
-pub type Skip<'a> = &'a dyn Fn(&Path) -> bool;
+/// Returns `true` for files to skip although a pattern matches them.
+pub type SkipPath<'a> = &'a dyn Fn(&Path) -> bool;
 
-/// `--text-file`, `[[input]] file = …`: a path, or a pattern with `*` `?` `[ ]`,
-/// relative to `base`. Matches are sorted, and folders among them left out. A
-/// path that exists is itself, even if it holds such characters.
+/// Reads text files for `--text-file` and `[[input]] file = …`. `pattern` is a path, or
+/// a pattern with `*` `?` `[ ]`, relative to `base`. Matches are sorted; folders are
+/// skipped. A path that exists is not treated as a pattern.
 ///
 /// # Errors
-/// Nothing matches, or what does is not UTF-8, too large or cannot be read.
-pub fn files(base: &Path, pattern: &str, skip: Skip<'_>) -> Result<Vec<Input>, Error> {
-    paths(base, pattern, skip)?
+/// Returns an error if nothing matches, or if a file cannot be read, is too large or is
+/// not UTF-8.
+pub fn text_files(base: &Path, pattern: &str, skip: SkipPath<'_>) -> Result<Vec<Input>, Error> {
+    matching_paths(base, pattern, skip)?
         .iter()
-        .map(|it| file(it))
+        .map(|path| file_input(path))
         .collect()
 }
 
-/// `--inputs`: the same, but `.jsonl`, `.ndjson`, `.csv` and `.tsv` files hold
-/// rows, also where a pattern matched them.
+/// Reads inputs for `--inputs`: like [`text_files`], but `.jsonl`, `.ndjson`, `.csv` and
+/// `.tsv` files are read as rows.
 ///
 /// # Errors
-/// As [`files`] and [`rows`].
-pub fn inputs(base: &Path, given: &str, skip: Skip<'_>) -> Result<Vec<Input>, Error> {
+/// Returns the errors of [`text_files`], and an error if a row is invalid.
+pub fn read_inputs(base: &Path, pattern: &str, skip: SkipPath<'_>) -> Result<Vec<Input>, Error> {
     let mut inputs = Vec::new();
-    for path in paths(base, given, skip)? {
-        if Form::of(&path).is_some() {
-            inputs.append(&mut rows(&path)?);
+    for path in matching_paths(base, pattern, skip)? {
+        if RowFormat::of(&path).is_some() {
+            inputs.append(&mut row_inputs(&path)?);
         } else {
-            inputs.push(file(&path)?);
+            inputs.push(file_input(&path)?);
         }
     }
     Ok(inputs)
 }
 
-/// The rows of a file, each with the name that its `id` gives, else with one made
-/// of the file's stem and its line.
+/// Reads the rows of a file. A row is named by its `id`, else by the file's stem and
+/// the row's line.
 ///
-/// JSONL: each line that is not blank is an object. Strings are taken as they
-/// are, all else as JSON writes it; `null` is no parameter. CSV and TSV: the
-/// first record names the parameters, and an empty cell is an empty text.
+/// JSONL: each non-blank line is an object. Strings are used as they are, other values
+/// as JSON; `null` values are omitted. CSV and TSV: the first record names the
+/// parameters, and an empty cell is an empty text.
 ///
 /// # Errors
-/// The file cannot be read, has no rows, or one is wrong: the message has the
-/// line.
-fn rows(path: &Path) -> Result<Vec<Input>, Error> {
-    let form = Form::of(path).ok_or_else(|| Error::NotRows {
+/// Returns an error if the file cannot be read or has no rows, or if a row is invalid.
+/// The message names the line.
+fn row_inputs(path: &Path) -> Result<Vec<Input>, Error> {
+    let format = RowFormat::of(path).ok_or_else(|| Error::UnknownRowFormat {
         path: path.to_owned(),
     })?;
     let text = utf8(read_limited(path, ROWS_BYTES_MAX)?, path)?;
-    let rows = match form {
-        Form::Lines => json_rows(path, &text)?,
-        Form::Separated(separator) => separated_rows(path, &text, separator)?,
+    let rows = match format {
+        RowFormat::Jsonl => json_rows(path, &text)?,
+        RowFormat::Separated(separator) => separated_rows(path, &text, separator)?,
     };
-    named(path, rows)
+    name_rows(path, rows)
 }
 
-/// Gives inputs of equal names different ones. A file's name is its stem; where
-/// another input has that name, too, its file name; then its path.
+/// Returns the inputs with distinct names. Duplicate files are removed. A file is named
+/// by its stem, or by its file name if another input has that name, or else by its path.
 ///
 /// # Errors
-/// A file is there twice, or names are equal that are not a file's.
-pub fn distinct(mut inputs: Vec<Input>) -> Result<Vec<Input>, Error> {
-    // A pattern and a name may mean the same file.
+/// Returns an error if two inputs have the same name and no longer name is left.
+pub fn with_distinct_names(mut inputs: Vec<Input>) -> Result<Vec<Input>, Error> {
+    // A path and a pattern may select the same file.
     let mut paths = HashSet::new();
-    inputs.retain(|input| match &input.from {
-        From::File { path, .. } => paths.insert(absolute(path)),
-        From::Row { .. } | From::Text(_) => true,
+    inputs.retain(|input| match &input.source {
+        InputSource::File { path, .. } => paths.insert(absolute(path)),
+        InputSource::Row { .. } | InputSource::Text(_) => true,
     });
     let common = common_folder(&inputs);
-    // All of one name move together, so that the order of the inputs does not
-    // matter. A longer name may be another's, thus again; each file moves twice
-    // at most.
+    // All files with the same name are renamed together, so that the order of the
+    // inputs does not matter. A longer name may clash again, hence the loop. Each file is
+    // renamed at most twice.
     loop {
-        let mut count: HashMap<&str, usize> = HashMap::new();
+        let mut counts: HashMap<&str, usize> = HashMap::new();
         for input in &inputs {
-            *count.entry(&input.name).or_default() += 1;
+            *counts.entry(&input.name).or_default() += 1;
         }
-        let longer: Vec<(usize, String)> = inputs
+        let renamed: Vec<(usize, String)> = inputs
             .iter()
             .enumerate()
-            .filter(|(_, input)| count.get(input.name.as_str()).is_some_and(|it| *it > 1))
-            .filter_map(|(at, input)| Some((at, longer_name(input, &common)?)))
+            .filter(|(_, input)| counts.get(input.name.as_str()).is_some_and(|it| *it > 1))
+            .filter_map(|(index, input)| Some((index, longer_name(input, &common)?)))
             .collect();
-        if longer.is_empty() {
+        if renamed.is_empty() {
             break;
         }
-        for (at, name) in longer {
-            inputs[at].name = name;
+        for (index, name) in renamed {
+            inputs[index].name = name;
         }
     }
     let mut seen: HashMap<&str, &Input> = HashMap::new();
     for input in &inputs {
         if let Some(first) = seen.insert(&input.name, input) {
-            return Err(Error::Clash {
+            return Err(Error::DuplicateName {
                 name: input.name.clone(),
                 first: first.origin(),
                 second: input.origin(),
@@ -209,31 +208,33 @@ pub fn distinct(mut inputs: Vec<Input>) -> Result<Vec<Input>, Error> {
     Ok(inputs)
 }
 
-/// The next longer name of a file that has one of its own names.
+/// Returns the next longer name of a file. Returns `None` if there is none or the input
+/// is not a file.
 fn longer_name(input: &Input, common: &Path) -> Option<String> {
-    let From::File { path, .. } = &input.from else {
+    let InputSource::File { path, .. } = &input.source else {
         return None;
     };
     let names = [
         stem(path),
         path.file_name()?.to_string_lossy().into_owned(),
-        // The same from wherever the command starts.
+        // Relative to the common folder, so that it does not depend on the working
+        // directory.
         absolute(path)
             .strip_prefix(common)
             .unwrap_or(path)
             .display()
             .to_string(),
     ];
-    // From behind: a file without an extension has its name twice.
-    let at = names.iter().rposition(|it| *it == input.name)?;
-    names.into_iter().nth(at + 1)
+    // Searched from the end: stem and file name are equal without an extension.
+    let current = names.iter().rposition(|name| *name == input.name)?;
+    names.into_iter().nth(current + 1)
 }
 
-/// The folder that all files are in.
+/// Returns the deepest folder that contains all files.
 fn common_folder(inputs: &[Input]) -> PathBuf {
-    let mut folders = inputs.iter().filter_map(|it| match &it.from {
-        From::File { path, .. } => Some(absolute(path).parent()?.to_owned()),
-        From::Row { .. } | From::Text(_) => None,
+    let mut folders = inputs.iter().filter_map(|input| match &input.source {
+        InputSource::File { path, .. } => Some(absolute(path).parent()?.to_owned()),
+        InputSource::Row { .. } | InputSource::Text(_) => None,
     });
     let mut common = folders.next().unwrap_or_default();
     for folder in folders {
@@ -242,7 +243,7 @@ fn common_folder(inputs: &[Input]) -> PathBuf {
     common
 }
 
-/// The same path, however it was typed.
+/// Returns the absolute path, or `path` itself if there is none.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
@@ -254,19 +255,21 @@ fn stem(path: &Path) -> String {
         .into_owned()
 }
 
-/// What rows are written in.
+/// Format of a row file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
-    Lines,
-    /// Semicolons are not guessed: a cell may hold them.
+enum RowFormat {
+    /// JSON lines.
+    Jsonl,
+    /// CSV or TSV, with the separator. A semicolon is not detected, since a cell may
+    /// contain it.
     Separated(u8),
 }
 
-impl Form {
+impl RowFormat {
     fn of(path: &Path) -> Option<Self> {
         let extension = path.extension()?.to_str()?.to_ascii_lowercase();
         match extension.as_str() {
-            "jsonl" | "ndjson" => Some(Self::Lines),
+            "jsonl" | "ndjson" => Some(Self::Jsonl),
             "csv" => Some(Self::Separated(b',')),
             "tsv" => Some(Self::Separated(b'\t')),
             _ => None,
@@ -274,83 +277,83 @@ impl Form {
     }
 }
 
-/// The path that is given, or what the pattern matches.
-fn paths(base: &Path, given: &str, skip: Skip<'_>) -> Result<Vec<PathBuf>, Error> {
-    // No `./` before names that are shown.
+/// Returns the path itself if it exists, else the files that match the pattern.
+fn matching_paths(base: &Path, pattern: &str, skip: SkipPath<'_>) -> Result<Vec<PathBuf>, Error> {
+    // Displayed paths do not start with `./`.
     let base = base.strip_prefix(".").unwrap_or(base);
-    let path = base.join(given);
+    let path = base.join(pattern);
     match fs::metadata(&path) {
-        Ok(found) if found.is_dir() => return Err(Error::Folder { path }),
+        Ok(found) if found.is_dir() => return Err(Error::IsDirectory { path }),
         Ok(_) => return Ok(vec![path]),
-        // In the words for a file that is opened.
-        Err(_) if !given.contains(PATTERN_CHARACTERS) => {
+        // Opening the file gives an error message that names it.
+        Err(_) if !pattern.contains(PATTERN_CHARACTERS) => {
             return fs::File::open(&path)
                 .map(|_| vec![path])
                 .map_err(Error::Read);
         }
         Err(_) => {}
     }
-    let wrong = |reason: &str| Error::Pattern {
-        pattern: given.to_owned(),
+    let invalid = |reason: &str| Error::InvalidPattern {
+        pattern: pattern.to_owned(),
         reason: reason.to_owned(),
     };
-    let pattern = if base.as_os_str().is_empty() || Path::new(given).is_absolute() {
-        given.to_owned()
+    let full_pattern = if base.as_os_str().is_empty() || Path::new(pattern).is_absolute() {
+        pattern.to_owned()
     } else {
         let base = base
             .to_str()
-            .ok_or_else(|| wrong("the folder that it is in has a name that is not UTF-8"))?;
-        format!("{}{MAIN_SEPARATOR}{given}", glob::Pattern::escape(base))
+            .ok_or_else(|| invalid("the path of its folder is not UTF-8"))?;
+        format!("{}{MAIN_SEPARATOR}{pattern}", glob::Pattern::escape(base))
     };
-    // As shells do it.
+    // Match as shells do.
     let options = glob::MatchOptions {
         case_sensitive: true,
         require_literal_separator: true,
         require_literal_leading_dot: true,
     };
-    let matches = glob::glob_with(&pattern, options).map_err(|error| wrong(error.msg))?;
-    let mut found = Vec::new();
+    let matches = glob::glob_with(&full_pattern, options).map_err(|error| invalid(error.msg))?;
+    let mut paths = Vec::new();
     let mut has_skipped = false;
     for path in matches {
         let path = path.map_err(|error| Error::Read(error.into()))?;
-        // Nor pipes: nobody who writes `*` means to wait for one. Nor does he mean
-        // a batch's own journal.
-        let is_journal = path.file_name().is_some_and(|it| it == JOURNAL);
-        let is_meant = path.is_file() && !is_journal;
-        if is_meant && skip(&path) {
+        // Pipes that a pattern matches would block, and the journal of a batch is not
+        // an input.
+        let is_journal = path.file_name().is_some_and(|name| name == JOURNAL);
+        let is_input = path.is_file() && !is_journal;
+        if is_input && skip(&path) {
             has_skipped = true;
-        } else if is_meant {
-            found.push(path);
+        } else if is_input {
+            paths.push(path);
         }
     }
-    found.sort();
-    found.dedup();
-    if found.is_empty() && !has_skipped {
+    paths.sort();
+    paths.dedup();
+    if paths.is_empty() && !has_skipped {
         return Err(Error::NoMatch {
-            pattern: given.to_owned(),
+            pattern: pattern.to_owned(),
         });
     }
-    Ok(found)
+    Ok(paths)
 }
 
-fn file(path: &Path) -> Result<Input, Error> {
+fn file_input(path: &Path) -> Result<Input, Error> {
     let is_regular = fs::metadata(path).map_err(Error::Read)?.is_file();
     let bytes = read_limited(path, TEXT_BYTES_MAX)?;
-    let (sha256, length) = (sha256_of(&bytes), bytes.len() as u64);
+    let (sha256, length) = (sha256_hex(&bytes), bytes.len() as u64);
     let text = utf8(bytes, path)?;
-    let from = if is_regular {
-        From::File {
+    let source = if is_regular {
+        InputSource::File {
             path: path.to_owned(),
             sha256,
             bytes: length,
         }
     } else {
-        // `<(…)` of a shell gives its text once.
-        From::Text(text)
+        // A process substitution, `<(…)`, can be read only once.
+        InputSource::Text(text)
     };
     Ok(Input {
         name: stem(path),
-        from,
+        source,
     })
 }
 
@@ -368,7 +371,7 @@ fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// A byte order mark at the start goes: it is no part of the text.
+/// Decodes the bytes and removes a byte order mark at the start.
 fn utf8(bytes: Vec<u8>, path: &Path) -> Result<String, Error> {
     let mut text = String::from_utf8(bytes).map_err(|error| Error::NotUtf8 {
         path: path.to_owned(),
@@ -380,18 +383,11 @@ fn utf8(bytes: Vec<u8>, path: &Path) -> Result<String, Error> {
     Ok(text)
 }
 
-fn sha256_of(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A folder with these files.
+    /// Creates a temporary folder with files, given as path and content.
     fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         for (name, bytes) in files {
@@ -407,10 +403,11 @@ mod tests {
         names.join(" ")
     }
 
-    /// `name k=v k=v | name …`, or the message behind the folder's path.
+    /// Returns the rows as `name k=v k=v | name …`, or the error message without the
+    /// path of the folder.
     fn shown(file: &str, bytes: &[u8]) -> String {
         let folder = folder(&[(file, bytes)]);
-        match rows(&folder.path().join(file)) {
+        match row_inputs(&folder.path().join(file)) {
             Ok(inputs) => inputs
                 .iter()
                 .map(|input| {
@@ -430,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_find_files_in_order() {
+    fn patterns_match_files_in_sorted_order() {
         let folder = folder(&[
             ("b.txt", b"b"),
             ("a.txt", b"a"),
@@ -453,55 +450,58 @@ mod tests {
             ("sub*.txt", "no file matches `sub*.txt`"),
             (
                 "***",
-                "`***` is not a pattern: wildcards are either regular `*` or recursive `**`",
+                "invalid pattern `***`: wildcards are either regular `*` or recursive `**`",
             ),
         ] {
-            let found = match files(folder.path(), pattern, &|_| false) {
+            let found = match text_files(folder.path(), pattern, &|_| false) {
                 Ok(inputs) => names(&inputs),
                 Err(error) => error.to_string(),
             };
             assert_eq!(found, expected, "{pattern}");
         }
-        // The folder's own name is no pattern.
-        let found = files(&folder.path().join("sub [s]"), "*.txt", &|_| false).unwrap();
+        // Pattern characters in the folder's name are escaped.
+        let found = text_files(&folder.path().join("sub [s]"), "*.txt", &|_| false).unwrap();
         assert_eq!(names(&found), "y");
         let absolute = folder.path().join("?.txt");
-        let found = files(Path::new("elsewhere"), absolute.to_str().unwrap(), &|_| {
+        let found = text_files(Path::new("elsewhere"), absolute.to_str().unwrap(), &|_| {
             false
         })
         .unwrap();
         assert_eq!(names(&found), "1 a b");
         assert!(matches!(
-            files(folder.path(), "none.txt", &|_| false),
+            text_files(folder.path(), "none.txt", &|_| false),
             Err(Error::Read(_))
         ));
-        let error = files(folder.path(), "sub.txt", &|_| false).unwrap_err();
-        assert!(matches!(error, Error::Folder { .. }) && error.hint().is_some());
+        let error = text_files(folder.path(), "sub.txt", &|_| false).unwrap_err();
+        assert!(matches!(error, Error::IsDirectory { .. }) && error.hint().is_some());
     }
 
     #[test]
-    fn a_file_is_text_and_stays_what_it_was() {
+    fn a_file_that_changes_after_planning_is_an_error() {
         let folder = folder(&[
             ("bom.txt", b"\xef\xbb\xbf\xc3\xbc\r\n"),
             ("empty.txt", b""),
             ("latin.txt", b"\xef\xbb\xbfab\xfc"),
         ]);
-        let one = |name: &str| files(folder.path(), name, &|_| false).map(|mut it| it.remove(0));
-        let text = |input: &Input| input.params().map(|it| it[0].1.clone());
-        let bom = one("bom.txt").unwrap();
+        let read_one = |name: &str| {
+            let inputs = text_files(folder.path(), name, &|_| false);
+            inputs.map(|mut inputs| inputs.remove(0))
+        };
+        let text = |input: &Input| input.params().map(|params| params[0].1.clone());
+        let bom = read_one("bom.txt").unwrap();
         assert_eq!(text(&bom).unwrap(), "ü\r\n");
-        let empty = one("empty.txt").unwrap();
+        let empty = read_one("empty.txt").unwrap();
         assert_eq!(text(&empty).unwrap(), "");
         assert_eq!(
-            empty.from,
-            From::File {
+            empty.source,
+            InputSource::File {
                 path: folder.path().join("empty.txt"),
                 sha256: "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855".into(),
                 bytes: 0
             }
         );
-        let error = one("latin.txt").unwrap_err();
-        assert!(error.to_string().ends_with("the byte at offset 5 is wrong"));
+        let error = read_one("latin.txt").unwrap_err();
+        assert!(error.to_string().ends_with("invalid byte at offset 5"));
         assert!(error.hint().unwrap().contains("iconv"));
 
         fs::write(folder.path().join("bom.txt"), b"\xef\xbb\xbf\xc3\xa4\r\n").unwrap();
@@ -515,15 +515,15 @@ mod tests {
         let large = folder.path().join("large.txt");
         let file = fs::File::create(&large).unwrap();
         file.set_len(TEXT_BYTES_MAX).unwrap();
-        assert!(one("large.txt").is_ok());
+        assert!(read_one("large.txt").is_ok());
         file.set_len(TEXT_BYTES_MAX + 1).unwrap();
-        let message = one("large.txt").unwrap_err().to_string();
-        assert!(message.ends_with("has more than 16 MiB"), "{message}");
+        let message = read_one("large.txt").unwrap_err().to_string();
+        assert!(message.ends_with("is larger than 16 MiB"), "{message}");
     }
 
     #[cfg(unix)]
     #[test]
-    fn a_pipe_is_read_once_and_a_device_not_for_ever() {
+    fn a_pipe_is_read_once_and_a_device_hits_the_size_limit() {
         let folder = folder(&[]);
         let pipe = folder.path().join("pipe");
         let made = std::process::Command::new("mkfifo").arg(&pipe).status();
@@ -532,15 +532,15 @@ mod tests {
             let pipe = pipe.clone();
             move || fs::write(pipe, "through").unwrap()
         });
-        let found = files(folder.path(), "pipe", &|_| false).unwrap();
+        let found = text_files(folder.path(), "pipe", &|_| false).unwrap();
         writer.join().unwrap();
-        assert_eq!(found[0].from, From::Text("through".to_owned()));
+        assert_eq!(found[0].source, InputSource::Text("through".to_owned()));
         assert!(matches!(
-            files(folder.path(), "p*", &|_| false),
+            text_files(folder.path(), "p*", &|_| false),
             Err(Error::NoMatch { .. })
         ));
         assert!(matches!(
-            files(Path::new(""), "/dev/zero", &|_| false),
+            text_files(Path::new(""), "/dev/zero", &|_| false),
             Err(Error::TooLarge { .. })
         ));
     }
@@ -564,7 +564,7 @@ mod tests {
             ("\u{feff}\n \n", "`r.jsonl` has no rows"),
             (
                 "\n[\n{}]",
-                "`r.jsonl` is a JSON array, and not an object on each line",
+                "`r.jsonl` is a JSON array; expected one object per line",
             ),
             (
                 "{}\n7",
@@ -573,26 +573,26 @@ mod tests {
             ("{}\n\n{\"ü\": x}", "r.jsonl:3:7: expected value"),
             ("{\n}", "r.jsonl:1:1: EOF while parsing an object"),
             ("{} {}", "r.jsonl:1:4: trailing characters"),
-            (r#"{"a":1,"a":2}"#, "r.jsonl:1:10: `a` is there twice"),
-            (r#"{"":1}"#, "r.jsonl:1:3: a parameter has an empty name"),
+            (r#"{"a":1,"a":2}"#, "r.jsonl:1:10: duplicate key `a`"),
+            (r#"{"":1}"#, "r.jsonl:1:3: empty parameter name"),
             (
                 r#"{"ü":"\ud800x"}"#,
                 "r.jsonl:1:13: unexpected end of hex escape",
             ),
             (
                 "{\"id\":\"x\"}\n\n{\"id\":\"x\"}",
-                "r.jsonl:3: the name `x` is that of line 1, too",
+                "r.jsonl:3: duplicate name `x`, first used on line 1",
             ),
             (
                 "{\"id\":\"r-0002\"}\n{}",
-                "r.jsonl:2: the name `r-0002` is that of line 1, too",
+                "r.jsonl:2: duplicate name `r-0002`, first used on line 1",
             ),
         ] {
             assert_eq!(shown("r.jsonl", text.as_bytes()), expected, "{text}");
         }
         assert_eq!(
             shown("r.ndjson", b"{\"a\":\"\xff\"}"),
-            "`r.ndjson` is not UTF-8: the byte at offset 6 is wrong"
+            "`r.ndjson` is not UTF-8: invalid byte at offset 6"
         );
     }
 
@@ -626,38 +626,34 @@ mod tests {
             (
                 "t.csv",
                 "a,b\n1,2\n\n\"3\n\",4,5\n6,7",
-                "t.csv:4: the header has 2 fields, and this row 3",
+                "t.csv:4: expected 2 fields as in the header, found 3",
             ),
             (
                 "t.csv",
                 "a,b\n1\n",
-                "t.csv:2: the header has 2 fields, and this row 1",
+                "t.csv:2: expected 2 fields as in the header, found 1",
             ),
             ("t.csv", "\na,,b\n1,2,3", "t.csv:2: column 2 has no name"),
             (
                 "t.csv",
                 "a,b,a \n1,2,3",
-                "t.csv:1: two columns have the name `a`",
+                "t.csv:1: duplicate column name `a`",
             ),
             (
                 "t.csv",
                 "a,b\n1,2\n3,\"4\n5,6\n7,8\n",
-                "t.csv:3: a quote that begins in this row does not end",
+                "t.csv:3: unclosed quote in this row",
             ),
-            (
-                "t.csv",
-                "\"a",
-                "t.csv:1: a quote that begins in this row does not end",
-            ),
+            ("t.csv", "\"a", "t.csv:1: unclosed quote in this row"),
             (
                 "t.csv",
                 "id\nx\n\"y\nz\"\nx",
-                "t.csv:5: the name `x` is that of line 2, too",
+                "t.csv:5: duplicate name `x`, first used on line 2",
             ),
             (
                 "t.txt",
                 "a",
-                "`t.txt` does not end in .jsonl, .ndjson, .csv or .tsv",
+                "`t.txt` is not a row file: expected .jsonl, .ndjson, .csv or .tsv",
             ),
         ] {
             assert_eq!(shown(file, text.as_bytes()), expected, "{text:?}");
@@ -665,39 +661,39 @@ mod tests {
     }
 
     #[test]
-    fn ten_thousand_rows_have_names_of_one_length() {
+    fn row_names_have_the_same_number_of_digits() {
         let objects: String = (0..10_000)
-            .map(|it| format!("{{\"text\":\"{it}\"}}\n"))
+            .map(|number| format!("{{\"text\":\"{number}\"}}\n"))
             .collect();
         let folder = folder(&[("r.jsonl", objects.as_bytes())]);
-        let inputs = inputs(folder.path(), "r.jsonl", &|_| false).unwrap();
+        let inputs = read_inputs(folder.path(), "r.jsonl", &|_| false).unwrap();
         assert_eq!(inputs[0].name, "r-00001");
         assert_eq!(inputs[9_999].name, "r-10000");
-        assert_eq!(distinct(inputs).unwrap().len(), 10_000);
+        assert_eq!(with_distinct_names(inputs).unwrap().len(), 10_000);
     }
 
     #[test]
-    fn files_among_inputs_hold_rows_by_their_extension() {
+    fn the_extension_decides_whether_an_input_file_has_rows() {
         let folder = folder(&[
             ("a.txt", b"text"),
             ("b.csv", b"text\nx\ny"),
             ("c.jsonl", b"{}"),
         ]);
-        for (given, expected) in [
+        for (pattern, expected) in [
             ("b.csv", "b-0002 b-0003"),
             ("*", "a b-0002 b-0003 c-0001"),
             ("*.t*", "a"),
         ] {
-            let found = inputs(folder.path(), given, &|_| false).unwrap();
-            assert_eq!(names(&found), expected, "{given}");
+            let found = read_inputs(folder.path(), pattern, &|_| false).unwrap();
+            assert_eq!(names(&found), expected, "{pattern}");
         }
     }
 
     #[test]
-    fn names_become_as_long_as_they_must() {
+    fn names_are_extended_until_they_are_distinct() {
         let file = |path: &str| Input {
             name: stem(Path::new(path)),
-            from: From::File {
+            source: InputSource::File {
                 path: path.into(),
                 sha256: String::new(),
                 bytes: 0,
@@ -705,7 +701,7 @@ mod tests {
         };
         let row = |name: &str| Input {
             name: name.to_owned(),
-            from: From::Row { params: Vec::new() },
+            source: InputSource::Row { params: Vec::new() },
         };
         for (inputs, expected) in [
             (vec![], ""),
@@ -727,15 +723,15 @@ mod tests {
             (vec![row("a"), file("a.txt"), row("b")], "a a.txt b"),
             (
                 vec![row("a"), row("a")],
-                "two inputs have the name `a`: a row and a row",
+                "duplicate input name `a`: a row and a row",
             ),
             (
                 vec![file("a"), row("a")],
-                "two inputs have the name `a`: `a` and a row",
+                "duplicate input name `a`: `a` and a row",
             ),
             (vec![file("a.txt"), file("b"), file("a.txt")], "a b"),
         ] {
-            let shown = |inputs: Vec<Input>| match distinct(inputs) {
+            let shown = |inputs: Vec<Input>| match with_distinct_names(inputs) {
                 Ok(inputs) => names(&inputs),
                 Err(error) => error.to_string(),
             };

@@ -1,9 +1,10 @@
-//! What happened in a batch, line by line: JSON, one record for each step, one
-//! write for each record, only ever appended. It is the truth for resuming.
+//! The batch journal: an append-only file with one JSON record per line, each
+//! written by a single write. Resuming relies on the journal alone.
 //!
-//! A line that a kill tore off is passed over. `Done` is written only when the
-//! result has reached the disk; `Answer` is written before the result gets its
-//! name, so that a kill between the two costs nothing.
+//! An incomplete last line, left by a killed process, is skipped. `Done` is written
+//! only after the result has reached the disk. `Answer` is written before the result
+//! file gets its final name, so that no answer is lost if the process is killed in
+//! between.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -14,307 +15,303 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use fs_err as fs;
 use jiff::Timestamp;
 
-use super::record::{Context, Head, LogItem, Of, Record, Run};
+use super::record::{ContextRecord, HeadRecord, InstanceRecord, JobLabels, Record, RunRecord};
 
-/// The journal's name in the folder of the results.
+/// File name of the journal in the results folder.
 pub const JOURNAL: &str = "batch.journal.jsonl";
-/// The name of the lock that keeps two runs out of one folder.
+/// File name of the lock that allows one run per folder.
 const LOCK: &str = ".batch.lock";
-/// The version of the format.
+/// Version of the journal format.
 const SCHEMA: u32 = 1;
-/// The longest line that is read: a plan with inline texts is in one.
+/// The longest line that is read. A plan with inline texts takes one line.
 const LINE_BYTES_MAX: u64 = 64 << 20;
 
-/// The journal cannot be used.
+/// An error of the journal or of the folder lock.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It cannot be read.
-    #[error("cannot read {}", path.display())]
+    /// The journal cannot be read.
+    #[error("cannot read `{}`", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The I/O error.
         #[source]
         source: std::io::Error,
     },
-    /// It cannot be written.
-    #[error("cannot write {}", path.display())]
+    /// The journal or the folder cannot be written.
+    #[error("cannot write `{}`", path.display())]
     Write {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The I/O error.
         #[source]
         source: std::io::Error,
     },
-    /// Another run works in the folder.
-    #[error("another run is at work in {}", folder.display())]
+    /// Another run holds the lock of the folder.
+    #[error("another run is using `{}`", folder.display())]
     Busy {
         /// The folder.
         folder: PathBuf,
     },
-    /// A newer program wrote it.
-    #[error("{} has schema {found}, which this program does not know", path.display())]
-    Newer {
+    /// A newer version of the program wrote the journal.
+    #[error("`{}` has schema {found}; this version reads schema {SCHEMA}", path.display())]
+    UnsupportedSchema {
         /// The file.
         path: PathBuf,
-        /// Its schema.
+        /// Schema of the file.
         found: u32,
     },
-    /// There is none.
-    #[error("{} has no {JOURNAL}: no batch ran there", folder.display())]
-    Absent {
+    /// The folder has no journal.
+    #[error("no {JOURNAL} in `{}`: no batch has run there", folder.display())]
+    NotFound {
         /// The folder.
         folder: PathBuf,
     },
 }
 
-/// A result as it was written.
+/// A result file as a run wrote it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Kept {
-    /// What the job was.
+pub struct KeptResult {
+    /// Identity of the job.
     pub identity: String,
-    /// What it was made of.
+    /// Key of the job.
     pub key: String,
-    /// Bytes.
+    /// Size in bytes.
     pub length: u64,
     /// SHA-256, in hex.
     pub sha256: String,
 }
 
-/// How far a job has come.
+/// The last recorded state of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
-    /// It was sent.
+pub enum JobState {
+    /// Sent to the engine.
     Started,
-    /// Its answer was complete, and had this name.
-    Answered(Kept, String),
-    /// Its result is safe.
+    /// The answer is complete. Holds the result and its temporary file name.
+    Answered(KeptResult, String),
+    /// The result is on disk.
     Done,
-    /// It failed.
+    /// Failed.
     Failed,
 }
 
-/// What is known of a job.
+/// What the journal records about a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known {
-    /// The last that happened.
-    pub state: State,
-    /// The last result that was safe.
-    pub kept: Option<Kept>,
-    /// Lengths of failures that were written in the result's place since.
-    pub inline: Vec<u64>,
-    /// That job in words.
-    pub of: Option<Of>,
-    /// Bytes of that job's prompt, and the context that it needed.
+pub struct JobHistory {
+    /// The last recorded state.
+    pub state: JobState,
+    /// The last result that reached the disk.
+    pub kept: Option<KeptResult>,
+    /// Labels of the job that produced `kept`.
+    pub labels: Option<JobLabels>,
+    /// Prompt size in bytes and estimated context length in tokens of that job.
     pub size: (u64, u32),
 }
 
-impl Known {
-    /// The result that is there, if a kill did not come in between: the last safe
-    /// one, or one whose answer was complete.
+impl JobHistory {
+    /// Returns the results that the file may hold: the one of a complete answer, if
+    /// the run was killed before its `Done` record, then the last one on disk.
     #[must_use]
-    pub fn results(&self) -> Vec<&Kept> {
+    pub fn results(&self) -> Vec<&KeptResult> {
         let answered = match &self.state {
-            State::Answered(kept, _) => Some(kept),
+            JobState::Answered(kept, _) => Some(kept),
             _ => None,
         };
         answered.into_iter().chain(&self.kept).collect()
     }
 }
 
-/// What happened in a folder so far.
+/// The history of a results folder, read from its journal.
 #[derive(Clone, Debug, Default)]
-pub struct Past {
-    /// The first line.
-    pub head: Option<Head>,
-    /// The last run's line.
-    pub run: Option<Run>,
-    /// By the result's name.
-    pub jobs: BTreeMap<String, Known>,
-    /// Names of safe results by what they were made of.
+pub struct FolderHistory {
+    /// The first record.
+    pub head: Option<HeadRecord>,
+    /// The record of the last run.
+    pub run: Option<RunRecord>,
+    /// Jobs by the file name of their result.
+    pub jobs: BTreeMap<String, JobHistory>,
+    /// File names of the results on disk, by job key.
     pub by_key: BTreeMap<String, String>,
-    /// The contexts of models, by engine and name.
-    pub contexts: BTreeMap<(String, String), Context>,
-    /// Models that were loaded here and never unloaded, by engine and name.
-    pub loaded: BTreeMap<(String, String), LogItem>,
-    /// Lines that make no sense.
-    pub garbage: usize,
+    /// Context lengths by engine and model name.
+    pub contexts: BTreeMap<(String, String), ContextRecord>,
+    /// Models that were loaded and not unloaded, by engine and model name.
+    pub loaded: BTreeMap<(String, String), InstanceRecord>,
+    /// The number of unreadable lines.
+    pub unreadable_lines: usize,
 }
 
-impl Past {
-    fn take(&mut self, record: Record) {
+impl FolderHistory {
+    fn apply(&mut self, record: Record) {
         match record {
             Record::Head(head) => self.head = self.head.take().or(Some(head)),
             Record::Run(run) => self.run = Some(*run),
-            Record::Context(it) => {
-                let of = (it.engine.clone(), it.model.clone());
-                self.contexts.insert(of, it);
+            Record::Context(context) => {
+                let model = (context.engine.clone(), context.model.clone());
+                self.contexts.insert(model, context);
             }
-            Record::Loading(it) | Record::Loaded(it) => {
-                self.loaded
-                    .insert((it.engine.clone(), it.model.clone()), it);
+            Record::Loading(instance) | Record::Loaded(instance) => {
+                let model = (instance.engine.clone(), instance.model.clone());
+                self.loaded.insert(model, instance);
             }
-            Record::Unloaded(it) => {
-                self.loaded.remove(&(it.engine, it.model));
+            Record::Unloaded(instance) => {
+                self.loaded.remove(&(instance.engine, instance.model));
             }
-            Record::Start(it) => self.to(it.job, State::Started),
-            Record::Answer(it) => {
-                let kept = Kept {
-                    identity: it.identity,
-                    key: it.key,
-                    length: it.length,
-                    sha256: it.sha256,
+            Record::Start(start) => self.set_state(start.job, JobState::Started),
+            Record::Answer(answer) => {
+                let kept = KeptResult {
+                    identity: answer.identity,
+                    key: answer.key,
+                    length: answer.length,
+                    sha256: answer.sha256,
                 };
-                self.to(it.job, State::Answered(kept, it.file));
+                self.set_state(answer.job, JobState::Answered(kept, answer.file));
             }
-            Record::Done(it) => {
-                self.by_key.insert(it.key.clone(), it.job.clone());
-                let known = Known {
-                    state: State::Done,
-                    inline: Vec::new(),
-                    of: Some(it.of),
-                    kept: Some(Kept {
-                        identity: it.identity,
-                        key: it.key,
-                        length: it.length,
-                        sha256: it.sha256,
+            Record::Done(done) => {
+                self.by_key.insert(done.key.clone(), done.job.clone());
+                let history = JobHistory {
+                    state: JobState::Done,
+                    labels: Some(done.labels),
+                    kept: Some(KeptResult {
+                        identity: done.identity,
+                        key: done.key,
+                        length: done.length,
+                        sha256: done.sha256,
                     }),
-                    size: (it.prompt_bytes, it.need),
+                    size: (done.prompt_bytes, done.need),
                 };
-                self.jobs.insert(it.job, known);
+                self.jobs.insert(done.job, history);
             }
-            Record::Failed(it) => {
-                self.to(it.job.clone(), State::Failed);
-                if let Some(known) = self.jobs.get_mut(&it.job) {
-                    known.inline.extend(it.inline);
-                }
+            Record::Failed(failed) => {
+                self.set_state(failed.job, JobState::Failed);
             }
             Record::Aside(_) | Record::End(_) | Record::Other => {}
         }
     }
 
-    fn to(&mut self, job: String, state: State) {
-        let known = self.jobs.entry(job).or_insert_with(|| Known {
-            state: State::Started,
+    fn set_state(&mut self, job: String, state: JobState) {
+        let history = self.jobs.entry(job).or_insert_with(|| JobHistory {
+            state: JobState::Started,
             kept: None,
-            inline: Vec::new(),
-            of: None,
+            labels: None,
             size: (0, 0),
         });
-        known.state = state;
+        history.state = state;
     }
 }
 
-/// Reads what happened in a folder; nothing where there is no journal.
+/// Reads the history of a folder. It is empty if the folder has no journal.
 ///
 /// # Errors
-/// It cannot be read, or a newer program wrote it.
-pub fn read(folder: &Path) -> Result<Past, Error> {
-    let mut past = Past::default();
-    let garbage = match visit(folder, |record| past.take(record)) {
-        Ok(garbage) => garbage,
-        Err(Error::Absent { .. }) => 0,
+/// Returns an error if the journal cannot be read or has a newer schema.
+pub fn read_history(folder: &Path) -> Result<FolderHistory, Error> {
+    let mut history = FolderHistory::default();
+    let unreadable_lines = match visit_records(folder, |record| history.apply(record)) {
+        Ok(unreadable_lines) => unreadable_lines,
+        Err(Error::NotFound { .. }) => 0,
         Err(error) => return Err(error),
     };
-    past.garbage = garbage;
-    Ok(past)
+    history.unreadable_lines = unreadable_lines;
+    Ok(history)
 }
 
-/// Goes through all records of a folder; gives the number of lines that make no
-/// sense. A last line without an end was torn by a kill and is none of them.
+/// Calls `visit` with each record of a folder's journal. Returns the number of
+/// unreadable lines; an incomplete last line, left by a killed process, is not
+/// counted.
 ///
 /// # Errors
-/// There is no journal, it cannot be read, or a newer program wrote it.
-pub fn visit(folder: &Path, mut take: impl FnMut(Record)) -> Result<usize, Error> {
+/// Returns an error if there is no journal, if it cannot be read, or if it has a
+/// newer schema.
+pub fn visit_records(folder: &Path, mut visit: impl FnMut(Record)) -> Result<usize, Error> {
     let path = folder.join(JOURNAL);
-    let failed = |source| Error::Read {
+    let read_error = |source| Error::Read {
         path: path.clone(),
         source,
     };
     let file = match fs::File::open(&path) {
         Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Error::Absent {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::NotFound {
                 folder: folder.to_owned(),
             });
         }
-        Err(source) => return Err(failed(source)),
+        Err(source) => return Err(read_error(source)),
     };
     let mut reader = BufReader::with_capacity(1 << 16, file);
     let mut line = Vec::new();
-    let mut garbage = 0;
+    let mut unreadable_lines = 0;
     loop {
         line.clear();
-        let read = (&mut reader).take(LINE_BYTES_MAX);
-        let mut read = read;
-        if read.read_until(b'\n', &mut line).map_err(failed)? == 0 {
-            return Ok(garbage);
+        let mut limited = (&mut reader).take(LINE_BYTES_MAX);
+        if limited.read_until(b'\n', &mut line).map_err(read_error)? == 0 {
+            return Ok(unreadable_lines);
         }
-        let is_whole = line.last() == Some(&b'\n');
+        let is_complete = line.last() == Some(&b'\n');
         match serde_json::from_slice(&line) {
             Ok(Record::Head(head)) if head.schema > SCHEMA => {
-                return Err(Error::Newer {
+                return Err(Error::UnsupportedSchema {
                     path: path.clone(),
                     found: head.schema,
                 });
             }
-            Ok(record) => take(record),
-            Err(_) if is_whole && !line.trim_ascii().is_empty() => garbage += 1,
+            Ok(record) => visit(record),
+            Err(_) if is_complete && !line.trim_ascii().is_empty() => unreadable_lines += 1,
             Err(_) => {}
         }
     }
 }
 
-/// The lock of a folder, held until this is dropped, also by a kill.
+/// The lock of a results folder. It is released on drop and when the process ends.
 #[derive(Debug)]
-pub struct Lock {
+pub struct FolderLock {
     _file: fs::File,
 }
 
-impl Lock {
-    /// Takes the lock; makes the folder when it is not there.
+impl FolderLock {
+    /// Acquires the lock. Creates the folder if it does not exist.
     ///
     /// # Errors
-    /// Another run has it, or the folder cannot be written.
-    pub fn take(folder: &Path) -> Result<Self, Error> {
-        let failed = |source| Error::Write {
+    /// Returns an error if another run holds the lock or the folder cannot be
+    /// written.
+    pub fn acquire(folder: &Path) -> Result<Self, Error> {
+        let write_error = |source| Error::Write {
             path: folder.to_owned(),
             source,
         };
-        fs::create_dir_all(folder).map_err(failed)?;
+        fs::create_dir_all(folder).map_err(write_error)?;
         let file = fs::OpenOptions::new()
             .write(true)
             .create(true)
             .truncate(false)
             .open(folder.join(LOCK))
-            .map_err(failed)?;
+            .map_err(write_error)?;
         match file.file().try_lock() {
             Ok(()) => Ok(Self { _file: file }),
             Err(std::fs::TryLockError::WouldBlock) => Err(Error::Busy {
                 folder: folder.to_owned(),
             }),
-            Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
+            Err(std::fs::TryLockError::Error(source)) => Err(write_error(source)),
         }
     }
 }
 
-/// The journal, open for more.
+/// A journal opened for appending.
 #[derive(Debug)]
 pub struct Journal {
     file: fs::File,
     path: PathBuf,
-    /// The last line has no end; all hands on the file know it.
+    /// The last line is incomplete. Shared by all handles of the file.
     torn: Arc<AtomicBool>,
 }
 
 impl Journal {
-    /// Opens the journal of a folder. Whoever does so holds its lock.
+    /// Opens the journal of a folder, or creates it. The caller must hold the
+    /// folder's lock.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// Returns an error if the journal cannot be opened for writing.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let path = folder.join(JOURNAL);
-        let failed = |source| Error::Write {
+        let write_error = |source| Error::Write {
             path: path.clone(),
             source,
         };
@@ -323,13 +320,13 @@ impl Journal {
             .append(true)
             .create(true)
             .open(&path)
-            .map_err(failed)?;
-        let length = file.seek(SeekFrom::End(0)).map_err(failed)?;
+            .map_err(write_error)?;
+        let length = file.seek(SeekFrom::End(0)).map_err(write_error)?;
         let mut torn = false;
         if length > 0 {
             let mut last = [0];
-            file.seek(SeekFrom::End(-1)).map_err(failed)?;
-            file.read_exact(&mut last).map_err(failed)?;
+            file.seek(SeekFrom::End(-1)).map_err(write_error)?;
+            file.read_exact(&mut last).map_err(write_error)?;
             torn = last != *b"\n";
         }
         Ok(Self {
@@ -339,11 +336,11 @@ impl Journal {
         })
     }
 
-    /// A second hand on the same file.
+    /// Returns a second handle of the same file.
     ///
     /// # Errors
-    /// The system has no more handles.
-    pub fn another(&self) -> Result<Self, Error> {
+    /// Returns an error if the file handle cannot be duplicated.
+    pub fn try_clone(&self) -> Result<Self, Error> {
         let file = self.file.try_clone().map_err(|source| Error::Write {
             path: self.path.clone(),
             source,
@@ -355,12 +352,12 @@ impl Journal {
         })
     }
 
-    /// The first line of a new journal.
+    /// Writes the first record of a new journal; `name` is the name template.
     ///
     /// # Errors
-    /// It cannot be written.
-    pub fn begin(&mut self, name: &str, at: Timestamp) -> Result<(), Error> {
-        self.append(&Record::Head(Head {
+    /// Returns an error if the record cannot be written.
+    pub fn write_head(&mut self, name: &str, at: Timestamp) -> Result<(), Error> {
+        self.append(&Record::Head(HeadRecord {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             at,
@@ -368,13 +365,13 @@ impl Journal {
         }))
     }
 
-    /// Adds a record, by one write.
+    /// Appends a record with a single write.
     ///
     /// # Errors
-    /// The disk is full, or gone. The record may be torn; the next one begins on
-    /// a line of its own.
+    /// Returns an error if the write fails. The record may be incomplete on disk;
+    /// the next one starts on a new line.
     pub fn append(&mut self, record: &Record) -> Result<(), Error> {
-        let failed = |source| Error::Write {
+        let write_error = |source| Error::Write {
             path: self.path.clone(),
             source,
         };
@@ -382,17 +379,17 @@ impl Journal {
         if self.torn.load(Ordering::Relaxed) {
             line.push(b'\n');
         }
-        serde_json::to_writer(&mut line, record).map_err(|e| failed(e.into()))?;
+        serde_json::to_writer(&mut line, record).map_err(|error| write_error(error.into()))?;
         line.push(b'\n');
         let written = self.file.write_all(&line);
         self.torn.store(written.is_err(), Ordering::Relaxed);
-        written.map_err(failed)
+        written.map_err(write_error)
     }
 
-    /// Waits until all that was appended has reached the disk.
+    /// Waits until all appended records have reached the disk.
     ///
     /// # Errors
-    /// The disk says that it has not.
+    /// Returns an error if the data cannot be flushed to disk.
     pub fn sync(&self) -> Result<(), Error> {
         self.file.sync_data().map_err(|source| Error::Write {
             path: self.path.clone(),
@@ -403,22 +400,22 @@ impl Journal {
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::{Answer, Done, Start};
+    use super::super::record::{AnswerRecord, DoneRecord, StartRecord};
     use super::*;
 
-    fn done(job: &str) -> Record {
-        Record::Done(Box::new(Done {
+    fn done_record(job: &str) -> Record {
+        Record::Done(Box::new(DoneRecord {
             job: job.to_owned(),
             identity: format!("id-{job}"),
             key: format!("key-{job}"),
             length: 3,
             sha256: "abc".to_owned(),
-            ..Done::default()
+            ..DoneRecord::default()
         }))
     }
 
-    fn answer(job: &str) -> Record {
-        Record::Answer(Answer {
+    fn answer_record(job: &str) -> Record {
+        Record::Answer(AnswerRecord {
             job: job.to_owned(),
             identity: "i".to_owned(),
             key: "k".to_owned(),
@@ -429,81 +426,92 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_cut_at_any_byte_gives_what_came_before() {
+    fn a_truncated_journal_yields_the_records_before_the_cut() {
         let folder = tempfile::tempdir().unwrap();
         let mut journal = Journal::open(folder.path()).unwrap();
-        journal.begin("{prompt}", Timestamp::UNIX_EPOCH).unwrap();
+        journal
+            .write_head("{prompt}", Timestamp::UNIX_EPOCH)
+            .unwrap();
         for job in ["a", "b", "ä"] {
             journal
-                .append(&Record::Start(Start {
+                .append(&Record::Start(StartRecord {
                     job: job.to_owned(),
                     identity: "x".to_owned(),
                     attempt: 1,
                 }))
                 .unwrap();
-            journal.append(&answer(job)).unwrap();
-            journal.append(&done(job)).unwrap();
+            journal.append(&answer_record(job)).unwrap();
+            journal.append(&done_record(job)).unwrap();
         }
         let path = folder.path().join(JOURNAL);
-        let whole = fs::read(&path).unwrap();
-        let count = |past: &Past| {
-            let all = past.jobs.values();
-            all.filter(|it| it.state == State::Done).count()
+        let bytes = fs::read(&path).unwrap();
+        let count_done = |history: &FolderHistory| {
+            let jobs = history.jobs.values();
+            jobs.filter(|job| job.state == JobState::Done).count()
         };
-        let mut seen = 0;
-        for end in 0..=whole.len() {
-            fs::write(&path, &whole[..end]).unwrap();
-            let past = read(folder.path()).unwrap();
-            assert_eq!(past.garbage, 0, "{end}");
-            assert!(count(&past) >= seen, "{end}");
-            seen = count(&past);
-            // What is appended next stands on a line of its own.
+        let mut done = 0;
+        for end in 0..=bytes.len() {
+            fs::write(&path, &bytes[..end]).unwrap();
+            let history = read_history(folder.path()).unwrap();
+            assert_eq!(history.unreadable_lines, 0, "{end}");
+            assert!(count_done(&history) >= done, "{end}");
+            done = count_done(&history);
+            // The next record starts on a new line.
             let mut journal = Journal::open(folder.path()).unwrap();
-            journal.append(&done("later")).unwrap();
-            let past = read(folder.path()).unwrap();
-            assert!(past.jobs.contains_key("later"), "{end}");
-            assert!(past.garbage <= 1, "{end}");
+            journal.append(&done_record("later")).unwrap();
+            let history = read_history(folder.path()).unwrap();
+            assert!(history.jobs.contains_key("later"), "{end}");
+            assert!(history.unreadable_lines <= 1, "{end}");
         }
-        assert_eq!(seen, 3);
+        assert_eq!(done, 3);
     }
 
     #[test]
-    fn the_last_word_on_a_job_counts_and_its_result_is_remembered() {
-        let mut past = Past::default();
-        past.take(done("a"));
-        past.take(answer("a"));
-        let known = &past.jobs["a"];
-        assert!(matches!(&known.state, State::Answered(_, file) if file == "a.partial"));
-        assert_eq!(known.kept.as_ref().unwrap().identity, "id-a");
-        assert_eq!(past.by_key["key-a"], "a");
-        past.take(serde_json::from_str(r#"{"kind":"weather","x":1}"#).unwrap());
-        let item = LogItem {
+    fn the_last_record_sets_the_state_and_an_earlier_result_is_kept() {
+        let mut history = FolderHistory::default();
+        history.apply(done_record("a"));
+        history.apply(answer_record("a"));
+        let job = &history.jobs["a"];
+        assert!(matches!(&job.state, JobState::Answered(_, file) if file == "a.partial"));
+        assert_eq!(job.kept.as_ref().unwrap().identity, "id-a");
+        assert_eq!(history.by_key["key-a"], "a");
+        history.apply(serde_json::from_str(r#"{"kind":"weather","x":1}"#).unwrap());
+        let instance = InstanceRecord {
             engine: "e".to_owned(),
             model: "m".to_owned(),
-            ..LogItem::default()
+            ..InstanceRecord::default()
         };
-        past.take(Record::Loading(item.clone()));
-        assert_eq!(past.loaded.len(), 1);
-        past.take(Record::Unloaded(item));
-        assert!(past.loaded.is_empty());
+        history.apply(Record::Loading(instance.clone()));
+        assert_eq!(history.loaded.len(), 1);
+        history.apply(Record::Unloaded(instance));
+        assert!(history.loaded.is_empty());
     }
 
     #[test]
-    fn one_run_at_a_time_and_newer_journals_are_left_alone() {
+    fn a_second_lock_and_a_newer_schema_are_errors() {
         let folder = tempfile::tempdir().unwrap();
         let inner = folder.path().join("new");
-        let lock = Lock::take(&inner).unwrap();
-        assert!(matches!(Lock::take(&inner), Err(Error::Busy { .. })));
+        let lock = FolderLock::acquire(&inner).unwrap();
+        assert!(matches!(
+            FolderLock::acquire(&inner),
+            Err(Error::Busy { .. })
+        ));
         drop(lock);
-        Lock::take(&inner).unwrap();
-        assert!(matches!(visit(&inner, |_| ()), Err(Error::Absent { .. })));
+        FolderLock::acquire(&inner).unwrap();
+        assert!(matches!(
+            visit_records(&inner, |_| ()),
+            Err(Error::NotFound { .. })
+        ));
         fs::write(
             inner.join(JOURNAL),
             "{\"kind\":\"head\",\"schema\":2,\"version\":\"9\",\"at\":\"2030-01-01T00:00:00Z\",\"name\":\"x\"}\n",
         )
         .unwrap();
-        assert!(matches!(read(&inner), Err(Error::Newer { found: 2, .. })));
+        assert!(matches!(
+            read_history(&inner),
+            Err(Error::UnsupportedSchema { found: 2, .. })
+        ));
         fs::write(inner.join(JOURNAL), "nonsense\n\n{\"kind\":\"start\"}\n").unwrap();
-        assert_eq!(read(&inner).unwrap().garbage, 2);
+        assert_eq!(read_history(&inner).unwrap().unreadable_lines, 2);
     }
 }

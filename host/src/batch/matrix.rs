@@ -1,49 +1,49 @@
-//! The jobs of a plan: prompts × axes × inputs × models, as indices. Pure.
+//! The jobs of a plan: prompts × axes × inputs × models, as indices. No I/O.
 
-use super::plan::Values;
+use super::plan::ParamValues;
 
-/// One job, by what it is made of.
+/// A job, as indices of its parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cell {
-    /// Which prompt of the plan.
+pub struct JobCoordinates {
+    /// Index of the prompt in the plan.
     pub prompt: usize,
-    /// Which combination of that prompt's axes.
+    /// Index of the combination of the prompt's axes.
     pub combination: usize,
-    /// Which input; `None` when the plan has none.
+    /// Index of the input. `None` if the plan has no inputs.
     pub input: Option<usize>,
-    /// Which model.
+    /// Index of the model.
     pub model: usize,
 }
 
-/// The parameters of a prompt, with one value for each axis.
+/// The parameters of a prompt with one value per axis.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Combination {
-    /// All parameters, in their order.
+    /// Names and values of all parameters, in plan order.
     pub params: Vec<(String, String)>,
-    /// Those of them that are axes.
+    /// The parameters that are axes.
     pub axes: Vec<(String, String)>,
 }
 
-/// Every combination of the axes, the last axis changing fastest.
+/// Returns every combination of the axes. The last axis changes fastest.
 #[must_use]
-pub fn combinations(params: &[(String, Values)]) -> Vec<Combination> {
+pub fn combinations(params: &[(String, ParamValues)]) -> Vec<Combination> {
     let mut all = vec![Combination::default()];
     for (name, values) in params {
         match values {
-            Values::One(value) => {
-                for it in &mut all {
-                    it.params.push((name.clone(), value.clone()));
+            ParamValues::One(value) => {
+                for combination in &mut all {
+                    combination.params.push((name.clone(), value.clone()));
                 }
             }
-            Values::Axis(values) => {
+            ParamValues::Axis(values) => {
                 all = all
                     .iter()
-                    .flat_map(|before| {
+                    .flat_map(|combination| {
                         values.iter().map(|value| {
-                            let mut it = before.clone();
-                            it.params.push((name.clone(), value.clone()));
-                            it.axes.push((name.clone(), value.clone()));
-                            it
+                            let mut combination = combination.clone();
+                            combination.params.push((name.clone(), value.clone()));
+                            combination.axes.push((name.clone(), value.clone()));
+                            combination
                         })
                     })
                     .collect();
@@ -53,32 +53,32 @@ pub fn combinations(params: &[(String, Values)]) -> Vec<Combination> {
     all
 }
 
-/// All jobs. `combinations` holds how many each prompt has, `takes` says whether
-/// a prompt is meant for a model.
+/// Returns all jobs, grouped by model. `combinations` is the number of combinations of
+/// each prompt. `runs_on(prompt, model)` returns whether the prompt runs on the model.
 #[must_use]
-pub fn cells(
+pub fn job_coordinates(
     combinations: &[usize],
     inputs: usize,
     models: usize,
-    takes: impl Fn(usize, usize) -> bool,
-) -> Vec<Cell> {
+    runs_on: impl Fn(usize, usize) -> bool,
+) -> Vec<JobCoordinates> {
     let mut all = Vec::new();
     for model in 0..models {
         for (prompt, count) in combinations.iter().enumerate() {
-            if !takes(prompt, model) {
+            if !runs_on(prompt, model) {
                 continue;
             }
             for combination in 0..*count {
-                let cell = |input| Cell {
+                let coordinates = |input| JobCoordinates {
                     prompt,
                     combination,
                     input,
                     model,
                 };
                 if inputs == 0 {
-                    all.push(cell(None));
+                    all.push(coordinates(None));
                 }
-                all.extend((0..inputs).map(|input| cell(Some(input))));
+                all.extend((0..inputs).map(|input| coordinates(Some(input))));
             }
         }
     }
@@ -90,17 +90,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_axis_meets_every_other() {
-        let own = |it: &[&str]| it.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+    fn combinations_are_the_product_of_the_axes() {
+        let axis =
+            |values: &[&str]| ParamValues::Axis(values.iter().map(|&it| it.to_owned()).collect());
         let params = [
-            ("a".to_owned(), Values::Axis(own(&["1", "2"]))),
-            ("k".to_owned(), Values::One("x".to_owned())),
-            ("b".to_owned(), Values::Axis(own(&["3", "4", "5"]))),
+            ("a".to_owned(), axis(&["1", "2"])),
+            ("k".to_owned(), ParamValues::One("x".to_owned())),
+            ("b".to_owned(), axis(&["3", "4", "5"])),
         ];
         let all = combinations(&params);
         assert_eq!(all.len(), 6);
-        let shown = |it: &[(String, String)]| {
-            let pairs: Vec<String> = it.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let shown = |params: &[(String, String)]| {
+            let pairs: Vec<String> = params
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
             pairs.join(",")
         };
         assert_eq!(shown(&all[1].params), "a=1,k=x,b=4");
@@ -109,14 +113,14 @@ mod tests {
     }
 
     #[test]
-    fn jobs_are_all_combinations_that_are_wanted() {
-        let all = cells(&[1, 2], 3, 2, |prompt, model| prompt == 0 || model == 1);
+    fn jobs_are_the_product_of_prompts_inputs_and_models() {
+        let all = job_coordinates(&[1, 2], 3, 2, |prompt, model| prompt == 0 || model == 1);
         // Model 0: one prompt; model 1: both.
         assert_eq!(all.len(), 3 + 9);
-        assert!(all.windows(2).all(|it| it[0].model <= it[1].model));
-        let without = cells(&[1, 2], 0, 2, |_, _| true);
-        assert_eq!(without.len(), 6);
-        assert!(without.iter().all(|it| it.input.is_none()));
-        assert!(cells(&[1], 1, 0, |_, _| true).is_empty());
+        assert!(all.windows(2).all(|jobs| jobs[0].model <= jobs[1].model));
+        let without_inputs = job_coordinates(&[1, 2], 0, 2, |_, _| true);
+        assert_eq!(without_inputs.len(), 6);
+        assert!(without_inputs.iter().all(|job| job.input.is_none()));
+        assert!(job_coordinates(&[1], 1, 0, |_, _| true).is_empty());
     }
 }

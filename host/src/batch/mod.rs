@@ -1,50 +1,67 @@
-//! Batches: which jobs there are, in which order, what of them is done already
-//! and what is written of it.
+//! Batch runs: plans, jobs, journals and results.
 //!
-//! In the order of the way through: `plan` (what somebody wants), `file` and
-//! `print` (the same as TOML), `input` (what prompts are run on), `matrix` (the jobs),
-//! `shard` (this machine's part of them), `identity` and `name` (what a job is,
-//! and what its file is called), `record` and `journal` (what happened, line by
-//! line),
-//! `resume` (what is still to be done), `schedule` (how much context, and for
-//! how long), `slots` (how many at once), `commit` (when a result counts as
-//! safe), `export` (results as rows). Nothing here knows engines, sinks or the
-//! command line; the command `batch` does the work.
+//! In processing order:
+//! - `plan`: a batch as requested; `plan_reader` and `plan_writer`: its TOML form
+//! - `input`: inputs from files and rows
+//! - `matrix`: the jobs of a plan
+//! - `shard`: the part of the jobs for one machine
+//! - `identity`, `result_name`: the identity of a job and the file name of its result
+//! - `record`, `journal`: the record of all runs in a folder
+//! - `resume`: which jobs run again
+//! - `schedule`: estimates of context lengths and durations
+//! - `concurrency_limit`: the number of concurrent jobs
+//! - `commit`: flushing results to disk
+//! - `export`: results as rows
+//! - `run`: the execution of a plan
+//!
+//! Only `run` depends on engines; nothing here depends on the command line.
 
 mod commit;
+mod concurrency_limit;
 mod export;
-mod file;
 mod identity;
 mod input;
 mod journal;
 mod matrix;
-mod name;
 mod plan;
-mod print;
+mod plan_reader;
+mod plan_writer;
 mod record;
+mod result_name;
 mod resume;
+mod run;
 mod schedule;
 mod shard;
-mod slots;
 
 pub use commit::Committer;
-pub use export::{Form, write as export};
-pub use file::{Error as PlanError, load, parse};
-pub use identity::{Identity, file_digest};
-pub use input::{Error as InputError, From as InputFrom, Input, Skip, distinct, files, inputs};
+pub use concurrency_limit::ConcurrencyLimit;
+pub use export::{ExportFormat, write_rows};
+pub use identity::{IdentityHasher, has_digest, sha256_hex};
+pub use input::{
+    Error as InputError, Input, InputSource, SkipPath, read_inputs, text_files, with_distinct_names,
+};
 pub use journal::{
-    Error as JournalError, JOURNAL, Journal, Kept, Known, Lock, Past, State, read, visit,
+    Error as JournalError, FolderHistory, FolderLock, JOURNAL, JobHistory, JobState, Journal,
+    KeptResult, read_history, visit_records,
 };
-pub use matrix::{Cell, Combination, cells, combinations};
-pub use name::{Parts, Template, key};
+pub use matrix::{Combination, JobCoordinates, combinations, job_coordinates};
 pub use plan::{
-    Ask, InputEntry, JOBS_MAX, Plan, Post, PromptEntry, Results, Values, Wish, below, is_pattern,
-    means,
+    InputEntry, JOBS_MAX, ParamValues, Plan, PlanContext, ProcessorEntry, PromptEntry,
+    PromptOptions, ResultOptions, is_pattern, join_pattern, matches_model,
 };
-pub use print::print;
-pub use record::{Answer, Context, Done, End, Failed, LogItem, Of, Record, Run, Start};
-pub use resume::{Decision, OnDisk, Planned, Policy, Reason, decide};
-pub(crate) use schedule::need;
-pub use schedule::{Need, Speed, fit, remaining};
-pub use shard::{Shard, split};
-pub use slots::Slots;
+pub use plan_reader::{Error as PlanError, load_plan, parse_plan};
+pub use plan_writer::plan_to_toml;
+pub use record::{
+    AnswerRecord, ContextRecord, DoneRecord, EndRecord, FailedRecord, InstanceRecord, JobLabels,
+    Record, RunRecord, StartRecord,
+};
+pub use result_name::{NameParts, NameTemplate, collision_key};
+pub use resume::{ChangedPolicy, ResultOnDisk, ResumeDecision, ResumeFacts, RunReason, decide};
+pub use run::{
+    BatchEvent, BatchModel, BatchObserver, BatchOptions, BatchSetup, BatchSummary, FailureLimit,
+    Interrupts, JobEnd, JobInfo, JobPhase, ModelContext, ModelTotals, PlannedJob, PreparedBatch,
+    SharedObserver, StopReason, prepare, with_settings,
+};
+pub(crate) use schedule::token_need;
+pub use schedule::{ModelSpeed, TokenNeed, estimate_remaining, fitting_context_length};
+pub use shard::{Shard, jobs_of_shard};

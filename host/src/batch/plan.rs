@@ -1,132 +1,136 @@
-//! The plan of a batch, as somebody wrote it: which prompts, models and inputs,
-//! with which settings. By flags and by a TOML file alike; `file` reads and
-//! prints the file, `matrix` makes the jobs of it.
+//! The plan of a batch: prompts, models, inputs and settings, as given by flags or by a
+//! TOML file.
+//!
+//! `plan_reader` and `plan_writer` read and write the file; `matrix` derives the jobs.
 
 use std::path::{Path, PathBuf};
 
-use crate::inference::Layer;
+use crate::inference::SettingsLayer;
 
-/// The most jobs at once: each has its own connection.
+/// The maximum number of concurrent jobs. Each has its own connection.
 pub const JOBS_MAX: usize = 256;
 
-/// A batch, before anybody was asked what there is.
+/// A batch as it was requested, before engines, packs or files are queried.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
-    /// The folder for the results.
+    /// The results folder.
     pub out: Option<PathBuf>,
-    /// As `--engine`.
+    /// Engine, in the form of `--engine`.
     pub engine: Option<String>,
-    /// Names of models, patterns, or `all`; empty is the usual model.
+    /// Model names, patterns, or `all`. Empty selects the default model.
     pub models: Vec<String>,
-    /// What holds for prompts that say nothing else.
-    pub usual: Ask,
-    /// How much context models are loaded with.
-    pub context: Option<Wish>,
+    /// Options of prompts that do not set their own.
+    pub defaults: PromptOptions,
+    /// The context length to load models with.
+    pub context: Option<PlanContext>,
     /// Settings of all jobs.
-    pub settings: Layer,
-    /// The most jobs at once; `None` is what the server can do.
+    pub settings: SettingsLayer,
+    /// The maximum number of concurrent jobs. `None` uses the slots of the server.
     pub jobs: Option<usize>,
-    /// The template of the results' names.
+    /// The name template of the results.
     pub name: Option<String>,
-    /// How results are written.
-    pub results: Results,
+    /// Options of result files.
+    pub results: ResultOptions,
     /// The prompts.
     pub prompts: Vec<PromptEntry>,
-    /// The inputs; without any, each prompt is asked once.
+    /// The inputs. Without inputs, each prompt runs once.
     pub inputs: Vec<InputEntry>,
-    /// What holds for some models only, the first match of each value.
-    pub overrides: Vec<ModelEntry>,
+    /// Options of individual models. For each option, the first match applies.
+    pub overrides: Vec<ModelOverride>,
 }
 
-/// How results are written.
+/// Options of result files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Results {
-    /// Failures stand in the results' place.
+pub struct ResultOptions {
+    /// Write error texts to the result files.
     pub errors_inline: bool,
-    /// The models' own words are kept, too.
+    /// Keep the unprocessed answers of the models.
     pub keep_raw: bool,
-    /// So is their thinking.
+    /// Keep the reasoning of the models.
     pub keep_reasoning: bool,
-    /// Lost settings and cut answers are failures.
+    /// Treat ignored settings and truncated answers as failures.
     pub strict: bool,
-    /// A thinking span at the start stays in the text.
-    pub tags_stay: bool,
+    /// Keep a reasoning section in tags at the start of an answer.
+    pub keep_reasoning_tags: bool,
 }
 
-/// How a prompt is asked.
+/// Options of a prompt.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Ask {
-    /// Files with prompts.
-    pub files: Vec<PathBuf>,
-    /// As `--pack`.
+pub struct PromptOptions {
+    /// Prompt files.
+    pub prompt_files: Vec<PathBuf>,
+    /// Packs, in the form of `--pack`.
     pub packs: Vec<String>,
-    /// As `--pack-dir`.
+    /// Pack folders, in the form of `--pack-dir`.
     pub pack_dirs: Vec<PathBuf>,
-    /// As `--post`; an empty list is `--no-post`.
-    pub post: Option<Vec<Post>>,
-    /// As `--system`.
+    /// Processors, in the form of `--post`. An empty list is `--no-post`.
+    pub processors: Option<Vec<ProcessorEntry>>,
+    /// System message, as in `--system`.
     pub system: Option<String>,
-    /// As `--raw`.
+    /// Send the prompt without a chat template, as in `--raw`.
     pub raw: Option<bool>,
-    /// Parameters, in their order.
-    pub params: Vec<(String, Values)>,
+    /// Names and values of the parameters, in plan order.
+    pub params: Vec<(String, ParamValues)>,
 }
 
-/// A processor, as it is written.
+/// A processor as written in the plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Post {
-    /// `fence:lang=rust`
-    Typed(String),
-    /// A name, and options.
+pub enum ProcessorEntry {
+    /// The form of `--post`, such as `fence:lang=rust`.
+    Text(String),
+    /// A name, and names and values of its options.
     Named(String, Vec<(String, String)>),
 }
 
-/// What a parameter is.
+/// The value or values of a parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Values {
+pub enum ParamValues {
     /// One value.
     One(String),
-    /// An axis: a job for each.
+    /// An axis: one job per value.
     Axis(Vec<String>),
 }
 
-/// How much context a model is loaded with.
+/// The context length to load a model with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
-    /// What its largest job needs.
+pub enum PlanContext {
+    /// The context length that the largest job of the model needs.
     Fit,
-    /// So many tokens.
+    /// A number of tokens.
     Tokens(u32),
-    /// This share of what was tested, else of what it was made for.
+    /// A percentage of the tested context length, else of the declared one.
     Percent(u8),
 }
 
-impl Wish {
-    /// Reads `fit`, `8192` or `50%`.
+impl PlanContext {
+    /// Parses `fit`, a number of tokens such as `8192`, or a percentage such as `50%`.
     ///
     /// # Errors
-    /// It is none of these; the text says what is allowed.
+    /// Returns a message that lists the valid forms.
     pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
-        let wrong =
-            || format!("context is `{text}`; it takes `fit`, a number from 1, or `1%` to `100%`");
+        let invalid = || {
+            format!(
+                "invalid context `{text}`: expected `fit`, a number of at least 1, or `1%` to `100%`"
+            )
+        };
         if text == "fit" {
             return Ok(Self::Fit);
         }
         match text.strip_suffix('%') {
             Some(percent) => match percent.trim().parse() {
                 Ok(percent @ 1..=100) => Ok(Self::Percent(percent)),
-                _ => Err(wrong()),
+                _ => Err(invalid()),
             },
             None => match text.parse() {
-                Ok(0) | Err(_) => Err(wrong()),
+                Ok(0) | Err(_) => Err(invalid()),
                 Ok(tokens) => Ok(Self::Tokens(tokens)),
             },
         }
     }
 }
 
-impl std::fmt::Display for Wish {
+impl std::fmt::Display for PlanContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Fit => f.write_str("fit"),
@@ -136,102 +140,111 @@ impl std::fmt::Display for Wish {
     }
 }
 
-/// A prompt of the plan.
+/// A prompt of a plan.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PromptEntry {
-    /// As `infer` takes it: a name, `pack/name`, or the prompt itself.
+    /// A prompt in the form of `infer`: a name, `pack/name`, or the prompt text.
     pub name: String,
-    /// The name in files and tables; else `name`.
+    /// Name in file names and tables. Defaults to `name`.
     pub label: Option<String>,
-    /// What it says itself; the rest is the plan's.
-    pub ask: Ask,
-    /// Only for these models.
+    /// Own options. Missing ones come from [`Plan::defaults`].
+    pub options: PromptOptions,
+    /// Names or patterns of the models that the prompt runs on. Empty means all.
     pub models: Vec<String>,
-    /// Settings of its jobs.
-    pub settings: Layer,
+    /// Settings of the prompt's jobs.
+    pub settings: SettingsLayer,
 }
 
 impl PromptEntry {
-    /// The name in files and tables.
+    /// Returns the name in file names and tables.
     #[must_use]
     pub fn label(&self) -> &str {
         self.label.as_deref().unwrap_or(&self.name)
     }
 
-    /// How it is asked, with what the plan says of all prompts.
+    /// Returns the prompt's options, with missing ones taken from `defaults`.
+    ///
+    /// Pack folders of both apply. Parameters are merged by name; the prompt's own come
+    /// last.
     #[must_use]
-    pub fn asked(&self, usual: &Ask) -> Ask {
-        fn or<T: Clone>(own: &[T], usual: &[T]) -> Vec<T> {
-            if own.is_empty() { usual } else { own }.to_vec()
+    pub fn options_with_defaults(&self, defaults: &PromptOptions) -> PromptOptions {
+        fn or_default<T: Clone>(own: &[T], default: &[T]) -> Vec<T> {
+            if own.is_empty() { default } else { own }.to_vec()
         }
-        let own = &self.ask;
-        let mut params = usual.params.clone();
+        let own = &self.options;
+        let mut params = defaults.params.clone();
         for (name, values) in &own.params {
-            params.retain(|(known, _)| known != name);
+            params.retain(|(other, _)| other != name);
             params.push((name.clone(), values.clone()));
         }
-        Ask {
-            files: or(&own.files, &usual.files),
-            packs: or(&own.packs, &usual.packs),
-            pack_dirs: [usual.pack_dirs.clone(), own.pack_dirs.clone()].concat(),
-            post: own.post.clone().or_else(|| usual.post.clone()),
-            system: own.system.clone().or_else(|| usual.system.clone()),
-            raw: own.raw.or(usual.raw),
+        PromptOptions {
+            prompt_files: or_default(&own.prompt_files, &defaults.prompt_files),
+            packs: or_default(&own.packs, &defaults.packs),
+            pack_dirs: [defaults.pack_dirs.clone(), own.pack_dirs.clone()].concat(),
+            processors: own
+                .processors
+                .clone()
+                .or_else(|| defaults.processors.clone()),
+            system: own.system.clone().or_else(|| defaults.system.clone()),
+            raw: own.raw.or(defaults.raw),
             params,
         }
     }
 }
 
-/// Something that prompts are run on.
+/// An input of a plan, before files are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InputEntry {
-    /// Files by a path or a pattern.
+    /// Text files, by path or pattern.
     Files(PathBuf),
-    /// Rows of a JSONL, CSV or TSV file, or files by a pattern.
-    Any(PathBuf),
-    /// A text, and its name.
+    /// JSONL, CSV or TSV files of rows and text files, by path or pattern.
+    RowsOrFiles(PathBuf),
+    /// A text given in the plan.
     Text {
-        /// What it is called.
+        /// Name of the input.
         name: String,
         /// The text.
         text: String,
     },
 }
 
-/// What holds for some models only.
+/// Options of the models that match a pattern.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct ModelEntry {
-    /// A name or a pattern.
+pub struct ModelOverride {
+    /// Model name or pattern.
     pub pattern: String,
-    /// How much context they are loaded with.
-    pub context: Option<Wish>,
-    /// The most jobs at once.
+    /// The context length to load the models with.
+    pub context: Option<PlanContext>,
+    /// The maximum number of concurrent jobs.
     pub jobs: Option<usize>,
-    /// Settings of their jobs.
-    pub settings: Layer,
+    /// Settings of the models' jobs.
+    pub settings: SettingsLayer,
 }
 
-/// Whether a name or a pattern means a model: exactly, or, where it holds `*`,
-/// `?` or `[`, as a pattern. A pattern without a slash may also match what comes
-/// after the publisher's name.
+/// Returns whether a name or pattern matches a model's ID or one of its aliases.
+///
+/// A text with `*`, `?` or `[` is a pattern, any other text matches exactly. A pattern
+/// without a slash also matches the part after the last slash, such as the name
+/// without the publisher.
 #[must_use]
-pub fn means(pattern: &str, id: &str, aliases: &[String]) -> bool {
+pub fn matches_model(pattern: &str, id: &str, aliases: &[String]) -> bool {
     let names = || std::iter::once(id).chain(aliases.iter().map(String::as_str));
     if !is_pattern(pattern) {
-        return names().any(|it| it == pattern);
+        return names().any(|name| name == pattern);
     }
     let Ok(glob) = glob::Pattern::new(pattern) else {
         return false;
     };
-    names().any(|it| {
-        let last = it.rsplit('/').next().unwrap_or(it);
-        glob.matches(it) || (!pattern.contains('/') && glob.matches(last))
+    names().any(|name| {
+        let last_part = name.rsplit('/').next().unwrap_or(name);
+        glob.matches(name) || (!pattern.contains('/') && glob.matches(last_part))
     })
 }
 
-/// A path or a pattern below a folder, whose own name is no pattern.
+/// Joins a folder and a path or pattern. Pattern characters in the folder's name are
+/// escaped if `path` is a pattern.
 #[must_use]
-pub fn below(folder: &Path, path: &str) -> PathBuf {
+pub fn join_pattern(folder: &Path, path: &str) -> PathBuf {
     if is_pattern(path) && !Path::new(path).is_absolute() && !folder.join(path).exists() {
         let escaped = glob::Pattern::escape(&folder.to_string_lossy());
         return PathBuf::from(escaped).join(path);
@@ -239,7 +252,7 @@ pub fn below(folder: &Path, path: &str) -> PathBuf {
     folder.join(path)
 }
 
-/// Whether it may mean several models.
+/// Returns whether the text contains pattern characters.
 #[must_use]
 pub fn is_pattern(text: &str) -> bool {
     text.contains(['*', '?', '['])
@@ -250,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_means_exactly_and_a_pattern_by_its_marks() {
+    fn names_match_exactly_and_patterns_match_by_their_wildcards() {
         let aliases = ["google/gemma-3-4b@q4_k_m".to_owned()];
         for (pattern, expected) in [
             ("google/gemma-3-4b", true),
@@ -265,7 +278,7 @@ mod tests {
             ("[", false),
         ] {
             assert_eq!(
-                means(pattern, "google/gemma-3-4b", &aliases),
+                matches_model(pattern, "google/gemma-3-4b", &aliases),
                 expected,
                 "{pattern}"
             );
@@ -273,32 +286,36 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_says_what_it_wants_and_takes_the_rest_from_the_plan() {
-        let one = |it: &str| Values::One(it.to_owned());
-        let usual = Ask {
+    fn a_prompt_inherits_missing_options_from_the_defaults() {
+        let one = |value: &str| ParamValues::One(value.to_owned());
+        let defaults = PromptOptions {
             packs: vec!["p".to_owned()],
             system: Some("s".to_owned()),
             params: vec![("a".to_owned(), one("1")), ("b".to_owned(), one("2"))],
-            ..Ask::default()
+            ..PromptOptions::default()
         };
         let entry = PromptEntry {
-            ask: Ask {
-                post: Some(vec![]),
+            options: PromptOptions {
+                processors: Some(vec![]),
                 params: vec![(
                     "a".to_owned(),
-                    Values::Axis(vec!["x".to_owned(), "y".to_owned()]),
+                    ParamValues::Axis(vec!["x".to_owned(), "y".to_owned()]),
                 )],
-                ..Ask::default()
+                ..PromptOptions::default()
             },
             ..PromptEntry::default()
         };
-        let asked = entry.asked(&usual);
-        assert_eq!(asked.packs, ["p"]);
+        let options = entry.options_with_defaults(&defaults);
+        assert_eq!(options.packs, ["p"]);
         assert_eq!(
-            (asked.post, asked.system.as_deref()),
+            (options.processors, options.system.as_deref()),
             (Some(vec![]), Some("s"))
         );
-        let names: Vec<&str> = asked.params.iter().map(|it| it.0.as_str()).collect();
+        let names: Vec<&str> = options
+            .params
+            .iter()
+            .map(|(name, _)| name.as_str())
+            .collect();
         assert_eq!(names, ["b", "a"]);
     }
 }

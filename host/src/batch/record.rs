@@ -1,251 +1,255 @@
-//! The lines of a journal. Fields are only ever added; a line of a kind that this
-//! program does not know is passed over.
+//! The records of a batch journal: one JSON object per line.
+//!
+//! Fields are added but never removed or renamed. Records of an unknown kind are
+//! skipped.
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// One line.
+/// One journal line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Record {
-    /// The first line.
-    Head(Head),
-    /// A run begins.
-    Run(Box<Run>),
-    /// The context that a model is loaded with, from now on.
-    Context(Context),
-    /// A model is about to be loaded.
-    Loading(LogItem),
-    /// It is loaded.
-    Loaded(LogItem),
-    /// It is unloaded.
-    Unloaded(LogItem),
-    /// A model is set aside: it hung or crashed again and again.
-    Aside(LogItem),
-    /// A job is sent.
-    Start(Start),
-    /// Its answer is complete.
-    Answer(Answer),
-    /// Its result is safe.
-    Done(Box<Done>),
-    /// It failed.
-    Failed(Box<Failed>),
-    /// A run ends.
-    End(End),
-    /// Something of a newer program's.
+    /// The first line of the journal.
+    Head(HeadRecord),
+    /// A run started.
+    Run(Box<RunRecord>),
+    /// The context length that a model is loaded with from here on.
+    Context(ContextRecord),
+    /// A model load starts.
+    Loading(InstanceRecord),
+    /// A model was loaded.
+    Loaded(InstanceRecord),
+    /// A model was unloaded.
+    Unloaded(InstanceRecord),
+    /// A model was set aside because it hung or crashed repeatedly.
+    Aside(InstanceRecord),
+    /// A job was sent to the engine.
+    Start(StartRecord),
+    /// The answer of a job is complete.
+    Answer(AnswerRecord),
+    /// The result of a job is on disk.
+    Done(Box<DoneRecord>),
+    /// A job failed.
+    Failed(Box<FailedRecord>),
+    /// A run ended.
+    End(EndRecord),
+    /// A record of an unknown kind, written by a newer version.
     #[serde(other)]
     Other,
 }
 
 /// The first line of a journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Head {
-    /// The version of the format.
+pub struct HeadRecord {
+    /// Version of the journal format.
     pub schema: u32,
-    /// The program's version.
+    /// Version of the program.
     pub version: String,
-    /// When the folder was first used.
+    /// Time of the first run in the folder.
     pub at: Timestamp,
-    /// The template of names; it never changes.
+    /// The name template of the results. It is fixed for the folder.
     pub name: String,
 }
 
-/// A run begins.
+/// The start of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Run {
-    /// When.
+pub struct RunRecord {
+    /// Start time.
     pub at: Timestamp,
-    /// The plan, as a TOML file's text with absolute paths.
+    /// The plan in TOML, with absolute paths.
     pub plan: String,
-    /// The part of it, as `I/N`.
+    /// The shard of the plan, as `I/N`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<String>,
-    /// How many jobs it has, by model.
+    /// The number of jobs by model.
     pub jobs: BTreeMap<String, usize>,
 }
 
-/// A model's context.
+/// The context length of a model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Context {
-    /// A server's address, or `embedded`.
+pub struct ContextRecord {
+    /// Server URL, or `embedded`.
     pub engine: String,
-    /// The model's name there.
+    /// Model name at that engine.
     pub model: String,
-    /// Tokens.
+    /// Context length in tokens.
     pub context: u32,
-    /// Bytes of the longest prompt that it was made for.
+    /// Size in bytes of the longest prompt that the context was computed for.
     pub prompt_bytes: u64,
-    /// Tokens of the longest answer that it has room for.
+    /// Length in tokens of the longest answer that fits.
     #[serde(default)]
     pub answer_tokens: u32,
 }
 
-/// Something that happened to a model.
+/// A load, an unload or the setting aside of a model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct LogItem {
-    /// A server's address, or `embedded`.
+pub struct InstanceRecord {
+    /// Server URL, or `embedded`.
     pub engine: String,
-    /// The model's name there.
+    /// Model name at that engine.
     pub model: String,
-    /// Its instance.
+    /// Instance name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
-    /// Tokens of context.
+    /// Context length in tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context: Option<u32>,
-    /// Seconds that it took.
+    /// Duration in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
-    /// Why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub why: Option<String>,
+    /// The reason, where there is one.
+    #[serde(rename = "why", default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
-/// A job is sent.
+/// A job that was sent to the engine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Start {
-    /// The result's name.
+pub struct StartRecord {
+    /// File name of the result.
     pub job: String,
-    /// What the job is.
+    /// Identity of the job.
     pub identity: String,
-    /// The how-manieth time in this run, from 1.
+    /// Attempt number in this run, starting at 1.
     pub attempt: u32,
 }
 
-/// A job's answer is complete; its result is about to get its name.
+/// A complete answer whose result file still has its temporary name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
-    /// The result's name.
+pub struct AnswerRecord {
+    /// File name of the result.
     pub job: String,
-    /// What the job is.
+    /// Identity of the job.
     pub identity: String,
-    /// What it was made of, before any pack saw it.
+    /// Key of the job: a digest of its inputs before any pack processed them.
     pub key: String,
-    /// Bytes of the result.
+    /// Size of the result in bytes.
     pub length: u64,
-    /// The result's SHA-256, in hex.
+    /// SHA-256 of the result, in hex.
     pub sha256: String,
-    /// The name that it has until then.
+    /// Temporary file name of the result.
     pub file: String,
 }
 
-/// What a job is made of, in words.
+/// The names of the parts of a job, for reports and exports.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Of {
-    /// A server's address, or `embedded`.
+pub struct JobLabels {
+    /// Server URL, or `embedded`.
     pub engine: String,
-    /// The model's name there.
+    /// Model name at that engine.
     pub model: String,
-    /// How its weights are stored.
+    /// Quantization of the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantization: Option<String>,
-    /// The prompt.
+    /// Label of the prompt.
     pub prompt: String,
-    /// The input's name.
+    /// Name of the input.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<String>,
-    /// The values of the axes.
+    /// Names and values of the axes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub params: Vec<(String, String)>,
 }
 
-/// A job's result is safe.
+/// A job whose result is on disk.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Done {
-    /// The result's name.
+pub struct DoneRecord {
+    /// File name of the result.
     pub job: String,
-    /// What the job is.
+    /// Identity of the job.
     pub identity: String,
-    /// What it was made of, before any pack saw it.
+    /// Key of the job: a digest of its inputs before any pack processed them.
     pub key: String,
-    /// Bytes of the result.
+    /// Size of the result in bytes.
     pub length: u64,
-    /// The result's SHA-256, in hex.
+    /// SHA-256 of the result, in hex.
     pub sha256: String,
-    /// When.
+    /// Time of the record.
     pub at: Timestamp,
-    /// The job in words.
-    pub of: Of,
-    /// Bytes of the prompt.
+    /// Labels of the job.
+    #[serde(rename = "of")]
+    pub labels: JobLabels,
+    /// Size of the prompt in bytes.
     #[serde(default)]
     pub prompt_bytes: u64,
-    /// Tokens of context that it was thought to need.
+    /// Estimated context length in tokens that the job needs.
     #[serde(default)]
     pub need: u32,
-    /// Tokens of the prompt, as the engine counted them.
+    /// Prompt tokens as counted by the engine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_tokens: Option<u32>,
-    /// Tokens of the answer.
+    /// Answer tokens as counted by the engine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_tokens: Option<u32>,
-    /// Seconds until the first token.
+    /// Time to the first token in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_token_s: Option<f64>,
-    /// Seconds in all.
+    /// Total duration in seconds.
     #[serde(default)]
     pub seconds: f64,
-    /// Why it ended.
+    /// Finish reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finish: Option<String>,
     /// The seed that was used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// How often it was sent in this run.
+    /// The number of attempts in this run.
     #[serde(default)]
     pub attempts: u32,
-    /// Packs that took part: name and digest.
+    /// Name and digest of each pack that was used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packs: Vec<(String, String)>,
-    /// What the user should know.
+    /// Warnings for the user.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-    /// Whether a later run found it in place, after a kill.
+    /// `true` if a later run adopted the result after the run was killed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub adopted: bool,
 }
 
-/// A job failed.
+/// A failed job.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Failed {
-    /// The result's name.
+pub struct FailedRecord {
+    /// File name of the result.
     pub job: String,
-    /// What the job is.
+    /// Identity of the job.
     pub identity: String,
-    /// When.
+    /// Time of the record.
     pub at: Timestamp,
-    /// The job in words.
-    pub of: Of,
-    /// The exit code that `infer` would have had.
+    /// Labels of the job.
+    #[serde(rename = "of")]
+    pub labels: JobLabels,
+    /// The exit code of `infer` for the same failure.
     pub exit: u8,
-    /// Why.
+    /// Error message.
     pub error: String,
-    /// Seconds that it took.
+    /// Duration in seconds.
     #[serde(default)]
     pub seconds: f64,
-    /// How often it was sent in this run; 0 is never.
+    /// The number of attempts in this run. 0 if the job was never sent.
     #[serde(default)]
     pub attempts: u32,
-    /// Bytes of the error that was written in the result's place.
+    /// Size in bytes of the error text that was written to the result file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inline: Option<u64>,
 }
 
-/// A run ends.
+/// The end of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct End {
-    /// When.
+pub struct EndRecord {
+    /// End time.
     pub at: Timestamp,
-    /// Jobs that this run finished.
+    /// The number of jobs done in this run.
     pub done: usize,
-    /// Jobs that failed in it.
+    /// The number of jobs that failed in this run.
     pub failed: usize,
-    /// Jobs that it left for the next one.
+    /// The number of jobs left for the next run.
     pub left: usize,
-    /// Seconds that it took.
+    /// Duration in seconds.
     pub seconds: f64,
-    /// Why it ended early, if it did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub why: Option<String>,
+    /// The reason if the run ended early.
+    #[serde(rename = "why", default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }

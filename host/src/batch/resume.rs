@@ -1,139 +1,129 @@
-//! What is to be done about a job of which something is known, or of which a file
-//! is there. Pure.
+//! Decides for each planned job whether it runs, from the journal and the result
+//! file. No I/O.
 
-use super::journal::{Kept, Known, State};
+use super::journal::{JobHistory, JobState, KeptResult};
 
-/// A job that is planned, and what is at its place.
+/// What is known of a planned job when its run is decided.
 #[derive(Clone, Copy, Debug)]
-pub struct Planned<'a> {
-    /// What the job is.
+pub struct ResumeFacts<'a> {
+    /// Identity of the planned job.
     pub identity: &'a str,
-    /// What the journal says of its name.
-    pub known: Option<&'a Known>,
-    /// The file of its name.
-    pub on_disk: OnDisk,
+    /// The journal's history for the file name of the result.
+    pub history: Option<&'a JobHistory>,
+    /// The result file.
+    pub on_disk: ResultOnDisk,
 }
 
-/// A file as it lies there.
+/// The state of a result file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnDisk {
-    /// There is none.
+pub enum ResultOnDisk {
+    /// The file does not exist.
     Absent,
-    /// There is one, with so many bytes.
-    There(u64),
-    /// There is one of the right length, but not with the right digest.
-    Altered(u64),
+    /// The file exists. Holds its size in bytes.
+    Present(u64),
+    /// The file has the recorded size but another digest. Holds its size in bytes.
+    Modified(u64),
 }
 
-/// What is done about jobs that are not what they were.
+/// The handling of jobs that have changed since their result was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Policy {
-    /// The old result stays.
+pub enum ChangedPolicy {
+    /// Keep the old result.
     Keep,
-    /// They run again.
+    /// Run the job again.
     Rerun,
 }
 
-/// Why a job runs.
+/// The reason to run a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// It never ran.
+pub enum RunReason {
+    /// The job never ran.
     New,
-    /// It was sent, and no answer came to its end.
+    /// The job was sent, but its answer was never completed.
     Unfinished,
-    /// It failed.
+    /// The job failed.
     Failed,
-    /// Its file has gone.
-    Gone,
-    /// Its file is empty or was changed.
-    Altered,
-    /// Prompt, pack, setting or input is another now.
+    /// The result file is missing.
+    Missing,
+    /// The result file is empty or was modified.
+    Modified,
+    /// The prompt, pack, settings or input have changed.
     Changed,
 }
 
-/// What to do.
+/// What to do with a planned job.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// Run it. `ours` is whether the file in its place, if any, is one that an
-    /// earlier run wrote and that may be replaced.
-    Run {
-        /// Why.
-        why: Reason,
-        /// Whether the file in its place is ours.
-        ours: bool,
-    },
-    /// It is done.
+pub enum ResumeDecision {
+    /// Run the job. A file in its place that no run wrote is moved aside.
+    Run(RunReason),
+    /// The job is done.
     Skip,
-    /// A kill came after its answer was complete: perhaps its result is there,
-    /// under its own name or this one.
-    Adopt(Kept, String),
-    /// Done, but as another job than it is now; the result stays.
+    /// An earlier run was killed after the answer was complete. The result may exist
+    /// under its final name or under this temporary file name.
+    Adopt(KeptResult, String),
+    /// The job was done but has changed since. Keep the result.
     KeepChanged,
-    /// Done, but somebody changed its file; it stays.
-    KeepAltered,
-    /// A file of its name is there that no run wrote.
+    /// The job was done but its file was modified by hand. Keep the file.
+    KeepModified,
+    /// The result file exists but no run wrote it. Keep the file.
     Foreign,
 }
 
-/// What to do about a planned job.
+/// Decides what to do with a planned job.
 #[must_use]
-pub fn decide(planned: Planned<'_>, policy: Policy) -> Decision {
-    let Planned {
+pub fn decide(facts: ResumeFacts<'_>, policy: ChangedPolicy) -> ResumeDecision {
+    let ResumeFacts {
         identity,
-        known,
+        history,
         on_disk,
-    } = planned;
-    let Some(known) = known else {
+    } = facts;
+    let Some(history) = history else {
         return match on_disk {
-            OnDisk::Absent => Decision::Run {
-                why: Reason::New,
-                ours: true,
-            },
-            _ => Decision::Foreign,
+            ResultOnDisk::Absent => ResumeDecision::Run(RunReason::New),
+            _ => ResumeDecision::Foreign,
         };
     };
-    let results = known.results();
-    // The one that lies there, as far as its length tells, else the last one.
+    let results = history.results();
+    // The result that is in the file, recognized by its size, else the last one.
     let kept = match on_disk {
-        OnDisk::There(length) => results.iter().find(|it| it.length == length),
+        ResultOnDisk::Present(length) => results.iter().find(|result| result.length == length),
         _ => None,
     };
     let kept = kept.or(results.last()).copied();
-    // What lies there is ours when it is as some run wrote it.
-    let ours = match on_disk {
-        OnDisk::Absent | OnDisk::There(0) => true,
-        OnDisk::There(length) => {
-            kept.is_some_and(|it| it.length == length) || known.inline.contains(&length)
-        }
-        OnDisk::Altered(_) => false,
+    let is_own = match on_disk {
+        ResultOnDisk::Absent | ResultOnDisk::Present(0) => true,
+        ResultOnDisk::Present(length) => kept.is_some_and(|result| result.length == length),
+        ResultOnDisk::Modified(_) => false,
     };
-    let run = |why| Decision::Run { why, ours };
-    match &known.state {
-        State::Answered(kept, file) if kept.identity == identity => {
-            Decision::Adopt(kept.clone(), file.clone())
+    let run = ResumeDecision::Run;
+    match &history.state {
+        JobState::Answered(kept, file) if kept.identity == identity => {
+            ResumeDecision::Adopt(kept.clone(), file.clone())
         }
-        State::Done => match on_disk {
-            OnDisk::Absent => run(Reason::Gone),
-            OnDisk::There(0) if kept.is_some_and(|it| it.length > 0) => run(Reason::Altered),
-            _ if !ours => match policy {
-                Policy::Keep => Decision::KeepAltered,
-                Policy::Rerun => run(Reason::Altered),
+        JobState::Done => match on_disk {
+            ResultOnDisk::Absent => run(RunReason::Missing),
+            ResultOnDisk::Present(0) if kept.is_some_and(|result| result.length > 0) => {
+                run(RunReason::Modified)
+            }
+            _ if !is_own => match policy {
+                ChangedPolicy::Keep => ResumeDecision::KeepModified,
+                ChangedPolicy::Rerun => run(RunReason::Modified),
             },
-            _ if kept.is_some_and(|it| it.identity == identity) => Decision::Skip,
+            _ if kept.is_some_and(|result| result.identity == identity) => ResumeDecision::Skip,
             _ => match policy {
-                Policy::Keep => Decision::KeepChanged,
-                Policy::Rerun => run(Reason::Changed),
+                ChangedPolicy::Keep => ResumeDecision::KeepChanged,
+                ChangedPolicy::Rerun => run(RunReason::Changed),
             },
         },
-        // A result that no run remembers is somebody's.
-        _ if !ours && kept.is_none() => Decision::Foreign,
-        // A kill came after its answer was complete, and it is another job now.
-        State::Answered(..) if ours && on_disk != OnDisk::Absent => match policy {
-            Policy::Keep => Decision::KeepChanged,
-            Policy::Rerun => run(Reason::Changed),
+        // No run recorded this result, so it belongs to the user.
+        _ if !is_own && kept.is_none() => ResumeDecision::Foreign,
+        // The run was killed after the answer was complete, and the job has changed.
+        JobState::Answered(..) if is_own && on_disk != ResultOnDisk::Absent => match policy {
+            ChangedPolicy::Keep => ResumeDecision::KeepChanged,
+            ChangedPolicy::Rerun => run(RunReason::Changed),
         },
-        State::Failed => run(Reason::Failed),
-        State::Started | State::Answered(..) => run(Reason::Unfinished),
+        JobState::Failed => run(RunReason::Failed),
+        JobState::Started | JobState::Answered(..) => run(RunReason::Unfinished),
     }
 }
 
@@ -142,172 +132,164 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_case() {
-        use OnDisk::{Absent, Altered, There};
-        use Policy::{Keep, Rerun};
-        let kept = Kept {
+    fn decide_covers_every_case() {
+        use ChangedPolicy::{Keep, Rerun};
+        use ResultOnDisk::{Absent, Modified, Present};
+        let kept = KeptResult {
             identity: "i".to_owned(),
             key: "k".to_owned(),
             length: 5,
             sha256: "s".to_owned(),
         };
-        let known = |state: State, has: bool| Known {
+        let job = |state: JobState, has_result: bool| JobHistory {
             state,
-            kept: has.then(|| kept.clone()),
-            inline: vec![9],
-            of: None,
+            kept: has_result.then(|| kept.clone()),
+            labels: None,
             size: (0, 0),
         };
-        let answered = || State::Answered(kept.clone(), "f".to_owned());
-        let run = |why, ours| Decision::Run { why, ours };
-        let adopt = || Decision::Adopt(kept.clone(), "f".to_owned());
-        for (known, on_disk, identity, policy, expected) in [
-            (None, Absent, "i", Keep, run(Reason::New, true)),
-            (None, There(3), "i", Rerun, Decision::Foreign),
-            (None, There(0), "i", Keep, Decision::Foreign),
+        let answered = || JobState::Answered(kept.clone(), "f".to_owned());
+        let run = ResumeDecision::Run;
+        let adopt = || ResumeDecision::Adopt(kept.clone(), "f".to_owned());
+        for (history, on_disk, identity, policy, expected) in [
+            (None, Absent, "i", Keep, run(RunReason::New)),
+            (None, Present(3), "i", Rerun, ResumeDecision::Foreign),
+            (None, Present(0), "i", Keep, ResumeDecision::Foreign),
             (
-                Some(known(State::Done, true)),
-                There(5),
+                Some(job(JobState::Done, true)),
+                Present(5),
                 "i",
                 Keep,
-                Decision::Skip,
+                ResumeDecision::Skip,
             ),
             (
-                Some(known(State::Done, true)),
-                There(5),
+                Some(job(JobState::Done, true)),
+                Present(5),
                 "j",
                 Keep,
-                Decision::KeepChanged,
+                ResumeDecision::KeepChanged,
             ),
             (
-                Some(known(State::Done, true)),
-                There(5),
+                Some(job(JobState::Done, true)),
+                Present(5),
                 "j",
                 Rerun,
-                run(Reason::Changed, true),
+                run(RunReason::Changed),
             ),
             (
-                Some(known(State::Done, true)),
+                Some(job(JobState::Done, true)),
                 Absent,
                 "i",
                 Keep,
-                run(Reason::Gone, true),
+                run(RunReason::Missing),
             ),
             (
-                Some(known(State::Done, true)),
-                There(0),
+                Some(job(JobState::Done, true)),
+                Present(0),
                 "i",
                 Keep,
-                run(Reason::Altered, true),
+                run(RunReason::Modified),
             ),
             (
-                Some(known(State::Done, true)),
-                There(6),
+                Some(job(JobState::Done, true)),
+                Present(6),
                 "i",
                 Keep,
-                Decision::KeepAltered,
+                ResumeDecision::KeepModified,
             ),
             (
-                Some(known(State::Done, true)),
-                There(6),
+                Some(job(JobState::Done, true)),
+                Present(6),
                 "i",
                 Rerun,
-                run(Reason::Altered, false),
+                run(RunReason::Modified),
             ),
             (
-                Some(known(State::Done, true)),
-                Altered(5),
+                Some(job(JobState::Done, true)),
+                Modified(5),
                 "i",
                 Keep,
-                Decision::KeepAltered,
+                ResumeDecision::KeepModified,
             ),
             (
-                Some(known(State::Started, false)),
+                Some(job(JobState::Started, false)),
                 Absent,
                 "i",
                 Keep,
-                run(Reason::Unfinished, true),
+                run(RunReason::Unfinished),
             ),
             (
-                Some(known(State::Started, true)),
-                There(5),
+                Some(job(JobState::Started, true)),
+                Present(5),
                 "j",
                 Keep,
-                run(Reason::Unfinished, true),
+                run(RunReason::Unfinished),
             ),
             (
-                Some(known(State::Started, false)),
-                There(7),
+                Some(job(JobState::Started, false)),
+                Present(7),
                 "i",
                 Keep,
-                Decision::Foreign,
+                ResumeDecision::Foreign,
             ),
-            (Some(known(answered(), false)), There(5), "i", Keep, adopt()),
-            (Some(known(answered(), false)), Absent, "i", Keep, adopt()),
+            (Some(job(answered(), false)), Present(5), "i", Keep, adopt()),
+            (Some(job(answered(), false)), Absent, "i", Keep, adopt()),
             (
-                Some(known(State::Started, false)),
-                There(9),
-                "i",
-                Keep,
-                run(Reason::Unfinished, true),
-            ),
-            (
-                Some(known(answered(), false)),
+                Some(job(answered(), false)),
                 Absent,
                 "j",
                 Keep,
-                run(Reason::Unfinished, true),
+                run(RunReason::Unfinished),
             ),
             (
-                Some(known(answered(), false)),
-                There(5),
+                Some(job(answered(), false)),
+                Present(5),
                 "j",
                 Keep,
-                Decision::KeepChanged,
+                ResumeDecision::KeepChanged,
             ),
             (
-                Some(known(answered(), false)),
-                There(5),
+                Some(job(answered(), false)),
+                Present(5),
                 "j",
                 Rerun,
-                run(Reason::Changed, true),
+                run(RunReason::Changed),
             ),
             (
-                Some(known(answered(), false)),
-                There(6),
+                Some(job(answered(), false)),
+                Present(6),
                 "j",
                 Rerun,
-                run(Reason::Unfinished, false),
+                run(RunReason::Unfinished),
             ),
             (
-                Some(known(State::Failed, false)),
+                Some(job(JobState::Failed, false)),
                 Absent,
                 "i",
                 Keep,
-                run(Reason::Failed, true),
+                run(RunReason::Failed),
             ),
             (
-                Some(known(State::Failed, false)),
-                There(9),
+                Some(job(JobState::Failed, false)),
+                Present(9),
                 "i",
                 Keep,
-                run(Reason::Failed, true),
+                run(RunReason::Failed),
             ),
             (
-                Some(known(State::Failed, false)),
-                There(8),
+                Some(job(JobState::Failed, false)),
+                Present(8),
                 "i",
                 Keep,
-                Decision::Foreign,
+                ResumeDecision::Foreign,
             ),
         ] {
-            let planned = Planned {
+            let facts = ResumeFacts {
                 identity,
-                known: known.as_ref(),
+                history: history.as_ref(),
                 on_disk,
             };
-            let shown = format!("{known:?} {on_disk:?} {identity} {policy:?}");
-            assert_eq!(decide(planned, policy), expected, "{shown}");
+            let shown = format!("{history:?} {on_disk:?} {identity} {policy:?}");
+            assert_eq!(decide(facts, policy), expected, "{shown}");
         }
     }
 }

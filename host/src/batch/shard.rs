@@ -1,135 +1,138 @@
-//! `--shard I/N`: which part of a plan a machine runs.
+//! `--shard I/N`: divides the jobs of a plan among machines.
 //!
-//! Every machine computes the whole division from the same plan, and takes its
-//! part: none asks another. Models are kept whole where that is fair, so that a
-//! shard loads few; what else could be balanced, such as how long a single job
-//! takes, is not known here.
+//! Every machine computes the same division from the same plan, without communication.
+//! Models are kept whole where that is fair, so that each shard loads few models. The
+//! durations of single jobs are unknown here and are not balanced.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
 
 use sha2::{Digest, Sha256};
 
-/// Which part of a plan is run.
+/// A shard of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
-    /// Counts from 0.
+    /// Index of the shard, starting at 0.
     pub index: usize,
-    /// How many there are.
+    /// The number of shards.
     pub count: usize,
 }
 
 impl Shard {
-    /// Reads `I/N`. `I` counts from 0, as Slurm and Kubernetes do; a form that
-    /// could also count from 1 would lose jobs.
+    /// Parses `I/N`. `I` starts at 0, as in Slurm and Kubernetes; accepting `N/N` as well
+    /// would lose jobs.
     ///
     /// # Errors
-    /// It is not that, or `I` is not below `N`.
+    /// Returns a message unless `text` is `I/N` with `I` less than `N`.
     pub fn parse(text: &str) -> Result<Self, String> {
-        // `usize` would also take `+1`.
-        let number = |it: &str| {
-            it.bytes()
+        // `usize::parse` would also accept `+1`.
+        let number = |digits: &str| {
+            digits
+                .bytes()
                 .all(|byte| byte.is_ascii_digit())
-                .then(|| it.parse::<usize>().ok())
+                .then(|| digits.parse::<usize>().ok())
                 .flatten()
         };
         let (index, count) = text
             .split_once('/')
             .and_then(|(index, count)| Some((number(index)?, number(count)?)))
-            .ok_or_else(|| format!("`{text}` is not I/N, such as 0/8"))?;
+            .ok_or_else(|| format!("invalid shard `{text}`: expected I/N, such as 0/8"))?;
         if count == 0 {
-            return Err(format!("`{text}` has no shards: N is at least 1"));
+            return Err(format!("invalid shard `{text}`: N must be at least 1"));
         }
         if index >= count {
             let last = count - 1;
             return Err(format!(
-                "`{text}` is none of the shards: I counts from 0, so they are 0/{count} to {last}/{count}"
+                "invalid shard `{text}`: I starts at 0, so the shards are 0/{count} to {last}/{count}"
             ));
         }
         Ok(Self { index, count })
     }
 }
 
-/// A model is split when it is larger than a fair share by more than half: one
-/// more load costs less than the others' waiting for so much.
+/// A model is split if it exceeds this multiple of a fair share: then one more load
+/// costs less than the wait of the other shards for a shard that large.
 const WHOLE_SHARES_MAX: f64 = 1.5;
 
-/// A model with its jobs in an order that does not depend on the caller's.
-struct Model<'a> {
-    /// Where the caller has it.
-    at: usize,
+/// A model and its jobs, independent of the order of the caller's jobs.
+struct ModelJobs<'a> {
+    /// Index in the caller's list.
+    index: usize,
     key: &'a str,
     weight: f64,
-    /// Distinct ones: equal names stay together, as nothing tells them apart.
+    /// Distinct job names. Jobs of the same name stay together, since they cannot be
+    /// distinguished.
     names: BTreeSet<&'a str>,
-    /// Among how many shards it is split.
+    /// The number of parts that the model is split into.
     parts: usize,
 }
 
-impl Model<'_> {
+impl ModelJobs<'_> {
     #[expect(clippy::cast_precision_loss, reason = "no plan has 2^53 jobs")]
     fn part_weight(&self) -> f64 {
         self.weight / self.parts as f64
     }
 
-    /// Heaviest parts first, then by key.
+    /// Orders by weight per part, descending, then by key.
     fn order(&self, other: &Self) -> Ordering {
         let weights = other.part_weight().total_cmp(&self.part_weight());
         weights.then_with(|| self.key.cmp(other.key))
     }
 }
 
-/// For each model (its key; its weight, that is its number of jobs times the
-/// cost of one; its jobs' names): whether each job is this shard's, in the shape
-/// of the jobs. Keys are distinct. A weight that is no positive number counts
-/// as the number of jobs.
+/// Returns for each job of each model whether it belongs to the shard.
 ///
-/// The result depends on neither the order of models nor that of jobs.
+/// `models` lists key, weight and job names of each model. Keys must be distinct. The
+/// weight is the number of jobs times the cost of one; a weight that is not a positive
+/// number is replaced by the number of jobs.
+///
+/// The division does not depend on the order of the models or of the jobs.
 #[must_use]
-pub fn split<'a>(models: &[(&'a str, f64, Vec<&'a str>)], shard: Shard) -> Vec<Vec<bool>> {
-    let mut sorted = prepared(models);
-    let names = sorted.iter().map(|it| it.names.len()).sum();
-    // More shards than jobs have nothing to do, whatever number was typed.
+pub fn jobs_of_shard<'a>(models: &[(&'a str, f64, Vec<&'a str>)], shard: Shard) -> Vec<Vec<bool>> {
+    let mut sorted = sort_models(models);
+    let names = sorted.iter().map(|model| model.names.len()).sum();
+    // Shards beyond the number of jobs are empty, and a huge count costs nothing.
     let count = shard.count.min(names);
-    let mut mine: Vec<Vec<bool>> = models
+    let mut in_shard: Vec<Vec<bool>> = models
         .iter()
         .map(|(_, _, jobs)| vec![false; jobs.len()])
         .collect();
     if count == 0 {
-        return mine;
+        return in_shard;
     }
-    decide_parts(&mut sorted, count);
-    sorted.sort_by(Model::order);
+    split_models(&mut sorted, count);
+    sorted.sort_by(ModelJobs::order);
 
-    let mut loads = vec![0.0_f64; count];
+    let mut weights = vec![0.0_f64; count];
     for model in &sorted {
-        // The heaviest first, each to the shard with the least so far.
+        // The heaviest parts first, each to the shard with the least weight so far.
         let shards: Vec<usize> = (0..model.parts)
             .map(|_| {
-                let least = (0..count).min_by(|a, b| loads[*a].total_cmp(&loads[*b]));
-                let least = least.unwrap_or(0);
-                loads[least] += model.part_weight();
-                least
+                let lightest = (0..count).min_by(|a, b| weights[*a].total_cmp(&weights[*b]));
+                let lightest = lightest.unwrap_or(0);
+                weights[lightest] += model.part_weight();
+                lightest
             })
             .collect();
         let parts = parts_of_jobs(model);
-        for (mine, name) in mine[model.at].iter_mut().zip(&models[model.at].2) {
+        let names = &models[model.index].2;
+        for (in_shard, name) in in_shard[model.index].iter_mut().zip(names) {
             let part = parts.get(name).copied().unwrap_or(0);
-            *mine = shards[part] == shard.index;
+            *in_shard = shards[part] == shard.index;
         }
     }
-    mine
+    in_shard
 }
 
-/// The models that have jobs, heaviest first.
+/// Returns the models that have jobs, heaviest first.
 #[expect(clippy::cast_precision_loss, reason = "no plan has 2^53 jobs")]
-fn prepared<'a>(models: &[(&'a str, f64, Vec<&'a str>)]) -> Vec<Model<'a>> {
-    let mut sorted: Vec<Model<'a>> = models
+fn sort_models<'a>(models: &[(&'a str, f64, Vec<&'a str>)]) -> Vec<ModelJobs<'a>> {
+    let mut sorted: Vec<ModelJobs<'a>> = models
         .iter()
         .enumerate()
         .filter(|(_, (_, _, jobs))| !jobs.is_empty())
-        .map(|(at, (key, weight, jobs))| Model {
-            at,
+        .map(|(index, (key, weight, jobs))| ModelJobs {
+            index,
             key,
             weight: if weight.is_finite() && *weight > 0.0 {
                 *weight
@@ -140,34 +143,34 @@ fn prepared<'a>(models: &[(&'a str, f64, Vec<&'a str>)]) -> Vec<Model<'a>> {
             parts: 1,
         })
         .collect();
-    sorted.sort_by(Model::order);
+    sorted.sort_by(ModelJobs::order);
     sorted
 }
 
-/// Splits those that are too large for one shard, and then the largest for as
-/// long as there are shards without work.
+/// Splits the models that are too large for one shard, then the largest ones while there
+/// are fewer parts than shards.
 #[expect(
     clippy::cast_precision_loss,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "a rounded quotient between 1 and the number of shards"
 )]
-fn decide_parts(sorted: &mut [Model<'_>], count: usize) {
-    // In their order: a sum of floats depends on it.
-    let total: f64 = sorted.iter().map(|it| it.weight).sum();
-    let fair = total / count as f64;
+fn split_models(sorted: &mut [ModelJobs<'_>], count: usize) {
+    // Summed in sorted order, since a sum of floats depends on the order.
+    let total: f64 = sorted.iter().map(|model| model.weight).sum();
+    let fair_share = total / count as f64;
     for model in sorted.iter_mut() {
-        let shares = model.weight / fair;
+        let shares = model.weight / fair_share;
         if shares > WHOLE_SHARES_MAX {
-            let most = count.min(model.names.len()).max(1);
-            model.parts = (shares.round() as usize).clamp(1, most);
+            let parts_max = count.min(model.names.len()).max(1);
+            model.parts = (shares.round() as usize).clamp(1, parts_max);
         }
     }
-    let mut parts: usize = sorted.iter().map(|it| it.parts).sum();
+    let mut parts: usize = sorted.iter().map(|model| model.parts).sum();
     while parts < count {
         let divisible = sorted
             .iter_mut()
-            .filter(|it| it.parts < it.names.len())
+            .filter(|model| model.parts < model.names.len())
             .min_by(|a, b| a.order(b));
         let Some(largest) = divisible else { break };
         largest.parts += 1;
@@ -175,10 +178,10 @@ fn decide_parts(sorted: &mut [Model<'_>], count: usize) {
     }
 }
 
-/// In which part each job of a split model is. The hash decides the order, so
-/// that similar jobs, whose names are similar, are spread; cutting that order
-/// into equal pieces balances better than the hash's remainder would.
-fn parts_of_jobs<'a>(model: &Model<'a>) -> HashMap<&'a str, usize> {
+/// Returns the part of each job of a split model. Jobs are ordered by the hash of their
+/// name, which spreads similar jobs. Equal slices of that order are better balanced than
+/// remainders of the hash.
+fn parts_of_jobs<'a>(model: &ModelJobs<'a>) -> HashMap<&'a str, usize> {
     if model.parts == 1 {
         return HashMap::new();
     }
@@ -189,11 +192,11 @@ fn parts_of_jobs<'a>(model: &Model<'a>) -> HashMap<&'a str, usize> {
         .collect();
     hashed.sort_unstable();
     let length = hashed.len();
-    let part = |at: usize| at * model.parts / length;
+    let part = |index: usize| index * model.parts / length;
     hashed
         .iter()
         .enumerate()
-        .map(|(at, (_, name))| (*name, part(at)))
+        .map(|(index, (_, name))| (*name, part(index)))
         .collect()
 }
 
@@ -214,47 +217,47 @@ mod tests {
             .collect()
     }
 
-    /// Models `m0`, `m1`, … of these weights and numbers of jobs.
+    /// Creates models `m0`, `m1`, … from weights and numbers of jobs.
     fn plan(models: &[(f64, usize)]) -> Vec<(String, f64, Vec<String>)> {
         models
             .iter()
             .enumerate()
-            .map(|(at, (weight, jobs))| {
-                let jobs = (0..*jobs).map(|job| format!("m{at}/page-{job:04}"));
-                (format!("m{at}"), *weight, jobs.collect())
+            .map(|(index, (weight, jobs))| {
+                let jobs = (0..*jobs).map(|job| format!("m{index}/page-{job:04}"));
+                (format!("m{index}"), *weight, jobs.collect())
             })
             .collect()
     }
 
-    /// For each shard the number of its jobs of each model.
+    /// Returns for each shard its number of jobs of each model.
     fn counts(models: &Models<'_>, count: usize) -> Vec<Vec<usize>> {
         (0..count)
             .map(|index| {
-                split(models, Shard { index, count })
+                jobs_of_shard(models, Shard { index, count })
                     .iter()
-                    .map(|jobs| jobs.iter().filter(|it| **it).count())
+                    .map(|jobs| jobs.iter().filter(|in_shard| **in_shard).count())
                     .collect()
             })
             .collect()
     }
 
     #[test]
-    fn shards_count_from_zero() {
+    fn shards_start_at_zero() {
         for (text, index, count) in [("0/1", 0, 1), ("0/8", 0, 8), ("7/8", 7, 8)] {
             assert_eq!(Shard::parse(text), Ok(Shard { index, count }));
         }
         for (text, expected) in [
-            ("8/8", "counts from 0, so they are 0/8 to 7/8"),
-            ("9/8", "counts from 0"),
-            ("0/0", "N is at least 1"),
-            ("", "is not I/N"),
-            ("1", "is not I/N"),
-            ("/", "is not I/N"),
-            ("+1/8", "is not I/N"),
-            ("-1/8", "is not I/N"),
-            (" 1/8", "is not I/N"),
-            ("1/8/9", "is not I/N"),
-            ("0/99999999999999999999999", "is not I/N"),
+            ("8/8", "I starts at 0, so the shards are 0/8 to 7/8"),
+            ("9/8", "I starts at 0"),
+            ("0/0", "N must be at least 1"),
+            ("", "expected I/N"),
+            ("1", "expected I/N"),
+            ("/", "expected I/N"),
+            ("+1/8", "expected I/N"),
+            ("-1/8", "expected I/N"),
+            (" 1/8", "expected I/N"),
+            ("1/8/9", "expected I/N"),
+            ("0/99999999999999999999999", "expected I/N"),
         ] {
             let error = Shard::parse(text).unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
@@ -264,7 +267,7 @@ mod tests {
     #[test]
     fn models_stay_whole_where_that_is_fair() {
         for (models, count, expected) in [
-            // The largest first, each to the least.
+            // The largest first, each to the shard with the least weight.
             (
                 &[(5.0, 5), (4.0, 4), (3.0, 3), (2.0, 2)][..],
                 2,
@@ -281,7 +284,7 @@ mod tests {
                 3,
                 vec![vec![0, 2], vec![1, 0], vec![1, 0]],
             ),
-            // One that is twice its share.
+            // A model with twice its share.
             (
                 &[(12.0, 12), (3.0, 3), (2.0, 2), (1.0, 1)],
                 3,
@@ -293,7 +296,7 @@ mod tests {
                 3,
                 vec![vec![1, 0], vec![0, 0], vec![0, 0]],
             ),
-            // Weights that are none.
+            // Invalid weights.
             (&[(f64::NAN, 4), (-1.0, 4)], 2, vec![vec![4, 0], vec![0, 4]]),
             (&[], 2, vec![vec![], vec![]]),
         ] {
@@ -303,100 +306,110 @@ mod tests {
     }
 
     #[test]
-    fn the_division_is_the_same_on_every_machine_and_in_every_version() {
-        let jobs: Vec<String> = (0..12).map(|it| it.to_string()).collect();
+    fn the_division_is_fixed() {
+        let jobs: Vec<String> = (0..12).map(|job| job.to_string()).collect();
         let models = [("m".to_owned(), 1.0, jobs)];
         let models = borrowed(&models);
-        let shown: Vec<String> = (0..3)
+        let shards: Vec<String> = (0..3)
             .map(|index| {
-                let mine = split(&models, Shard { index, count: 3 });
-                let mine = mine[0].iter().zip(&models[0].2).filter(|(it, _)| **it);
-                mine.map(|(_, name)| *name).collect::<Vec<_>>().join(" ")
+                let in_shard = jobs_of_shard(&models, Shard { index, count: 3 });
+                let jobs = in_shard[0].iter().zip(&models[0].2);
+                let names = jobs
+                    .filter(|(in_shard, _)| **in_shard)
+                    .map(|(_, name)| *name);
+                names.collect::<Vec<_>>().join(" ")
             })
             .collect();
-        assert_eq!(shown, ["4 8 9 10", "0 1 3 11", "2 5 6 7"]);
+        assert_eq!(shards, ["4 8 9 10", "0 1 3 11", "2 5 6 7"]);
     }
 
     #[test]
-    fn absurd_shards_cost_nothing() {
+    fn huge_and_zero_counts_are_cheap() {
         let plan = plan(&[(1.0, 3)]);
         let count = usize::MAX;
         for (index, expected) in [(0, 1), (2, 1), (3, 0), (count - 1, 0)] {
-            let mine = split(&borrowed(&plan), Shard { index, count });
-            let found = mine[0].iter().filter(|it| **it).count();
+            let in_shard = jobs_of_shard(&borrowed(&plan), Shard { index, count });
+            let found = in_shard[0].iter().filter(|in_shard| **in_shard).count();
             assert_eq!(found, expected, "{index}");
         }
-        // Not what `parse` makes, but the fields are open.
-        let none = split(&borrowed(&plan), Shard { index: 0, count: 0 });
+        // `parse` rejects a count of 0, but the fields are public.
+        let none = jobs_of_shard(&borrowed(&plan), Shard { index: 0, count: 0 });
         assert_eq!(none, [[false; 3]]);
     }
 
     fn any_plan() -> impl Strategy<Value = Vec<(String, f64, Vec<String>)>> {
-        // Some weights are equal, and some jobs are there twice.
+        // Includes equal weights and duplicate jobs.
         let weight = prop_oneof![Just(1.0), Just(10.0), 0.01..1000.0_f64];
         let jobs = prop::collection::vec("[a-c]{1,3}", 0..30);
-        prop::collection::btree_map("[a-z]{1,3}", (weight, jobs), 0..8)
-            .prop_map(|it| it.into_iter().map(|(k, (w, j))| (k, w, j)).collect())
+        prop::collection::btree_map("[a-z]{1,3}", (weight, jobs), 0..8).prop_map(|models| {
+            let models = models.into_iter();
+            models
+                .map(|(key, (weight, jobs))| (key, weight, jobs))
+                .collect()
+        })
     }
 
     proptest! {
         #[test]
         fn every_job_is_in_one_shard(plan in any_plan(), count in 1_usize..12) {
             let models = borrowed(&plan);
-            let mut times: Vec<Vec<usize>> = plan.iter().map(|it| vec![0; it.2.len()]).collect();
+            let mut counts: Vec<Vec<usize>> =
+                plan.iter().map(|(_, _, jobs)| vec![0; jobs.len()]).collect();
             for index in 0..count {
-                let mine = split(&models, Shard { index, count });
-                prop_assert_eq!(mine.len(), times.len());
-                for (mine, times) in mine.iter().zip(&mut times) {
-                    prop_assert_eq!(mine.len(), times.len());
-                    for (mine, times) in mine.iter().zip(times) {
-                        *times += usize::from(*mine);
+                let in_shard = jobs_of_shard(&models, Shard { index, count });
+                prop_assert_eq!(in_shard.len(), counts.len());
+                for (in_shard, counts) in in_shard.iter().zip(&mut counts) {
+                    prop_assert_eq!(in_shard.len(), counts.len());
+                    for (in_shard, count) in in_shard.iter().zip(counts) {
+                        *count += usize::from(*in_shard);
                     }
                 }
             }
-            prop_assert!(times.iter().flatten().all(|it| *it == 1), "{:?}", times);
+            prop_assert!(counts.iter().flatten().all(|count| *count == 1), "{:?}", counts);
         }
 
         #[test]
         fn the_order_does_not_matter(
-            (plan, turned) in any_plan().prop_flat_map(|plan| {
+            (plan, shuffled) in any_plan().prop_flat_map(|plan| {
                 let models = Just(plan.clone()).prop_shuffle();
-                let turned = models.prop_flat_map(|models| {
+                let shuffled = models.prop_flat_map(|models| {
                     let models: Vec<_> = models
                         .into_iter()
-                        .map(|(k, w, j)| (Just(k), Just(w), Just(j).prop_shuffle()))
+                        .map(|(key, weight, jobs)| {
+                            (Just(key), Just(weight), Just(jobs).prop_shuffle())
+                        })
                         .collect();
                     models
                 });
-                (Just(plan), turned)
+                (Just(plan), shuffled)
             }),
             count in 1_usize..12,
         ) {
             for index in 0..count {
                 let shard = Shard { index, count };
                 let found = |plan: &[(String, f64, Vec<String>)]| {
-                    let mine = split(&borrowed(plan), shard);
+                    let in_shard = jobs_of_shard(&borrowed(plan), shard);
                     let mut found: Vec<(String, String, bool)> = plan
                         .iter()
-                        .zip(&mine)
-                        .flat_map(|((key, _, jobs), mine)| {
-                            let jobs = jobs.iter().zip(mine);
-                            jobs.map(|(job, mine)| (key.clone(), job.clone(), *mine))
+                        .zip(&in_shard)
+                        .flat_map(|((key, _, jobs), in_shard)| {
+                            let jobs = jobs.iter().zip(in_shard);
+                            jobs.map(|(job, in_shard)| (key.clone(), job.clone(), *in_shard))
                         })
                         .collect();
                     found.sort();
                     found
                 };
-                prop_assert_eq!(found(&plan), found(&turned));
+                prop_assert_eq!(found(&plan), found(&shuffled));
             }
         }
 
         #[test]
-        fn equal_models_are_loaded_by_few(more in 0_usize..20, count in 1_usize..10, weight in 0.1..9.0_f64) {
+        fn equal_models_are_loaded_by_few_shards(more in 0_usize..20, count in 1_usize..10, weight in 0.1..9.0_f64) {
             let models = count + more;
             let plan = plan(&vec![(weight, 5); models]);
             for jobs in counts(&borrowed(&plan), count) {
-                let loads = jobs.iter().filter(|it| **it > 0).count();
+                let loads = jobs.iter().filter(|count| **count > 0).count();
                 prop_assert!(loads <= models.div_ceil(count), "{} of {}", loads, models);
             }
         }
@@ -405,9 +418,9 @@ mod tests {
         fn one_model_is_balanced(jobs in 30_usize..300, count in 1_usize..20) {
             let plan = plan(&[(7.0, jobs)]);
             let counts = counts(&borrowed(&plan), count);
-            let sizes = counts.iter().map(|it| it[0]);
-            let (least, most) = (sizes.clone().min(), sizes.max());
-            prop_assert!(most <= least.map(|it| it + 1), "{:?}", counts);
+            let sizes = counts.iter().map(|models| models[0]);
+            let (min, max) = (sizes.clone().min(), sizes.max());
+            prop_assert!(max <= min.map(|min| min + 1), "{:?}", counts);
         }
 
         #[test]
@@ -415,16 +428,16 @@ mod tests {
             models in prop::collection::vec(20_usize..200, 1..8),
             count in 1_usize..12,
         ) {
-            // A job costs the same in all, so that jobs can be counted.
+            // All jobs have the same cost, so that counting them is enough.
             #[expect(clippy::cast_precision_loss, reason = "small numbers")]
-            let plan = plan(&models.iter().map(|it| (*it as f64, *it)).collect::<Vec<_>>());
+            let plan = plan(&models.iter().map(|jobs| (*jobs as f64, *jobs)).collect::<Vec<_>>());
             let total: usize = models.iter().sum();
             for jobs in counts(&borrowed(&plan), count) {
                 let size: usize = jobs.iter().sum();
-                // A part has at most 1.5 shares, and comes to a shard that has
-                // less than one; cutting adds a job for each part.
-                let most = total * 5 / (count * 2) + models.len() + 1;
-                prop_assert!(size <= most, "{} of {}", size, total);
+                // A part has at most 1.5 shares and is added to a shard with less than
+                // one; rounding adds up to one job per part.
+                let size_max = total * 5 / (count * 2) + models.len() + 1;
+                prop_assert!(size <= size_max, "{} of {}", size, total);
             }
         }
     }

@@ -1,107 +1,68 @@
 //! `infer`: one prompt, one model, one answer.
 
-mod outcome;
-mod request;
+mod kept_answer;
+mod shown_request;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::answer_check::{Judged, judge};
-use super::job::{Job, Wish};
-use super::resolve_args;
-use super::run_stats::Learning;
-use crate::args::{Common, Infer, Output};
-use crate::engine::{self, Unloader};
+use super::resolve_args::{
+    self, keeps_reasoning_tags, model_reference, prompt_request, timeout_options,
+};
+use crate::args::{CommonArgs, InferArgs, OutputArgs};
+use crate::client::{self, Request, registry_store, warn_about_unknown_variables};
+use crate::engine::Unloader;
 use crate::environment::Env;
 use crate::error::{self, Exit, Failure};
-use crate::inference::Event;
-use crate::job::{Account, Failed, Interrupt, Sinks, ensure, perform};
-use crate::report::{self, About, Instance, Report, packs_used};
+use crate::job::{Answer, Cancel, End, Outcome, RunContext, Sinks, Warning, load_for, run};
+use crate::report::{self, Report};
 use crate::sink::{
-    self, Events, Messages, OutputFile, Progress, Sink, Stdout, Warnings, visible_json,
+    self, AnswerFile, Events, Messages, Progress, Sink, Stdout, Warnings, escape_controls_json,
 };
-use outcome::{completed, keep};
+use kept_answer::keep;
 
-/// What is said once when the demo model answers.
+/// Shown once when the demo model answers.
 const DEMO_NOTICE: &str = "the answer comes from the built-in demo model, a toy that repeats a text's \
      first sentence; -m FILE.gguf runs a real model";
 
 /// Runs `infer`.
 ///
 /// # Errors
-/// Anything that ends without a complete answer.
+/// Returns an error if there is no complete answer.
 pub(crate) async fn infer(
-    args: Infer,
+    args: InferArgs,
     env: &Env,
-    mut interrupt: Interrupt<'_>,
+    mut cancel: Cancel<'_>,
 ) -> Result<Exit, Failure> {
     let start = Instant::now();
-    let Infer {
-        asked,
-        model,
-        sampling,
-        patience,
-        output,
-        common,
-    } = args;
-    let messages = Messages::new(common.quiet, env.stderr_is_terminal, env.colour);
-    resolve_args::warn_of_unknown_variables(env, messages);
-    let config = resolve_args::config(&common, env)?;
-    let reasoning_tags = reasoning_tags(&output)?;
-    let wish = Wish {
-        asked: &asked,
-        model: &model,
-        sampling: &sampling,
-        patience: &patience,
-        strict: output.strict,
-        has_stdin: env.stdin_has_text,
-    };
-    let Job {
-        chosen,
-        resolved,
-        steps,
-        resolver,
-        mut warnings,
-        chain,
-        settings,
-        required,
-        limits,
-    } = Job::open(wish, env, &config, messages, interrupt.as_mut()).await?;
-    for warning in &warnings {
-        messages.warning(warning);
-    }
-
-    let mut file = open_output(&output, interrupt.as_mut()).await?;
-    if chosen.is_demo {
+    let messages = Messages::new(args.common.quiet, env.stderr_is_terminal, env.colour);
+    warn_about_unknown_variables(env, messages);
+    let config = resolve_args::config(&args.common, env)?;
+    let request = request_from_args(&args)?;
+    let output = &args.output;
+    let reads_stdin = env.stdin_has_text;
+    let opening = client::open(
+        &request,
+        env,
+        &config,
+        reads_stdin,
+        messages,
+        cancel.as_mut(),
+    );
+    let (model, mut job) = opening.await?;
+    let mut file = open_output(output, cancel.as_mut()).await?;
+    if model.is_demo {
         messages.status(DEMO_NOTICE);
     }
-    let about_engine = (chosen.engine(), chosen.model.clone(), chosen.quantization());
-    let asked_context = chosen.asked_context();
-    let mut learning = Learning::new(&chosen, &resolved.prompt);
-    let mut unloader = None;
-    let mut stdout = stdout_sink(&output, env, file.is_some());
-    let mut progress = output
-        .show_progress
-        .then(|| progress_sink(&common, env, &output, file.is_some()))
-        .flatten();
-    if output.events
-        && let Some(stdout) = &mut stdout
-    {
-        for warning in &warnings {
-            // A reader that has gone shows again at the first event.
-            let _gone = stdout.event(&Event::Warning(warning.clone()));
-        }
-    }
-    let mut instance = Instance {
-        id: None,
-        context: None,
-        quantization: about_engine.2,
-    };
+    let requested_context = model.requested_context();
+    let mut stdout = stdout_sink(output, env, file.is_some());
+    let mut progress = progress_sink(&args.common, env, output, file.is_some());
     let mut shown_warnings = Warnings::new(messages);
-    let (account, result) = {
+    let mut unloader = None;
+    let store = registry_store(env);
+    let mut outcome = {
         let mut sinks: Sinks<'_> = Vec::new();
-        // The file comes first: it takes the raw answer before anything else
-        // can fail.
+        // The file comes first: it takes the raw answer before anything else can fail.
         if let Some(file) = &mut file {
             sinks.push(file);
         }
@@ -111,167 +72,143 @@ pub(crate) async fn infer(
         if let Some(stdout) = &mut stdout {
             sinks.push(stdout.as_mut());
         }
-        // After those that draw and print: they make room for it.
+        // After the sinks that draw and print: they make room for warnings.
         sinks.push(&mut shown_warnings);
-        match ensure(chosen, &mut sinks, interrupt.as_mut(), limits, start).await {
-            Err(failed) => {
-                for sink in &mut sinks {
-                    // Nothing was shown that would have to be rounded off.
-                    let _gone = sink.end();
-                }
-                (Account::default(), Err(failed))
-            }
-            Ok(ready) => {
-                instance.id = Some(ready.instance().to_owned());
-                instance.context = ready.context();
-                learning.loaded(ready.load_s());
-                unloader = model.unload.then(|| ready.unloader());
-                for warning in &ready.warnings {
-                    for sink in &mut sinks {
-                        let _gone = sink.event(&Event::Warning(warning.clone()));
-                    }
-                }
-                warnings.extend(ready.warnings.iter().cloned());
+        let loading = load_for(&mut job, model, &mut sinks, cancel.as_mut(), start);
+        match loading.await {
+            Ok(instance) => {
+                unloader = args.model.unload.then(|| instance.unloader());
                 if output.show_request {
-                    sinks.iter_mut().for_each(|sink| sink.interlude());
-                    let shown = ready.rendered(&resolved.prompt, &settings).await;
-                    messages.text(&request::shown(
-                        &ready,
-                        &resolved.prompt,
-                        &settings,
-                        shown,
-                        asked_context,
-                    ));
+                    sinks.iter_mut().for_each(|sink| sink.suspend());
+                    let rendered = instance.render_prompt(&job.prompt, &job.settings).await;
+                    let shown = shown_request::shown(&job, &instance, rendered, requested_context);
+                    messages.print(&shown);
                 }
-                let stream = ready.infer(engine::Ask {
-                    prompt: resolved.prompt.clone(),
-                    settings: settings.clone(),
-                    reasoning_tags,
-                    required,
-                });
-                match stream {
-                    Ok(stream) => perform(stream, chain, sinks, interrupt, limits, start).await,
-                    Err(error) => (Account::default(), Err(Failed::Engine(error))),
-                }
+                let context = RunContext {
+                    statistics: Some(&store),
+                    start,
+                    load_s: instance.load_s(),
+                };
+                run(job, &instance, sinks, cancel, context).await
             }
+            Err(outcome) => *outcome,
         }
     };
-    // Whatever it drew is gone before anything else is said.
+    // The progress line is erased before anything else is printed.
     drop(progress);
     if let Some(unloader) = unloader {
-        warnings.extend(unload(unloader, &about_engine.1, messages).await);
+        let model = outcome.used.as_ref().map_or("", |used| used.model.as_str());
+        let warning = unload(unloader, model, messages).await;
+        outcome.answer.warnings.extend(warning);
     }
-    if let Err(error) = learning.keep(&resolve_args::store(env), &account, &result) {
-        messages.warning(&format!(
-            "what this run taught is lost: {}",
-            error::chain(&error)
-        ));
-    }
-    warnings.extend(account.warnings.iter().cloned());
-    let mut result = judge(result, &account, output.strict);
-    if let Ok(Judged {
-        warning: Some(cut), ..
-    }) = &result
-    {
-        messages.warning(cut);
-        warnings.push((*cut).to_owned());
-    }
-    let mut kept = None;
-    if let (Ok(_), Some(_)) = (&result, &file) {
-        kept = file.as_ref().and_then(OutputFile::partial);
-        if let Some(Err(error)) = file.take().map(OutputFile::complete) {
-            result = completed(error);
+    for warning in &outcome.answer.warnings {
+        if warning.is_after_the_end() {
+            messages.warning(&warning.to_string());
         }
+    }
+    let end = std::mem::replace(&mut outcome.end, End::Done);
+    let mut result = Failure::of_end(end, outcome.has_output());
+    let mut kept = None;
+    if result.is_ok()
+        && let Some(file) = file.take()
+    {
+        kept = file.partial_path().map(Path::to_owned);
+        result = complete(file, &outcome.answer);
     }
     if output.json {
-        let report = Report::new(
-            &account,
-            About {
-                settings: &settings,
-                engine: about_engine.0,
-                model: &about_engine.1,
-                instance,
-                packs: packs_used(
-                    std::iter::once(&resolver).chain(steps.iter().map(|it| &it.pack)),
-                ),
-                extension: resolved.extension.as_deref(),
-                resolver_extra: (resolver.name(), &resolved.extra),
-                warnings: &warnings,
-                error: result.as_ref().err().map(|failure| failure.message.clone()),
-            },
-        );
-        if let Err(failure) = print(&report, env.stdout_is_terminal) {
-            result = result.and(Err(failure));
-        }
+        let error = result.as_ref().err().map(|failure| failure.message.clone());
+        let printed = print_report(&outcome, error, env.stdout_is_terminal);
+        result = result.and(printed);
     }
-    if account.finish.is_some() {
-        messages.status(&report::statistics(&account));
+    if outcome.answer.finish.is_some() {
+        messages.status(&report::statistics_line(&outcome.answer));
     }
-    let failure = match result {
-        Ok(_) => return Ok(Exit::Done),
-        Err(failure) => failure,
+    let Err(failure) = result else {
+        return Ok(Exit::Done);
     };
     if output.events {
-        // A reader that has gone does not want to know.
         let mut last = Events::new(std::io::stdout(), env.stdout_is_terminal);
-        let _gone = last.failed(failure.exit as u8, &failure.message);
+        // A reader that has gone does not need the last event.
+        let _closed = last.failed(failure.exit as u8, &failure.message);
     }
-    Err(keep(failure, &account, file, kept, &env.paths.state))
+    Err(keep(failure, &outcome.answer, file, kept, &env.paths.state))
 }
 
-/// How long an unload may take that ends a run.
+fn request_from_args(args: &InferArgs) -> Result<Request, Failure> {
+    let InferArgs {
+        prompt,
+        model,
+        sampling,
+        timeouts,
+        output,
+        common: _,
+    } = args;
+    let (model, load) = model_reference(model)?;
+    Ok(Request {
+        model,
+        load,
+        timeouts: timeout_options(timeouts)?,
+        strict: output.strict,
+        keep_reasoning_tags: keeps_reasoning_tags(&output.reasoning_tags)?,
+        ..prompt_request(prompt, sampling)?
+    })
+}
+
+/// The time limit of an unload at the end of a run.
 const UNLOAD_LIMIT: Duration = Duration::from_secs(30);
 
-/// Unloads the model at the end, and says when it stays.
-async fn unload(unloader: Unloader, model: &str, messages: Messages) -> Option<String> {
+/// Unloads the model, and returns a warning if it stays loaded.
+async fn unload(unloader: Unloader, model: &str, messages: Messages) -> Option<Warning> {
     let warning = match tokio::time::timeout(UNLOAD_LIMIT, unloader.unload()).await {
         Ok(Ok(Some(true) | None)) => return None,
         Ok(Ok(Some(false))) => format!(
-            "`{model}` stays loaded: this program did not load it; `unload --force` does it all \
-             the same"
+            "`{model}` stays loaded: this program did not load it; `unload --force` unloads it \
+             anyway"
         ),
-        Ok(Err(error)) => format!("`{model}` stays loaded: {}", error::chain(&error)),
+        Ok(Err(error)) => format!("`{model}` stays loaded: {}", error::error_chain(&error)),
         Err(_) => format!(
-            "`{model}` may stay loaded: the server did not say within {} s that it is gone",
+            "`{model}` may stay loaded: the server did not confirm the unload within {} s",
             UNLOAD_LIMIT.as_secs()
         ),
     };
     messages.warning(&warning);
-    Some(warning)
+    Some(Warning::Engine(warning))
 }
 
 /// Opens the output file before any model is loaded.
 async fn open_output(
-    output: &Output,
-    interrupt: Interrupt<'_>,
-) -> Result<Option<OutputFile>, Failure> {
-    // `-` is stdout, as for every other program.
+    output: &OutputArgs,
+    cancel: Cancel<'_>,
+) -> Result<Option<AnswerFile>, Failure> {
+    // `-` is stdout, as for other programs.
     let path = output.output.clone().filter(|path| path != Path::new("-"));
-    // Opening a pipe waits for its reader, perhaps for ever.
+    // Opening a pipe blocks until it has a reader.
     let opening =
-        tokio::task::spawn_blocking(move || path.as_deref().map(OutputFile::open).transpose());
+        tokio::task::spawn_blocking(move || path.as_deref().map(AnswerFile::open).transpose());
     tokio::select! {
         biased;
-        () = interrupt => Err(Failure::interrupted()),
+        () = cancel => Err(Failure::interrupted()),
         opened = opening => {
-            let opened = opened.map_err(|e| Failure::new(Exit::Broken, e.to_string()))?;
+            let opened =
+                opened.map_err(|error| Failure::new(Exit::Broken, error.to_string()))?;
             Ok(opened?)
         }
     }
 }
 
-fn reasoning_tags(output: &Output) -> Result<bool, Failure> {
-    match output.reasoning_tags.as_str() {
-        "auto" => Ok(true),
-        "none" => Ok(false),
-        other => Err(Failure::usage(format!(
-            "--reasoning-tags is `{other}`; it takes auto or none"
-        ))),
+/// Completes the output file. A reader that closed a pipe is not an error.
+fn complete(file: AnswerFile, answer: &Answer) -> Result<(), Failure> {
+    match file.complete(&answer.text, &answer.raw) {
+        Ok(()) | Err(sink::Error::BrokenPipe) => Ok(()),
+        Err(error) => Err(Failure {
+            exit: Exit::Broken,
+            ..Failure::from(error)
+        }),
     }
 }
 
-/// With `-o` the answer goes into the file alone; `--json` prints at the end.
-fn stdout_sink(output: &Output, env: &Env, has_file: bool) -> Option<Box<dyn Sink + Send>> {
+/// With `-o` the answer goes into the file only; `--json` prints at the end.
+fn stdout_sink(output: &OutputArgs, env: &Env, has_file: bool) -> Option<Box<dyn Sink + Send>> {
     let terminal = env.stdout_is_terminal;
     if output.events {
         Some(Box::new(Events::new(std::io::stdout(), terminal)))
@@ -287,9 +224,14 @@ fn stdout_sink(output: &Output, env: &Env, has_file: bool) -> Option<Box<dyn Sin
     }
 }
 
-/// How it goes, on stderr; `-q` has the last word.
-fn progress_sink(common: &Common, env: &Env, output: &Output, has_file: bool) -> Option<Progress> {
-    if common.quiet {
+/// Progress on stderr, unless it is off or `-q` is given.
+fn progress_sink(
+    common: &CommonArgs,
+    env: &Env,
+    output: &OutputArgs,
+    has_file: bool,
+) -> Option<Progress> {
+    if common.quiet || !output.show_progress {
         return None;
     }
     let answer_on_terminal = env.stdout_is_terminal && !has_file && !output.json;
@@ -301,15 +243,20 @@ fn progress_sink(common: &Common, env: &Env, output: &Output, has_file: bool) ->
     })
 }
 
-fn print(report: &Report<'_>, terminal: bool) -> Result<(), Failure> {
+fn print_report(outcome: &Outcome, error: Option<String>, terminal: bool) -> Result<(), Failure> {
     use std::io::Write;
-    let text = serde_json::to_string_pretty(report)
-        .map_err(|e| Failure::new(Exit::Broken, format!("the report cannot be written: {e}")))?;
-    let text = if terminal { visible_json(&text) } else { text };
+    let report = Report::new(outcome, error);
+    let text = serde_json::to_string_pretty(&report)
+        .map_err(|error| Failure::new(Exit::Broken, format!("cannot write the report: {error}")))?;
+    let text = if terminal {
+        escape_controls_json(&text)
+    } else {
+        text
+    };
     let mut stdout = std::io::stdout().lock();
     match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
         Ok(()) => Ok(()),
-        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-        Err(e) => Err(sink::Error::Stdout(e).into()),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(sink::Error::Stdout(error).into()),
     }
 }

@@ -1,31 +1,43 @@
 //! `pull`: a model's file from the Hugging Face hub, for the embedded engine.
 
 use super::models::print;
-use crate::args::Pull;
-use crate::engine::{HUB, Hub, Pulling, Reference, gigabytes};
+use crate::args::PullArgs;
+use crate::client;
+use crate::engine::{DEFAULT_HUB_URL, Hub, HubReference, PullProgress, format_bytes};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
-use crate::job::Interrupt;
-use crate::sink::{Download, Messages};
+use crate::job::Cancel;
+use crate::sink::{DownloadProgress, Messages};
 
 /// Runs `pull`.
 ///
 /// # Errors
 /// No such file, no room, a hub that cannot be reached, another file in its
 /// place.
-pub(crate) async fn pull(args: Pull, env: &Env, interrupt: Interrupt<'_>) -> Result<Exit, Failure> {
+pub(crate) async fn pull(
+    args: PullArgs,
+    env: &Env,
+    interrupt: Cancel<'_>,
+) -> Result<Exit, Failure> {
     let messages = Messages::new(args.common.quiet, env.stderr_is_terminal, env.colour);
-    super::resolve_args::warn_of_unknown_variables(env, messages);
-    let reference = Reference::parse(&args.reference)?;
-    let base = env.others.get("HF_ENDPOINT").map_or(HUB, |it| it.expose());
-    let hub = Hub::new(base, env.others.get("HF_TOKEN").cloned())?;
+    client::warn_about_unknown_variables(env, messages);
+    let reference = HubReference::parse(&args.reference)?;
+    let base = env
+        .all_variables
+        .get("HF_ENDPOINT")
+        .map_or(DEFAULT_HUB_URL, |it| it.expose());
+    let hub = Hub::new(base, env.all_variables.get("HF_TOKEN").cloned())?;
     let folder = env.paths.data.join("models");
-    let mut shown = Download::new(messages, env.stderr_is_terminal, args.common.quiet);
-    let mut tell = |it: Pulling| match it {
-        Pulling::Begin { name, bytes, have } => shown.begin(&name, bytes, have),
-        Pulling::Have(bytes) => shown.have(bytes),
-        Pulling::Again(why) => shown.say(&format!("{why}; goes on where it was")),
-        Pulling::Checking => shown.say("checks it"),
+    let mut shown = DownloadProgress::new(messages, env.stderr_is_terminal, args.common.quiet);
+    let mut tell = |it: PullProgress| match it {
+        PullProgress::Started {
+            name,
+            total_bytes: bytes,
+            present_bytes: have,
+        } => shown.start(&name, bytes, have),
+        PullProgress::Received(bytes) => shown.set_position(bytes),
+        PullProgress::Retrying(why) => shown.message(&format!("{why}; goes on where it was")),
+        PullProgress::Verifying => shown.message("checks it"),
     };
     let pulled = tokio::select! {
         biased;
@@ -35,13 +47,13 @@ pub(crate) async fn pull(args: Pull, env: &Env, interrupt: Interrupt<'_>) -> Res
             it.map_err(Failure::from)
         }
     };
-    shown.end();
+    shown.finish();
     let pulled = pulled?;
     let path = pulled.path.display();
-    messages.status(&if pulled.was_there {
+    messages.status(&if pulled.already_present {
         format!("{path} is there already")
     } else {
-        format!("{path}: {}", gigabytes(pulled.bytes))
+        format!("{path}: {}", format_bytes(pulled.size_bytes))
     });
     let name = pulled
         .path

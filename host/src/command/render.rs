@@ -5,13 +5,13 @@ use std::io::Write;
 use serde_json::json;
 
 use super::resolve_args;
-use crate::args::Render;
+use crate::args::RenderArgs;
+use crate::client;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
-use crate::inference::{Origin, Prompt, settle};
-use crate::job::{Interrupt, ResolvedJob};
-use crate::report::packs_used;
-use crate::sink::{Messages, Sink, Stdout, visible_json};
+use crate::inference::{Prompt, SettingsLayer};
+use crate::job::{Cancel, PackUsed, ResolvedJob};
+use crate::sink::{Messages, Sink, Stdout, escape_controls_json};
 
 /// The schema of `--json`.
 const SCHEMA: u32 = 1;
@@ -21,44 +21,40 @@ const SCHEMA: u32 = 1;
 /// # Errors
 /// The prompt cannot be resolved, or stdout cannot be written.
 pub(crate) async fn render(
-    args: Render,
+    args: RenderArgs,
     env: &Env,
-    interrupt: Interrupt<'_>,
+    cancel: Cancel<'_>,
 ) -> Result<Exit, Failure> {
-    let Render {
-        asked,
+    let RenderArgs {
+        prompt,
         sampling,
         json,
         common,
     } = args;
     let messages = Messages::new(common.quiet, env.stderr_is_terminal, env.colour);
-    resolve_args::warn_of_unknown_variables(env, messages);
+    client::warn_about_unknown_variables(env, messages);
     let config = resolve_args::config(&common, env)?;
-    let [flags, environment, written] = resolve_args::layers(&sampling, env, &config)?;
-    let ask = resolve_args::ask(&asked, env, &config)?;
-    let shelf = resolve_args::shelf(&asked, env, &config, messages)?;
-    let preparing = resolve_args::prepared(shelf, ask, None, env.stdin_has_text, messages);
-    let prepared = tokio::select! {
+    let request = resolve_args::prompt_request(&prompt, &sampling)?;
+    let settings = client::settings_by_origin(request.settings.clone(), env, &config)?;
+    let prompt = client::prompt_request(&request, env, &config)?;
+    let packs = client::pack_set(&request.pack_dirs, env, &config, messages)?;
+    let resolving = client::resolve_prompt(packs, prompt, None, env.stdin_has_text, messages);
+    let resolved = tokio::select! {
         biased;
-        () = interrupt => return Err(Failure::interrupted()),
-        prepared = preparing => prepared?,
+        () = cancel => return Err(Failure::interrupted()),
+        resolved = resolving => resolved?,
     };
-    for warning in &prepared.warnings {
-        messages.warning(warning);
-    }
     let ResolvedJob {
         resolved,
         steps,
         resolver,
         warnings,
-    } = prepared;
-    let layers = [
-        flags,
-        environment,
-        (Origin::Prompt, resolved.settings.clone()),
-        written,
-    ];
-    let settings = settle(&layers);
+    } = resolved;
+    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    for warning in &warnings {
+        messages.warning(warning);
+    }
+    let settings = settings.resolve(&resolved.settings, &SettingsLayer::default());
     if json {
         let post: Vec<_> = steps
             .iter()
@@ -70,7 +66,8 @@ pub(crate) async fn render(
                 })
             })
             .collect();
-        let packs = packs_used(std::iter::once(&resolver).chain(steps.iter().map(|it| &it.pack)));
+        let packs =
+            PackUsed::list(std::iter::once(&resolver).chain(steps.iter().map(|step| &step.pack)));
         let object = json!({
             "schema": SCHEMA,
             "input": resolved.prompt,
@@ -83,7 +80,7 @@ pub(crate) async fn render(
         });
         let text = serde_json::to_string_pretty(&object).unwrap_or_default();
         let text = if env.stdout_is_terminal {
-            visible_json(&text)
+            escape_controls_json(&text)
         } else {
             text
         };

@@ -1,138 +1,148 @@
-//! How much context a model is loaded with.
+//! The context length with which a model is loaded.
+
+use serde::{Deserialize, Serialize};
 
 use super::Error;
-use super::memory::{Memory, Need, gigabytes};
+use super::memory::{Memory, MemoryNeed, format_bytes};
 
-/// How much context to load a model with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Context {
-    /// This many tokens.
+/// A requested context length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ContextSize {
+    /// A number of tokens, at least 1.
     Tokens(u32),
-    /// This share of what the model was made for, in percent (1 to 100).
+    /// A percentage (1 to 100) of the tested context, or of the declared context if
+    /// the model is not tested.
     Percent(u8),
 }
 
-impl Context {
-    /// Reads `8192` or `50%`.
+impl ContextSize {
+    /// Parses `8192` or `50%`.
     ///
     /// # Errors
-    /// It is neither; the text says what is allowed.
+    /// Returns a message with the allowed values if `text` is neither.
     pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
-        let wrong = || format!("context is `{text}`; it takes a number from 1, or `1%` to `100%`");
+        let invalid =
+            || format!("invalid context `{text}`: expected a number of tokens, or `1%` to `100%`");
         match text.strip_suffix('%') {
             Some(percent) => match percent.trim().parse() {
                 Ok(percent @ 1..=100) => Ok(Self::Percent(percent)),
-                _ => Err(wrong()),
+                _ => Err(invalid()),
             },
             None => match text.parse() {
-                Ok(0) | Err(_) => Err(wrong()),
+                Ok(0) | Err(_) => Err(invalid()),
                 Ok(tokens) => Ok(Self::Tokens(tokens)),
             },
         }
     }
 }
 
-/// What a model says and what is known of it.
+/// The facts that limit the context of a model. Contexts are in tokens.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits<'a> {
+pub(super) struct ContextLimits<'a> {
     pub(super) model: &'a str,
-    /// What it was made for.
+    /// The declared context.
     pub(super) declared: u32,
-    /// What was found to work.
+    /// The tested context, if any.
     pub(super) tested: Option<u32>,
-    pub(super) need: Need,
+    pub(super) memory_need: MemoryNeed,
     /// The memory of this machine.
     pub(super) memory: Memory,
-    /// Somebody knows better.
+    /// Skip memory and context checks.
     pub(super) force: bool,
 }
 
-/// More context than the model was made for: it answers nonsense there, or the
-/// server takes memory until the machine stands still.
-pub(super) fn beyond(tokens: u32, declared: u32) -> Error {
-    Error::Context(format!(
-        "a context of {tokens} tokens is more than the {declared} that the model was made for"
+/// Returns the error for a context that exceeds the declared one. Beyond it, models
+/// answer nonsense, or the server allocates memory until the machine swaps.
+pub(super) fn exceeds_declared_error(tokens: u32, declared: u32) -> Error {
+    Error::InvalidContext(format!(
+        "context of {tokens} tokens exceeds the model's declared context of {declared} tokens"
     ))
 }
 
-/// The context for the embedded engine: what was asked for, else what was
-/// tested, else what the model was made for, as far as half of the free memory
-/// goes. With a warning where that is less.
-pub(super) fn settle(
-    wanted: Option<Context>,
-    limits: Limits<'_>,
+/// Returns the context length for the embedded engine, in tokens: the requested one,
+/// else the tested one, else the declared one. A context that was not requested is
+/// reduced to fit into half of the available memory. Also returns a warning if the
+/// result is below the declared context without a request.
+///
+/// # Errors
+/// Returns an error if the context exceeds the declared one or does not fit into
+/// memory, unless `limits.force` is set.
+pub(super) fn resolve_context(
+    requested: Option<ContextSize>,
+    limits: ContextLimits<'_>,
 ) -> Result<(u32, Option<String>), Error> {
-    let Limits {
+    let ContextLimits {
         model,
         declared,
         tested,
-        need,
+        memory_need,
         memory,
         force,
     } = limits;
-    let tested = tested.map(|it| it.min(declared));
-    let tokens = match wanted {
-        Some(Context::Tokens(tokens)) if tokens > declared && !force => {
-            return Err(beyond(tokens, declared));
+    let tested = tested.map(|tested| tested.min(declared));
+    let tokens = match requested {
+        Some(ContextSize::Tokens(tokens)) if tokens > declared && !force => {
+            return Err(exceeds_declared_error(tokens, declared));
         }
-        Some(Context::Tokens(tokens)) => tokens,
-        Some(Context::Percent(percent)) => {
-            // Percent are of what works, where that is known.
+        Some(ContextSize::Tokens(tokens)) => tokens,
+        Some(ContextSize::Percent(percent)) => {
             let share = u64::from(tested.unwrap_or(declared)) * u64::from(percent) / 100;
             u32::try_from(share).unwrap_or(declared).max(1)
         }
         None => {
-            let (most, why) = match tested {
-                Some(tested) => (tested, "that is what was tested"),
+            let (max, reason) = match tested {
+                Some(tested) => (tested, "larger contexts are not tested"),
                 None => (declared, ""),
             };
-            let fits = need.largest(memory.available / 2, most).unwrap_or(1).max(
-                // Memory for this much is there or nothing is.
-                most.min(LEAST_TOKENS),
-            );
-            let tokens = if force { most } else { most.min(fits) };
+            // The minimum may use more than half of the memory; the check below
+            // fails if it does not fit at all.
+            let largest = memory_need
+                .largest_context(memory.available / 2, max)
+                .unwrap_or(1)
+                .max(max.min(MIN_DEFAULT_TOKENS));
+            let tokens = if force { max } else { max.min(largest) };
             if !force {
-                need.check(model, tokens, declared, memory.available)?;
+                memory_need.check(model, tokens, declared, memory.available)?;
             }
-            let why = if tokens < most {
+            let reason = if tokens < max {
                 format!(
-                    "{} of memory are free, and half of that is left to others",
-                    gigabytes(memory.available)
+                    "it uses at most half of the available memory ({})",
+                    format_bytes(memory.available)
                 )
             } else {
-                why.to_owned()
+                reason.to_owned()
             };
             let warning = (tokens < declared).then(|| {
                 format!(
-                    "the model is loaded with {tokens} of its {declared} tokens of context: {why}; \
-                     --context sets it"
+                    "context limited to {tokens} of {declared} tokens: {reason}; use --context \
+                     to set another"
                 )
             });
             return Ok((tokens, warning));
         }
     };
     if !force {
-        need.check(model, tokens, declared, memory.available)?;
+        memory_need.check(model, tokens, declared, memory.available)?;
     }
     Ok((tokens, None))
 }
 
-/// A context below this is of no use.
-const LEAST_TOKENS: u32 = 2048;
+/// A context that was not requested is not reduced below this, in tokens.
+const MIN_DEFAULT_TOKENS: u32 = 2048;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn limits(declared: u32, tested: Option<u32>) -> Limits<'static> {
-        Limits {
+    fn limits(declared: u32, tested: Option<u32>) -> ContextLimits<'static> {
+        ContextLimits {
             model: "m",
             declared,
             tested,
-            need: Need {
-                weights: 1 << 30,
-                per_token: Some(1 << 17),
+            memory_need: MemoryNeed {
+                weight_bytes: 1 << 30,
+                bytes_per_token: Some(1 << 17),
             },
             memory: Memory {
                 total: 16 << 30,
@@ -143,60 +153,66 @@ mod tests {
     }
 
     #[test]
-    fn contexts_are_numbers_or_percent_of_what_works() {
+    fn contexts_are_numbers_or_percentages_of_the_tested_context() {
         for (text, declared, tested, expected) in [
             ("100", 2048, None, Some(100)),
             ("50%", 2048, None, Some(1024)),
             ("50%", 2048, Some(1000), Some(500)),
             ("1%", 10, None, Some(1)),
             ("4096", 2048, None, None),
-            // Seven of the eight GB free, after the weights.
+            // 7 of the 8 GiB available are left after the weights.
             ("50000", 131_072, None, Some(50_000)),
             ("60000", 131_072, None, None),
         ] {
-            let context = Context::parse(text).unwrap();
-            let settled = settle(Some(context), limits(declared, tested));
-            let settled = settled.ok().map(|(tokens, _)| tokens);
-            assert_eq!(settled, expected, "{text} of {declared}");
+            let context = ContextSize::parse(text).unwrap();
+            let resolved = resolve_context(Some(context), limits(declared, tested));
+            let tokens = resolved.ok().map(|(tokens, _)| tokens);
+            assert_eq!(tokens, expected, "{text} of {declared}");
         }
         for text in ["0", "-1", "0%", "101%", "x", ""] {
-            assert!(Context::parse(text).is_err(), "{text}");
+            assert!(ContextSize::parse(text).is_err(), "{text}");
         }
-        let forced = Limits {
+        let forced = ContextLimits {
             force: true,
             ..limits(2048, None)
         };
-        let settled = settle(Some(Context::Tokens(60_000)), forced).unwrap();
-        assert_eq!(settled, (60_000, None));
+        let resolved = resolve_context(Some(ContextSize::Tokens(60_000)), forced).unwrap();
+        assert_eq!(resolved, (60_000, None));
     }
 
     #[test]
-    fn without_a_wish_it_is_what_was_tested_or_what_fits() {
-        for (declared, tested, expected, says) in [
+    fn the_default_is_the_tested_context_or_what_fits() {
+        for (declared, tested, expected, warning_part) in [
             (2048, None, 2048, None),
-            // Half of eight GB, without the weights and the overhead.
+            // Half of 8 GiB, without the weights and the overhead.
             (131_072, None, 24_064, Some("131072")),
             (131_072, Some(8000), 8000, Some("tested")),
             (4096, Some(8000), 4096, None),
         ] {
-            let (tokens, warning) = settle(None, limits(declared, tested)).unwrap();
+            let (tokens, warning) = resolve_context(None, limits(declared, tested)).unwrap();
             assert_eq!(tokens, expected, "{declared} {tested:?} {warning:?}");
-            assert_eq!(warning.is_some(), says.is_some(), "{warning:?}");
-            if let (Some(warning), Some(says)) = (warning, says) {
-                assert!(warning.contains(says), "{warning}");
+            assert_eq!(warning.is_some(), warning_part.is_some(), "{warning:?}");
+            if let (Some(warning), Some(part)) = (warning, warning_part) {
+                assert!(warning.contains(part), "{warning}");
             }
         }
-        let tiny = Limits {
+        let little_memory = ContextLimits {
             memory: Memory {
                 total: 1 << 30,
                 available: 1 << 29,
             },
             ..limits(2048, None)
         };
-        let refused = settle(None, tiny).unwrap_err();
+        let error = resolve_context(None, little_memory).unwrap_err();
         assert!(
-            matches!(refused, Error::Memory { largest: None, .. }),
-            "{refused}"
+            matches!(
+                error,
+                Error::InsufficientMemory {
+                    largest_context: None,
+                    ..
+                }
+            ),
+            "{error}"
         );
     }
 }

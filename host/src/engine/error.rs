@@ -1,269 +1,274 @@
-//! What can go wrong with an engine or a model. What people are told of it,
-//! and what to type next, is the border's affair.
+//! Errors of engines and models. `crate::error` maps them to exit codes and hints.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::memory::gigabytes;
-use super::server::{Fault, FaultKind};
-use super::{embedded, seconds};
+use super::memory::format_bytes;
+use super::server::{FaultKind, ServerFault};
+use super::{embedded, format_seconds};
 
-/// Something went wrong with an engine or a model.
+/// An error of an engine or a model. The field `engine` is the server's kind with
+/// its address, or its address alone.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No engine was asked for, and none was found.
-    #[error("no engine was found{}", nobody_at(tried))]
+    /// No engine was specified and no server was found.
+    #[error("no engine found{}", no_answer_at(addresses))]
     NoEngine {
-        /// The addresses that were asked.
-        tried: Vec<String>,
+        /// The addresses that were tried.
+        addresses: Vec<String>,
     },
-    /// An engine that this program does not know.
+    /// Unknown `--engine` value.
     #[error("no engine named `{0}`")]
     UnknownEngine(String),
-    /// The folder of models has no such model.
-    #[error("no model named `{name}`")]
+    /// The embedded engine's models folder has no such model.
+    #[error("model `{name}` not found")]
     UnknownModel {
-        /// What was asked for.
+        /// The requested model.
         name: String,
-        /// Names like it.
-        close: Vec<String>,
-        /// The folder where models are looked for.
-        folder: PathBuf,
+        /// Similar names.
+        similar: Vec<String>,
+        /// The models folder.
+        models_dir: PathBuf,
     },
-    /// No server has such a model.
-    #[error("{engine} has no model named `{name}`")]
+    /// The server has no such model.
+    #[error("model `{name}` not found on {engine}")]
     UnknownServerModel {
-        /// Who was asked.
+        /// The server.
         engine: String,
-        /// What was asked for.
+        /// The requested model.
         name: String,
-        /// Names like it.
-        close: Vec<String>,
-        /// Names that there are.
-        known: Vec<String>,
+        /// Similar names.
+        similar: Vec<String>,
+        /// The server's models.
+        available: Vec<String>,
     },
-    /// Nobody said which model, and there is more than one to choose from.
-    #[error("which model? {engine} has {} loaded, and -m names none", how_many(loaded.len()))]
-    NoModel {
-        /// Who was asked.
+    /// No model was specified, and not exactly one is loaded.
+    #[error(
+        "no model specified (-m), and {engine} has {} loaded",
+        model_count(loaded.len())
+    )]
+    ModelNotSpecified {
+        /// The server.
         engine: String,
-        /// Models that are loaded.
+        /// The loaded models.
         loaded: Vec<String>,
-        /// Models that are not.
-        others: Vec<String>,
+        /// The other models.
+        not_loaded: Vec<String>,
     },
-    /// The context asked for makes no sense for this model.
+    /// The requested context is not possible with this model.
     #[error("{0}")]
-    Context(String),
-    /// Settings that were given, and would be lost, under `--strict`.
-    #[error("this engine does not honour: {0}")]
-    Settings(String),
-    /// The embedded engine's own.
+    InvalidContext(String),
+    /// Settings that the engine does not support, under `--strict`.
+    #[error("this engine does not support these settings: {0}")]
+    UnsupportedSettings(String),
+    /// An error of the embedded engine.
     #[error(transparent)]
     Embedded(#[from] embedded::Error),
-    /// The engine broke off without saying why.
-    #[error("the engine stopped without a word: {0}")]
-    Stopped(String),
-    /// A server cannot be reached.
-    #[error("{engine} cannot be reached: {why}")]
+    /// The embedded engine stopped without an error of its own.
+    #[error("the engine stopped unexpectedly: {0}")]
+    EngineStopped(String),
+    /// The server cannot be reached.
+    #[error("cannot reach {engine}: {reason}")]
     Unreachable {
-        /// The address.
+        /// The server's address.
         engine: String,
-        /// What the system says.
-        why: String,
+        /// The error of the operating system.
+        reason: String,
     },
-    /// No connection within `--connect-timeout`.
-    #[error("{engine} cannot be reached: no connection within {}", seconds(*limit))]
+    /// `--connect-timeout` expired.
+    #[error("cannot reach {engine}: no connection within {}", format_seconds(*limit))]
     ConnectTimeout {
-        /// The address.
+        /// The server's address.
         engine: String,
         /// The limit.
         limit: Duration,
     },
-    /// A server that is loading did not come to its end.
-    #[error("{engine} was still loading its model after {}", seconds(*limit))]
+    /// The server did not finish loading its model in time.
+    #[error("{engine} is still loading its model after {}", format_seconds(*limit))]
     StillLoading {
-        /// The address.
+        /// The server's address.
         engine: String,
-        /// How long it was waited for.
+        /// The limit.
         limit: Duration,
     },
-    /// Something answers that is no server we know.
-    #[error("what answers at {url} is no server that this program knows: {what}")]
+    /// The address answers, but not as a known kind of server.
+    #[error("not a supported server at {url}: {response}")]
     NotAServer {
         /// The address.
         url: String,
-        /// What it said.
-        what: String,
+        /// A description of the response.
+        response: String,
     },
-    /// The server wants a key, or another one.
-    #[error("{engine} {}: {message}", if *had_key { "does not accept the key" } else { "wants a key" })]
+    /// The server requires an API key, or another one.
+    #[error(
+        "{engine} {}: {message}",
+        if *had_key { "rejected the API key" } else { "requires an API key" }
+    )]
     Unauthorised {
         /// The server.
         engine: String,
-        /// Whether a key was sent.
+        /// True if a key was sent.
         had_key: bool,
-        /// The server's words.
+        /// The server's message.
         message: String,
     },
-    /// The server says that it failed.
+    /// The server reported an error.
     #[error("{engine}{}: {}", for_model(model), fault.message)]
     Server {
         /// The server.
         engine: String,
-        /// The model that was asked.
+        /// The requested model; empty if the request was not for a model.
         model: String,
-        /// What it said.
-        fault: Box<Fault>,
+        /// The reported error.
+        fault: Box<ServerFault>,
     },
     /// The server could not load the model.
-    #[error("{engine} cannot load `{model}`: {}", fault.message)]
-    NotLoaded {
+    #[error("{engine} cannot load model `{model}`: {}", fault.message)]
+    LoadFailed {
         /// The server.
         engine: String,
         /// The model.
         model: String,
-        /// What it said.
-        fault: Box<Fault>,
+        /// The reported error.
+        fault: Box<ServerFault>,
     },
-    /// The connection broke in the middle of an answer.
-    #[error("the connection to {engine} broke: {why}")]
-    Lost {
+    /// The connection was lost during an answer.
+    #[error("connection to {engine} lost: {reason}")]
+    ConnectionLost {
         /// The server.
         engine: String,
-        /// What the system says.
-        why: String,
+        /// The error of the operating system.
+        reason: String,
     },
-    /// The response ended without a reason, so that something is missing.
-    #[error("{engine} ended its response without saying that the answer is complete")]
-    Cut {
+    /// The response ended without a finish reason, so the answer may be incomplete.
+    #[error("{engine} ended its response without a finish reason")]
+    IncompleteResponse {
         /// The server.
         engine: String,
     },
-    /// What came is not of the protocol.
-    #[error("{engine} sent something that is no part of an answer: {what}")]
-    Garbage {
+    /// The response does not follow the protocol.
+    #[error("invalid response from {engine}: {received}")]
+    InvalidResponse {
         /// The server.
         engine: String,
-        /// What it was.
-        what: String,
+        /// The unexpected part of the response.
+        received: String,
     },
-    /// It does not fit into memory.
+    /// The model does not fit into memory.
     #[error(
-        "`{model}` with {context} tokens of context takes about {}, and there are {}",
-        gigabytes(*need),
-        gigabytes(*have)
+        "model `{model}` with a context of {context} tokens needs about {}, but only {} are \
+         available",
+        format_bytes(*required_bytes),
+        format_bytes(*available_bytes)
     )]
-    Memory {
+    InsufficientMemory {
         /// The model.
         model: String,
-        /// Tokens of context.
+        /// The context, in tokens.
         context: u32,
-        /// Bytes that it would take.
-        need: u64,
-        /// Bytes that there are.
-        have: u64,
-        /// The largest context that fits; absent when it is not known, or when
-        /// not even the weights fit.
-        largest: Option<u32>,
+        /// The estimated memory that is needed.
+        required_bytes: u64,
+        /// The memory that is available.
+        available_bytes: u64,
+        /// The largest context that fits, in tokens; absent if unknown or if the
+        /// weights alone do not fit.
+        largest_context: Option<u32>,
     },
-    /// Even the lowest estimate of the prompt is more than the context.
+    /// The lowest estimate of the prompt's tokens exceeds the context.
     #[error(
-        "the prompt has at least {least} tokens, and `{model}` at {engine} is loaded with a \
-         context of {context}"
+        "the prompt has at least {min_tokens} tokens, but model `{model}` on {engine} is loaded \
+         with a context of {context} tokens"
     )]
-    TooLong {
+    PromptTooLong {
         /// The server.
         engine: String,
         /// The model.
         model: String,
-        /// Tokens that the prompt has at least.
-        least: u32,
-        /// Tokens of context.
+        /// The lowest estimate of the prompt's tokens.
+        min_tokens: u32,
+        /// The effective context, in tokens.
         context: u32,
     },
-    /// It cannot be done with this model as it is.
-    #[error("{engine}, model `{model}`: {why}")]
+    /// The request is not possible with this model on this server.
+    #[error("{engine}, model `{model}`: {reason}")]
     Refused {
         /// The server.
         engine: String,
         /// The model.
         model: String,
-        /// Why.
-        why: String,
+        /// The reason.
+        reason: String,
     },
-    /// What must survive a kill cannot be written.
+    /// The ownership records cannot be written.
     #[error("cannot write {}", path.display())]
-    State {
-        /// The file.
+    WriteState {
+        /// The file or folder.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },
-    /// Another model answered than the one that was asked.
-    #[error("{engine} was asked for `{asked}`, and `{answered}` answers")]
+    /// Another model than the requested one answered.
+    #[error("{engine} answered with model `{actual}` instead of `{requested}`")]
     WrongModel {
         /// The server.
         engine: String,
-        /// The model that was meant.
-        asked: String,
-        /// The model that it was.
-        answered: String,
+        /// The requested model.
+        requested: String,
+        /// The model that answered.
+        actual: String,
     },
 }
 
 impl Error {
-    /// Whether the answer broke off for no reason that anybody gave.
+    /// Returns whether the answer ended early without a reported reason.
     #[must_use]
-    pub fn is_loss(&self) -> bool {
+    pub fn is_response_lost(&self) -> bool {
         matches!(
             self,
-            Self::Stopped(_)
-                | Self::Lost { .. }
-                | Self::Cut { .. }
-                | Self::Garbage { .. }
+            Self::EngineStopped(_)
+                | Self::ConnectionLost { .. }
+                | Self::IncompleteResponse { .. }
+                | Self::InvalidResponse { .. }
                 | Self::Embedded(embedded::Error::Compute(_))
         )
     }
-}
 
-impl Error {
-    /// Whether it says nothing of the model or its server: what was asked for
-    /// was too much, or this machine is in the way.
+    /// Returns whether the request or this machine caused the error, so that it is not
+    /// counted as a failure of the model or its server.
     #[must_use]
-    pub fn is_askers(&self) -> bool {
+    pub fn is_caller_error(&self) -> bool {
         match self {
-            Self::TooLong { .. }
-            | Self::Settings(_)
-            | Self::Context(_)
-            | Self::Memory { .. }
-            | Self::State { .. }
-            | Self::Embedded(embedded::Error::TooLong { .. } | embedded::Error::Refused { .. }) => {
-                true
-            }
+            Self::PromptTooLong { .. }
+            | Self::UnsupportedSettings(_)
+            | Self::InvalidContext(_)
+            | Self::InsufficientMemory { .. }
+            | Self::WriteState { .. }
+            | Self::Embedded(
+                embedded::Error::PromptTooLong { .. } | embedded::Error::TemplateRejected { .. },
+            ) => true,
             Self::Server { fault, .. } => matches!(fault.kind, FaultKind::Overflow { .. }),
             _ => false,
         }
     }
 
-    /// Whether there is no connection (any more).
+    /// Returns whether there is no connection to the server.
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
     }
 }
 
-fn nobody_at(tried: &[String]) -> String {
-    match tried {
+fn no_answer_at(addresses: &[String]) -> String {
+    match addresses {
         [] => String::new(),
-        some => format!("; nothing answers at {}", some.join(", ")),
+        addresses => format!("; no server answers at {}", addresses.join(", ")),
     }
 }
 
-fn how_many(count: usize) -> String {
+fn model_count(count: usize) -> String {
     match count {
-        0 => "none".to_owned(),
+        0 => "no model".to_owned(),
         count => format!("{count} models"),
     }
 }

@@ -1,8 +1,9 @@
-//! The Hugging Face hub: which files a repository has, and one of them on the
-//! disk, whole and checked.
+//! The Hugging Face hub: lists the files of a repository and downloads a model
+//! file, with resume and checksum.
 //!
-//! A download lies in `NAME.gguf.partial` while it runs, beside a note of which
-//! file it is, so that a later run goes on with it and never with another's.
+//! While a download runs, its data is in `NAME.gguf.partial`, next to
+//! `NAME.gguf.partial.json`, which identifies the remote file. A later run resumes
+//! the download only if it is for the same remote file.
 
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -14,135 +15,138 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::DEMO;
-use super::memory::gigabytes;
+use super::memory::format_bytes;
 use crate::secret::Secret;
 
-/// Where the hub is when nobody says otherwise.
-pub const HUB: &str = "https://huggingface.co";
-/// The quantization that is taken when nobody says which.
-const USUAL: &str = "Q4_K_M";
-/// How long the hub may take to say which files there are.
-const LIST_LIMIT: Duration = Duration::from_secs(60);
-/// How long a download may stand still.
-const STALL_LIMIT: Duration = Duration::from_secs(60);
-/// How often a download that broke off is taken up again without any progress.
-const TRIES: u32 = 5;
-/// A list of files has at most this many bytes.
-const LIST_BYTES_MAX: usize = 16 << 20;
-/// What is left free on the disk.
+/// The hub's default address.
+pub const DEFAULT_HUB_URL: &str = "https://huggingface.co";
+/// The quantization to use if none is specified.
+const DEFAULT_QUANTIZATION: &str = "Q4_K_M";
+/// Limit on listing the files of a repository.
+const LIST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Limit on a download without new data.
+const STALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// Number of consecutive attempts without progress before a download fails.
+const MAX_ATTEMPTS: u32 = 5;
+/// The maximal size of a list of files, in bytes.
+const MAX_LIST_BYTES: usize = 16 << 20;
+/// Disk space that a download leaves free, in bytes.
 const SPARE_BYTES: u64 = 64 << 20;
 
-/// A download failed.
+/// An error of a download.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
-    /// It is no name of a repository.
-    #[error("`{0}` is no OWNER/REPO[:QUANT]")]
-    BadReference(String),
+    /// The name is not a repository.
+    #[error("`{0}` is not of the form OWNER/REPO[:QUANT]")]
+    InvalidReference(String),
     /// The hub cannot be reached.
-    #[error("{hub} cannot be reached: {why}")]
+    #[error("cannot reach {hub}: {reason}")]
     Unreachable {
-        /// Its address.
+        /// The hub's address.
         hub: String,
-        /// What the system says.
-        why: String,
+        /// The error of the operating system.
+        reason: String,
     },
-    /// The hub says no.
-    #[error("{hub} answers {status} for {repo}: {message}")]
+    /// The hub returned an HTTP error.
+    #[error("{hub} returned HTTP {status} for `{repo}`: {message}")]
     Status {
-        /// Its address.
+        /// The hub's address.
         hub: String,
         /// The repository.
         repo: String,
-        /// The status.
+        /// The HTTP status.
         status: u16,
-        /// What it says.
+        /// The hub's message.
         message: String,
     },
-    /// The answer is none of the hub's.
-    #[error("{hub} sends something that is no list of files")]
-    Garbage {
-        /// Its address.
+    /// The hub's list of files is not valid.
+    #[error("invalid list of files from {hub}")]
+    InvalidFileList {
+        /// The hub's address.
         hub: String,
     },
-    /// No file, or more than one, is meant.
-    #[error("{repo}: {why}")]
-    Choice {
+    /// The reference matches no file or more than one.
+    #[error("{repo}: {reason}")]
+    SelectFile {
         /// The repository.
         repo: String,
-        /// Why.
-        why: String,
-        /// What there is: quantization or file, and bytes.
-        offered: Vec<(String, u64)>,
+        /// The reason.
+        reason: String,
+        /// The model files of the repository: name and size in bytes.
+        candidates: Vec<(String, u64)>,
     },
-    /// Its name is the one that means the model in this program.
-    #[error("{repo}: `-m {name}` means the built-in model, and not a file `{name}.gguf`")]
-    BuiltIn {
+    /// The file's name is reserved for the built-in model.
+    #[error("{repo}: `-m {name}` is the built-in model, so `{name}.gguf` could not be used")]
+    ReservedName {
         /// The repository.
         repo: String,
         /// The name.
         name: &'static str,
     },
-    /// Another file of that name is there.
-    #[error("{} is there already, and is another file", .0.display())]
-    Exists(PathBuf),
-    /// Somebody else is downloading it.
+    /// A different file of that name exists.
+    #[error("{} already exists and is a different file", .0.display())]
+    FileExists(PathBuf),
+    /// Another process is downloading the file.
     #[error("another process is downloading {}", .0.display())]
-    Busy(PathBuf),
-    /// The disk is too small.
+    AlreadyDownloading(PathBuf),
+    /// The disk has too little free space.
     #[error(
-        "{} needs {}, and {} are free",
+        "{} needs {} of disk space, but only {} are free",
         path.display(),
-        gigabytes(*need),
-        gigabytes(*free)
+        format_bytes(*required_bytes),
+        format_bytes(*free_bytes)
     )]
-    NoRoom {
+    InsufficientDiskSpace {
         /// The file.
         path: PathBuf,
-        /// Bytes that are still to come.
-        need: u64,
-        /// Bytes that are free.
-        free: u64,
+        /// The bytes that remain to be downloaded.
+        required_bytes: u64,
+        /// The free disk space, in bytes.
+        free_bytes: u64,
     },
-    /// What came is not what the hub has.
-    #[error("{} has the checksum {got}, and the hub says {expected}", path.display())]
-    Checksum {
-        /// The file, which is removed.
+    /// The downloaded file differs from the one on the hub.
+    #[error(
+        "checksum mismatch for {}: expected {expected}, got {actual}",
+        path.display()
+    )]
+    ChecksumMismatch {
+        /// The file, which has been removed.
         path: PathBuf,
-        /// What was expected, in hex.
+        /// The expected SHA-256, in hex.
         expected: String,
-        /// What it is, in hex.
-        got: String,
+        /// The actual SHA-256, in hex.
+        actual: String,
     },
-    /// It broke off too often.
-    #[error("the download broke off {TRIES} times without getting on: {0}")]
-    Broken(String),
+    /// Too many attempts without progress.
+    #[error("download failed after {MAX_ATTEMPTS} attempts without progress: {0}")]
+    DownloadInterrupted(String),
     /// A file cannot be written.
     #[error("cannot write {}", path.display())]
-    File {
+    WriteFile {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },
 }
 
-/// A file of a repository.
+/// A reference to a model file of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reference {
-    /// `OWNER/REPO`.
+pub struct HubReference {
+    /// The repository, `OWNER/REPO`.
     pub repo: String,
-    /// The quantization, or the file's name.
+    /// The quantization or the file name.
     pub quant: Option<String>,
 }
 
-impl Reference {
-    /// Reads `OWNER/REPO[:QUANT]`, also as an address at the hub.
+impl HubReference {
+    /// Parses `OWNER/REPO[:QUANT]`, also as a URL of the hub.
     ///
     /// # Errors
-    /// It is none.
+    /// Returns an error unless `text` is `OWNER/REPO[:QUANT]`.
     pub fn parse(text: &str) -> Result<Self, HubError> {
-        let bad = || HubError::BadReference(text.to_owned());
+        let invalid = || HubError::InvalidReference(text.to_owned());
         let plain = text
             .trim_start_matches("https://")
             .trim_start_matches("huggingface.co/")
@@ -152,17 +156,17 @@ impl Reference {
             Some((repo, quant)) => (repo, Some(quant)),
             None => (plain, None),
         };
-        let is_name = |it: &str| {
-            !it.is_empty()
-                && !it.starts_with('.')
-                && it.len() <= 96
-                && it
+        let is_name = |part: &str| {
+            !part.is_empty()
+                && !part.starts_with('.')
+                && part.len() <= 96
+                && part
                     .chars()
-                    .all(|it| it.is_ascii_alphanumeric() || "-_.".contains(it))
+                    .all(|char| char.is_ascii_alphanumeric() || "-_.".contains(char))
         };
-        let (owner, name) = repo.split_once('/').ok_or_else(bad)?;
+        let (owner, name) = repo.split_once('/').ok_or_else(invalid)?;
         if !is_name(owner) || !is_name(name) || quant.is_some_and(str::is_empty) {
-            return Err(bad());
+            return Err(invalid());
         }
         Ok(Self {
             repo: repo.to_owned(),
@@ -171,110 +175,116 @@ impl Reference {
     }
 }
 
-/// A file that the hub has.
+/// A model file on the hub.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Remote {
+struct RemoteFile {
     path: String,
     size: u64,
-    /// In hex; absent for small files, which are not kept as LFS.
+    /// In hex; absent for small files, which are not stored with Git LFS.
     sha256: Option<String>,
 }
 
-impl Remote {
-    /// Its name without folders.
+impl RemoteFile {
+    /// Returns the file name without folders.
     fn name(&self) -> &str {
         self.path.rsplit('/').next().unwrap_or(&self.path)
     }
 
-    /// The parts of its name that say how it is quantized.
-    fn is(&self, quant: &str) -> bool {
+    /// Returns whether `quant` is the file name or one of its parts between `-` and
+    /// `.`, ignoring case.
+    fn has_quantization(&self, quant: &str) -> bool {
         let name = self.name();
         let stem = name.strip_suffix(".gguf").unwrap_or(name);
         name.eq_ignore_ascii_case(quant)
             || stem
                 .split(['-', '.'])
-                .any(|it| it.eq_ignore_ascii_case(quant))
+                .any(|part| part.eq_ignore_ascii_case(quant))
     }
 }
 
-/// What a download did.
+/// The result of a download.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pulled {
+pub struct PullResult {
     /// The file.
     pub path: PathBuf,
-    /// Its bytes.
-    pub bytes: u64,
-    /// It was there already, whole.
-    pub was_there: bool,
+    /// The size in bytes.
+    pub size_bytes: u64,
+    /// True if the complete file existed already.
+    pub already_present: bool,
 }
 
-/// How a download goes.
+/// Progress of a download.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Pulling {
-    /// This file, with so many bytes, of which some are there already.
-    Begin {
-        /// Its name.
+pub enum PullProgress {
+    /// The download of a file started.
+    Started {
+        /// The file name.
         name: String,
-        /// All its bytes.
-        bytes: u64,
-        /// Those that are there.
-        have: u64,
+        /// The size of the file, in bytes.
+        total_bytes: u64,
+        /// The bytes that an earlier run downloaded.
+        present_bytes: u64,
     },
-    /// So many bytes are there now.
-    Have(u64),
-    /// It broke off, and is taken up again.
-    Again(String),
-    /// All is there and is being checked.
-    Checking,
+    /// The number of bytes downloaded so far, with those of earlier runs.
+    Received(u64),
+    /// The download was interrupted for this reason and is resumed.
+    Retrying(String),
+    /// The checksum is being computed.
+    Verifying,
 }
 
-/// The hub.
+/// A client of the hub.
 #[derive(Debug)]
 pub struct Hub {
     http: reqwest::Client,
-    base: String,
+    base_url: String,
     token: Option<Secret>,
 }
 
 impl Hub {
-    /// The hub at an address, with the user's token for it.
+    /// Creates a client for the hub at an address, with the user's token for it.
     ///
     /// # Errors
-    /// The system gives no connections.
+    /// Returns an error if the HTTP client cannot be created.
     pub fn new(base: &str, token: Option<Secret>) -> Result<Self, HubError> {
         let _chosen = rustls::crypto::ring::default_provider().install_default();
         let base = base.trim_end_matches('/').to_owned();
         let http = reqwest::Client::builder()
-            // The files lie elsewhere. The token stays here: reqwest drops it
-            // when a redirect leads to another host.
+            // The hub redirects to another host for files. reqwest does not send the
+            // token to that host.
             .redirect(reqwest::redirect::Policy::limited(10))
             .connect_timeout(Duration::from_secs(20))
             .user_agent(concat!("lmstrix-host/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|e| HubError::Unreachable {
                 hub: base.clone(),
-                why: e.to_string(),
+                reason: e.to_string(),
             })?;
-        Ok(Self { http, base, token })
+        Ok(Self {
+            http,
+            base_url: base,
+            token,
+        })
     }
 
-    /// Downloads a file into a folder, or goes on with what is there of it.
+    /// Downloads a file into a folder, or resumes its download.
     ///
     /// # Errors
-    /// No such file, no room, a broken connection, another file in its place.
-    /// What was downloaded stays for the next time.
+    /// Returns an error if the file does not exist, the disk is too small, the
+    /// connection fails repeatedly, the checksum does not match, or a different file
+    /// exists and `force` is not set. A partial download is kept.
     pub async fn pull(
         &self,
-        reference: &Reference,
+        reference: &HubReference,
         revision: &str,
         folder: &Path,
         force: bool,
-        tell: &mut (dyn FnMut(Pulling) + Send),
-    ) -> Result<Pulled, HubError> {
-        let files = self.files(&reference.repo, revision).await?;
-        let remote = choose(reference, &files)?;
+        on_progress: &mut (dyn FnMut(PullProgress) + Send),
+    ) -> Result<PullResult, HubError> {
+        let files = self.list_files(&reference.repo, revision).await?;
+        let remote = select_file(reference, &files)?;
         if remote.name().strip_suffix(".gguf") == Some(DEMO) {
-            return Err(HubError::BuiltIn {
+            return Err(HubError::ReservedName {
                 repo: reference.repo.clone(),
                 name: DEMO,
             });
@@ -282,10 +292,10 @@ impl Hub {
         let path = folder.join(remote.name());
         let failed = |path: &Path| {
             let path = path.to_owned();
-            move |source| HubError::File { path, source }
+            move |source| HubError::WriteFile { path, source }
         };
         fs::create_dir_all(folder).map_err(failed(folder))?;
-        let lock_path = with(&path, ".lock");
+        let lock_path = append_extension(&path, ".lock");
         let lock = fs::OpenOptions::new()
             .write(true)
             .create(true)
@@ -293,56 +303,56 @@ impl Hub {
             .open(&lock_path)
             .map_err(failed(&lock_path))?;
         if lock.file().try_lock().is_err() {
-            return Err(HubError::Busy(path));
+            return Err(HubError::AlreadyDownloading(path));
         }
         let pulled = self
-            .locked(reference, revision, remote, &path, force, tell)
+            .pull_locked(reference, revision, remote, &path, force, on_progress)
             .await;
-        // Whoever waits for it has its own handle.
-        let _left = fs::remove_file(&lock_path);
+        // Other processes do not wait for this lock, so the file can be removed.
+        let _ignored = fs::remove_file(&lock_path);
         pulled
     }
 
-    async fn locked(
+    async fn pull_locked(
         &self,
-        reference: &Reference,
+        reference: &HubReference,
         revision: &str,
-        remote: &Remote,
+        remote: &RemoteFile,
         path: &Path,
         force: bool,
-        tell: &mut (dyn FnMut(Pulling) + Send),
-    ) -> Result<Pulled, HubError> {
+        on_progress: &mut (dyn FnMut(PullProgress) + Send),
+    ) -> Result<PullResult, HubError> {
         let failed = |path: &Path| {
             let path = path.to_owned();
-            move |source| HubError::File { path, source }
+            move |source| HubError::WriteFile { path, source }
         };
-        let done = |was_there| Pulled {
+        let result = |already_present| PullResult {
             path: path.to_owned(),
-            bytes: remote.size,
-            was_there,
+            size_bytes: remote.size,
+            already_present,
         };
-        if let Ok(there) = fs::metadata(path) {
-            tell(Pulling::Checking);
-            let is_same = there.len() == remote.size
+        if let Ok(existing) = fs::metadata(path) {
+            on_progress(PullProgress::Verifying);
+            let is_same = existing.len() == remote.size
                 && match &remote.sha256 {
-                    Some(sha256) => *sha256 == digest(path).map_err(failed(path))?,
+                    Some(sha256) => *sha256 == sha256_hex(path).map_err(failed(path))?,
                     None => true,
                 };
             if is_same {
-                return Ok(done(true));
+                return Ok(result(true));
             }
             if !force {
-                return Err(HubError::Exists(path.to_owned()));
+                return Err(HubError::FileExists(path.to_owned()));
             }
         }
-        let partial = with(path, ".partial");
-        let note = with(path, ".partial.json");
-        let noted = fs::read(&note)
+        let partial = append_extension(path, ".partial");
+        let identity_path = append_extension(path, ".partial.json");
+        let identity = fs::read(&identity_path)
             .ok()
-            .and_then(|it| serde_json::from_slice::<Remote>(&it).ok());
-        if noted.as_ref() != Some(remote) {
-            // What lies there is of another file, or of nobody knows what.
-            for old in [&partial, &note] {
+            .and_then(|bytes| serde_json::from_slice::<RemoteFile>(&bytes).ok());
+        if identity.as_ref() != Some(remote) {
+            // The partial data is of another or an unknown remote file.
+            for old in [&partial, &identity_path] {
                 match fs::remove_file(old) {
                     Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
                         return Err(failed(old)(e));
@@ -350,8 +360,8 @@ impl Hub {
                     _ => {}
                 }
             }
-            let text = serde_json::to_vec(remote).map_err(|e| failed(&note)(e.into()))?;
-            fs::write(&note, text).map_err(failed(&note))?;
+            let text = serde_json::to_vec(remote).map_err(|e| failed(&identity_path)(e.into()))?;
+            fs::write(&identity_path, text).map_err(failed(&identity_path))?;
         }
         let mut file = fs::OpenOptions::new()
             .read(true)
@@ -368,114 +378,126 @@ impl Hub {
         if let Some(free) = free_bytes(&partial)
             && (remote.size - have).saturating_add(SPARE_BYTES) > free
         {
-            return Err(HubError::NoRoom {
+            return Err(HubError::InsufficientDiskSpace {
                 path: path.to_owned(),
-                need: remote.size - have,
-                free,
+                required_bytes: remote.size - have,
+                free_bytes: free,
             });
         }
-        tell(Pulling::Begin {
+        on_progress(PullProgress::Started {
             name: remote.name().to_owned(),
-            bytes: remote.size,
-            have,
+            total_bytes: remote.size,
+            present_bytes: have,
         });
-        let mut tries = 0;
+        let mut attempts = 0;
         while have < remote.size {
             let before = have;
-            let why = match self
-                .some(reference, revision, remote, &mut file, &mut have, tell)
+            let reason = match self
+                .download_once(
+                    reference,
+                    revision,
+                    remote,
+                    &mut file,
+                    &mut have,
+                    on_progress,
+                )
                 .await
             {
                 Ok(()) if have >= remote.size => break,
-                Ok(()) => "it ended early".to_owned(),
-                Err(Some(error)) => return Err(at(error, &partial)),
-                Err(None) => "the connection broke or stood still".to_owned(),
+                Ok(()) => "the response ended early".to_owned(),
+                Err(Some(error)) => return Err(with_path(error, &partial)),
+                Err(None) => "connection lost or stalled".to_owned(),
             };
-            tries = if have > before { 1 } else { tries + 1 };
-            if tries >= TRIES {
-                return Err(HubError::Broken(why));
+            attempts = if have > before { 1 } else { attempts + 1 };
+            if attempts >= MAX_ATTEMPTS {
+                return Err(HubError::DownloadInterrupted(reason));
             }
-            tell(Pulling::Again(why));
-            tokio::time::sleep(Duration::from_millis(250) * 2_u32.pow(tries)).await;
+            on_progress(PullProgress::Retrying(reason));
+            tokio::time::sleep(Duration::from_millis(250) * 2_u32.pow(attempts)).await;
         }
         file.set_len(remote.size).map_err(failed(&partial))?;
         file.sync_all().map_err(failed(&partial))?;
         if let Some(expected) = &remote.sha256 {
-            tell(Pulling::Checking);
-            let got = digest(&partial).map_err(failed(&partial))?;
-            if got != *expected {
-                // To go on with it would give the same again.
-                let _bad = fs::remove_file(&partial);
-                let _bad = fs::remove_file(&note);
-                return Err(HubError::Checksum {
+            on_progress(PullProgress::Verifying);
+            let actual = sha256_hex(&partial).map_err(failed(&partial))?;
+            if actual != *expected {
+                // Resuming from corrupt data would fail again.
+                let _ignored = fs::remove_file(&partial);
+                let _ignored = fs::remove_file(&identity_path);
+                return Err(HubError::ChecksumMismatch {
                     path: partial,
                     expected: expected.clone(),
-                    got,
+                    actual,
                 });
             }
         }
         fs::rename(&partial, path).map_err(failed(path))?;
-        let _done = fs::remove_file(&note);
-        Ok(done(false))
+        let _ignored = fs::remove_file(&identity_path);
+        Ok(result(false))
     }
 
-    /// One request's worth of bytes. `Err(None)` is worth another try.
-    async fn some(
+    /// Sends one request and appends the received data to `file`. `have` is the number
+    /// of bytes in `file`, before and after.
+    ///
+    /// # Errors
+    /// Returns `None` for a transient error, after which the download can be resumed.
+    /// An error of the file has no path.
+    async fn download_once(
         &self,
-        reference: &Reference,
+        reference: &HubReference,
         revision: &str,
-        remote: &Remote,
+        remote: &RemoteFile,
         file: &mut fs::File,
         have: &mut u64,
-        tell: &mut (dyn FnMut(Pulling) + Send),
+        on_progress: &mut (dyn FnMut(PullProgress) + Send),
     ) -> Result<(), Option<HubError>> {
-        let disk = |source| {
-            Some(HubError::File {
+        let write_error = |source| {
+            Some(HubError::WriteFile {
                 path: PathBuf::new(),
                 source,
             })
         };
         let url = format!(
             "{}/{}/resolve/{revision}/{}",
-            self.base,
+            self.base_url,
             reference.repo,
-            escaped(&remote.path)
+            escape_path(&remote.path)
         );
         let mut request = self.request(&url);
         if *have > 0 {
             request = request.header("range", format!("bytes={have}-"));
         }
-        let sent = tokio::time::timeout(STALL_LIMIT, request.send()).await;
+        let sent = tokio::time::timeout(STALL_TIMEOUT, request.send()).await;
         let Ok(Ok(mut response)) = sent else {
             return Err(None);
         };
         match response.status().as_u16() {
             206 => {}
             200 => {
-                // It knows no ranges: all of it comes again.
+                // The server ignored the range and sends the whole file.
                 *have = 0;
-                file.set_len(0).map_err(disk)?;
+                file.set_len(0).map_err(write_error)?;
             }
             416 => {
                 *have = 0;
-                file.set_len(0).map_err(disk)?;
+                file.set_len(0).map_err(write_error)?;
                 return Err(None);
             }
             500.. => return Err(None),
-            status => return Err(Some(self.refused(&reference.repo, status, ""))),
+            status => return Err(Some(self.status_error(&reference.repo, status, ""))),
         }
-        file.seek(SeekFrom::Start(*have)).map_err(disk)?;
+        file.seek(SeekFrom::Start(*have)).map_err(write_error)?;
         loop {
-            let chunk = match tokio::time::timeout(STALL_LIMIT, response.chunk()).await {
+            let chunk = match tokio::time::timeout(STALL_TIMEOUT, response.chunk()).await {
                 Ok(Ok(Some(chunk))) => chunk,
                 Ok(Ok(None)) => return Ok(()),
                 Ok(Err(_)) | Err(_) => return Err(None),
             };
-            let room = usize::try_from(remote.size - *have).unwrap_or(usize::MAX);
-            let chunk = chunk.get(..chunk.len().min(room)).unwrap_or_default();
-            file.write_all(chunk).map_err(disk)?;
+            let missing = usize::try_from(remote.size - *have).unwrap_or(usize::MAX);
+            let chunk = chunk.get(..chunk.len().min(missing)).unwrap_or_default();
+            file.write_all(chunk).map_err(write_error)?;
             *have += chunk.len() as u64;
-            tell(Pulling::Have(*have));
+            on_progress(PullProgress::Received(*have));
             if *have >= remote.size {
                 return Ok(());
             }
@@ -490,54 +512,56 @@ impl Hub {
         }
     }
 
-    /// The files of a repository.
-    async fn files(&self, repo: &str, revision: &str) -> Result<Vec<Remote>, HubError> {
-        let unreachable = |why: String| HubError::Unreachable {
-            hub: self.base.clone(),
-            why,
+    /// Lists the model files of a repository.
+    async fn list_files(&self, repo: &str, revision: &str) -> Result<Vec<RemoteFile>, HubError> {
+        let unreachable = |reason: String| HubError::Unreachable {
+            hub: self.base_url.clone(),
+            reason,
         };
         let url = format!(
             "{}/api/models/{repo}/tree/{revision}?recursive=true",
-            self.base
+            self.base_url
         );
-        let asked = async {
+        let response = async {
             let mut response = self.request(&url).send().await?;
             let status = response.status().as_u16();
             let mut body = Vec::new();
             while let Some(chunk) = response.chunk().await? {
-                if body.len() + chunk.len() > LIST_BYTES_MAX {
+                if body.len() + chunk.len() > MAX_LIST_BYTES {
                     break;
                 }
                 body.extend_from_slice(&chunk);
             }
             Ok::<_, reqwest::Error>((status, body))
         };
-        let (status, body) = tokio::time::timeout(LIST_LIMIT, asked)
+        let (status, body) = tokio::time::timeout(LIST_TIMEOUT, response)
             .await
-            .map_err(|_| unreachable(format!("no answer within {} s", LIST_LIMIT.as_secs())))?
-            .map_err(|e| unreachable(reason(&e)))?;
+            .map_err(|_| unreachable(format!("no response within {} s", LIST_TIMEOUT.as_secs())))?
+            .map_err(|e| unreachable(root_cause(&e)))?;
         let value: Option<Value> = serde_json::from_slice(&body).ok();
         if status != 200 {
-            let message = value.as_ref().and_then(|it| it.get("error")?.as_str());
-            return Err(self.refused(repo, status, message.unwrap_or_default()));
+            let message = value
+                .as_ref()
+                .and_then(|value| value.get("error")?.as_str());
+            return Err(self.status_error(repo, status, message.unwrap_or_default()));
         }
         let Some(Value::Array(entries)) = value else {
-            return Err(HubError::Garbage {
-                hub: self.base.clone(),
+            return Err(HubError::InvalidFileList {
+                hub: self.base_url.clone(),
             });
         };
-        Ok(entries.iter().filter_map(remote).collect())
+        Ok(entries.iter().filter_map(remote_model_file).collect())
     }
 
-    fn refused(&self, repo: &str, status: u16, message: &str) -> HubError {
+    fn status_error(&self, repo: &str, status: u16, message: &str) -> HubError {
         let message = match (status, message) {
-            (401 | 403, "") => "it is private, gated or not there",
-            (404, "") => "there is no such repository, revision or file",
-            (_, "") => "no reason is given",
+            (401 | 403, "") => "private, gated or missing repository",
+            (404, "") => "no such repository, revision or file",
+            (_, "") => "no reason given",
             (_, message) => message,
         };
         HubError::Status {
-            hub: self.base.clone(),
+            hub: self.base_url.clone(),
             repo: repo.to_owned(),
             status,
             message: match &self.token {
@@ -548,9 +572,10 @@ impl Hub {
     }
 }
 
-fn at(error: HubError, path: &Path) -> HubError {
+/// Sets the path of an error of a file.
+fn with_path(error: HubError, path: &Path) -> HubError {
     match error {
-        HubError::File { source, .. } => HubError::File {
+        HubError::WriteFile { source, .. } => HubError::WriteFile {
             path: path.to_owned(),
             source,
         },
@@ -558,7 +583,8 @@ fn at(error: HubError, path: &Path) -> HubError {
     }
 }
 
-fn reason(error: &reqwest::Error) -> String {
+/// Returns the message of the innermost cause.
+fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(next) = cause.source() {
         cause = next;
@@ -566,77 +592,90 @@ fn reason(error: &reqwest::Error) -> String {
     cause.to_string()
 }
 
-/// A GGUF file with a name that is safe on every disk, or nothing.
-fn remote(entry: &Value) -> Option<Remote> {
+/// Reads an entry of the list of files. Returns `None` unless it is a model in a
+/// single GGUF file whose name is safe on every file system.
+fn remote_model_file(entry: &Value) -> Option<RemoteFile> {
     let path = entry.get("path")?.as_str()?;
     let lfs = entry.get("lfs");
     let size = lfs
-        .and_then(|it| it.get("size")?.as_u64())
+        .and_then(|lfs| lfs.get("size")?.as_u64())
         .or_else(|| entry.get("size")?.as_u64())?;
     let sha256 = lfs
-        .and_then(|it| it.get("oid")?.as_str())
-        .map(|it| it.trim_start_matches("sha256:").to_lowercase())
-        .filter(|it| it.len() == 64 && it.bytes().all(|it| it.is_ascii_hexdigit()));
-    let remote = Remote {
+        .and_then(|lfs| lfs.get("oid")?.as_str())
+        .map(|oid| oid.trim_start_matches("sha256:").to_lowercase())
+        .filter(|digest| digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let remote = RemoteFile {
         path: path.to_owned(),
         size,
         sha256,
     };
     let name = remote.name();
-    let is_plain = path
+    let is_safe = path
         .split('/')
-        .all(|it| !it.is_empty() && it != "." && it != "..")
+        .all(|part| !part.is_empty() && part != "." && part != "..")
         && name
             .chars()
-            .all(|it| it.is_ascii_alphanumeric() || "-_.+".contains(it))
+            .all(|char| char.is_ascii_alphanumeric() || "-_.+".contains(char))
         && !name.starts_with('.');
     let is_model = name.to_lowercase().ends_with(".gguf")
         && !name.to_lowercase().contains("mmproj")
         && !name.contains("-of-");
-    (is_plain && is_model && size > 0).then_some(remote)
+    (is_safe && is_model && size > 0).then_some(remote)
 }
 
-/// The file that is meant.
-fn choose<'a>(reference: &Reference, files: &'a [Remote]) -> Result<&'a Remote, HubError> {
-    let failed = |why: String| HubError::Choice {
+/// Returns the file that the reference selects.
+///
+/// # Errors
+/// Returns an error if no file or more than one matches.
+fn select_file<'a>(
+    reference: &HubReference,
+    files: &'a [RemoteFile],
+) -> Result<&'a RemoteFile, HubError> {
+    let failed = |reason: String| HubError::SelectFile {
         repo: reference.repo.clone(),
-        why,
-        offered: files
+        reason,
+        candidates: files
             .iter()
-            .map(|it| (it.name().to_owned(), it.size))
+            .map(|file| (file.name().to_owned(), file.size))
             .collect(),
     };
-    let named = |quant: &str| -> Vec<&Remote> { files.iter().filter(|it| it.is(quant)).collect() };
+    let matching = |quant: &str| -> Vec<&RemoteFile> {
+        files
+            .iter()
+            .filter(|file| file.has_quantization(quant))
+            .collect()
+    };
     match (&reference.quant, files) {
-        (_, []) => Err(failed("it has no GGUF file in one piece".to_owned())),
-        (Some(quant), _) => match named(quant).as_slice() {
-            [one] => Ok(one),
-            [] => Err(failed(format!("no file is `{quant}`"))),
-            _ => Err(failed(format!("more than one file is `{quant}`"))),
+        (_, []) => Err(failed("no model in a single GGUF file found".to_owned())),
+        (Some(quant), _) => match matching(quant).as_slice() {
+            [file] => Ok(file),
+            [] => Err(failed(format!("no file matches `{quant}`"))),
+            _ => Err(failed(format!("more than one file matches `{quant}`"))),
         },
-        (None, [one]) => Ok(one),
-        (None, _) => match named(USUAL).as_slice() {
-            [one] => Ok(one),
-            _ => Err(failed("which file?".to_owned())),
+        (None, [file]) => Ok(file),
+        (None, _) => match matching(DEFAULT_QUANTIZATION).as_slice() {
+            [file] => Ok(file),
+            _ => Err(failed("no quantization or file specified".to_owned())),
         },
     }
 }
 
-fn with(path: &Path, ending: &str) -> PathBuf {
+/// Appends `extension` to the whole file name.
+fn append_extension(path: &Path, extension: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
-    path.push(ending);
+    path.push(extension);
     PathBuf::from(path)
 }
 
-/// A path in an address; names here have only a plus that means something else.
-fn escaped(path: &str) -> String {
+/// Escapes a path for a URL.
+fn escape_path(path: &str) -> String {
     path.replace('%', "%25")
         .replace(' ', "%20")
         .replace('+', "%2B")
         .replace('#', "%23")
 }
 
-fn digest(path: &Path) -> std::io::Result<String> {
+fn sha256_hex(path: &Path) -> std::io::Result<String> {
     let mut file = fs::File::open(path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
@@ -653,6 +692,7 @@ fn digest(path: &Path) -> std::io::Result<String> {
         .collect())
 }
 
+/// Returns the free space of the file's disk, in bytes, if known.
 #[cfg(unix)]
 fn free_bytes(path: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(path).ok()?;
@@ -669,7 +709,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn references_are_read_as_people_paste_them() {
+    fn references_are_parsed_with_and_without_url() {
         for (text, expected) in [
             ("a/b", Some(("a/b", None))),
             ("a/b-GGUF:Q8_0", Some(("a/b-GGUF", Some("Q8_0")))),
@@ -683,18 +723,19 @@ mod tests {
             ("a b/c", None),
             ("", None),
         ] {
-            let read = Reference::parse(text).ok();
-            let read = read
+            let reference = HubReference::parse(text).ok();
+            let parts = reference
                 .as_ref()
-                .map(|it| (it.repo.as_str(), it.quant.as_deref()));
-            assert_eq!(read, expected, "{text}");
+                .map(|reference| (reference.repo.as_str(), reference.quant.as_deref()));
+            assert_eq!(parts, expected, "{text}");
         }
     }
 
     #[test]
-    fn a_quantization_is_a_whole_part_of_a_name() {
-        let file =
-            |path: &str| remote(&serde_json::json!({"type": "file", "path": path, "size": 9}));
+    fn a_quantization_matches_a_whole_part_of_a_file_name() {
+        let file = |path: &str| {
+            remote_model_file(&serde_json::json!({"type": "file", "path": path, "size": 9}))
+        };
         for path in [
             "m.bin",
             "../m.gguf",
@@ -707,14 +748,14 @@ mod tests {
         ] {
             assert_eq!(file(path), None, "{path}");
         }
-        let files: Vec<Remote> = [
+        let files: Vec<RemoteFile> = [
             "m-Q4_K_M.gguf",
             "sub/m-Q4_K.gguf",
             "m.Q8_0.gguf",
             "m-f16.gguf",
         ]
         .iter()
-        .map(|it| file(it).unwrap())
+        .map(|path| file(path).unwrap())
         .collect();
         for (quant, expected) in [
             (Some("q4_k"), Some("m-Q4_K.gguf")),
@@ -724,12 +765,12 @@ mod tests {
             (Some("Q4"), None),
             (None, Some("m-Q4_K_M.gguf")),
         ] {
-            let reference = Reference {
+            let reference = HubReference {
                 repo: "a/b".to_owned(),
                 quant: quant.map(str::to_owned),
             };
-            let chosen = choose(&reference, &files).ok().map(Remote::name);
-            assert_eq!(chosen, expected, "{quant:?}");
+            let selected = select_file(&reference, &files).ok().map(RemoteFile::name);
+            assert_eq!(selected, expected, "{quant:?}");
         }
     }
 }

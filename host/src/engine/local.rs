@@ -1,92 +1,93 @@
-//! The embedded engine on a thread of its own.
+//! Runs the embedded engine on its own thread.
 
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use super::embedded::{Model, ModelFile};
-use super::reasoning::Splitter;
-use super::stream::{Cancel, Stream, WAITING_EVENTS};
-use super::{Ask, Error};
-use crate::inference::{Event, Support};
+use super::reasoning::ReasoningSplitter;
+use super::stream::{CancelFlag, EVENT_BUFFER, InferenceStream};
+use super::{Error, InferenceRequest};
+use crate::inference::{Event, SettingSupport};
 
-/// Below this many parameters a model is computed by one thread: a piece of
-/// work that takes microseconds is not worth handing over, and on a busy
-/// machine the wait for the other thread took a hundred times as long.
+/// Model parameters per computing thread. Small models run on one thread: handing
+/// over work that takes microseconds does not pay off, and on a busy machine the
+/// wait for the other thread took a hundred times as long.
 const PARAMETERS_PER_THREAD: u64 = 20_000_000;
 
-/// The stack of a computing thread. A hostile chat template can nest values
-/// deeply, and a stack that overflows ends the whole program; only the pages
-/// that are touched cost memory.
+/// Stack size of a computing thread. A hostile chat template can nest values
+/// deeply, and a stack overflow would abort the process. Only the pages that are
+/// touched use memory.
 const STACK_BYTES: usize = 256 << 20;
 
-/// A model of this process: loaded by the first inference, kept for the next
-/// ones. It goes with this value, after what it is at.
+/// A thread that loads a model with the first inference and keeps it for the next
+/// ones. Dropping this value stops the thread after its current inference.
 #[derive(Debug)]
 pub(super) struct Worker {
-    work: std::sync::mpsc::Sender<Work>,
+    tasks: std::sync::mpsc::Sender<InferenceTask>,
 }
 
-/// One inference that waits for its turn.
+/// An inference in the thread's queue.
 #[derive(Debug)]
-struct Work {
-    ask: Ask,
-    cancelled: Arc<Cancel>,
+struct InferenceTask {
+    request: InferenceRequest,
+    cancel: Arc<CancelFlag>,
     sender: mpsc::Sender<Result<Event, Error>>,
 }
 
 impl Worker {
-    /// Starts the thread; nothing is loaded.
+    /// Starts the thread without loading the model.
     ///
     /// # Errors
-    /// The machine gives us no thread.
+    /// Returns an error if the thread cannot be created.
     pub(super) fn start(file: Arc<ModelFile>, context: u32) -> Result<Self, Error> {
-        let (work, waiting) = std::sync::mpsc::channel::<Work>();
+        let (tasks, queue) = std::sync::mpsc::channel::<InferenceTask>();
         std::thread::Builder::new()
             .name("model".to_owned())
             .spawn(move || {
                 let mut model = None;
-                let pool = threads(file.parameters()).build();
-                while let Ok(work) = waiting.recv() {
-                    let done = match &pool {
-                        Ok(pool) => pool.install(|| run(&file, context, &mut model, &work)),
-                        Err(e) => Err(Error::Stopped(e.to_string())),
+                let pool = thread_pool(file.parameter_count()).build();
+                while let Ok(task) = queue.recv() {
+                    let result = match &pool {
+                        Ok(pool) => pool.install(|| run(&file, context, &mut model, &task)),
+                        Err(e) => Err(Error::EngineStopped(e.to_string())),
                     };
-                    // A reader that is gone wants nothing, not even the error.
-                    if let Err(error) = done {
-                        let _gone = work.sender.blocking_send(Err(error));
+                    if let Err(error) = result {
+                        // The receiver may be gone.
+                        let _ignored = task.sender.blocking_send(Err(error));
                     }
                 }
             })
-            .map_err(|e| Error::Stopped(e.to_string()))?;
-        Ok(Self { work })
+            .map_err(|e| Error::EngineStopped(e.to_string()))?;
+        Ok(Self { tasks })
     }
 
-    /// Runs one inference, after those that came before it.
+    /// Queues an inference.
     ///
     /// # Errors
-    /// The thread died.
-    pub(super) fn infer(&self, ask: Ask) -> Result<Stream, Error> {
-        let (sender, events) = mpsc::channel(WAITING_EVENTS);
-        let cancelled = Arc::new(Cancel::default());
-        let stream = Stream::new(events, Arc::clone(&cancelled), None);
-        let work = Work {
-            ask,
-            cancelled,
+    /// Returns an error if the thread has stopped.
+    pub(super) fn infer(&self, request: InferenceRequest) -> Result<InferenceStream, Error> {
+        let (sender, events) = mpsc::channel(EVENT_BUFFER);
+        let cancel = Arc::new(CancelFlag::default());
+        let stream = InferenceStream::new(events, Arc::clone(&cancel), None);
+        let task = InferenceTask {
+            request,
+            cancel,
             sender,
         };
-        self.work
-            .send(work)
-            .map_err(|_| Error::Stopped("its thread died".to_owned()))?;
+        self.tasks
+            .send(task)
+            .map_err(|_| Error::EngineStopped("its thread ended".to_owned()))?;
         Ok(stream)
     }
 }
 
-fn threads(parameters: u64) -> rayon::ThreadPoolBuilder {
+/// Configures the computing threads for a model with this number of parameters.
+fn thread_pool(parameters: u64) -> rayon::ThreadPoolBuilder {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let useful = usize::try_from(parameters / PARAMETERS_PER_THREAD).unwrap_or(usize::MAX);
+    let threads = usize::try_from(parameters / PARAMETERS_PER_THREAD).unwrap_or(usize::MAX);
     rayon::ThreadPoolBuilder::new()
-        .num_threads(useful.clamp(1, cores))
+        .num_threads(threads.clamp(1, cores))
         .stack_size(STACK_BYTES)
 }
 
@@ -94,16 +95,16 @@ fn run(
     file: &ModelFile,
     context: u32,
     model: &mut Option<Model>,
-    work: &Work,
+    task: &InferenceTask,
 ) -> Result<(), Error> {
-    let Work {
-        ask,
-        cancelled,
+    let InferenceTask {
+        request,
+        cancel,
         sender,
-    } = work;
+    } = task;
     let emit = |event| {
         if sender.blocking_send(Ok(event)).is_err() {
-            cancelled.wish();
+            cancel.cancel();
         }
     };
     let model = match model {
@@ -113,20 +114,23 @@ fn run(
             model.insert(file.load(context)?)
         }
     };
-    check_required(model, ask)?;
-    let mut splitter = Splitter::new(ask.reasoning_tags);
-    let is_cancelled = || cancelled.is_wished();
+    check_required(model, request)?;
+    let mut splitter = ReasoningSplitter::new(request.split_reasoning);
+    let is_cancelled = || cancel.is_cancelled();
     model.infer(
-        &ask.prompt,
-        &ask.settings,
+        &request.prompt,
+        &request.settings,
         &is_cancelled,
         &mut |event| match event {
             Event::Text(text) => splitter
                 .push(&text)
                 .into_iter()
-                .for_each(|it| emit(it.into())),
+                .for_each(|part| emit(part.into())),
             Event::Finished(_) => {
-                splitter.finish().into_iter().for_each(|it| emit(it.into()));
+                splitter
+                    .finish()
+                    .into_iter()
+                    .for_each(|part| emit(part.into()));
                 emit(event);
             }
             other => emit(other),
@@ -135,15 +139,16 @@ fn run(
     Ok(())
 }
 
-fn check_required(model: &Model, ask: &Ask) -> Result<(), Error> {
-    let lost: Vec<&str> = ask
-        .required
+/// Returns an error if the engine does not support all required settings.
+fn check_required(model: &Model, request: &InferenceRequest) -> Result<(), Error> {
+    let unsupported: Vec<&str> = request
+        .required_settings
         .iter()
         .map(String::as_str)
-        .filter(|name| model.support(name) != Support::Honoured)
+        .filter(|name| model.setting_support(name) != SettingSupport::Honoured)
         .collect();
-    if lost.is_empty() {
+    if unsupported.is_empty() {
         return Ok(());
     }
-    Err(Error::Settings(lost.join(", ")))
+    Err(Error::UnsupportedSettings(unsupported.join(", ")))
 }

@@ -1,19 +1,21 @@
-//! What runs models: choosing an engine and a model, and one inference as a
-//! stream of events. HTTP and JSON wire types never leave this room; it knows
-//! neither packs nor sinks.
+//! Engines: selects an engine and a model, loads models, and runs inferences as
+//! streams of events.
+//!
+//! HTTP and JSON wire types stay private to this module. It does not depend on
+//! packs or sinks.
 
-mod claims;
+mod catalog;
 mod context;
 pub mod embedded;
 mod error;
 mod hub;
-mod life;
+mod lifecycle;
 mod local;
 mod memory;
+mod ownership;
 mod reasoning;
 mod server;
 mod stream;
-mod survey;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,148 +23,179 @@ use std::time::Duration;
 
 use fs_err as fs;
 
-use crate::inference::{Event, Layer, Prompt, Settings, Support};
-use crate::suggest::closest;
-pub use context::Context;
+use crate::inference::{Event, Prompt, SettingSupport, Settings, SettingsLayer};
+use crate::suggest::similar_names;
+pub use catalog::{Catalog, CatalogEngine, CatalogModel, LoadedInstance, query_catalog, unload};
+pub use context::ContextSize;
 use embedded::ModelFile;
 pub use error::Error;
-pub use hub::{HUB, Hub, HubError, Pulled, Pulling, Reference};
-pub use life::{Facts, Life};
-pub use memory::{Memory, gigabytes, process_began};
-pub use server::{BadUrl, Endpoint, Fault, FaultKind, Kind, Reach};
-pub use stream::Stream;
-pub use survey::{Offer, Offered, Place, Survey, survey, unload};
+pub use hub::{DEFAULT_HUB_URL, Hub, HubError, HubReference, PullProgress, PullResult};
+pub use lifecycle::{KnownModel, LifecycleOptions};
+pub use memory::{Memory, format_bytes, process_start_time};
+pub use server::{ConnectTimeouts, FaultKind, InvalidUrl, ServerAddress, ServerFault, ServerKind};
+pub use stream::InferenceStream;
 
-/// The name that chooses the embedded engine.
+/// The `--engine` value that selects the embedded engine.
 pub const EMBEDDED: &str = "embedded";
-/// The name that leaves the choice to us.
+/// The `--engine` value that selects an engine automatically.
 pub const AUTO: &str = "auto";
-/// The name of the model that is part of this program.
+/// The name of the built-in demo model.
 pub const DEMO: &str = "demo";
 
-/// The demo model's file.
+/// The GGUF file of the demo model.
 const DEMO_GGUF: &[u8] = include_bytes!("../../assets/demo.gguf");
 
-/// A span as people say it.
+/// Formats a duration in seconds, such as `2.5 s`.
 #[must_use]
-pub fn seconds(span: Duration) -> String {
-    format!("{} s", span.as_secs_f64())
+pub fn format_seconds(duration: Duration) -> String {
+    format!("{} s", duration.as_secs_f64())
 }
 
-/// Which engines may answer.
+/// The engines to select from.
 #[derive(Clone, Debug)]
-pub enum Wanted {
-    /// The one in this process.
+pub enum EngineSelection {
+    /// The embedded engine of this process.
     Embedded,
-    /// The servers at these addresses; one address that does not answer is
-    /// told of, among several each may be absent.
-    Servers(Vec<Endpoint>),
-    /// A model's file by the embedded engine, anything else by the servers
-    /// that are found at these addresses.
-    Auto(Vec<Endpoint>),
+    /// The servers at these addresses. A single address must answer; of several,
+    /// those that do not answer are skipped.
+    Servers(Vec<ServerAddress>),
+    /// The embedded engine for model files, else the servers that answer at these
+    /// addresses.
+    Auto(Vec<ServerAddress>),
 }
 
-/// What to choose by.
+impl EngineSelection {
+    /// Returns whether a path to a GGUF file means the embedded engine. An engine that
+    /// was named decides where a name is looked up: a server's model may be called
+    /// like its file.
+    #[must_use]
+    pub fn can_mean_file(&self) -> bool {
+        !matches!(self, Self::Servers(_))
+    }
+
+    /// Returns the servers that may answer.
+    #[must_use]
+    pub fn servers(&self) -> &[ServerAddress] {
+        match self {
+            Self::Embedded => &[],
+            Self::Servers(servers) | Self::Auto(servers) => servers,
+        }
+    }
+}
+
+/// Returns whether an engine's address is on this machine.
+#[must_use]
+pub fn is_local(address: &str) -> bool {
+    address == EMBEDDED || ServerAddress::parse(address).is_ok_and(|address| address.is_loopback())
+}
+
+/// The input of [`select_model`].
 #[derive(Clone, Debug)]
-pub struct Choice {
-    /// Which engines may answer.
-    pub wanted: Wanted,
-    /// The model that was named for this run.
+pub struct ModelQuery {
+    /// The engines to select from.
+    pub selection: EngineSelection,
+    /// The model that was requested.
     pub model: Option<String>,
-    /// The model to take when none is named and not exactly one is loaded.
-    pub fallback: Option<String>,
-    /// The context that was asked for.
-    pub context: Option<Context>,
-    /// The folder with the embedded engine's models.
-    pub models: PathBuf,
-    /// How long servers may take.
-    pub reach: Reach,
-    /// The model used last, when there is nothing else to go by.
-    pub last: Option<String>,
-    /// How models are loaded, and what is known of them.
-    pub life: Life,
+    /// The model to use if none was requested and not exactly one is loaded.
+    pub default_model: Option<String>,
+    /// The requested context size.
+    pub context: Option<ContextSize>,
+    /// The folder of the embedded engine's model files.
+    pub models_dir: PathBuf,
+    /// Limits on connecting to servers.
+    pub timeouts: ConnectTimeouts,
+    /// The model that was used last, used if nothing else decides.
+    pub last_used: Option<String>,
+    /// How to load models, and what the registry knows about them.
+    pub lifecycle: LifecycleOptions,
 }
 
-/// A model that was chosen; nothing is loaded.
+/// A selected model, not necessarily loaded.
 #[derive(Debug)]
-pub struct Chosen {
-    /// The name for reports.
+pub struct SelectedModel {
+    /// The model's name, for reports.
     pub model: String,
-    /// Whether it is the demo model, which nobody must take for a real one.
+    /// True for the built-in demo model, whose answers are not meaningful.
     pub is_demo: bool,
-    /// What the user should know about the choice.
+    /// Warnings about the selection, to be shown to the user.
     pub warnings: Vec<String>,
-    recommended: Layer,
-    by: By,
+    recommended: SettingsLayer,
+    backend: Backend,
 }
 
 #[derive(Debug)]
-enum By {
+enum Backend {
     Embedded {
         file: Arc<ModelFile>,
         context: u32,
-        asked: Option<u32>,
+        requested_context: Option<u32>,
     },
-    Server(Box<server::Target>),
+    Server(Box<server::ServerTarget>),
 }
 
-/// Chooses the engine and the model: asks servers, or reads a model file's
-/// header. Nothing is loaded.
+/// Selects an engine and a model: queries the servers, or reads the header of a
+/// model file. Does not load the model.
 ///
 /// # Errors
-/// No such engine or model, or one that cannot be run.
-pub async fn choose(choice: Choice) -> Result<Chosen, Error> {
-    let Choice {
-        wanted,
+/// Returns an error if the engine or the model does not exist or cannot be used.
+pub async fn select_model(query: ModelQuery) -> Result<SelectedModel, Error> {
+    let ModelQuery {
+        selection,
         model,
-        fallback,
+        default_model,
         context,
-        models,
-        reach,
-        last,
-        life,
-    } = choice;
-    let life = Arc::new(life);
-    let here = model.as_deref().or(fallback.as_deref());
-    let (endpoints, named) = match wanted {
-        Wanted::Embedded => return embedded(here, context, &models, &life),
-        Wanted::Auto(_) if here.is_some_and(|it| is_path(it) || find(it, &models).is_ok()) => {
-            return embedded(here, context, &models, &life);
+        models_dir,
+        timeouts,
+        last_used,
+        lifecycle,
+    } = query;
+    let lifecycle = Arc::new(lifecycle);
+    let name = model.as_deref().or(default_model.as_deref());
+    let (addresses, is_explicit) = match selection {
+        EngineSelection::Embedded => {
+            return select_embedded(name, context, &models_dir, &lifecycle);
         }
-        Wanted::Servers(endpoints) => {
-            let named = endpoints.len() == 1;
-            (endpoints, named)
+        EngineSelection::Auto(_)
+            if name.is_some_and(|name| {
+                is_path(name) || find_model_file(name, &models_dir).is_ok()
+            }) =>
+        {
+            return select_embedded(name, context, &models_dir, &lifecycle);
         }
-        Wanted::Auto(endpoints) => (endpoints, false),
+        EngineSelection::Servers(addresses) => {
+            let is_explicit = addresses.len() == 1;
+            (addresses, is_explicit)
+        }
+        EngineSelection::Auto(addresses) => (addresses, false),
     };
-    let target = server::choose(
-        &endpoints,
-        named,
-        server::Names {
-            model: model.as_deref(),
-            fallback: fallback.as_deref(),
-            last: last.as_deref(),
+    let target = server::select_target(
+        &addresses,
+        is_explicit,
+        server::ModelNames {
+            requested: model.as_deref(),
+            fallback: default_model.as_deref(),
+            last_used: last_used.as_deref(),
         },
         context,
-        reach,
-        life,
+        timeouts,
+        lifecycle,
     )
     .await?;
-    Ok(Chosen {
+    Ok(SelectedModel {
         model: target.model().to_owned(),
         is_demo: false,
         warnings: Vec::new(),
-        recommended: Layer::default(),
-        by: By::Server(Box::new(target)),
+        recommended: SettingsLayer::default(),
+        backend: Backend::Server(Box::new(target)),
     })
 }
 
-fn embedded(
+fn select_embedded(
     model: Option<&str>,
-    context: Option<Context>,
-    models: &Path,
-    life: &Life,
-) -> Result<Chosen, Error> {
+    context: Option<ContextSize>,
+    models_dir: &Path,
+    lifecycle: &LifecycleOptions,
+) -> Result<SelectedModel, Error> {
     let (name, is_demo, file) = match model {
         None | Some(DEMO) => (
             DEMO.to_owned(),
@@ -170,256 +203,276 @@ fn embedded(
             ModelFile::from_bytes(DEMO, DEMO_GGUF)?,
         ),
         Some(path) if is_path(path) => {
-            let here = Path::new(path);
-            // A bare file name may also mean one in the models folder.
-            let there = models.join(path);
-            let is_there = !here.exists() && !path.contains('/') && there.exists();
-            let file = ModelFile::open(if is_there { &there } else { here })?;
+            let given_path = Path::new(path);
+            // A bare file name can also refer to a file in the models folder.
+            let models_path = models_dir.join(path);
+            let is_in_models_dir =
+                !given_path.exists() && !path.contains('/') && models_path.exists();
+            let file = ModelFile::open(if is_in_models_dir {
+                &models_path
+            } else {
+                given_path
+            })?;
             (path.to_owned(), false, file)
         }
         Some(name) => (
             name.to_owned(),
             false,
-            ModelFile::open(&find(name, models)?)?,
+            ModelFile::open(&find_model_file(name, models_dir)?)?,
         ),
     };
     file.check_supported()?;
-    let (recommended, mut warnings) = sane(file.recommended());
-    let limits = context::Limits {
+    let (recommended, mut warnings) = drop_invalid_settings(file.recommended_settings());
+    let limits = context::ContextLimits {
         model: &name,
         declared: file.context_length(),
-        tested: life.facts(EMBEDDED, &name).tested,
-        need: memory::Need {
-            weights: file.memory_bytes(),
-            per_token: Some(file.context_bytes_per_token()),
+        tested: lifecycle.known_model(EMBEDDED, &name).tested,
+        memory_need: memory::MemoryNeed {
+            weight_bytes: file.weight_memory_bytes(),
+            bytes_per_token: Some(file.kv_cache_bytes_per_token()),
         },
-        memory: Memory::here(),
-        force: life.force,
+        memory: Memory::detect(),
+        force: lifecycle.force,
     };
-    let (tokens, of_context) = context::settle(context, limits)?;
-    warnings.extend(of_context);
-    Ok(Chosen {
+    let (tokens, context_warning) = context::resolve_context(context, limits)?;
+    warnings.extend(context_warning);
+    Ok(SelectedModel {
         model: name,
         is_demo,
         warnings,
         recommended,
-        by: By::Embedded {
+        backend: Backend::Embedded {
             file: Arc::new(file),
             context: tokens,
-            asked: context.map(|_| tokens),
+            requested_context: context.map(|_| tokens),
         },
     })
 }
 
-/// Leaves out what a model's file recommends and no sampler can do.
-fn sane(mut layer: Layer) -> (Layer, Vec<String>) {
+/// Removes settings recommended by the model file that are out of range. Returns
+/// the remaining settings and a warning for each removed one.
+fn drop_invalid_settings(mut layer: SettingsLayer) -> (SettingsLayer, Vec<String>) {
     let mut warnings = Vec::new();
-    while let Err((name, why)) = layer.check() {
-        warnings.push(format!("the model file's {name} {why}; it is left out"));
+    while let Err((name, problem)) = layer.check() {
+        warnings.push(format!(
+            "ignored a setting of the model file: {name} {problem}"
+        ));
         match name {
             "temperature" => layer.temperature = None,
             "top_p" => layer.top_p = None,
             "min_p" => layer.min_p = None,
             "repeat_penalty" => layer.repeat_penalty = None,
-            _ => layer = Layer::default(),
+            _ => layer = SettingsLayer::default(),
         }
     }
     (layer, warnings)
 }
 
-/// A model is named by its file when it looks like one.
+/// Returns whether a model name is the path of a GGUF file.
 fn is_path(model: &str) -> bool {
     let path = Path::new(model);
     path.extension()
-        .is_some_and(|it| it.eq_ignore_ascii_case("gguf"))
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
         || path.is_absolute()
         || model.starts_with("./")
         || model.starts_with("../")
 }
 
-fn find(name: &str, models: &Path) -> Result<PathBuf, Error> {
-    let mut known: Vec<String> = fs::read_dir(models)
+/// Returns the path of the model file `NAME.gguf` in the models folder.
+fn find_model_file(name: &str, models_dir: &Path) -> Result<PathBuf, Error> {
+    let mut available: Vec<String> = fs::read_dir(models_dir)
         .into_iter()
         .flatten()
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|it| it == "gguf"))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "gguf")
+        })
         .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
         .collect();
-    // Exact identity: a part of a name never loads another model.
-    if known.iter().any(|it| it == name) {
-        return Ok(models.join(format!("{name}.gguf")));
+    // Only exact names match: a part of a name must not load another model.
+    if available.iter().any(|model| model == name) {
+        return Ok(models_dir.join(format!("{name}.gguf")));
     }
-    known.push(DEMO.to_owned());
-    known.sort();
+    available.push(DEMO.to_owned());
+    available.sort();
     Err(Error::UnknownModel {
         name: name.to_owned(),
-        close: closest(name, known.iter().map(String::as_str)),
-        folder: models.to_owned(),
+        similar: similar_names(name, available.iter().map(String::as_str)),
+        models_dir: models_dir.to_owned(),
     })
 }
 
-impl Chosen {
-    /// The engine's name, for reports.
+impl SelectedModel {
+    /// Returns the engine's kind, for reports: `lmstudio`, `ollama`, …, or
+    /// `embedded`.
     #[must_use]
     pub fn engine(&self) -> &'static str {
-        match &self.by {
-            By::Embedded { .. } => EMBEDDED,
-            By::Server(target) => target.engine(),
+        match &self.backend {
+            Backend::Embedded { .. } => EMBEDDED,
+            Backend::Server(target) => target.engine_name(),
         }
     }
 
-    /// Where the model is: a server's address, or `embedded`.
+    /// Returns the base URL of the server, or `embedded`.
     #[must_use]
-    pub fn place(&self) -> &str {
-        match &self.by {
-            By::Embedded { .. } => EMBEDDED,
-            By::Server(target) => target.place(),
+    pub fn address(&self) -> &str {
+        match &self.backend {
+            Backend::Embedded { .. } => EMBEDDED,
+            Backend::Server(target) => target.base_url(),
         }
     }
 
-    /// The engine as messages name it, with its address.
+    /// Returns the engine's name for messages, with its address.
     #[must_use]
-    pub fn shown(&self) -> String {
-        match &self.by {
-            By::Embedded { .. } => "the embedded engine".to_owned(),
-            By::Server(target) => target.shown(),
+    pub fn display_name(&self) -> String {
+        match &self.backend {
+            Backend::Embedded { .. } => "the embedded engine".to_owned(),
+            Backend::Server(target) => target.display_name(),
         }
     }
 
-    /// The server's version, where it tells.
+    /// Returns the engine's version, if known.
     #[must_use]
     pub fn version(&self) -> Option<&str> {
-        match &self.by {
-            By::Embedded { .. } => Some(env!("CARGO_PKG_VERSION")),
-            By::Server(target) => target.version(),
+        match &self.backend {
+            Backend::Embedded { .. } => Some(env!("CARGO_PKG_VERSION")),
+            Backend::Server(target) => target.version(),
         }
     }
 
-    /// `general.architecture`, where known.
+    /// Returns the model's `general.architecture`, if known.
     #[must_use]
     pub fn architecture(&self) -> Option<&str> {
-        match &self.by {
-            By::Embedded { file, .. } => Some(file.architecture()),
-            By::Server(target) => target.architecture(),
+        match &self.backend {
+            Backend::Embedded { file, .. } => Some(file.architecture()),
+            Backend::Server(target) => target.architecture(),
         }
     }
 
-    /// How the weights are stored, as llama.cpp names it, where known.
+    /// Returns the quantization by its llama.cpp name, if known.
     #[must_use]
     pub fn quantization(&self) -> Option<String> {
-        match &self.by {
-            By::Embedded { file, .. } => Some(file.quantization()),
-            By::Server(target) => target.quantization().map(str::to_owned),
+        match &self.backend {
+            Backend::Embedded { file, .. } => Some(file.quantization()),
+            Backend::Server(target) => target.quantization().map(str::to_owned),
         }
     }
 
-    /// The most context that this run would give it, in tokens, where known.
+    /// Returns the largest context that this run would load the model with, in
+    /// tokens, if known.
     #[must_use]
-    pub fn context(&self) -> Option<u32> {
-        match &self.by {
-            By::Embedded { context, .. } => Some(*context),
-            By::Server(target) => target.context(),
+    pub fn expected_context(&self) -> Option<u32> {
+        match &self.backend {
+            Backend::Embedded { context, .. } => Some(*context),
+            Backend::Server(target) => target.expected_context(),
         }
     }
 
-    /// Tokens of context that the model was made for, where known.
+    /// Returns the model's declared context length, in tokens, if known.
     #[must_use]
     pub fn declared_context(&self) -> Option<u32> {
-        match &self.by {
-            By::Embedded { file, .. } => Some(file.context_length()),
-            By::Server(target) => target.declared(),
+        match &self.backend {
+            Backend::Embedded { file, .. } => Some(file.context_length()),
+            Backend::Server(target) => target.declared_context(),
         }
     }
 
-    /// Whether it can be loaded with a context of one's choice.
+    /// Returns whether the model can be loaded with a requested context.
     #[must_use]
-    pub fn loads_with_context(&self) -> bool {
-        match &self.by {
-            By::Embedded { .. } => true,
-            By::Server(target) => target.loads_with_context(),
+    pub fn can_set_context(&self) -> bool {
+        match &self.backend {
+            Backend::Embedded { .. } => true,
+            Backend::Server(target) => target.can_set_context(),
         }
     }
 
-    /// The context that was asked for, in tokens.
+    /// Returns the requested context, in tokens.
     #[must_use]
-    pub fn asked_context(&self) -> Option<u32> {
-        match &self.by {
-            By::Embedded { asked, .. } => *asked,
-            By::Server(target) => target.asked_context(),
+    pub fn requested_context(&self) -> Option<u32> {
+        match &self.backend {
+            Backend::Embedded {
+                requested_context: asked,
+                ..
+            } => *asked,
+            Backend::Server(target) => target.requested_context(),
         }
     }
 
-    /// Sampling that the model's file recommends; servers apply that themselves.
+    /// Returns the sampling settings that the model file recommends. Empty for
+    /// servers, which apply them themselves.
     #[must_use]
-    pub fn recommended(&self) -> Layer {
+    pub fn recommended(&self) -> SettingsLayer {
         self.recommended.clone()
     }
 
-    /// Whether the model was trained to answer, as far as one can tell.
+    /// Returns whether the model appears to be instruction-tuned.
     #[must_use]
     pub fn is_instruct(&self) -> bool {
-        match &self.by {
-            By::Embedded { file, .. } => file.chat_template().is_some(),
-            By::Server(target) => target.is_instruct(),
+        match &self.backend {
+            Backend::Embedded { file, .. } => file.chat_template().is_some(),
+            Backend::Server(target) => target.is_instruct(),
         }
     }
 
-    /// What becomes of a setting, by its name in snake case.
+    /// Returns how the engine treats a setting, given by its snake-case name.
     #[must_use]
-    pub fn support(&self, prompt: &Prompt, settings: &Settings, name: &str) -> Support {
-        match &self.by {
-            By::Embedded { file, .. } => file.support(name),
-            By::Server(target) => target.support(prompt, settings, name),
+    pub fn support(&self, prompt: &Prompt, settings: &Settings, name: &str) -> SettingSupport {
+        match &self.backend {
+            Backend::Embedded { file, .. } => file.setting_support(name),
+            Backend::Server(target) => target.support(prompt, settings, name),
         }
     }
 
-    /// The context of an instance that somebody else loaded and that a load
-    /// with another one would replace; `None` where there is none such.
+    /// Returns the context, if known, of an instance that another program loaded
+    /// and that a load with another context would replace. Returns `None` if
+    /// there is no such instance.
     #[must_use]
-    pub fn would_replace(&self) -> Option<Option<u32>> {
-        match &self.by {
-            By::Embedded { .. } => None,
-            By::Server(target) => target.would_replace(),
+    pub fn replaced_foreign_context(&self) -> Option<Option<u32>> {
+        match &self.backend {
+            Backend::Embedded { .. } => None,
+            Backend::Server(target) => target.replaced_foreign_context(),
         }
     }
 
-    /// What unloads everything that this process has loaded of the model, also
-    /// what is still being loaded: for who is interrupted in the middle.
+    /// Returns an unloader for all instances of the model that this process
+    /// loaded, including one that is still loading. Used after an interrupt.
     #[must_use]
     pub fn unloader(&self) -> Unloader {
-        Unloader(match &self.by {
-            By::Embedded { .. } => None,
-            By::Server(target) => Some((target.clone(), None)),
+        Unloader(match &self.backend {
+            Backend::Embedded { .. } => None,
+            Backend::Server(target) => Some((target.clone(), None)),
         })
     }
 
-    /// Sees to it that the model is loaded, where that is a step of its own,
-    /// and says through `emit` what goes on. Waits as long as the server takes.
+    /// Loads the model unless it is loaded already, and reports progress to
+    /// `emit`. Has no timeout of its own. The embedded engine loads the weights
+    /// with the first inference.
     ///
     /// # Errors
-    /// The server cannot load it, or cannot be reached.
-    pub async fn ensure(self, emit: &mut (dyn FnMut(Event) + Send)) -> Result<Ready, Error> {
+    /// Returns an error if the server cannot load the model or cannot be reached.
+    pub async fn load(self, emit: &mut (dyn FnMut(Event) + Send)) -> Result<Instance, Error> {
         let mut worker = None;
-        let (instance, warnings) = match &self.by {
-            By::Embedded { file, context, .. } => {
+        let (instance, warnings) = match &self.backend {
+            Backend::Embedded { file, context, .. } => {
                 worker = Some(local::Worker::start(Arc::clone(file), *context)?);
-                let instance = server::Instance {
+                let instance = server::ServerInstance {
                     id: self.model.clone(),
                     context: Some(*context),
                     declared: Some(file.context_length()),
-                    ..server::Instance::default()
+                    ..server::ServerInstance::default()
                 };
                 (instance, Vec::new())
             }
-            By::Server(target) => {
-                let mut instance = target.ensure(emit).await?;
+            Backend::Server(target) => {
+                let mut instance = target.ensure_loaded(emit).await?;
                 let warnings = std::mem::take(&mut instance.warnings);
                 (instance, warnings)
             }
         };
-        Ok(Ready {
-            chosen: self,
+        Ok(Instance {
+            selected: self,
             instance,
             worker,
             warnings,
@@ -427,124 +480,131 @@ impl Chosen {
     }
 }
 
-/// A model that can be asked, again and again.
+/// A loaded model. It can run any number of inferences.
 #[derive(Debug)]
-pub struct Ready {
-    /// What was chosen.
-    pub chosen: Chosen,
-    /// What the user should know about the instance.
+pub struct Instance {
+    /// The selected model.
+    pub selected: SelectedModel,
+    /// Warnings about the instance, to be shown to the user.
     pub warnings: Vec<String>,
-    instance: server::Instance,
+    instance: server::ServerInstance,
     /// The embedded engine's thread.
     worker: Option<local::Worker>,
 }
 
-impl Ready {
-    /// The instance's name at its server.
+impl Instance {
+    /// Returns the instance's name on its server.
     #[must_use]
-    pub fn instance(&self) -> &str {
+    pub fn id(&self) -> &str {
         &self.instance.id
     }
 
-    /// Tokens of context that the instance has, where known.
+    /// Returns the effective context length, in tokens, if known.
     #[must_use]
     pub fn context(&self) -> Option<u32> {
         self.instance.context
     }
 
-    /// Tokens of context that the model was made for, where known.
+    /// Returns the model's declared context length, in tokens, if known.
     #[must_use]
     pub fn declared_context(&self) -> Option<u32> {
         self.instance.declared
     }
 
-    /// Seconds of loading, when this run loaded it.
+    /// Returns the load time in seconds, if this run loaded the instance.
     #[must_use]
     pub fn load_s(&self) -> Option<f64> {
         self.instance.load_s
     }
 
-    /// Whether this run loaded it.
+    /// Returns whether this run loaded the instance.
     #[must_use]
-    pub fn is_ours(&self) -> bool {
-        self.instance.is_ours
+    pub fn is_owned(&self) -> bool {
+        self.instance.is_owned
     }
 
-    /// What unloads the instance later, while the inference takes this value.
+    /// Returns an unloader for the instance.
     #[must_use]
     pub fn unloader(&self) -> Unloader {
-        Unloader(match &self.chosen.by {
-            By::Embedded { .. } => None,
-            By::Server(target) => Some((target.clone(), Some(self.instance.clone()))),
+        Unloader(match &self.selected.backend {
+            Backend::Embedded { .. } => None,
+            Backend::Server(target) => Some((target.clone(), Some(self.instance.clone()))),
         })
     }
 
-    /// The exact text that the model would be sent, where the engine can tell.
-    pub async fn rendered(&self, prompt: &Prompt, settings: &Settings) -> Option<String> {
-        match &self.chosen.by {
-            By::Embedded { file, .. } => {
-                let reasoning = settings.reasoning.as_ref().map(|it| it.value.as_str());
+    /// Renders the chat template: returns the exact text that the model would
+    /// receive, if the engine can tell.
+    pub async fn render_prompt(&self, prompt: &Prompt, settings: &Settings) -> Option<String> {
+        match &self.selected.backend {
+            Backend::Embedded { file, .. } => {
+                let reasoning = settings
+                    .reasoning
+                    .as_ref()
+                    .map(|reasoning| reasoning.value.as_str());
                 file.render(prompt, reasoning).ok()
             }
-            By::Server(target) => target.rendered(prompt, &self.instance).await,
+            Backend::Server(target) => target.render_prompt(prompt, &self.instance).await,
         }
     }
 
-    /// How many inferences the instance runs at once, where the server says so;
-    /// the embedded engine takes one after the other.
-    pub async fn slots(&self) -> Option<u32> {
-        match &self.chosen.by {
-            By::Embedded { .. } => Some(1),
-            By::Server(target) => target.slots(&self.instance).await,
+    /// Returns the number of inferences that the instance runs in parallel, if the
+    /// server reports it. The embedded engine runs one at a time.
+    pub async fn parallel_slots(&self) -> Option<u32> {
+        match &self.selected.backend {
+            Backend::Embedded { .. } => Some(1),
+            Backend::Server(target) => target.parallel_slots(&self.instance).await,
         }
     }
 
-    /// Runs one inference. Dropping the stream ends it, at a server, too.
+    /// Starts an inference. Dropping the stream cancels it, also on the server.
     ///
     /// # Errors
-    /// The embedded engine's thread died.
-    pub fn infer(&self, ask: Ask) -> Result<Stream, Error> {
-        match (&self.chosen.by, &self.worker) {
-            (By::Server(target), _) => Ok(target.clone().infer(self.instance.clone(), ask)),
-            (By::Embedded { .. }, Some(worker)) => worker.infer(ask),
-            (By::Embedded { .. }, None) => {
-                Err(Error::Stopped("its thread was never started".to_owned()))
+    /// Returns an error if the embedded engine's thread has stopped.
+    pub fn infer(&self, request: InferenceRequest) -> Result<InferenceStream, Error> {
+        match (&self.selected.backend, &self.worker) {
+            (Backend::Server(target), _) => {
+                Ok(target.clone().infer(self.instance.clone(), request))
+            }
+            (Backend::Embedded { .. }, Some(worker)) => worker.infer(request),
+            (Backend::Embedded { .. }, None) => {
+                Err(Error::EngineStopped("its thread is not running".to_owned()))
             }
         }
     }
 }
 
-/// An instance that may be unloaded.
+/// Unloads instances that this program loaded: one, or all of a model if no
+/// instance is set. `None` for engines without unloading.
 #[derive(Debug)]
-pub struct Unloader(Option<(Box<server::Target>, Option<server::Instance>)>);
+pub struct Unloader(Option<(Box<server::ServerTarget>, Option<server::ServerInstance>)>);
 
 impl Unloader {
-    /// Unloads the instance if this program loaded it, in this run or an
-    /// earlier one. Whether it did: `None` is for an engine that has nothing to
-    /// unload.
+    /// Unloads the instance if this program loaded it, in this run or an earlier
+    /// one. Returns whether an instance was unloaded, or `None` for an engine that
+    /// has nothing to unload.
     ///
     /// # Errors
-    /// The server cannot, or cannot be reached.
+    /// Returns an error if the server cannot unload it or cannot be reached.
     pub async fn unload(&self) -> Result<Option<bool>, Error> {
         match &self.0 {
             None => Ok(None),
-            Some((target, Some(instance))) => target.unload(instance).await.map(Some),
-            Some((target, None)) => target.unload_own().await.map(Some),
+            Some((target, Some(instance))) => target.unload_if_owned(instance).await.map(Some),
+            Some((target, None)) => target.unload_loaded_by_process().await.map(Some),
         }
     }
 }
 
-/// What one inference needs.
+/// The input of one inference.
 #[derive(Clone, Debug)]
-pub struct Ask {
-    /// What the model is sent.
+pub struct InferenceRequest {
+    /// The messages or the raw text to send.
     pub prompt: Prompt,
-    /// With which settings.
+    /// The settings to send.
     pub settings: Settings,
-    /// Whether a thinking span at the start becomes reasoning.
-    pub reasoning_tags: bool,
-    /// Names of settings that somebody gave and that must not be lost.
-    pub required: Vec<String>,
+    /// True if a thinking span at the start of the answer is reported as reasoning.
+    pub split_reasoning: bool,
+    /// Names of settings that the engine must support (`--strict`).
+    pub required_settings: Vec<String>,
 }
 
 #[cfg(test)]
@@ -552,16 +612,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_file_recommends_is_checked() {
-        let odd = Layer {
+    fn invalid_recommended_settings_are_dropped() {
+        let recommended = SettingsLayer {
             temperature: Some(0.5),
             top_p: Some(7.0),
             repeat_penalty: Some(0.0),
-            ..Layer::default()
+            ..SettingsLayer::default()
         };
-        let (sane, warnings) = sane(odd);
+        let (layer, warnings) = drop_invalid_settings(recommended);
         assert_eq!(
-            (sane.temperature, sane.top_p, sane.repeat_penalty),
+            (layer.temperature, layer.top_p, layer.repeat_penalty),
             (Some(0.5), None, None)
         );
         assert_eq!(warnings.len(), 2, "{warnings:?}");

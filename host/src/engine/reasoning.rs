@@ -1,140 +1,149 @@
-//! Splits a thinking span off the start of an answer.
+//! Separates a thinking span at the start of an answer.
 //!
-//! Many local models think inside `<think>` or `<thinking>` before they answer,
-//! and say so in nothing but their text. One such span at the very start is
-//! reasoning; tags that come later are the answer's own (a processor of the
-//! standard pack finds those).
+//! Many local models write their reasoning as `<think>…</think>` or
+//! `<thinking>…</thinking>` before the answer, and servers pass it on as text. One
+//! such span at the very start is reasoning. Later tags are part of the answer; a
+//! processor of the standard pack handles those.
 
 use crate::inference::Event;
 
-/// The tags, without their brackets.
-const NAMES: [&str; 2] = ["think", "thinking"];
+/// The tag names.
+const TAG_NAMES: [&str; 2] = ["think", "thinking"];
 
-/// A piece of what the model said.
+/// A part of the model's output.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Piece {
+pub(super) enum OutputPart {
     Reasoning(String),
     Text(String),
 }
 
-impl From<Piece> for Event {
-    fn from(piece: Piece) -> Self {
-        match piece {
-            Piece::Reasoning(text) => Self::Reasoning(text),
-            Piece::Text(text) => Self::Text(text),
+impl From<OutputPart> for Event {
+    fn from(part: OutputPart) -> Self {
+        match part {
+            OutputPart::Reasoning(text) => Self::Reasoning(text),
+            OutputPart::Text(text) => Self::Text(text),
         }
     }
 }
 
-/// Takes the answer piece by piece; gives the same for every way of cutting.
+/// Splits streamed text into reasoning and answer. The result does not depend on
+/// how the text is cut into pieces.
 #[derive(Debug)]
-pub(super) struct Splitter {
-    state: State,
-    /// What may still become a tag, or whitespace that may go.
+pub(super) struct ReasoningSplitter {
+    state: SplitterState,
+    /// Text that may become a tag, or whitespace that may be dropped.
     held: String,
 }
 
 #[derive(Debug)]
-enum State {
-    /// Nothing but whitespace, or a part of an opening tag, was seen.
+enum SplitterState {
+    /// Only whitespace or a part of an opening tag was received.
     Start,
-    /// Inside the span; the closing tag that ends it.
+    /// Inside the span that this closing tag ends.
     Inside(String),
-    /// After the span: whitespace up to the answer goes with the span.
+    /// After the span; whitespace before the answer is dropped.
     After,
     /// In the answer.
     Text,
 }
 
-impl Splitter {
+impl ReasoningSplitter {
+    /// Creates a splitter. If not `active`, all text is answer.
     pub(super) fn new(active: bool) -> Self {
         Self {
-            state: if active { State::Start } else { State::Text },
+            state: if active {
+                SplitterState::Start
+            } else {
+                SplitterState::Text
+            },
             held: String::new(),
         }
     }
 
-    pub(super) fn push(&mut self, text: &str) -> Vec<Piece> {
-        let mut pieces = Vec::new();
+    /// Adds text and returns the parts that are complete.
+    pub(super) fn push(&mut self, text: &str) -> Vec<OutputPart> {
+        let mut parts = Vec::new();
         self.held.push_str(text);
         loop {
             match &self.state {
-                State::Start => {
+                SplitterState::Start => {
                     let trimmed = self.held.trim_start();
-                    let opening = NAMES.iter().find_map(|name| {
+                    let opening = TAG_NAMES.iter().find_map(|name| {
                         trimmed
                             .strip_prefix(&format!("<{name}>"))
                             .map(|rest| (name, rest.to_owned()))
                     });
                     if let Some((name, rest)) = opening {
-                        self.state = State::Inside(format!("</{name}>"));
+                        self.state = SplitterState::Inside(format!("</{name}>"));
                         self.held = rest;
-                    } else if NAMES
+                    } else if TAG_NAMES
                         .iter()
                         .any(|name| format!("<{name}>").starts_with(trimmed))
                     {
-                        return pieces; // Also when nothing but whitespace was seen.
+                        return parts; // Also if only whitespace was received.
                     } else {
-                        self.state = State::Text;
+                        self.state = SplitterState::Text;
                     }
                 }
-                State::Inside(closing) => {
+                SplitterState::Inside(closing) => {
                     if let Some(at) = self.held.find(closing.as_str()) {
                         let rest = self.held.split_off(at + closing.len());
                         self.held.truncate(at);
-                        give(
-                            &mut pieces,
-                            Piece::Reasoning,
+                        push_part(
+                            &mut parts,
+                            OutputPart::Reasoning,
                             std::mem::replace(&mut self.held, rest),
                         );
-                        self.state = State::After;
+                        self.state = SplitterState::After;
                     } else {
-                        let keep = possible_start(&self.held, closing);
+                        let keep = partial_tag_len(&self.held, closing);
                         let rest = self.held.split_off(self.held.len() - keep);
-                        give(
-                            &mut pieces,
-                            Piece::Reasoning,
+                        push_part(
+                            &mut parts,
+                            OutputPart::Reasoning,
                             std::mem::replace(&mut self.held, rest),
                         );
-                        return pieces;
+                        return parts;
                     }
                 }
-                State::After => {
+                SplitterState::After => {
                     self.held = self.held.trim_start().to_owned();
                     if self.held.is_empty() {
-                        return pieces;
+                        return parts;
                     }
-                    self.state = State::Text;
+                    self.state = SplitterState::Text;
                 }
-                State::Text => {
-                    give(&mut pieces, Piece::Text, std::mem::take(&mut self.held));
-                    return pieces;
+                SplitterState::Text => {
+                    push_part(&mut parts, OutputPart::Text, std::mem::take(&mut self.held));
+                    return parts;
                 }
             }
         }
     }
 
-    /// What was held back, when the answer has ended.
-    pub(super) fn finish(&mut self) -> Vec<Piece> {
+    /// Ends the answer and returns the text that was held back.
+    pub(super) fn finish(&mut self) -> Vec<OutputPart> {
         let held = std::mem::take(&mut self.held);
-        let mut pieces = Vec::new();
+        let mut parts = Vec::new();
         match self.state {
-            State::Inside(_) => give(&mut pieces, Piece::Reasoning, held),
-            State::Start | State::Text => give(&mut pieces, Piece::Text, held),
-            State::After => {}
+            SplitterState::Inside(_) => push_part(&mut parts, OutputPart::Reasoning, held),
+            SplitterState::Start | SplitterState::Text => {
+                push_part(&mut parts, OutputPart::Text, held)
+            }
+            SplitterState::After => {}
         }
-        pieces
+        parts
     }
 }
 
-fn give(pieces: &mut Vec<Piece>, piece: fn(String) -> Piece, text: String) {
+fn push_part(parts: &mut Vec<OutputPart>, part: fn(String) -> OutputPart, text: String) {
     if !text.is_empty() {
-        pieces.push(piece(text));
+        parts.push(part(text));
     }
 }
 
-/// How many bytes at the end of `text` could be the start of `tag`.
-fn possible_start(text: &str, tag: &str) -> usize {
+/// Returns the number of bytes at the end of `text` that may be the start of `tag`.
+fn partial_tag_len(text: &str, tag: &str) -> usize {
     (1..tag.len())
         .rev()
         .find(|&n| tag.is_char_boundary(n) && text.ends_with(&tag[..n]))
@@ -146,21 +155,21 @@ mod tests {
     use super::*;
 
     fn run(active: bool, cuts: &[&str]) -> (String, String) {
-        let mut splitter = Splitter::new(active);
-        let mut pieces: Vec<Piece> = cuts.iter().flat_map(|cut| splitter.push(cut)).collect();
-        pieces.extend(splitter.finish());
+        let mut splitter = ReasoningSplitter::new(active);
+        let mut parts: Vec<OutputPart> = cuts.iter().flat_map(|cut| splitter.push(cut)).collect();
+        parts.extend(splitter.finish());
         let (mut reasoning, mut text) = (String::new(), String::new());
-        for piece in pieces {
-            match piece {
-                Piece::Reasoning(it) => reasoning.push_str(&it),
-                Piece::Text(it) => text.push_str(&it),
+        for part in parts {
+            match part {
+                OutputPart::Reasoning(part) => reasoning.push_str(&part),
+                OutputPart::Text(part) => text.push_str(&part),
             }
         }
         (reasoning, text)
     }
 
     #[test]
-    fn one_span_at_the_very_start_is_reasoning_wherever_the_text_is_cut() {
+    fn one_span_at_the_start_is_reasoning_for_every_cut_of_the_text() {
         for (answer, reasoning, text) in [
             ("hello", "", "hello"),
             ("<think>a < b</think>\n\nyes", "a < b", "yes"),
@@ -191,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn it_can_be_switched_off() {
+    fn an_inactive_splitter_keeps_tags_in_the_answer() {
         let answer = "<think>a</think>b";
         assert_eq!(run(false, &[answer]), (String::new(), answer.to_owned()));
     }

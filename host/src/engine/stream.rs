@@ -1,5 +1,5 @@
-//! One inference as a stream: whoever works, a thread or a task, sends its
-//! events through a bounded channel, and a dropped stream ends the work.
+//! An inference as a stream of events. The producer, a thread or a task, sends
+//! events through a bounded channel. Dropping the stream stops the producer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,44 +10,46 @@ use tokio::task::AbortHandle;
 use super::Error;
 use crate::inference::Event;
 
-/// Events that may wait for a slow reader before the engine waits too.
-pub(super) const WAITING_EVENTS: usize = 64;
+/// The capacity of the event channel. The engine waits for a slow reader when it is
+/// full.
+pub(super) const EVENT_BUFFER: usize = 64;
 
-/// The wish that an inference stop.
+/// Cancellation flag of an inference.
 #[derive(Debug, Default)]
-pub(super) struct Cancel {
-    wished: AtomicBool,
-    told: Notify,
+pub(super) struct CancelFlag {
+    cancelled: AtomicBool,
+    notify: Notify,
 }
 
-impl Cancel {
-    pub(super) fn wish(&self) {
-        self.wished.store(true, Ordering::Relaxed);
-        self.told.notify_one();
+impl CancelFlag {
+    pub(super) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        self.notify.notify_one();
     }
 
-    pub(super) fn is_wished(&self) -> bool {
-        self.wished.load(Ordering::Relaxed)
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
     }
 
-    /// Completes when it is wished, also when that was before; for one waiter.
+    /// Completes when the inference is cancelled, also if that was before the call.
+    /// Supports a single waiter.
     pub(super) async fn wait(&self) {
-        self.told.notified().await;
+        self.notify.notified().await;
     }
 }
 
 /// The events of one inference.
 #[derive(Debug)]
-pub struct Stream {
+pub struct InferenceStream {
     events: mpsc::Receiver<Result<Event, Error>>,
-    cancel: Arc<Cancel>,
+    cancel: Arc<CancelFlag>,
     task: Option<AbortHandle>,
 }
 
-impl Stream {
+impl InferenceStream {
     pub(super) fn new(
         events: mpsc::Receiver<Result<Event, Error>>,
-        cancel: Arc<Cancel>,
+        cancel: Arc<CancelFlag>,
         task: Option<AbortHandle>,
     ) -> Self {
         Self {
@@ -57,28 +59,29 @@ impl Stream {
         }
     }
 
-    /// The next event; `Finished` is the last. An end without it is an error.
+    /// Waits for the next event. `Finished` is the last one; a stream that ends
+    /// without it is an error.
     ///
     /// # Errors
-    /// The model cannot be loaded, the prompt does not fit, the server fails or
-    /// computing broke off. Nothing follows an error.
+    /// Returns an error if the model cannot be loaded, the prompt does not fit, or
+    /// the server or the computation fails. No event follows an error.
     pub async fn next(&mut self) -> Result<Event, Error> {
         match self.events.recv().await {
             Some(event) => event,
-            None => Err(Error::Stopped("its events ended".to_owned())),
+            None => Err(Error::EngineStopped("no finish event".to_owned())),
         }
     }
 
-    /// Asks the engine to stop; it says `Finished` when it has.
+    /// Requests the engine to stop. The stream still ends with `Finished`.
     pub fn cancel(&self) {
-        self.cancel.wish();
+        self.cancel.cancel();
     }
 }
 
-impl Drop for Stream {
+impl Drop for InferenceStream {
     fn drop(&mut self) {
         self.cancel();
-        // A task holds a connection, and servers stop when that closes.
+        // Aborting the task closes its connection, at which the server stops.
         if let Some(task) = &self.task {
             task.abort();
         }

@@ -1,61 +1,62 @@
-//! Sees when an answer has begun to repeat itself without end.
+//! Detects an answer that repeats itself without end.
 
-/// The most that is looked at. A piece longer than this divided by the number
-/// of repeats cannot be seen.
+/// The bytes at the end of the text that are examined. A repeated piece longer than
+/// this divided by the number of repeats is not detected.
 const TAIL_BYTES: usize = 64 << 10;
-/// Less than this is no loop: tables have rules, and poems refrains.
+/// Shorter repetition is not a loop: tables have rules, and poems refrains.
 const REPEATED_BYTES_MIN: usize = 1 << 10;
-/// How much must be new before it is looked at again.
-const LOOK_EVERY_BYTES: usize = 1 << 10;
+/// The bytes that must be new before the text is examined again.
+const CHECK_EVERY_BYTES: usize = 1 << 10;
 
 /// Watches a text as it grows.
 #[derive(Debug)]
 pub(super) struct LoopGuard {
     repeats: usize,
     tail: Vec<u8>,
-    unseen: usize,
-    fired: bool,
+    unchecked: usize,
+    detected: bool,
 }
 
 impl LoopGuard {
-    /// `repeats` in a row are a loop; 0 is off.
+    /// Creates a guard that takes `repeats` in a row for a loop; 0 is off.
     pub(super) fn new(repeats: usize) -> Self {
         Self {
             repeats,
             tail: Vec::new(),
-            unseen: 0,
-            fired: false,
+            unchecked: 0,
+            detected: false,
         }
     }
 
-    /// Whether the text ends with the same piece that many times in a row. It
-    /// may be seen up to `LOOK_EVERY_BYTES` late.
+    /// Adds text and returns whether the text so far ends in a loop; detects it up to
+    /// `CHECK_EVERY_BYTES` late.
     pub(super) fn push(&mut self, text: &str) -> bool {
-        if self.repeats == 0 || self.fired {
-            return self.fired;
+        if self.repeats == 0 || self.detected {
+            return self.detected;
         }
         let mut rest = text.as_bytes();
         while !rest.is_empty() {
-            let room = (LOOK_EVERY_BYTES - self.unseen).min(rest.len());
+            let room = (CHECK_EVERY_BYTES - self.unchecked).min(rest.len());
             let (now, later) = rest.split_at(room);
             self.tail.extend_from_slice(now);
-            self.unseen += now.len();
+            self.unchecked += now.len();
             rest = later;
-            if self.unseen == LOOK_EVERY_BYTES {
-                self.unseen = 0;
-                // Twice the tail, so that it is moved seldom.
+            if self.unchecked == CHECK_EVERY_BYTES {
+                self.unchecked = 0;
+                // Twice the tail, so that it is rarely moved.
                 if self.tail.len() > 2 * TAIL_BYTES {
                     self.tail.drain(..self.tail.len() - TAIL_BYTES);
                 }
-                self.fired = self.fired || loops(&self.tail, self.repeats);
+                self.detected = self.detected || loops(&self.tail, self.repeats);
             }
         }
-        self.fired
+        self.detected
     }
 }
 
-/// The prefix function of the text read backwards: for every ending of the
-/// text it gives its shortest period.
+/// Returns whether the text ends with one piece `repeats` times in a row. Uses the
+/// prefix function of the reversed text: for every ending of the text it gives the
+/// shortest period.
 fn loops(text: &[u8], repeats: usize) -> bool {
     let length = text.len().min(TAIL_BYTES);
     let backwards: Vec<u8> = text.iter().rev().take(length).copied().collect();
@@ -84,16 +85,16 @@ fn loops(text: &[u8], repeats: usize) -> bool {
 mod tests {
     use super::*;
 
-    fn fires(repeats: usize, text: &str, piece: usize) -> bool {
+    fn detects(repeats: usize, text: &str, piece: usize) -> bool {
         let mut guard = LoopGuard::new(repeats);
         let chars: Vec<char> = text.chars().collect();
         chars
             .chunks(piece)
-            .any(|it| guard.push(&it.iter().collect::<String>()))
+            .any(|piece| guard.push(&piece.iter().collect::<String>()))
     }
 
     #[test]
-    fn loops_are_seen_however_the_text_is_cut() {
+    fn a_loop_is_detected_however_the_text_is_cut() {
         let line = "This very sentence comes again and again, as models do. ";
         let numbered: String = (0..2000)
             .map(|n| format!("{n}. The same words\n"))
@@ -119,7 +120,7 @@ mod tests {
             ),
         ] {
             for piece in [1, 7, 5000] {
-                let seen = fires(repeats, &text, piece);
+                let seen = detects(repeats, &text, piece);
                 assert_eq!(seen, expected, "{repeats} {piece} {}", &text[..12]);
             }
         }

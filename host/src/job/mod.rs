@@ -1,24 +1,41 @@
-//! The way of a job: prepare (a pack resolves the prompt), and perform (an
-//! engine answers, processors work on the answer, sinks take it). Every
-//! command that runs prompts walks this one path.
+//! The one path of a job. A spec ([`JobSpec`]) says what is asked; a pack resolves
+//! its prompt ([`resolve`]); [`prepare`] settles the settings and opens the
+//! processors; [`run`] asks the model and returns the [`Outcome`].
+//!
+//! `infer`, the library and batches all call these functions. Nothing here knows
+//! the command line, exit codes or a terminal.
 
 mod loop_guard;
+mod outcome;
 mod pack_set;
 mod prepare;
 mod processor_chain;
+mod resolve;
 mod run;
+mod spec;
+mod statistics;
+mod stream;
 mod timeouts;
+mod warning;
 
+pub use outcome::{
+    Answer, Cancellation, End, FailureClass, InstanceUsed, JobError, JobFacts, Outcome, PackUsed,
+    Timings,
+};
 pub use pack_set::PackSet;
-pub use prepare::{Address, Error, PromptRequest, ResolvedJob, Step, prepare};
+pub use prepare::{PreparedJob, model_facts, prepare};
 pub use processor_chain::ProcessorChain;
-pub use run::{Account, Failed, Interrupt, Sinks, Timings, ensure, perform};
-pub use timeouts::{Expired, Phase, Timeouts};
+pub use resolve::{Error, ProcessorStep, PromptAddress, ResolvedJob, resolve};
+pub use run::{RunContext, load_for, run};
+pub use spec::{JobSpec, ModelReference, PromptRequest, SettingsByOrigin};
+pub use stream::{Cancel, Sinks, load};
+pub use timeouts::{Expired, TimeoutPhase, Timeouts};
+pub use warning::Warning;
 
-/// Runs `work`, which may call packs, on a thread that serves nothing else.
+/// Runs `work`, which may call packs, on a thread of its own.
 ///
 /// # Errors
-/// The machine gives us no thread, or the thread died.
+/// Returns an error if the thread cannot be started, or panicked.
 pub async fn on_pack_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, crate::pack::Error> {
@@ -27,9 +44,10 @@ pub async fn on_pack_thread<T: Send + 'static>(
         .name("packs".to_owned())
         .stack_size(crate::pack::THREAD_STACK_BYTES)
         .spawn(move || {
-            let _nobody_waits = sender.send(work());
+            let _receiver_gone = sender.send(work());
         })
-        .map_err(|e| crate::pack::Error::Sandbox(e.to_string()))?;
-    let died = |_| crate::pack::Error::Sandbox("a thread that called packs died".to_owned());
-    receiver.await.map_err(died)
+        .map_err(|error| crate::pack::Error::Sandbox(error.to_string()))?;
+    receiver
+        .await
+        .map_err(|_| crate::pack::Error::Sandbox("the thread that calls packs died".to_owned()))
 }

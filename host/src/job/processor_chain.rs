@@ -1,35 +1,35 @@
-//! The processors of one job, in order, on a thread of their own: a slow one
-//! holds up its own job and nothing else.
+//! The processors of one job, in order, on a thread of their own, so that a slow
+//! processor delays its own job only.
 
 use std::sync::mpsc;
 
 use tokio::sync::oneshot;
 
-use super::Step;
-use crate::inference::Finish;
-use crate::pack::{Error, Processor, Pushed, Stop, THREAD_STACK_BYTES};
+use super::ProcessorStep;
+use crate::inference::FinishReason;
+use crate::pack::{Error, Processor, PushOutput, StopReason, THREAD_STACK_BYTES};
 
-/// Processors that are open and wait for text.
+/// The open processors of one job.
 #[derive(Debug)]
 pub struct ProcessorChain {
-    /// `None` is no processors at all: text passes through.
+    /// `None` for no processors: text passes through.
     worker: Option<mpsc::Sender<Work>>,
 }
 
 #[derive(Debug)]
 enum Work {
-    Push(String, oneshot::Sender<Result<Pushed, Error>>),
-    Finish(Stop, oneshot::Sender<Result<Ended, Error>>),
+    Push(String, oneshot::Sender<Result<PushOutput, Error>>),
+    Finish(StopReason, oneshot::Sender<Result<ChainEnd, Error>>),
 }
 
-/// What is left when an answer has ended.
+/// What the processors return at the end of an answer.
 #[derive(Debug, Default)]
-pub struct Ended {
+pub struct ChainEnd {
     /// Text that was held back.
     pub tail: String,
-    /// What the user should know.
+    /// Their warnings.
     pub warnings: Vec<String>,
-    /// What processors say for the report, with their names.
+    /// Report entries, by processor.
     pub extra: Vec<(String, Vec<(String, String)>)>,
 }
 
@@ -38,12 +38,12 @@ fn died() -> Error {
 }
 
 impl ProcessorChain {
-    /// Opens the processors, so that a wrong name or option shows before a
-    /// model is loaded.
+    /// Opens the processors, so that a wrong name or option is an error before a model
+    /// is loaded.
     ///
     /// # Errors
-    /// A processor cannot be opened.
-    pub async fn open(steps: Vec<Step>) -> Result<Self, Error> {
+    /// Returns an error if a processor cannot be opened.
+    pub async fn open(steps: Vec<ProcessorStep>) -> Result<Self, Error> {
         if steps.is_empty() {
             return Ok(Self { worker: None });
         }
@@ -59,9 +59,9 @@ impl ProcessorChain {
                     .collect();
                 match processors {
                     Ok(processors) => {
-                        let _nobody_waits = opened.send(Ok(()));
+                        let _receiver_gone = opened.send(Ok(()));
                         serve(
-                            Line {
+                            Pipeline {
                                 processors,
                                 enough: None,
                             },
@@ -69,24 +69,25 @@ impl ProcessorChain {
                         );
                     }
                     Err(error) => {
-                        let _nobody_waits = opened.send(Err(error));
+                        let _receiver_gone = opened.send(Err(error));
                     }
                 }
             })
-            .map_err(|e| Error::Sandbox(e.to_string()))?;
+            .map_err(|error| Error::Sandbox(error.to_string()))?;
         is_open.await.map_err(|_| died())??;
         Ok(Self {
             worker: Some(worker),
         })
     }
 
-    /// Sends a piece through all processors.
+    /// Passes a piece through all processors.
     ///
     /// # Errors
-    /// A processor fails or rejects; the chain must not be used again.
-    pub async fn push(&self, text: String) -> Result<Pushed, Error> {
+    /// Returns an error if a processor fails or rejects; the chain must not be used
+    /// again.
+    pub async fn push(&self, text: String) -> Result<PushOutput, Error> {
         let Some(worker) = &self.worker else {
-            return Ok(Pushed { text, done: false });
+            return Ok(PushOutput { text, done: false });
         };
         let (reply, answer) = oneshot::channel();
         worker.send(Work::Push(text, reply)).map_err(|_| died())?;
@@ -96,10 +97,10 @@ impl ProcessorChain {
     /// Ends the answer.
     ///
     /// # Errors
-    /// A processor fails or rejects.
-    pub async fn finish(self, stop: Stop) -> Result<Ended, Error> {
+    /// Returns an error if a processor fails or rejects.
+    pub async fn finish(self, stop: StopReason) -> Result<ChainEnd, Error> {
         let Some(worker) = self.worker else {
-            return Ok(Ended::default());
+            return Ok(ChainEnd::default());
         };
         let (reply, answer) = oneshot::channel();
         worker.send(Work::Finish(stop, reply)).map_err(|_| died())?;
@@ -107,30 +108,30 @@ impl ProcessorChain {
     }
 }
 
-fn serve(mut line: Line, work: &mpsc::Receiver<Work>) {
+fn serve(mut pipeline: Pipeline, work: &mpsc::Receiver<Work>) {
     while let Ok(work) = work.recv() {
         match work {
             Work::Push(text, reply) => {
-                let pushed = line.push_through(text);
+                let pushed = pipeline.push_through(text);
                 let failed = pushed.is_err();
-                let _nobody_waits = reply.send(pushed);
+                let _receiver_gone = reply.send(pushed);
                 if failed {
                     return;
                 }
             }
             Work::Finish(stop, reply) => {
-                let _nobody_waits = reply.send(line.finish(&stop));
+                let _receiver_gone = reply.send(pipeline.finish(&stop));
                 return;
             }
         }
     }
 }
 
-/// A processor that held all its text back gives it at once; the next one has
-/// its time per push, so it gets it in pieces that size.
+/// The most bytes per push. A processor that held all its text back releases it at
+/// once, and the next one has a time limit per push.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// The text in pieces, cut between characters.
+/// Splits a text into pieces of at most `PIECE_BYTES`, between characters.
 fn pieces(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -143,16 +144,16 @@ fn pieces(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The processors themselves. What one gives goes into the next.
-struct Line {
+/// The processors on their thread. The output of one is the input of the next.
+struct Pipeline {
     processors: Vec<Processor>,
-    /// The last processor that wants nothing further. Those before it have
-    /// nothing more to give to anybody.
+    /// The last processor that wants no further text. The output of those before it
+    /// is no longer needed.
     enough: Option<usize>,
 }
 
-impl Line {
-    fn push_through(&mut self, mut text: String) -> Result<Pushed, Error> {
+impl Pipeline {
+    fn push_through(&mut self, mut text: String) -> Result<PushOutput, Error> {
         for (at, processor) in self.processors.iter_mut().enumerate() {
             if text.is_empty() {
                 break;
@@ -168,33 +169,33 @@ impl Line {
             }
             text = given;
         }
-        Ok(Pushed {
+        Ok(PushOutput {
             text,
             done: self.enough.is_some(),
         })
     }
 
-    fn finish(mut self, stop: &Stop) -> Result<Ended, Error> {
-        let mut ended = Ended::default();
-        // Each is taken off the front and finished, so that its tail still
-        // passes those behind it.
+    fn finish(mut self, stop: &StopReason) -> Result<ChainEnd, Error> {
+        let mut ended = ChainEnd::default();
+        // Each is removed from the front and finished, so that its tail still passes
+        // those behind it.
         while !self.processors.is_empty() {
             let processor = self.processors.remove(0);
             let enough = self.enough;
             self.enough = enough.and_then(|at| at.checked_sub(1));
             let reason = if enough.is_some() {
-                &Stop::Finished(Finish::Enough)
+                &StopReason::Finished(FinishReason::Enough)
             } else {
                 stop
             };
-            let name = processor.shown();
-            let is_heard = enough.is_none_or(|at| at == 0);
+            let name = processor.label();
+            let is_needed = enough.is_none_or(|at| at == 0);
             let (outcome, dropped) = match processor.finish(reason) {
                 Ok(finished) => finished,
-                // Nobody hears it any more: what it thinks of an answer that
-                // was cut on purpose does not count.
-                Err(Error::Answer { .. }) if !is_heard => continue,
-                Err(error) if !is_heard => {
+                // Its output is no longer needed, so its opinion of an answer that was
+                // cut on purpose does not count.
+                Err(Error::Contract { .. }) if !is_needed => continue,
+                Err(error) if !is_needed => {
                     ended.warnings.push(error.to_string());
                     continue;
                 }
@@ -203,13 +204,15 @@ impl Line {
             let labelled = outcome
                 .warnings
                 .into_iter()
-                .map(|it| format!("{name}: {it}"));
+                .map(|warning| format!("{name}: {warning}"));
             ended.warnings.extend(labelled);
-            ended.warnings.extend(dropped.map(|e| e.to_string()));
+            ended
+                .warnings
+                .extend(dropped.map(|error| error.to_string()));
             if !outcome.extra.is_empty() {
                 ended.extra.push((name, outcome.extra));
             }
-            if is_heard {
+            if is_needed {
                 let rest = self.push_through(outcome.tail)?;
                 ended.tail.push_str(&rest.text);
             }
@@ -223,13 +226,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn long_texts_are_cut_between_characters() {
+    fn long_texts_are_split_between_characters() {
         let text = "a漢".repeat(50_000);
         let all: Vec<&str> = pieces(&text).collect();
         assert!(all.len() > 2);
         assert!(
             all.iter()
-                .all(|it| !it.is_empty() && it.len() <= PIECE_BYTES)
+                .all(|piece| !piece.is_empty() && piece.len() <= PIECE_BYTES)
         );
         assert_eq!(all.concat(), text);
         assert_eq!(pieces("").count(), 0);

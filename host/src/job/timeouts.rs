@@ -1,26 +1,26 @@
-//! Watchdogs: a limit for each phase of an answer, so that nothing waits for
-//! ever and every expiry says which wait it was.
+//! Time limits: one for each phase of an answer, so that no wait is endless and each
+//! expiry names its phase.
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::inference::Event;
 
-/// Limits of time, each off when `None`, and the guard against loops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Time limits, each off when `None`, and the limit of repetition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timeouts {
     /// For loading the model.
     pub load: Option<Duration>,
-    /// From the request to the first piece of text or reasoning. A prompt that
-    /// is seen to be read on starts it anew.
+    /// From the request to the first piece of text or reasoning; restarts whenever
+    /// the server reports prompt progress.
     pub first_token: Option<Duration>,
     /// Between two pieces.
     pub stream: Option<Duration>,
-    /// For the whole.
+    /// For the whole job.
     pub total: Option<Duration>,
-    /// An answer that ends with the same piece so often in a row is ended; 0
-    /// is off.
+    /// Ends an answer that repeats the same piece this many times in a row; 0 is off.
     pub max_repeat: usize,
 }
 
@@ -36,84 +36,87 @@ impl Default for Timeouts {
     }
 }
 
-/// What was waited for.
+/// What a time limit applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// The model.
+pub enum TimeoutPhase {
+    /// Loading the model.
     Load,
-    /// The first piece.
+    /// The wait for the first piece.
     FirstToken,
-    /// The next piece.
+    /// The wait for the next piece.
     Stream,
-    /// The end of everything.
-    Whole,
+    /// The whole job.
+    Total,
 }
 
-/// A limit that was reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A time limit that was reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the time limit of {} s was reached", limit.as_secs_f64())]
 pub struct Expired {
-    /// What was waited for.
-    pub phase: Phase,
-    /// How long.
+    /// The phase.
+    pub phase: TimeoutPhase,
+    /// Its limit.
     pub limit: Duration,
 }
 
-/// Follows an answer's phases by its events.
+/// Follows the phases of an answer by its events.
 #[derive(Debug)]
 pub(super) struct PhaseTimer {
     limits: Timeouts,
     start: Instant,
-    phase: Phase,
+    phase: TimeoutPhase,
     since: Instant,
     progress: f32,
 }
 
 impl PhaseTimer {
-    /// `start` is when the whole began.
+    /// `start` is when the job began.
     pub(super) fn new(limits: Timeouts, start: Instant) -> Self {
         Self {
             limits,
             start,
-            phase: Phase::Load,
+            phase: TimeoutPhase::Load,
             since: Instant::now(),
             progress: 0.0,
         }
     }
 
-    /// An event came.
-    pub(super) fn hear(&mut self, event: &Event) {
+    /// Takes note of an event.
+    pub(super) fn observe(&mut self, event: &Event) {
         let now = Instant::now();
         match event {
-            Event::Loading(_) if self.phase != Phase::Load => self.enter(Phase::Load, now),
+            Event::Loading(_) if self.phase != TimeoutPhase::Load => {
+                self.enter(TimeoutPhase::Load, now)
+            }
             Event::Prefill { progress, .. } => {
-                if self.phase == Phase::Load {
-                    self.enter(Phase::FirstToken, now);
+                if self.phase == TimeoutPhase::Load {
+                    self.enter(TimeoutPhase::FirstToken, now);
                     self.progress = *progress;
                 } else if *progress > self.progress {
                     self.progress = *progress;
                     self.since = now;
                 }
             }
-            Event::Reasoning(_) | Event::Text(_) => self.enter(Phase::Stream, now),
+            Event::Reasoning(_) | Event::Text(_) => self.enter(TimeoutPhase::Stream, now),
             _ => {}
         }
     }
 
-    /// We were busy ourselves (processors, a slow reader): that is nobody
-    /// else's delay.
+    /// Restarts the wait for the next piece after processors or a slow reader took
+    /// time: the model did not cause that delay.
     pub(super) fn was_busy(&mut self) {
-        if self.phase == Phase::Stream {
+        if self.phase == TimeoutPhase::Stream {
             self.since = Instant::now();
         }
     }
 
-    /// Completes when a limit is reached.
+    /// Completes when the limit of the current phase or of the whole job is reached.
     pub(super) async fn expired(&self) -> Expired {
         let limit = match self.phase {
-            Phase::Load => self.limits.load,
-            Phase::FirstToken => self.limits.first_token,
-            Phase::Stream => self.limits.stream,
-            Phase::Whole => None,
+            TimeoutPhase::Load => self.limits.load,
+            TimeoutPhase::FirstToken => self.limits.first_token,
+            TimeoutPhase::Stream => self.limits.stream,
+            TimeoutPhase::Total => None,
         };
         let of_phase = async {
             match limit {
@@ -129,18 +132,18 @@ impl PhaseTimer {
         };
         tokio::select! {
             biased;
-            whole = self.whole() => whole,
+            total = self.total() => total,
             expired = of_phase => expired,
         }
     }
 
-    /// Completes when the limit of the whole is reached.
-    pub(super) async fn whole(&self) -> Expired {
+    /// Completes when the limit of the whole job is reached.
+    pub(super) async fn total(&self) -> Expired {
         match self.limits.total {
             Some(limit) => {
                 sleep_until(self.start, limit).await;
                 Expired {
-                    phase: Phase::Whole,
+                    phase: TimeoutPhase::Total,
                     limit,
                 }
             }
@@ -148,13 +151,13 @@ impl PhaseTimer {
         }
     }
 
-    fn enter(&mut self, phase: Phase, now: Instant) {
+    fn enter(&mut self, phase: TimeoutPhase, now: Instant) {
         self.phase = phase;
         self.since = now;
     }
 }
 
-/// A limit beyond what a clock can say is none.
+/// Never completes for a limit beyond the range of the clock.
 async fn sleep_until(since: Instant, limit: Duration) {
     match since.checked_add(limit) {
         Some(at) => tokio::time::sleep_until(at).await,
@@ -183,40 +186,44 @@ mod tests {
         }
     }
 
-    /// After each wait an event; then which phase expires, and when (seconds
-    /// from the start). The clock is tokio's own, and stands still but for us.
+    /// Each row: events with the wait before them in seconds, the phase that expires,
+    /// and when it expires, in seconds from the start.
     #[tokio::test(start_paused = true)]
     async fn each_phase_has_its_own_limit() {
         let text = || Event::Text("x".to_owned());
         for (events, phase, at) in [
-            (vec![], Phase::Load, 100),
-            (vec![(40, Event::Loading(None))], Phase::Load, 100),
-            (vec![(40, prefill(0.0))], Phase::FirstToken, 90),
-            // Only a prompt that is read on counts as life.
+            (vec![], TimeoutPhase::Load, 100),
+            (vec![(40, Event::Loading(None))], TimeoutPhase::Load, 100),
+            (vec![(40, prefill(0.0))], TimeoutPhase::FirstToken, 90),
+            // Only progress of the prompt restarts the limit.
             (
                 vec![(0, prefill(0.0)), (40, prefill(0.5)), (40, prefill(0.5))],
-                Phase::FirstToken,
+                TimeoutPhase::FirstToken,
                 90,
             ),
             // Loading found out later has its own time.
             (
                 vec![(0, prefill(0.0)), (40, Event::Loading(None))],
-                Phase::Load,
+                TimeoutPhase::Load,
                 140,
             ),
-            (vec![(0, prefill(0.0)), (49, text())], Phase::Stream, 59),
+            (
+                vec![(0, prefill(0.0)), (49, text())],
+                TimeoutPhase::Stream,
+                59,
+            ),
             (
                 vec![(0, text()), (9, text()), (9, Event::Warning(String::new()))],
-                Phase::Stream,
+                TimeoutPhase::Stream,
                 19,
             ),
-            (vec![(99, prefill(0.0)); 1], Phase::FirstToken, 149),
+            (vec![(99, prefill(0.0)); 1], TimeoutPhase::FirstToken, 149),
         ] {
             let start = Instant::now();
             let mut watch = PhaseTimer::new(limits(), start);
             for (wait, event) in events {
                 tokio::time::sleep(Duration::from_secs(wait)).await;
-                watch.hear(&event);
+                watch.observe(&event);
             }
             let expired = watch.expired().await;
             assert_eq!(
@@ -239,9 +246,9 @@ mod tests {
         );
         for _ in 0..3 {
             tokio::time::sleep(Duration::from_secs(8)).await;
-            watch.hear(&Event::Text("x".to_owned()));
+            watch.observe(&Event::Text("x".to_owned()));
         }
-        assert_eq!(watch.expired().await.phase, Phase::Whole);
+        assert_eq!(watch.expired().await.phase, TimeoutPhase::Total);
         assert_eq!(start.elapsed().as_secs(), 25);
         let off = Timeouts {
             load: None,

@@ -1,37 +1,35 @@
-//! Compiled packs on disk, and the one place that trusts machine code.
+//! The cache of compiled packs on disk, and the only code that trusts machine code.
 //!
-//! A compiled pack is named by the sha256 of its component and by wasmtime's
-//! compatibility hash, so neither a changed pack nor a changed host ever finds
-//! stale code. The folder belongs to the user alone. An index from path, size,
-//! times and inode to the digest spares reading and hashing a large pack that
-//! has not changed.
+//! The file name of a compiled pack consists of the component's SHA-256 and wasmtime's
+//! compatibility hash, so a changed pack or a changed host never uses stale code. Only
+//! the user can write to the folder. An index from path, size, times and inode to the
+//! digest avoids reading and hashing a large pack that has not changed.
 
 use std::hash::{Hash, Hasher};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use super::Notice;
+use super::PackNotice;
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-/// The schema of the index files.
+/// Schema version of the index files.
 const INDEX_SCHEMA: u32 = 1;
 
-/// The folder of compiled packs.
+/// A folder with compiled packs and their index.
 #[derive(Clone, Debug)]
-pub struct Cache {
+pub struct CompiledPackCache {
     folder: PathBuf,
 }
 
-/// What a file looked like when it was hashed. A changed file differs in at
-/// least one of these, unless somebody takes pains to hide it, which is what
-/// `--locked` will be for.
+/// The metadata of a file at the time when it was hashed. A changed file differs in at
+/// least one field, unless the change is concealed deliberately.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Fingerprint {
+pub(super) struct FileFingerprint {
     path: PathBuf,
     size: u64,
     modified_ns: u128,
@@ -39,18 +37,19 @@ pub(super) struct Fingerprint {
     inode: u64,
 }
 
+/// The content of an index file.
 #[derive(Serialize, Deserialize)]
 struct IndexEntry {
     schema: u32,
-    fingerprint: Fingerprint,
+    fingerprint: FileFingerprint,
     digest: String,
 }
 
-impl Fingerprint {
-    /// `None` where the system does not say when the file was changed.
-    pub(super) fn of(path: &Path, metadata: &std::fs::Metadata) -> Option<Self> {
+impl FileFingerprint {
+    /// Returns `None` if the system does not report the modification time.
+    pub(super) fn new(path: &Path, metadata: &std::fs::Metadata) -> Option<Self> {
         let modified = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
-        let (changed_ns, inode) = change(metadata);
+        let (changed_ns, inode) = ctime_and_inode(metadata);
         Some(Self {
             path: path.to_owned(),
             size: metadata.len(),
@@ -61,19 +60,20 @@ impl Fingerprint {
     }
 }
 
+/// Returns the inode change time in nanoseconds and the inode number.
 #[cfg(unix)]
-fn change(metadata: &std::fs::Metadata) -> (i128, u64) {
+fn ctime_and_inode(metadata: &std::fs::Metadata) -> (i128, u64) {
     use std::os::unix::fs::MetadataExt;
     let ns = i128::from(metadata.ctime()) * 1_000_000_000 + i128::from(metadata.ctime_nsec());
     (ns, metadata.ino())
 }
 
 #[cfg(not(unix))]
-fn change(_metadata: &std::fs::Metadata) -> (i128, u64) {
+fn ctime_and_inode(_metadata: &std::fs::Metadata) -> (i128, u64) {
     (0, 0)
 }
 
-/// The sha256 of `bytes`, in hex.
+/// Returns the SHA-256 of `bytes` in hex.
 pub(super) fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
@@ -82,53 +82,55 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// wasmtime says what makes compiled code compatible as something to hash;
-/// this hashes it into a name that is the same in every run.
-struct NameHasher(Sha256);
+/// Hashes wasmtime's compatibility data, which is available only through [`Hash`], into
+/// a digest that is the same in every process.
+struct Sha256Hasher(Sha256);
 
-impl Hasher for NameHasher {
+impl Hasher for Sha256Hasher {
     fn write(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
     fn finish(&self) -> u64 {
-        0 // Never asked for: `name` takes the whole digest.
+        0 // Not used: `code_path` takes the whole digest.
     }
 }
 
-impl Cache {
-    /// A cache in `folder`, which is made when it is first written to.
+impl CompiledPackCache {
+    /// Returns a cache in `folder`, which is created on the first write.
     #[must_use]
     pub fn new(folder: PathBuf) -> Self {
         Self { folder }
     }
 
+    /// Returns the path of the compiled code for this component digest.
     fn code_path(&self, engine: &Engine, digest: &str) -> PathBuf {
-        let mut hasher = NameHasher(Sha256::new());
+        let mut hasher = Sha256Hasher(Sha256::new());
         engine.precompile_compatibility_hash().hash(&mut hasher);
-        let compatible = hex(&hasher.0.finalize());
+        let compatibility_hash = hex(&hasher.0.finalize());
         self.folder
-            .join(format!("{digest}-{}.cwasm", &compatible[..16]))
+            .join(format!("{digest}-{}.cwasm", &compatibility_hash[..16]))
     }
 
-    /// The compiled component, if it is here and only its owner can write it.
+    /// Loads a compiled component. Returns `None` if it is missing or if other users can
+    /// write to it.
     pub(super) fn load(&self, engine: &Engine, digest: &str) -> Option<Component> {
         let path = self.code_path(engine, digest);
-        if !owned(&self.folder) || !owned(&path) {
+        if !is_private(&self.folder) || !is_private(&path) {
             return None;
         }
         map_compiled(engine, &path).ok()
     }
 
-    /// Whether there is compiled code under this digest.
-    pub(super) fn has(&self, engine: &Engine, digest: &str) -> bool {
+    /// Returns true if there is compiled code for this digest.
+    pub(super) fn contains(&self, engine: &Engine, digest: &str) -> bool {
         self.code_path(engine, digest).exists()
     }
 
-    /// Waits until no other process compiles the same pack. Without a lock (a
-    /// read-only cache) both compile, which costs time and nothing else.
+    /// Waits until no other process compiles the same pack. Returns `None` if the lock
+    /// cannot be taken, as in a read-only cache; both processes then compile the pack.
     pub(super) fn lock(&self, digest: &str) -> Option<std::fs::File> {
-        private_folder(&self.folder).ok()?;
+        create_private_folder(&self.folder).ok()?;
         let file = fs::OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -141,127 +143,131 @@ impl Cache {
         Some(file)
     }
 
-    /// Keeps compiled code and maps it. Where the cache cannot be written, the
-    /// code is mapped from a temporary file and forgotten.
-    pub(super) fn keep(
+    /// Writes compiled code to the cache and maps it into memory. If the cache is not
+    /// writable, maps the code from a temporary file instead.
+    pub(super) fn store(
         &self,
         engine: &Engine,
         digest: &str,
         code: &[u8],
-        on_notice: &dyn Fn(Notice<'_>),
+        on_notice: &dyn Fn(PackNotice<'_>),
     ) -> Result<Component, String> {
         let path = self.code_path(engine, digest);
-        let kept = private_folder(&self.folder).and_then(|()| {
-            let temporary = write_private(&self.folder, code)?;
-            temporary.persist(&path).map_err(|e| e.error)
+        let stored = create_private_folder(&self.folder).and_then(|()| {
+            let temporary = write_private_file(&self.folder, code)?;
+            temporary.persist(&path).map_err(|error| error.error)
         });
-        match kept {
-            Ok(_) => map_compiled(engine, &path).map_err(|e| format!("{e:#}")),
+        match stored {
+            Ok(_) => map_compiled(engine, &path).map_err(|error| format!("{error:#}")),
             Err(reason) => {
                 let reason = reason.to_string();
-                on_notice(Notice::NotCached {
+                on_notice(PackNotice::NotCached {
                     folder: &self.folder,
                     reason,
                 });
-                let temporary =
-                    write_private(&std::env::temp_dir(), code).map_err(|e| e.to_string())?;
-                map_compiled(engine, temporary.path()).map_err(|e| format!("{e:#}"))
+                let temporary = write_private_file(&std::env::temp_dir(), code)
+                    .map_err(|error| error.to_string())?;
+                map_compiled(engine, temporary.path()).map_err(|error| format!("{error:#}"))
             }
         }
     }
 
-    /// The digest of a file that looks as it did when it was hashed.
-    pub(super) fn known_digest(&self, fingerprint: &Fingerprint) -> Option<String> {
+    /// Returns the digest of a file whose metadata has not changed since it was hashed.
+    pub(super) fn cached_digest(&self, fingerprint: &FileFingerprint) -> Option<String> {
         let path = self.index_path(fingerprint);
-        if !owned(&path) {
+        if !is_private(&path) {
             return None;
         }
         let entry: IndexEntry = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
         (entry.schema == INDEX_SCHEMA && entry.fingerprint == *fingerprint).then_some(entry.digest)
     }
 
-    /// Remembers the digest of a file. Failing to costs time and nothing else.
-    pub(super) fn remember(&self, fingerprint: &Fingerprint, digest: &str) {
+    /// Writes the digest of a file to the index. An error is only logged, because the
+    /// next load can compute the digest again.
+    pub(super) fn store_digest(&self, fingerprint: &FileFingerprint, digest: &str) {
         let entry = IndexEntry {
             schema: INDEX_SCHEMA,
             fingerprint: fingerprint.clone(),
             digest: digest.to_owned(),
         };
-        let remembered = private_folder(&self.folder).and_then(|()| {
+        let stored = create_private_folder(&self.folder).and_then(|()| {
             let text = serde_json::to_vec(&entry)?;
-            write_private(&self.folder, &text)?
+            write_private_file(&self.folder, &text)?
                 .persist(self.index_path(fingerprint))
-                .map_err(|e| e.error)
+                .map_err(|error| error.error)
         });
-        if let Err(reason) = remembered {
-            tracing::debug!(%reason, "the index of packs cannot be written");
+        if let Err(error) = stored {
+            tracing::debug!(%error, "cannot write the pack index");
         }
     }
 
-    fn index_path(&self, fingerprint: &Fingerprint) -> PathBuf {
+    fn index_path(&self, fingerprint: &FileFingerprint) -> PathBuf {
         let name = sha256(fingerprint.path.as_os_str().as_encoded_bytes());
         self.folder.join(format!("{}.json", &name[..32]))
     }
 }
 
-fn write_private(folder: &Path, bytes: &[u8]) -> std::io::Result<tempfile::NamedTempFile> {
-    // tempfile makes files that only their owner can read and write.
+/// Writes a temporary file that only the user can access.
+fn write_private_file(folder: &Path, bytes: &[u8]) -> std::io::Result<tempfile::NamedTempFile> {
+    // tempfile creates files that only their owner can read and write.
     let mut file = tempfile::Builder::new()
         .prefix(".compiling-")
         .tempfile_in(folder)?;
     file.write_all(bytes)?;
-    // A power cut must not leave half of some machine code under its name.
+    // A power failure must not leave a truncated file under the final name.
     file.as_file().sync_all()?;
     Ok(file)
 }
 
+/// Creates a folder with mode 0700. Returns an error if it exists and other users own it
+/// or can write to it.
 #[cfg(unix)]
-fn private_folder(folder: &Path) -> std::io::Result<()> {
+fn create_private_folder(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(folder)?;
-    if owned(folder) {
+    if is_private(folder) {
         return Ok(());
     }
     Err(std::io::Error::other(
-        "the folder belongs to somebody else, or others can write to it",
+        "the folder is owned or writable by another user",
     ))
 }
 
 #[cfg(not(unix))]
-fn private_folder(folder: &Path) -> std::io::Result<()> {
+fn create_private_folder(folder: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)
 }
 
-/// Whether only this user can have written it.
+/// Returns true if only the current user can have written the file or folder.
 #[cfg(unix)]
-fn owned(path: &Path) -> bool {
+fn is_private(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     const WRITABLE_BY_OTHERS: u32 = 0o022;
-    std::fs::symlink_metadata(path).is_ok_and(|it| {
-        !it.is_symlink()
-            && it.uid() == rustix::process::geteuid().as_raw()
-            && it.mode() & WRITABLE_BY_OTHERS == 0
+    std::fs::symlink_metadata(path).is_ok_and(|metadata| {
+        !metadata.is_symlink()
+            && metadata.uid() == rustix::process::geteuid().as_raw()
+            && metadata.mode() & WRITABLE_BY_OTHERS == 0
     })
 }
 
 #[cfg(not(unix))]
-fn owned(path: &Path) -> bool {
+fn is_private(path: &Path) -> bool {
     path.exists()
 }
 
-/// Maps compiled code into memory. The only unsafe code of this program.
+/// Maps compiled code into memory. This is the only unsafe code of the program.
 #[expect(
     unsafe_code,
-    reason = "wasmtime cannot check machine code. The file was written by `keep`, from the \
-              output of our own compiler process, into a folder that only this user can \
-              write; a file by anybody else never gets this far, and no code path leads \
-              here from a .cwasm that a user or a pack brings"
+    reason = "wasmtime cannot check machine code. The file was written by `store`, from the \
+              output of this program's compiler process, into a folder that only this \
+              user can write to; files of other users are rejected before, and no code \
+              path passes a .cwasm file of a user or a pack to this function"
 )]
 fn map_compiled(engine: &Engine, path: &Path) -> wasmtime::Result<Component> {
-    // SAFETY: see the reason above. Files are replaced by rename and never
-    // written in place, so a mapping does not change under us.
+    // SAFETY: see the reason above. Files are replaced by rename and never written in
+    // place, so a mapping does not change.
     unsafe { Component::deserialize_file(engine, path) }
 }

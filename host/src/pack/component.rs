@@ -1,7 +1,7 @@
-//! From a component's code to something that can be called: what it imports
-//! is checked, what it offers is probed, and one trial instantiation shows
-//! whether its types are those of the contract (a changed record shows only
-//! there).
+//! Checks the imports and exports of a compiled component and instantiates it.
+//!
+//! A trial instantiation verifies that the types are those of the contract; a changed
+//! record is detected only there.
 
 use std::sync::Arc;
 
@@ -10,60 +10,60 @@ use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Config, Engine, Store, UpdateDeadline};
 
 use super::bindings::exports::lmstrix::prompts::{catalog, post_processor, resolver};
-use super::call::guarded;
-use super::error::{Cause, Error, LoadError};
-use super::limits::{EPOCH_TICK, Limits};
-use super::wasi::{self, State};
+use super::call::call_with_limits;
+use super::error::{Error, GuestFailure, LoadError};
+use super::limits::{EPOCH_TICK, SandboxLimits};
+use super::wasi::{self, StoreState};
 
-/// The stack of a guest. The default of 512 KiB is too small for recursive
-/// parsers in JavaScript and Python.
+/// Stack size of a guest in bytes. wasmtime's default of 512 KiB is too small for
+/// recursive parsers in JavaScript and Python.
 const WASM_STACK_BYTES: usize = 1 << 20;
 
-/// The package whose interfaces make a component a pack.
-const PACKAGE: &str = "lmstrix:prompts/";
-/// The track of the contract that this host speaks.
-const TRACK: (u64, u64) = (0, 1);
-/// WASI packages that `wasi` answers, by denying.
-const ANSWERED: [&str; 4] = ["wasi:cli/", "wasi:io/", "wasi:clocks/", "wasi:random/"];
+/// Prefix of the contract's interface names.
+const CONTRACT_PACKAGE: &str = "lmstrix:prompts/";
+/// Major and minor version of the contract that this host supports.
+const CONTRACT_VERSION: (u64, u64) = (0, 1);
+/// The WASI packages that the `wasi` module implements as stubs.
+const STUBBED_WASI_PACKAGES: [&str; 4] = ["wasi:cli/", "wasi:io/", "wasi:clocks/", "wasi:random/"];
 
-/// The settings of the compiler and of the loader: they must be the same, or
-/// compiled code is refused.
-pub(super) fn engine() -> Result<Engine, Error> {
+/// Creates a wasmtime engine. Compiler and loader must use the same settings, because
+/// wasmtime rejects code that was compiled with other settings.
+pub(super) fn create_engine() -> Result<Engine, Error> {
     let mut config = Config::new();
     config.epoch_interruption(true);
     config.max_wasm_stack(WASM_STACK_BYTES);
-    // The same pack on the same input gives the same text on every machine.
+    // Packs return the same output for the same input on every machine.
     config.cranelift_nan_canonicalization(true);
     config.relaxed_simd_deterministic(true);
-    // Less of wasmtime means less that can be attacked, and no pack needs it.
+    // No pack needs 64-bit memories; disabling them reduces the attack surface.
     config.wasm_memory64(false);
-    Engine::new(&config).map_err(|e| Error::Sandbox(format!("{e:#}")))
+    Engine::new(&config).map_err(|error| Error::Sandbox(format!("{error:#}")))
 }
 
-/// wasmtime's engine with everything that all packs share.
+/// The wasmtime engine, linker and limits that all packs share.
 pub(super) struct Sandbox {
     pub(super) engine: Engine,
-    pub(super) linker: Linker<State>,
-    pub(super) limits: Limits,
+    pub(super) linker: Linker<StoreState>,
+    pub(super) limits: SandboxLimits,
 }
 
 impl Sandbox {
-    pub(super) fn new(limits: Limits) -> Result<Arc<Self>, Error> {
-        let engine = engine()?;
+    pub(super) fn new(limits: SandboxLimits) -> Result<Arc<Self>, Error> {
+        let engine = create_engine()?;
         let mut linker = Linker::new(&engine);
-        wasi::link(&mut linker).map_err(|e| Error::Sandbox(format!("{e:#}")))?;
-        let ticking = engine.weak();
-        // Holds the engine weakly, so that the thread ends with the sandbox.
+        wasi::link(&mut linker).map_err(|error| Error::Sandbox(format!("{error:#}")))?;
+        // A weak reference, so that the thread ends with the sandbox.
+        let weak_engine = engine.weak();
         std::thread::Builder::new()
             .name("epoch".to_owned())
             .spawn(move || {
-                while let Some(engine) = ticking.upgrade() {
+                while let Some(engine) = weak_engine.upgrade() {
                     engine.increment_epoch();
                     drop(engine);
                     std::thread::sleep(EPOCH_TICK);
                 }
             })
-            .map_err(|e| Error::Sandbox(e.to_string()))?;
+            .map_err(|error| Error::Sandbox(error.to_string()))?;
         Ok(Arc::new(Self {
             engine,
             linker,
@@ -71,9 +71,9 @@ impl Sandbox {
         }))
     }
 
-    /// A fresh store. It lives for one call, or for one processor of one job.
-    pub(super) fn store(&self) -> Store<State> {
-        let mut store = Store::new(&self.engine, State::new(self.limits));
+    /// Returns a new store for one call or for one processor of one job.
+    pub(super) fn new_store(&self) -> Store<StoreState> {
+        let mut store = Store::new(&self.engine, StoreState::new(self.limits));
         store.limiter(|state| &mut state.meter);
         store.set_max_component_handles(self.limits.handles);
         store.epoch_deadline_callback(|mut context| {
@@ -84,106 +84,132 @@ impl Sandbox {
     }
 }
 
-/// What a component offers, ready to be instantiated.
+/// A component that is ready to be instantiated, and the interfaces that it exports.
 #[derive(Clone)]
-pub(super) struct Probed {
-    pub(super) pre: InstancePre<State>,
+pub(super) struct ComponentExports {
+    pub(super) instance_pre: InstancePre<StoreState>,
     pub(super) catalog: catalog::GuestIndices,
     pub(super) resolver: Option<resolver::GuestIndices>,
-    pub(super) post: Option<post_processor::GuestIndices>,
+    pub(super) post_processor: Option<post_processor::GuestIndices>,
 }
 
-/// Checks a compiled component and finds out what it offers.
-pub(super) fn probe(sandbox: &Sandbox, component: &Component) -> Result<Probed, LoadError> {
+/// Checks a compiled component and determines which interfaces it exports.
+///
+/// # Errors
+/// Returns an error if the component imports something that is not available, does not
+/// implement the contract, or fails in a trial instantiation.
+pub(super) fn inspect(
+    sandbox: &Sandbox,
+    component: &Component,
+) -> Result<ComponentExports, LoadError> {
     check_imports(sandbox, component)?;
-    check_track(sandbox, component)?;
-    let shape = |e: wasmtime::Error| LoadError::Shape(format!("{e:#}"));
-    let pre = sandbox.linker.instantiate_pre(component).map_err(shape)?;
-    let mut store = sandbox.store();
-    let instance = guarded(
+    check_contract_version(sandbox, component)?;
+    let mismatch = |error: wasmtime::Error| LoadError::TypeMismatch(format!("{error:#}"));
+    let instance_pre = sandbox
+        .linker
+        .instantiate_pre(component)
+        .map_err(mismatch)?;
+    let mut store = sandbox.new_store();
+    let instance = call_with_limits(
         &mut store,
         sandbox.limits.describe_time,
         "describe",
         0,
-        |store| pre.instantiate(store),
+        |store| instance_pre.instantiate(store),
     )
-    .map_err(LoadError::Start)?;
-    let probed = Probed {
-        catalog: catalog::GuestIndices::new(&pre).map_err(shape)?,
-        resolver: resolver::GuestIndices::new(&pre).ok(),
-        post: post_processor::GuestIndices::new(&pre).ok(),
-        pre,
+    .map_err(LoadError::Instantiation)?;
+    let exports = ComponentExports {
+        catalog: catalog::GuestIndices::new(&instance_pre).map_err(mismatch)?,
+        resolver: resolver::GuestIndices::new(&instance_pre).ok(),
+        post_processor: post_processor::GuestIndices::new(&instance_pre).ok(),
+        instance_pre,
     };
-    probed.catalog.load(&mut store, &instance).map_err(shape)?;
-    if let Some(resolver) = &probed.resolver {
-        resolver.load(&mut store, &instance).map_err(shape)?;
+    exports
+        .catalog
+        .load(&mut store, &instance)
+        .map_err(mismatch)?;
+    if let Some(resolver) = &exports.resolver {
+        resolver.load(&mut store, &instance).map_err(mismatch)?;
     }
-    if let Some(post) = &probed.post {
-        post.load(&mut store, &instance).map_err(shape)?;
+    if let Some(post_processor) = &exports.post_processor {
+        post_processor
+            .load(&mut store, &instance)
+            .map_err(mismatch)?;
     }
-    Ok(probed)
+    Ok(exports)
 }
 
+/// Returns an error if the component imports anything but types and the stubbed WASI
+/// packages.
 fn check_imports(sandbox: &Sandbox, component: &Component) -> Result<(), LoadError> {
     for (name, item) in component.component_type().imports(&sandbox.engine) {
         let ComponentItem::ComponentInstance(instance) = item.ty else {
-            return Err(LoadError::Import(name.to_owned()));
+            return Err(LoadError::ForbiddenImport(name.to_owned()));
         };
-        let only_types = instance
+        let has_only_types = instance
             .exports(&sandbox.engine)
             .all(|(_, export)| matches!(export.ty, ComponentItem::Type(_)));
-        if !only_types && !ANSWERED.iter().any(|package| name.starts_with(package)) {
-            return Err(LoadError::Import(name.to_owned()));
+        if !has_only_types
+            && !STUBBED_WASI_PACKAGES
+                .iter()
+                .any(|package| name.starts_with(package))
+        {
+            return Err(LoadError::ForbiddenImport(name.to_owned()));
         }
     }
     Ok(())
 }
 
-/// A pack of another track is told which side to update.
-fn check_track(sandbox: &Sandbox, component: &Component) -> Result<(), LoadError> {
-    let ty = component.component_type();
-    let exports: Vec<String> = ty
+/// Returns an error if no export belongs to the supported version of the contract. The
+/// error names the side to update.
+fn check_contract_version(sandbox: &Sandbox, component: &Component) -> Result<(), LoadError> {
+    let component_type = component.component_type();
+    let exports: Vec<String> = component_type
         .exports(&sandbox.engine)
         .map(|(name, _)| name.to_owned())
         .collect();
-    let ours: Vec<&String> = exports
+    let contract_exports: Vec<&String> = exports
         .iter()
-        .filter(|name| name.starts_with(PACKAGE))
+        .filter(|name| name.starts_with(CONTRACT_PACKAGE))
         .collect();
-    let track = |name: &str| -> Option<(u64, u64)> {
+    let version = |name: &str| -> Option<(u64, u64)> {
         let (_, version) = name.split_once('@')?;
-        let mut numbers = version.split('.').map(|n| n.parse::<u64>().ok());
+        let mut numbers = version.split('.').map(|number| number.parse::<u64>().ok());
         Some((numbers.next()??, numbers.next()??))
     };
-    if ours.iter().any(|name| track(name) == Some(TRACK)) {
+    if contract_exports
+        .iter()
+        .any(|name| version(name) == Some(CONTRACT_VERSION))
+    {
         return Ok(());
     }
-    match ours.first() {
-        Some(found) => {
-            let newer = track(found).is_some_and(|it| it > TRACK);
-            let update = if newer { "lmstrix-host" } else { "the pack" };
-            Err(LoadError::Track {
-                found: (*found).clone(),
+    match contract_exports.first() {
+        Some(export) => {
+            let is_newer = version(export).is_some_and(|version| version > CONTRACT_VERSION);
+            let update = if is_newer { "lmstrix-host" } else { "the pack" };
+            Err(LoadError::ContractVersion {
+                export: (*export).clone(),
                 update,
             })
         }
-        None if exports.is_empty() => Err(LoadError::NoContract("no exports at all".to_owned())),
+        None if exports.is_empty() => Err(LoadError::NoContract("none".to_owned())),
         None => Err(LoadError::NoContract(exports.join(", "))),
     }
 }
 
-/// Instantiates under the limits; instantiating runs the guest's own code.
+/// Instantiates a component under the limits, since instantiation runs guest code. The
+/// error contains the guest's stdout and stderr.
 pub(super) fn instantiate(
     sandbox: &Sandbox,
-    probed: &Probed,
-) -> Result<(Store<State>, wasmtime::component::Instance), (Cause, String)> {
-    let mut store = sandbox.store();
-    let result = guarded(
+    exports: &ComponentExports,
+) -> Result<(Store<StoreState>, wasmtime::component::Instance), (GuestFailure, String)> {
+    let mut store = sandbox.new_store();
+    let result = call_with_limits(
         &mut store,
         sandbox.limits.describe_time,
         "describe",
         0,
-        |store| probed.pre.instantiate(store),
+        |store| exports.instance_pre.instantiate(store),
     );
     match result {
         Ok(instance) => Ok((store, instance)),

@@ -1,158 +1,160 @@
-//! The contract in the host's own words: what a pack is asked and what it
-//! answers. `convert` translates to and from the types of `wit/prompts.wit`.
+//! The host's types for the requests and results of the contract. The `convert` module
+//! converts them to and from the generated types of `wit/prompts.wit`.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::inference::{Finish, Layer, Prompt};
+use crate::inference::{FinishReason, Prompt, SettingsLayer};
 
-/// A text file that the user named, or that lies beside the pack.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A text file that is passed to a pack: one that the user named, or a sidecar file of the
+/// pack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TextFile {
-    /// The bare file name, never a path.
+    /// The file name without its folder.
     pub name: String,
-    /// The path for messages to the user, as they typed it.
-    pub shown: String,
-    /// What is in it.
+    /// The path for messages, as the user wrote it.
+    pub display_path: String,
+    /// The content.
     pub text: String,
 }
 
-/// What is known of the model that will answer.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Facts about the model that will run the prompt. Unknown facts are absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelFacts {
-    /// The engine's name for it.
+    /// The model's name on the engine.
     pub id: String,
-    /// `general.architecture` or the server's word for it.
+    /// The value of `general.architecture`, or the server's name for it.
     pub architecture: Option<String>,
-    /// The most tokens of context that this run would load it with.
+    /// The maximum context length in tokens with which this run would load the model.
     pub context_length: Option<u32>,
-    /// engine, quantization, format, reasoning, vision.
+    /// Further facts with the keys `engine`, `quantization`, `format`, `reasoning` and
+    /// `vision`.
     pub extra: Vec<(String, String)>,
 }
 
-/// What is resolved.
+/// The arguments of `resolve`.
 #[derive(Clone, Debug, Default)]
-pub struct Request {
+pub struct ResolveRequest {
     /// The prompt's name inside the pack.
     pub prompt: String,
-    /// Parameters that the user gave, in their order.
+    /// The parameters in the order in which the user set them.
     pub params: Vec<(String, String)>,
-    /// Files that the pack may read.
+    /// The files that are passed to the pack.
     pub files: Vec<TextFile>,
-    /// Absent when a prompt is only shown.
+    /// The model, or `None` if the prompt is only rendered.
     pub model: Option<ModelFacts>,
-    /// Growth room of the contract.
+    /// Reserved for extensions of the contract.
     pub extra: Vec<(String, String)>,
 }
 
-/// A processor by name, with its options.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// A processor and its options.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessorRef {
     /// `name`, or `pack/name`.
     pub name: String,
-    /// Options in the order given.
+    /// The options in the given order.
     pub options: Vec<(String, String)>,
 }
 
-/// What came of resolving.
+/// The result of `resolve`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Resolved {
-    /// What the model is sent.
+pub struct ResolvedPrompt {
+    /// The prompt to send to the model.
     pub prompt: Prompt,
-    /// Settings that the prompt asks for.
-    pub settings: Layer,
-    /// Processors that the answer runs through.
-    pub post: Vec<ProcessorRef>,
-    /// For the output file's name, from `EXTENSIONS`.
+    /// The settings that the prompt requests.
+    pub settings: SettingsLayer,
+    /// The processors of the answer, in order.
+    pub processors: Vec<ProcessorRef>,
+    /// Extension of the output file, one of [`ALLOWED_EXTENSIONS`].
     pub extension: Option<String>,
-    /// What the user should know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
-    /// Only for the report.
+    /// Further entries for the JSON report.
     pub extra: Vec<(String, String)>,
 }
 
-/// Extensions that a pack may ask for; anything else is dropped, so that no
-/// pack can make a file that the system would run.
-pub const EXTENSIONS: [&str; 12] = [
+/// The file extensions that a pack may request. Others are ignored, so that a pack cannot
+/// create a file that the system would execute.
+pub const ALLOWED_EXTENSIONS: [&str; 12] = [
     "txt", "md", "json", "jsonl", "csv", "tsv", "xml", "html", "yaml", "toml", "srt", "vtt",
 ];
 
-/// What a processor is opened with.
-#[derive(Clone, Debug, Default)]
+/// The arguments of a processor's `open`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ProcessorContext {
     /// The processor's name inside the pack.
     pub processor: String,
-    /// Its options.
+    /// The options of the processor.
     pub options: Vec<(String, String)>,
-    /// The prompt that was asked, as the user named it.
+    /// The prompt of the job, as the user named it.
     pub prompt: String,
-    /// The parameters that the user gave.
+    /// The parameters of the prompt.
     pub params: Vec<(String, String)>,
-    /// Files that the pack may read.
+    /// The files that are passed to the pack.
     pub files: Vec<TextFile>,
-    /// The model that answers.
+    /// The model that runs the prompt.
     pub model: Option<ModelFacts>,
 }
 
-/// Why the answer ended, as a processor is told.
+/// The reason why the answer ended, as passed to a processor's `finish`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// The engine said so.
-    Finished(Finish),
-    /// Something broke, and what.
+pub enum StopReason {
+    /// The engine finished the answer for this reason.
+    Finished(FinishReason),
+    /// The inference failed with this message.
     Failed(String),
 }
 
-/// What one `push` gives.
+/// The result of a processor's `push`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pushed {
-    /// What can go out now.
+pub struct PushOutput {
+    /// Output text; may be empty.
     pub text: String,
-    /// Nothing further is wanted.
+    /// True if the processor needs no more input.
     pub done: bool,
 }
 
-/// What `finish` gives.
+/// The result of a processor's `finish`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
-    /// Text that was held back until now.
+pub struct FinishedText {
+    /// The remaining output text.
     pub tail: String,
-    /// What the user should know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
-    /// Only for the report.
+    /// Further entries for the JSON report.
     pub extra: Vec<(String, String)>,
 }
 
 /// A parameter of a prompt, or an option of a processor.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ParamInfo {
-    /// Its name.
+    /// Name of the parameter or option.
     pub name: String,
-    /// What it is for, in a line.
+    /// A one-line description.
     pub summary: String,
-    /// Whether it must be given.
+    /// True if it must be set.
     pub required: bool,
-    /// What holds when it is not given.
+    /// The value that applies if it is not set.
     pub default: Option<String>,
 }
 
-/// A prompt or a processor that a pack offers.
+/// A prompt or a processor of a pack.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Offer {
-    /// Its name inside the pack.
+pub struct PackItemInfo {
+    /// The name inside the pack.
     pub name: String,
-    /// What it does, in a line.
+    /// A one-line description.
     pub summary: String,
-    /// What it takes.
+    /// The parameters of the prompt, or the options of the processor.
     pub params: Vec<ParamInfo>,
 }
 
-/// What a pack has to offer.
+/// The prompts and processors of a pack.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Contents {
-    /// What the pack is, in a line.
+pub struct PackContents {
+    /// A one-line description of the pack.
     pub summary: String,
-    /// Its prompts.
-    pub prompts: Vec<Offer>,
-    /// Its processors.
-    pub processors: Vec<Offer>,
+    /// The prompts.
+    pub prompts: Vec<PackItemInfo>,
+    /// The processors.
+    pub processors: Vec<PackItemInfo>,
 }

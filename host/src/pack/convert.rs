@@ -1,20 +1,21 @@
-//! Translates between the contract's generated types and the host's words, and
-//! holds what a pack returns to the limits on lists and names.
+//! Converts between the generated types of the contract and the host's types, and
+//! enforces the limits on lists that a pack returns.
 
 use super::bindings::exports::lmstrix::prompts::{catalog, post_processor, resolver};
 use super::bindings::lmstrix::prompts::types;
 use super::contract::{
-    Contents, EXTENSIONS, ModelFacts, Offer, Outcome, ParamInfo, ProcessorContext, ProcessorRef,
-    Pushed, Request, Resolved, Stop, TextFile,
+    ALLOWED_EXTENSIONS, FinishedText, ModelFacts, PackContents, PackItemInfo, ParamInfo,
+    ProcessorContext, ProcessorRef, PushOutput, ResolveRequest, ResolvedPrompt, StopReason,
+    TextFile,
 };
-use super::error::{Answer, Cause};
-use super::limits::Limit;
-use crate::inference::{Finish, Layer, MaxTokens, Message, Prompt, Role};
+use super::error::{ContractError, GuestFailure};
+use super::limits::LimitExceeded;
+use crate::inference::{FinishReason, MaxTokens, Message, Prompt, Role, SettingsLayer};
 
-/// What a pack's own error means: an answer by the contract, or a failure.
-pub(super) enum Refusal {
-    Answer(Answer),
-    Failure(Cause),
+/// The error of a call: one that the contract defines, or a failure.
+pub(super) enum CallError {
+    Contract(ContractError),
+    Failure(GuestFailure),
 }
 
 fn entries(pairs: &[(String, String)]) -> Vec<types::Entry> {
@@ -37,9 +38,9 @@ fn pairs(entries: Vec<types::Entry>) -> Vec<(String, String)> {
 pub(super) fn files(files: &[TextFile]) -> Vec<types::File> {
     files
         .iter()
-        .map(|f| types::File {
-            name: f.name.clone(),
-            text: f.text.clone(),
+        .map(|file| types::File {
+            name: file.name.clone(),
+            text: file.text.clone(),
         })
         .collect()
 }
@@ -53,7 +54,7 @@ fn model(facts: &ModelFacts) -> types::Model {
     }
 }
 
-pub(super) fn request(request: &Request) -> resolver::Request {
+pub(super) fn request(request: &ResolveRequest) -> resolver::Request {
     resolver::Request {
         prompt: request.prompt.clone(),
         params: entries(&request.params),
@@ -75,56 +76,61 @@ pub(super) fn context(context: &ProcessorContext) -> post_processor::Context {
     }
 }
 
-pub(super) fn stop(stop: &Stop) -> post_processor::Stop {
+pub(super) fn stop_reason(stop: &StopReason) -> post_processor::Stop {
     match stop {
-        Stop::Finished(Finish::End) => post_processor::Stop::End,
-        // The contract knows no loops; like a limit, they cut the answer.
-        Stop::Finished(Finish::Length | Finish::Repetition) => post_processor::Stop::Length,
-        Stop::Finished(Finish::ContextFull) => post_processor::Stop::ContextFull,
-        Stop::Finished(Finish::Enough) => post_processor::Stop::Enough,
-        Stop::Finished(Finish::Cancelled) => post_processor::Stop::Cancelled,
-        Stop::Failed(why) => post_processor::Stop::Failed(why.clone()),
+        StopReason::Finished(FinishReason::End) => post_processor::Stop::End,
+        // The contract has no case for repetition; like a token limit, it truncates the
+        // answer.
+        StopReason::Finished(FinishReason::Length | FinishReason::Repetition) => {
+            post_processor::Stop::Length
+        }
+        StopReason::Finished(FinishReason::ContextFull) => post_processor::Stop::ContextFull,
+        StopReason::Finished(FinishReason::Enough) => post_processor::Stop::Enough,
+        StopReason::Finished(FinishReason::Cancelled) => post_processor::Stop::Cancelled,
+        StopReason::Failed(reason) => post_processor::Stop::Failed(reason.clone()),
     }
 }
 
-pub(super) fn refusal(error: types::Error, most: Most) -> Refusal {
+/// Converts an error that a pack returned.
+pub(super) fn call_error(error: types::Error, limit: ListLimit) -> CallError {
     if let types::Error::UnknownPrompt(list)
     | types::Error::UnknownProcessor(list)
     | types::Error::MissingParams(list) = &error
-        && let Err(cause) = most.check("names", list)
+        && let Err(cause) = limit.check("names", list)
     {
-        return Refusal::Failure(cause);
+        return CallError::Failure(cause);
     }
-    let answer = match error {
-        types::Error::UnknownPrompt(close) => Answer::UnknownPrompt(close),
-        types::Error::UnknownProcessor(close) => Answer::UnknownProcessor(close),
-        types::Error::MissingParams(names) => Answer::MissingParams(names),
-        types::Error::InvalidParam((name, why)) => Answer::InvalidParam { name, why },
-        types::Error::InvalidFile(f) => Answer::InvalidFile {
-            file: f.file,
-            line: f.line,
-            column: f.column,
-            message: f.message,
+    let contract_error = match error {
+        types::Error::UnknownPrompt(similar) => ContractError::UnknownPrompt(similar),
+        types::Error::UnknownProcessor(similar) => ContractError::UnknownProcessor(similar),
+        types::Error::MissingParams(names) => ContractError::MissingParams(names),
+        types::Error::InvalidParam((name, reason)) => ContractError::InvalidParam { name, reason },
+        types::Error::InvalidFile(error) => ContractError::InvalidFile {
+            file: error.file,
+            line: error.line,
+            column: error.column,
+            message: error.message,
         },
-        types::Error::Rejected(why) => Answer::Rejected(why),
+        types::Error::Rejected(reason) => ContractError::Rejected(reason),
         types::Error::Other((code, message)) => {
-            return Refusal::Failure(Cause::Other { code, message });
+            return CallError::Failure(GuestFailure::Other { code, message });
         }
     };
-    Refusal::Answer(answer)
+    CallError::Contract(contract_error)
 }
 
-/// The most entries a list may have.
+/// Maximum number of entries of a list.
 #[derive(Clone, Copy)]
-pub(super) struct Most(pub(super) usize);
+pub(super) struct ListLimit(pub(super) usize);
 
-impl Most {
-    fn check<T>(self, what: &'static str, list: &[T]) -> Result<(), Cause> {
+impl ListLimit {
+    /// Returns an error if the list is too long. `kind` is the plural name of its entries.
+    fn check<T>(self, kind: &'static str, list: &[T]) -> Result<(), GuestFailure> {
         if list.len() > self.0 {
-            return Err(Limit::List {
-                what,
-                found: list.len(),
-                most: self.0,
+            return Err(LimitExceeded::List {
+                kind,
+                len: list.len(),
+                max: self.0,
             }
             .into());
         }
@@ -132,97 +138,103 @@ impl Most {
     }
 }
 
-pub(super) fn contents(found: catalog::Contents, most: Most) -> Result<Contents, Cause> {
-    most.check("prompts", &found.prompts)?;
-    most.check("processors", &found.processors)?;
-    let params = |list: Vec<catalog::ParamInfo>| -> Result<Vec<ParamInfo>, Cause> {
-        most.check("parameters", &list)?;
+pub(super) fn contents(
+    contents: catalog::Contents,
+    limit: ListLimit,
+) -> Result<PackContents, GuestFailure> {
+    limit.check("prompts", &contents.prompts)?;
+    limit.check("processors", &contents.processors)?;
+    let params = |list: Vec<catalog::ParamInfo>| -> Result<Vec<ParamInfo>, GuestFailure> {
+        limit.check("parameters", &list)?;
         Ok(list
             .into_iter()
-            .map(|p| ParamInfo {
-                name: p.name,
-                summary: p.summary,
-                required: p.required,
-                default: p.default,
+            .map(|param| ParamInfo {
+                name: param.name,
+                summary: param.summary,
+                required: param.required,
+                default: param.default,
             })
             .collect())
     };
     let mut prompts = Vec::new();
-    for p in found.prompts {
-        prompts.push(Offer {
-            name: p.name,
-            summary: p.summary,
-            params: params(p.params)?,
+    for prompt in contents.prompts {
+        prompts.push(PackItemInfo {
+            name: prompt.name,
+            summary: prompt.summary,
+            params: params(prompt.params)?,
         });
     }
     let mut processors = Vec::new();
-    for p in found.processors {
-        processors.push(Offer {
-            name: p.name,
-            summary: p.summary,
-            params: params(p.options)?,
+    for processor in contents.processors {
+        processors.push(PackItemInfo {
+            name: processor.name,
+            summary: processor.summary,
+            params: params(processor.options)?,
         });
     }
-    Ok(Contents {
-        summary: found.summary,
+    Ok(PackContents {
+        summary: contents.summary,
         prompts,
         processors,
     })
 }
 
-pub(super) fn resolved(found: resolver::Resolved, most: Most) -> Result<Resolved, Cause> {
-    most.check("settings", &found.settings)?;
-    most.check("processors", &found.post)?;
-    most.check("warnings", &found.warnings)?;
-    most.check("extra entries", &found.extra)?;
-    let mut warnings = found.warnings;
-    let prompt = match found.input {
+pub(super) fn resolved_prompt(
+    resolved: resolver::Resolved,
+    limit: ListLimit,
+) -> Result<ResolvedPrompt, GuestFailure> {
+    limit.check("settings", &resolved.settings)?;
+    limit.check("processors", &resolved.post)?;
+    limit.check("warnings", &resolved.warnings)?;
+    limit.check("extra entries", &resolved.extra)?;
+    let mut warnings = resolved.warnings;
+    let prompt = match resolved.input {
         resolver::Input::Raw(text) => Prompt::Raw(text),
         resolver::Input::Chat(messages) => {
-            most.check("messages", &messages)?;
+            limit.check("messages", &messages)?;
             if messages.is_empty() {
-                return Err(Cause::Contract(
-                    "it resolved to a chat without messages".to_owned(),
+                return Err(GuestFailure::Contract(
+                    "the resolved chat has no messages".to_owned(),
                 ));
             }
-            let attached = messages.iter().any(|m| !m.attachments.is_empty());
-            if attached {
-                warnings.push(
-                    "the prompt's attachments are dropped: no engine here takes files".into(),
-                );
+            let has_attachments = messages
+                .iter()
+                .any(|message| !message.attachments.is_empty());
+            if has_attachments {
+                warnings.push("ignored the prompt's attachments: no engine supports files".into());
             }
             Prompt::Chat(messages.into_iter().map(message).collect())
         }
     };
-    let extension = found.extension.and_then(|wanted| {
-        let known = EXTENSIONS.contains(&wanted.as_str());
-        if !known {
+    let extension = resolved.extension.and_then(|extension| {
+        let allowed = ALLOWED_EXTENSIONS.contains(&extension.as_str());
+        if !allowed {
             warnings.push(format!(
-                "the extension `{wanted}` is not one of {}",
-                EXTENSIONS.join(", ")
+                "ignored the extension `{extension}`: it is not one of {}",
+                ALLOWED_EXTENSIONS.join(", ")
             ));
         }
-        known.then_some(wanted)
+        allowed.then_some(extension)
     });
-    for processor in &found.post {
-        most.check("options", &processor.options)?;
+    for processor in &resolved.post {
+        limit.check("options", &processor.options)?;
     }
-    let post = found
+    let processors = resolved
         .post
         .into_iter()
-        .map(|p| ProcessorRef {
-            name: p.name,
-            options: pairs(p.options),
+        .map(|processor| ProcessorRef {
+            name: processor.name,
+            options: pairs(processor.options),
         })
         .collect();
-    let settings = layer(found.settings, &mut warnings);
-    Ok(Resolved {
+    let settings = settings_layer(resolved.settings, &mut warnings);
+    Ok(ResolvedPrompt {
         prompt,
         settings,
-        post,
+        processors,
         extension,
         warnings,
-        extra: pairs(found.extra),
+        extra: pairs(resolved.extra),
     })
 }
 
@@ -238,13 +250,14 @@ fn message(message: types::Message) -> Message {
     }
 }
 
-/// A later setting of the same kind wins; stop texts add up.
-fn layer(settings: Vec<types::Setting>, warnings: &mut Vec<String>) -> Layer {
-    let mut layer = Layer::default();
+/// Converts a pack's settings. If a setting occurs more than once, the last value applies;
+/// stop sequences are collected.
+fn settings_layer(settings: Vec<types::Setting>, warnings: &mut Vec<String>) -> SettingsLayer {
+    let mut layer = SettingsLayer::default();
     let mut finite = |name: &str, value: f64| {
         if !value.is_finite() {
             warnings.push(format!(
-                "the prompt's {name} is not a number and is dropped"
+                "ignored the prompt's {name}: the value is not a finite number"
             ));
         }
         value.is_finite().then_some(value)
@@ -277,19 +290,22 @@ fn layer(settings: Vec<types::Setting>, warnings: &mut Vec<String>) -> Layer {
     layer
 }
 
-pub(super) fn pushed(found: post_processor::Pushed) -> Pushed {
-    Pushed {
-        text: found.text,
-        done: found.done,
+pub(super) fn push_output(pushed: post_processor::Pushed) -> PushOutput {
+    PushOutput {
+        text: pushed.text,
+        done: pushed.done,
     }
 }
 
-pub(super) fn outcome(found: post_processor::Outcome, most: Most) -> Result<Outcome, Cause> {
-    most.check("warnings", &found.warnings)?;
-    most.check("extra entries", &found.extra)?;
-    Ok(Outcome {
-        tail: found.tail,
-        warnings: found.warnings,
-        extra: pairs(found.extra),
+pub(super) fn finished_text(
+    outcome: post_processor::Outcome,
+    limit: ListLimit,
+) -> Result<FinishedText, GuestFailure> {
+    limit.check("warnings", &outcome.warnings)?;
+    limit.check("extra entries", &outcome.extra)?;
+    Ok(FinishedText {
+        tail: outcome.tail,
+        warnings: outcome.warnings,
+        extra: pairs(outcome.extra),
     })
 }

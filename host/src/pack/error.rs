@@ -1,78 +1,80 @@
-//! What can go wrong with packs, one variant per decision that somebody makes.
+//! Errors of the pack module: loading a pack, calling it, and the errors that a
+//! pack itself returns.
 
 use std::path::PathBuf;
 
-use super::limits::{Bytes, Limit};
+use super::limits::{ByteSize, LimitExceeded};
 
-/// Something went wrong in the pack room.
+/// An error from loading or calling a pack.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No pack of that name in any folder.
+    /// No folder contains a pack of this name.
     #[error("no pack named `{name}`")]
     NotFound {
-        /// What was asked for.
+        /// The requested pack name.
         name: String,
-        /// Where it was looked for.
+        /// The folders that were searched.
         searched: Vec<PathBuf>,
-        /// Packs with names like it.
-        close: Vec<String>,
+        /// Names of existing packs that are similar to `name`.
+        similar: Vec<String>,
     },
-    /// A name that no pack can have.
-    #[error("`{name}` cannot be a pack's name: {why}")]
-    BadName {
-        /// The name.
+    /// The name is not a valid pack name.
+    #[error("invalid pack name `{name}`: {reason}")]
+    InvalidName {
+        /// The rejected name.
         name: String,
-        /// What is wrong with it.
-        why: &'static str,
+        /// The rule that the name violates.
+        reason: &'static str,
     },
-    /// A file that cannot be read.
-    #[error("cannot read {}", path.display())]
+    /// The pack file cannot be read.
+    #[error("cannot read `{}`", path.display())]
     Read {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The I/O error.
         #[source]
         source: std::io::Error,
     },
-    /// The pack cannot be used at all.
-    #[error("pack `{pack}`{} does not load: {cause}", Located(path.as_ref()))]
+    /// The pack cannot be loaded.
+    #[error("cannot load pack `{pack}`{}: {cause}", PathSuffix(path.as_ref()))]
     Load {
-        /// Its name.
+        /// Name of the pack.
         pack: String,
-        /// Its file; the standard pack has none.
+        /// Path of the pack file; `None` for the standard pack.
         path: Option<PathBuf>,
-        /// Why.
+        /// The reason.
         cause: LoadError,
     },
-    /// The pack broke off, or broke the contract, while it worked.
+    /// The pack failed or violated the contract during a call.
     #[error("{0}")]
     Guest(Box<GuestError>),
-    /// The pack answered, by the contract, that it cannot.
-    #[error("{answer}")]
-    Answer {
-        /// The pack.
+    /// The pack returned an error that the contract defines.
+    #[error("{error}")]
+    Contract {
+        /// Name of the pack.
         pack: String,
-        /// The prompt or processor it was asked for.
-        asked: String,
-        /// What it answered.
-        answer: Answer,
+        /// The requested prompt or processor.
+        item: String,
+        /// The error that the pack returned.
+        error: ContractError,
     },
-    /// The pack lacks an interface.
-    #[error("pack `{pack}` offers no {lacks}")]
-    Lacks {
-        /// The pack.
+    /// The pack does not export the required interface.
+    #[error("pack `{pack}` has no {interface}")]
+    MissingInterface {
+        /// Name of the pack.
         pack: String,
         /// `prompts` or `processors`.
-        lacks: &'static str,
+        interface: &'static str,
     },
-    /// The machine lets us down: threads, memory, the sandbox itself.
-    #[error("the sandbox cannot start: {0}")]
+    /// The sandbox or a thread for it could not be started.
+    #[error("cannot start the sandbox: {0}")]
     Sandbox(String),
 }
 
-struct Located<'a>(Option<&'a PathBuf>);
+/// Displays a path in parentheses, or nothing.
+struct PathSuffix<'a>(Option<&'a PathBuf>);
 
-impl std::fmt::Display for Located<'_> {
+impl std::fmt::Display for PathSuffix<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.0 {
             Some(path) => write!(f, " ({})", path.display()),
@@ -81,86 +83,86 @@ impl std::fmt::Display for Located<'_> {
     }
 }
 
-/// Why a pack cannot be used at all.
+/// The reason why a pack cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// A folder, a device, a pipe.
-    #[error("it is not a regular file")]
+    /// The path is a folder, a device or a pipe.
+    #[error("not a regular file")]
     NotRegular,
-    /// A link that leads out of the packs folder.
-    #[error("it is a link that leaves its folder")]
-    Escapes,
-    /// Too large.
-    #[error("it has {}, the most is {} (limits.pack_file_bytes)", Bytes(*found), Bytes(*most))]
+    /// The file is a symbolic link to a target outside its packs folder.
+    #[error("the symbolic link points outside its folder")]
+    LinkOutsideFolder,
+    /// The file exceeds the size limit.
+    #[error("the file has {}, the limit is {} (limits.pack_file_bytes)", ByteSize(*bytes), ByteSize(*limit))]
     TooLarge {
-        /// Its size.
-        found: u64,
-        /// The limit.
-        most: u64,
+        /// Size of the file in bytes.
+        bytes: u64,
+        /// The limit in bytes.
+        limit: u64,
     },
-    /// Not WebAssembly.
-    #[error("it is not a WebAssembly file")]
+    /// The file is not WebAssembly.
+    #[error("not a WebAssembly file")]
     NotWasm,
-    /// A core module.
+    /// The file is a core module, not a component.
     #[error(
-        "it is a core WebAssembly module, not a component; build it for wasm32-wasip2, \
+        "a core WebAssembly module, not a component; build it for wasm32-wasip2, \
          or wrap it with `wasm-tools component new`"
     )]
     CoreModule,
-    /// Machine code, made by somebody's wasmtime.
+    /// The file is precompiled machine code (`.cwasm` or ELF).
     #[error(
-        "it is compiled machine code, which this program never runs; use the .wasm it was made from"
+        "precompiled machine code is not accepted; use the .wasm file that it was compiled from"
     )]
     Precompiled,
-    /// Not valid.
-    #[error("it is not valid WebAssembly: {0}")]
+    /// The component fails validation.
+    #[error("invalid WebAssembly: {0}")]
     Invalid(String),
-    /// It imports what a pack must not have.
-    #[error("it imports `{0}`, which a pack is not given")]
-    Import(String),
-    /// It speaks another version of the contract.
-    #[error("it exports {found}, and this host speaks lmstrix:prompts 0.1; update {update}")]
-    Track {
-        /// The export found.
-        found: String,
-        /// The side to update.
+    /// The component imports something that packs have no access to.
+    #[error("imports `{0}`, which is not available to packs")]
+    ForbiddenImport(String),
+    /// The component implements an incompatible version of the contract.
+    #[error("exports `{export}`, but this host supports lmstrix:prompts 0.1; update {update}")]
+    ContractVersion {
+        /// Name of the export.
+        export: String,
+        /// Either `lmstrix-host` or `the pack`.
         update: &'static str,
     },
-    /// It exports nothing of ours.
-    #[error("it exports nothing of lmstrix:prompts@0.1.0 (found: {0})")]
+    /// The component exports no interface of the contract.
+    #[error("exports no interface of lmstrix:prompts@0.1.0 (exports: {0})")]
     NoContract(String),
-    /// Its types are not those of the contract.
-    #[error("its types differ from lmstrix:prompts@0.1.0: {0}")]
-    Shape(String),
-    /// Trial instantiation broke off.
-    #[error("it fails as soon as it starts: {0}")]
-    Start(Cause),
-    /// The compiling process failed.
-    #[error("compiling it failed: {0}")]
+    /// The types of the exports differ from those of the contract.
+    #[error("types differ from lmstrix:prompts@0.1.0: {0}")]
+    TypeMismatch(String),
+    /// The trial instantiation failed.
+    #[error("instantiation failed: {0}")]
+    Instantiation(GuestFailure),
+    /// Compilation failed.
+    #[error("compilation failed: {0}")]
     Compile(String),
-    /// The compiling process took too long.
-    #[error("compiling it took more than {0} s (limits.pack_compile_seconds)")]
-    CompileTime(u64),
+    /// Compilation exceeded the time limit, in seconds.
+    #[error("compilation took more than {0} s (limits.pack_compile_seconds)")]
+    CompileTimeout(u64),
 }
 
-/// A guest's failure, signed: who, in which function, why, and what it said.
+/// A failed call into a pack, with the pack, the function and the pack's stderr.
 #[derive(Debug)]
 pub struct GuestError {
-    /// The pack's name.
+    /// Name of the pack.
     pub pack: String,
-    /// The first twelve digits of its sha256.
+    /// The first twelve hex digits of the component's SHA-256.
     pub digest: String,
-    /// The contract's function.
+    /// The called function of the contract.
     pub function: &'static str,
-    /// The prompt or processor that was asked for.
-    pub asked: String,
-    /// Why it failed.
-    pub cause: Cause,
-    /// The first lines of what it wrote to stderr.
+    /// The requested prompt or processor; empty for `describe`.
+    pub item: String,
+    /// The reason.
+    pub cause: GuestFailure,
+    /// The beginning of the pack's stdout and stderr.
     pub stderr: String,
 }
 
-/// How many lines of a guest's stderr an error shows.
+/// Maximum number of stderr lines that an error displays.
 const STDERR_LINES: usize = 5;
 
 impl std::fmt::Display for GuestError {
@@ -169,86 +171,86 @@ impl std::fmt::Display for GuestError {
             pack,
             digest,
             function,
-            asked,
+            item,
             cause,
             stderr,
         } = self;
         write!(f, "pack `{pack}` (sha256 {digest}) failed in {function}")?;
-        if !asked.is_empty() {
-            write!(f, " for `{asked}`")?;
+        if !item.is_empty() {
+            write!(f, " for `{item}`")?;
         }
         write!(f, ": {cause}")?;
         for line in stderr.lines().take(STDERR_LINES) {
-            write!(f, "\n  {pack} says: {line}")?;
+            write!(f, "\n  {pack} stderr: {line}")?;
         }
         Ok(())
     }
 }
 
-/// Why a guest failed.
+/// The reason why a call into a pack failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Cause {
-    /// It ran into a limit.
+pub enum GuestFailure {
+    /// The pack exceeded a limit.
     #[error(transparent)]
-    Limit(#[from] Limit),
-    /// It trapped: panicked, aborted, divided by zero.
-    #[error("it crashed ({0})")]
+    Limit(#[from] LimitExceeded),
+    /// The pack trapped, for example by a panic, an abort or a division by zero.
+    #[error("crashed ({0})")]
     Trap(String),
-    /// It recursed without end.
-    #[error("it recursed too deeply (the stack has 1 MiB)")]
-    Stack,
-    /// It called `wasi:cli/exit`.
-    #[error("it called exit({0}), which a pack must not")]
+    /// The pack exhausted its stack.
+    #[error("stack overflow (the stack has 1 MiB)")]
+    StackOverflow,
+    /// The pack called `wasi:cli/exit` with this status.
+    #[error("called exit({0}), which packs must not do")]
     Exit(u8),
-    /// The sandbox ended the call, for a reason that has no name of its own.
-    #[error("the sandbox ended it: {0}")]
+    /// The sandbox ended the call for another reason.
+    #[error("call ended by the sandbox: {0}")]
     Sandbox(String),
-    /// What it returned is not what the contract says.
-    #[error("it broke the contract: {0}")]
+    /// The returned value violates the contract.
+    #[error("contract violation: {0}")]
     Contract(String),
-    /// Its own code and message.
+    /// The pack returned the contract's `other` error.
     #[error("{message} (code `{code}`)")]
     Other {
-        /// A stable code.
+        /// A stable error code.
         code: String,
-        /// What happened.
+        /// The error message.
         message: String,
     },
 }
 
-/// What a pack answers when it cannot do what it was asked.
+/// An error that a pack returns, as defined by the contract.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Answer {
-    /// No prompt of that name.
-    #[error("no prompt named that")]
+pub enum ContractError {
+    /// The pack has no prompt of the requested name. Contains similar names.
+    #[error("unknown prompt")]
     UnknownPrompt(Vec<String>),
-    /// No processor of that name.
-    #[error("no processor named that")]
+    /// The pack has no processor of the requested name. Contains similar names.
+    #[error("unknown processor")]
     UnknownProcessor(Vec<String>),
-    /// Parameters that the prompt needs.
+    /// Required parameters are missing. Contains their names.
     #[error("missing parameters: {}", .0.join(", "))]
     MissingParams(Vec<String>),
-    /// A parameter or option, and what is wrong with it.
-    #[error("{name}: {why}")]
+    /// A parameter or option has an invalid value.
+    #[error("{name}: {reason}")]
     InvalidParam {
-        /// Its name.
+        /// Name of the parameter or option.
         name: String,
-        /// What is wrong.
-        why: String,
+        /// The reason.
+        reason: String,
     },
-    /// What is wrong with a file, and where.
+    /// A file has invalid content.
     #[error("{file}: {message}")]
     InvalidFile {
-        /// The bare file name.
+        /// The file name without its folder.
         file: String,
-        /// Counts from 1.
+        /// Line number, starting at 1.
         line: Option<u32>,
-        /// Counts from 1, in characters.
+        /// Column in characters, starting at 1.
         column: Option<u32>,
-        /// What is wrong.
+        /// The error message.
         message: String,
     },
-    /// The answer did not pass the processor's check.
+    /// A processor rejected the model's answer.
     #[error("{0}")]
     Rejected(String),
 }

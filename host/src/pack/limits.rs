@@ -1,61 +1,62 @@
-//! How much a pack may use, and the meter that holds it to that.
+//! Resource limits of a pack, and the meter that enforces them.
 //!
-//! Every number has a name and a reason, and the config can change it. Time is
-//! counted as CPU time of the calling thread, so that a loaded machine does not
-//! make a good pack look bad; ten times that on the clock is the backstop.
+//! Every limit can be changed in the config file. Time is measured as CPU time of
+//! the calling thread, so that a busy machine does not cause failures; wall-clock
+//! time is limited to ten times the CPU time.
 
 use std::time::{Duration, Instant};
 
 use wasmtime::ResourceLimiter;
 
-/// How often the clock of a running guest is looked at.
+/// Interval at which the time limit of a running guest is checked.
 pub(super) const EPOCH_TICK: Duration = Duration::from_millis(10);
 
-/// Wall time may be this many times the CPU budget before a call is ended.
+/// Wall-clock limit of a call, as a multiple of its CPU time limit.
 const WALL_PER_CPU: u32 = 10;
 
-/// What a pack may use. The defaults were tried with packs in Rust and Python.
+/// Resource limits of a pack. The defaults were tested with packs written in Rust
+/// and Python.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Linear memory, summed over all memories of one store, in bytes. QuickJS
-    /// has three memories and CPython starts with 12 MiB.
+pub struct SandboxLimits {
+    /// Linear memory in bytes, summed over all memories of one store. QuickJS has
+    /// three memories; CPython starts with 12 MiB.
     pub memory_bytes: usize,
     /// Table elements, summed over one store. CPython needs 5,700.
     pub table_elements: usize,
-    /// Instances, memories and tables in one store, each. QuickJS needs three
-    /// memories; nested components multiply instances.
+    /// The maximum number of instances, of memories and of tables in one store.
+    /// QuickJS needs three memories; nested components multiply instances.
     pub instances: usize,
-    /// CPU time of instantiating, and of one `describe`.
+    /// CPU time of one instantiation, and of one `describe`.
     pub describe_time: Duration,
-    /// CPU time of one `resolve` or `open`, which may parse a user's file.
+    /// CPU time of one `resolve` or `open`, which may parse files.
     pub resolve_time: Duration,
-    /// CPU time of one `push`, which stands between a token and the screen.
+    /// CPU time of one `push`, which delays the output of a token.
     pub push_time: Duration,
-    /// CPU time of one `finish`, which may work on the whole answer.
+    /// CPU time of one `finish`, which may process the whole answer.
     pub finish_time: Duration,
-    /// Bytes copied out of the guest in one call, at the least; four times the
-    /// call's input is allowed when that is more.
+    /// Bytes that one call may copy out of the guest, or four times the size of
+    /// the call's input, whichever is larger.
     pub call_bytes: usize,
-    /// Bytes that one processor may give in total, at the least; eight times
-    /// what it was given is allowed when that is more.
+    /// Bytes that one processor may return in total, or eight times the size of
+    /// its input, whichever is larger.
     pub output_bytes: usize,
-    /// Entries of any list that a pack returns.
+    /// Entries of each list that a pack returns.
     pub list_entries: usize,
-    /// Live handles in one store; one processor needs one.
+    /// Live component handles in one store; a processor needs one.
     pub handles: usize,
-    /// Size of a pack's file, in bytes. CPython with a prompt is 18 MB.
+    /// Size of a pack file in bytes. CPython with a prompt has 18 MB.
     pub file_bytes: u64,
-    /// Address space of the process that compiles a pack. An 18 MB component
-    /// was seen to need 410 MB of memory.
+    /// Address space in bytes of the process that compiles a pack. An 18 MB
+    /// component needed 410 MB of memory when measured.
     pub compile_memory_bytes: u64,
-    /// How long compiling may take on the clock. An 18 MB component needs 15 s
-    /// of CPU time.
+    /// Wall-clock time of compiling a pack. An 18 MB component needs 15 s of CPU
+    /// time.
     pub compile_time: Duration,
-    /// How much of a pack's stdout and stderr is kept for error messages.
+    /// Bytes of a pack's stdout and stderr that are kept for error messages.
     pub stderr_bytes: usize,
 }
 
-impl Default for Limits {
+impl Default for SandboxLimits {
     fn default() -> Self {
         Self {
             memory_bytes: 64 << 20,
@@ -77,64 +78,64 @@ impl Default for Limits {
     }
 }
 
-/// Times more output than input that a call may give.
+/// Allowed output bytes per input byte of one call.
 const CALL_BYTES_PER_INPUT_BYTE: usize = 4;
-/// Times more text than it was given that a processor may give in total.
+/// Allowed output bytes per input byte of a processor in total.
 const OUTPUT_BYTES_PER_INPUT_BYTE: usize = 8;
 
-impl Limits {
-    /// Bytes that a call with `input` bytes may copy out of the guest.
+impl SandboxLimits {
+    /// Returns the number of bytes that a call with `input` bytes of input may copy
+    /// out of the guest.
     pub(super) fn call_bytes_for(&self, input: usize) -> usize {
         self.call_bytes
             .max(input.saturating_mul(CALL_BYTES_PER_INPUT_BYTE))
     }
 
-    /// Bytes that a processor may have given after it took `input` bytes.
+    /// Returns the number of bytes that a processor may have returned after
+    /// receiving `input` bytes.
     pub(super) fn output_bytes_for(&self, input: usize) -> usize {
         self.output_bytes
             .max(input.saturating_mul(OUTPUT_BYTES_PER_INPUT_BYTE))
     }
 }
 
-/// The limit that a pack ran into.
+/// The limit that a pack exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Limit {
-    /// Linear memory.
-    #[error("it wanted more than {} of memory (limits.pack_memory_bytes)", Bytes(*.0 as u64))]
+pub enum LimitExceeded {
+    /// Linear memory, in bytes.
+    #[error("memory limit of {} exceeded (limits.pack_memory_bytes)", ByteSize(*.0 as u64))]
     Memory(usize),
     /// Table elements.
-    #[error("it wanted tables of more than {0} elements (limits.pack_table_elements)")]
+    #[error("table limit of {0} elements exceeded (limits.pack_table_elements)")]
     Table(usize),
-    /// CPU time of one call.
-    #[error("it ran for more than {} ms of CPU time (limits.pack_{}_ms)", .0.as_millis(), .1)]
+    /// CPU time of one call, and the middle part of the limit's config key.
+    #[error("CPU time limit of {} ms exceeded (limits.pack_{}_ms)", .0.as_millis(), .1)]
     CpuTime(Duration, &'static str),
-    /// Time on the clock of one call.
-    #[error("it ran for more than {} ms (ten times limits.pack_{}_ms)", .0.as_millis(), .1)]
+    /// Wall-clock time of one call, and the middle part of the limit's config key.
+    #[error("wall-clock limit of {} ms exceeded (ten times limits.pack_{}_ms)", .0.as_millis(), .1)]
     WallTime(Duration, &'static str),
-    /// Bytes out of one call.
-    #[error("it returned more than {} in one call (limits.pack_call_bytes)", Bytes(*.0 as u64))]
+    /// Bytes returned by one call.
+    #[error("returned more than {} in one call (limits.pack_call_bytes)", ByteSize(*.0 as u64))]
     CallBytes(usize),
-    /// Text of one processor in total.
-    #[error("it gave more than {} of text in total (limits.pack_output_bytes)", Bytes(*.0 as u64))]
+    /// Bytes of text returned by one processor in total.
+    #[error("returned more than {} of text in total (limits.pack_output_bytes)", ByteSize(*.0 as u64))]
     Output(usize),
     /// Entries of one list.
-    #[error(
-        "its list of {what} has {found} entries; the most is {most} (limits.pack_list_entries)"
-    )]
+    #[error("the list of {kind} has {len} entries, the limit is {max} (limits.pack_list_entries)")]
     List {
-        /// What the list holds.
-        what: &'static str,
-        /// How many there were.
-        found: usize,
-        /// How many there may be.
-        most: usize,
+        /// Plural name of the entries, such as `prompts`.
+        kind: &'static str,
+        /// Number of entries.
+        len: usize,
+        /// Maximum number of entries.
+        max: usize,
     },
 }
 
-/// A size as people read it.
-pub(crate) struct Bytes(pub(crate) u64);
+/// A number of bytes, displayed in KiB or MiB if it is large.
+pub(crate) struct ByteSize(pub(crate) u64);
 
-impl std::fmt::Display for Bytes {
+impl std::fmt::Display for ByteSize {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         const KIB: u64 = 1 << 10;
         const MIB: u64 = 1 << 20;
@@ -147,81 +148,89 @@ impl std::fmt::Display for Bytes {
     }
 }
 
-/// Watches one store: what it allocates, and how long its current call takes.
+/// Enforces the limits of one store: its allocations and the time of its current
+/// call.
 #[derive(Debug)]
 pub(super) struct Meter {
-    limits: Limits,
+    limits: SandboxLimits,
     memory_bytes: usize,
     table_elements: usize,
-    /// The limit that was hit last; a guest that is refused memory usually
-    /// aborts with a plain `unreachable`, which alone would say nothing.
-    pub(super) hit: Option<Limit>,
-    call: Option<Call>,
+    /// The limit exceeded most recently. It explains the plain `unreachable` trap
+    /// with which most guests abort when an allocation is denied.
+    pub(super) exceeded: Option<LimitExceeded>,
+    call: Option<CurrentCall>,
 }
 
+/// The call that is running.
 #[derive(Clone, Copy, Debug)]
-struct Call {
-    budget: Duration,
+struct CurrentCall {
+    cpu_budget: Duration,
+    /// Middle part of the limit's config key, such as `resolve`.
     key: &'static str,
-    /// CPU time and wall time at the call's first tick. Reading clocks at every
-    /// call would cost more than most calls; so a call gets up to one tick more
-    /// than its budget.
+    /// CPU time and wall-clock time at the call's first tick. Clocks are not read
+    /// at the start of the call, because that would cost more than most calls;
+    /// a call therefore gets up to one tick more than its budget.
     first_tick: Option<(Duration, Instant)>,
 }
 
 impl Meter {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: SandboxLimits) -> Self {
         Self {
             limits,
             memory_bytes: 0,
             table_elements: 0,
-            hit: None,
+            exceeded: None,
             call: None,
         }
     }
 
-    pub(super) fn limits(&self) -> &Limits {
+    pub(super) fn limits(&self) -> &SandboxLimits {
         &self.limits
     }
 
-    /// Starts the clock of a call; `key` is the middle of the limit's name in
-    /// the config.
-    pub(super) fn start(&mut self, budget: Duration, key: &'static str) {
-        self.hit = None;
-        self.call = Some(Call {
-            budget,
+    /// Starts the time limit of a call. `key` is the middle part of the limit's
+    /// config key.
+    pub(super) fn start(&mut self, cpu_budget: Duration, key: &'static str) {
+        self.exceeded = None;
+        self.call = Some(CurrentCall {
+            cpu_budget,
             key,
             first_tick: None,
         });
     }
 
-    /// Called at every epoch tick while the guest runs.
-    pub(super) fn check_time(&mut self) -> Result<(), Limit> {
+    /// Returns an error if the current call exceeded its time limit. Called at every
+    /// epoch tick while the guest runs.
+    pub(super) fn check_time(&mut self) -> Result<(), LimitExceeded> {
         let Some(call) = &mut self.call else {
             return Ok(());
         };
-        let now = thread_cpu_time();
-        let (cpu, wall) = *call.first_tick.get_or_insert_with(|| (now, Instant::now()));
-        let cpu = now.saturating_sub(cpu);
-        let wall_budget = call.budget * WALL_PER_CPU;
-        let limit = if cpu > call.budget {
-            Limit::CpuTime(call.budget, call.key)
-        } else if wall.elapsed() > wall_budget {
-            Limit::WallTime(wall_budget, call.key)
+        let cpu_now = thread_cpu_time();
+        let (cpu_start, wall_start) = *call
+            .first_tick
+            .get_or_insert_with(|| (cpu_now, Instant::now()));
+        let cpu_used = cpu_now.saturating_sub(cpu_start);
+        let wall_budget = call.cpu_budget * WALL_PER_CPU;
+        let limit = if cpu_used > call.cpu_budget {
+            LimitExceeded::CpuTime(call.cpu_budget, call.key)
+        } else if wall_start.elapsed() > wall_budget {
+            LimitExceeded::WallTime(wall_budget, call.key)
         } else {
             return Ok(());
         };
-        self.hit = Some(limit);
+        self.exceeded = Some(limit);
         Err(limit)
     }
 
-    fn grow(used: &mut usize, current: usize, desired: usize, most: usize) -> bool {
-        let wanted = used.saturating_add(desired.saturating_sub(current));
-        let fits = wanted <= most;
-        if fits {
-            *used = wanted;
+    /// Adds the growth from `current` to `desired` to `used` and returns true, unless
+    /// the sum exceeds `limit`.
+    fn grow(used: &mut usize, current: usize, desired: usize, limit: usize) -> bool {
+        let new_total = used.saturating_add(desired.saturating_sub(current));
+        let allowed = new_total <= limit;
+        if allowed {
+            *used = new_total;
         }
-        fits
+        allowed
     }
 }
 
@@ -232,12 +241,12 @@ impl ResourceLimiter for Meter {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let most = self.limits.memory_bytes;
-        let fits = Self::grow(&mut self.memory_bytes, current, desired, most);
-        if !fits {
-            self.hit = Some(Limit::Memory(most));
+        let limit = self.limits.memory_bytes;
+        let allowed = Self::grow(&mut self.memory_bytes, current, desired, limit);
+        if !allowed {
+            self.exceeded = Some(LimitExceeded::Memory(limit));
         }
-        Ok(fits)
+        Ok(allowed)
     }
 
     fn table_growing(
@@ -246,12 +255,12 @@ impl ResourceLimiter for Meter {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let most = self.limits.table_elements;
-        let fits = Self::grow(&mut self.table_elements, current, desired, most);
-        if !fits {
-            self.hit = Some(Limit::Table(most));
+        let limit = self.limits.table_elements;
+        let allowed = Self::grow(&mut self.table_elements, current, desired, limit);
+        if !allowed {
+            self.exceeded = Some(LimitExceeded::Table(limit));
         }
-        Ok(fits)
+        Ok(allowed)
     }
 
     fn instances(&self) -> usize {
@@ -267,7 +276,7 @@ impl ResourceLimiter for Meter {
     }
 }
 
-/// CPU time that this thread has used.
+/// Returns the CPU time that the current thread has used.
 #[cfg(unix)]
 fn thread_cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
@@ -277,7 +286,7 @@ fn thread_cpu_time() -> Duration {
     )
 }
 
-/// Without a per-thread clock only the backstop on the wall clock holds.
+/// Without a per-thread CPU clock only the wall-clock limit applies.
 #[cfg(not(unix))]
 fn thread_cpu_time() -> Duration {
     Duration::ZERO
@@ -289,21 +298,21 @@ mod tests {
 
     #[test]
     fn memory_is_summed_over_all_memories_of_a_store() {
-        let mut meter = Meter::new(Limits {
+        let mut meter = Meter::new(SandboxLimits {
             memory_bytes: 100,
-            ..Limits::default()
+            ..SandboxLimits::default()
         });
         assert!(meter.memory_growing(0, 60, None).unwrap());
         assert!(!meter.memory_growing(0, 60, None).unwrap());
-        assert_eq!(meter.hit, Some(Limit::Memory(100)));
+        assert_eq!(meter.exceeded, Some(LimitExceeded::Memory(100)));
         assert!(meter.memory_growing(0, 40, None).unwrap());
         assert!(!meter.memory_growing(60, 61, None).unwrap());
     }
 
     #[test]
-    fn sizes_read_well() {
+    fn byte_sizes_are_displayed_in_binary_units() {
         for (bytes, text) in [(12, "12 bytes"), (1536, "1.5 KiB"), (4 << 20, "4 MiB")] {
-            assert_eq!(Bytes(bytes).to_string(), text);
+            assert_eq!(ByteSize(bytes).to_string(), text);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! A pack that is ready, and the calls into it. Every call gets a store of its
-//! own; a processor keeps its store for as long as its job's answer runs.
+//! A loaded pack and the calls into it. Every call uses a new store; a processor keeps its
+//! store until the answer of its job ends.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,37 +8,38 @@ use wasmtime::Store;
 use wasmtime::component::ResourceAny;
 
 use super::bindings::exports::lmstrix::prompts::post_processor;
-use super::call::guarded;
-use super::component::{self, Probed, Sandbox};
+use super::call::call_with_limits;
+use super::component::{self, ComponentExports, Sandbox};
 use super::contract::{
-    Contents, Outcome, ProcessorContext, Pushed, Request, Resolved, Stop, TextFile,
+    FinishedText, PackContents, ProcessorContext, PushOutput, ResolveRequest, ResolvedPrompt,
+    StopReason, TextFile,
 };
-use super::convert::{self, Most, Refusal};
-use super::error::{Cause, Error, GuestError};
-use super::find::Beside;
-use super::limits::Limit;
-use super::wasi::State;
+use super::convert::{self, CallError, ListLimit};
+use super::discovery::SidecarFiles;
+use super::error::{Error, GuestError, GuestFailure};
+use super::limits::LimitExceeded;
+use super::wasi::StoreState;
 
-/// A pack that is loaded, checked and ready to be called.
+/// A pack that is loaded and checked.
 ///
-/// Cheap to clone. Calls block, and must be made on a thread that serves no
-/// other job; its stack must have at least [`THREAD_STACK_BYTES`].
+/// Cheap to clone. Calls block and must be made on a thread that serves no other job and
+/// whose stack has at least [`THREAD_STACK_BYTES`].
 #[derive(Clone)]
 pub struct Pack {
     pub(super) name: String,
     pub(super) digest: String,
     pub(super) path: Option<PathBuf>,
-    pub(super) beside: Beside,
+    pub(super) sidecar_files: SidecarFiles,
     pub(super) sandbox: Arc<Sandbox>,
-    pub(super) probed: Probed,
+    pub(super) exports: ComponentExports,
 }
 
-/// What a thread's stack must have that calls packs: the guest's own 1 MiB,
-/// and room for the host below and above it.
+/// Minimum stack size in bytes of a thread that calls packs: 1 MiB for the guest, and the
+/// rest for host code below and above it.
 pub const THREAD_STACK_BYTES: usize = 4 << 20;
 
-/// How many digits of a digest are shown to people.
-const SHOWN_DIGITS: usize = 12;
+/// Number of hex digits of a digest in messages.
+const DISPLAYED_DIGEST_DIGITS: usize = 12;
 
 impl std::fmt::Debug for Pack {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -50,127 +51,139 @@ impl std::fmt::Debug for Pack {
 }
 
 impl Pack {
-    /// The name that prompts and processors are addressed by.
+    /// Returns the name of the pack, as used in `pack/prompt`.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The sha256 of the component, in hex.
+    /// Returns the SHA-256 of the component in hex.
     #[must_use]
     pub fn digest(&self) -> &str {
         &self.digest
     }
 
-    /// The file; the standard pack has none.
+    /// Returns the path of the pack file, or `None` for the standard pack.
     #[must_use]
     pub fn path(&self) -> Option<&PathBuf> {
         self.path.as_ref()
     }
 
-    /// Files with the pack's stem, which are handed to it.
+    /// Returns the sidecar files, which are passed to the pack.
     #[must_use]
-    pub fn beside(&self) -> &[TextFile] {
-        &self.beside.files
+    pub fn sidecar_files(&self) -> &[TextFile] {
+        &self.sidecar_files.files
     }
 
-    /// Files beside the pack that it is not given, and why.
+    /// Returns warnings about sidecar files that are not passed to the pack.
     #[must_use]
-    pub fn left_out(&self) -> &[String] {
-        &self.beside.left_out
+    pub fn skipped_files(&self) -> &[String] {
+        &self.sidecar_files.skipped
     }
 
-    /// Whether it offers prompts.
+    /// Returns true if the pack exports the `resolver` interface.
     #[must_use]
-    pub fn resolves(&self) -> bool {
-        self.probed.resolver.is_some()
+    pub fn has_resolver(&self) -> bool {
+        self.exports.resolver.is_some()
     }
 
-    /// Whether it offers processors.
+    /// Returns true if the pack exports the `post-processor` interface.
     #[must_use]
-    pub fn processes(&self) -> bool {
-        self.probed.post.is_some()
+    pub fn has_processors(&self) -> bool {
+        self.exports.post_processor.is_some()
     }
 
-    /// Asks the pack what it has to offer.
+    /// Returns the prompts and processors of the pack.
     ///
     /// # Errors
-    /// The pack fails, breaks a limit, or says that a file is invalid.
-    pub fn describe(&self, files: &[TextFile]) -> Result<Contents, Error> {
+    /// Returns an error if the pack fails, exceeds a limit, or rejects a file.
+    pub fn describe(&self, files: &[TextFile]) -> Result<PackContents, Error> {
         const FUNCTION: &str = "describe";
         let limits = &self.sandbox.limits;
         let (mut store, instance) = self.instantiate(FUNCTION, "")?;
-        let input = files_bytes(files);
+        let input_bytes = file_bytes(files);
         let files = convert::files(files);
-        let found = guarded(
+        let result = call_with_limits(
             &mut store,
             limits.describe_time,
             "describe",
-            input,
+            input_bytes,
             |store| {
-                let guest = self.probed.catalog.load(&mut *store, &instance)?;
+                let guest = self.exports.catalog.load(&mut *store, &instance)?;
                 guest.call_describe(store, &files)
             },
         );
-        let found = self.answered(found, &store, FUNCTION, "")?;
-        convert::contents(found, Most(limits.list_entries))
-            .map_err(|cause| self.signed(cause, &store, FUNCTION, ""))
+        let contents = self.check_call_result(result, &store, FUNCTION, "")?;
+        convert::contents(contents, ListLimit(limits.list_entries))
+            .map_err(|cause| self.guest_error(cause, &store, FUNCTION, ""))
     }
 
-    /// Turns a prompt's name and parameters into what the model is sent.
+    /// Resolves a prompt's name and parameters to the prompt to send to the model.
     ///
     /// # Errors
-    /// The pack offers no prompts, answers that it cannot, fails, or breaks a
+    /// Returns an error if the pack has no prompts, returns an error, fails, or exceeds a
     /// limit.
-    pub fn resolve(&self, request: &Request) -> Result<Resolved, Error> {
+    pub fn resolve(&self, request: &ResolveRequest) -> Result<ResolvedPrompt, Error> {
         const FUNCTION: &str = "resolve";
         let limits = &self.sandbox.limits;
-        let asked = request.prompt.as_str();
-        let Some(resolver) = &self.probed.resolver else {
-            return Err(Error::Lacks {
+        let item = request.prompt.as_str();
+        let Some(resolver) = &self.exports.resolver else {
+            return Err(Error::MissingInterface {
                 pack: self.name.clone(),
-                lacks: "prompts",
+                interface: "prompts",
             });
         };
-        let (mut store, instance) = self.instantiate(FUNCTION, asked)?;
-        let input = files_bytes(&request.files) + pairs_bytes(&request.params);
-        let wire = convert::request(request);
-        let found = guarded(&mut store, limits.resolve_time, "resolve", input, |store| {
-            let guest = resolver.load(&mut *store, &instance)?;
-            guest.call_resolve(store, &wire)
-        });
-        let found = self.answered(found, &store, FUNCTION, asked)?;
-        convert::resolved(found, Most(limits.list_entries))
-            .map_err(|cause| self.signed(cause, &store, FUNCTION, asked))
+        let (mut store, instance) = self.instantiate(FUNCTION, item)?;
+        let input_bytes = file_bytes(&request.files) + pair_bytes(&request.params);
+        let wit_request = convert::request(request);
+        let result = call_with_limits(
+            &mut store,
+            limits.resolve_time,
+            "resolve",
+            input_bytes,
+            |store| {
+                let guest = resolver.load(&mut *store, &instance)?;
+                guest.call_resolve(store, &wit_request)
+            },
+        );
+        let resolved = self.check_call_result(result, &store, FUNCTION, item)?;
+        convert::resolved_prompt(resolved, ListLimit(limits.list_entries))
+            .map_err(|cause| self.guest_error(cause, &store, FUNCTION, item))
     }
 
-    /// Opens one of the pack's processors for one job.
+    /// Opens a processor for one job.
     ///
     /// # Errors
-    /// The pack offers no processors, answers that it cannot, fails, or breaks
+    /// Returns an error if the pack has no processors, returns an error, fails, or exceeds
     /// a limit.
     pub fn open(&self, context: &ProcessorContext) -> Result<Processor, Error> {
         const FUNCTION: &str = "open";
         let limits = &self.sandbox.limits;
-        let asked = context.processor.as_str();
-        let Some(post) = &self.probed.post else {
-            return Err(Error::Lacks {
+        let item = context.processor.as_str();
+        let Some(post_processor) = &self.exports.post_processor else {
+            return Err(Error::MissingInterface {
                 pack: self.name.clone(),
-                lacks: "processors",
+                interface: "processors",
             });
         };
-        let (mut store, instance) = self.instantiate(FUNCTION, asked)?;
-        let input = files_bytes(&context.files) + pairs_bytes(&context.params);
-        let wire = convert::context(context);
-        let found = guarded(&mut store, limits.resolve_time, "resolve", input, |store| {
-            let guest = post.load(&mut *store, &instance)?;
-            let opened = guest.processor().call_open(store, &wire)?;
-            Ok(opened.map(|handle| (guest, handle)))
-        });
-        let (guest, handle) = self.answered(found, &store, FUNCTION, asked)?;
+        let (mut store, instance) = self.instantiate(FUNCTION, item)?;
+        let input_bytes = file_bytes(&context.files) + pair_bytes(&context.params);
+        let wit_context = convert::context(context);
+        let result = call_with_limits(
+            &mut store,
+            limits.resolve_time,
+            "resolve",
+            input_bytes,
+            |store| {
+                let guest = post_processor.load(&mut *store, &instance)?;
+                let opened = guest.processor().call_open(store, &wit_context)?;
+                Ok(opened.map(|handle| (guest, handle)))
+            },
+        );
+        let (guest, handle) = self.check_call_result(result, &store, FUNCTION, item)?;
         Ok(Processor {
             pack: self.clone(),
-            asked: asked.to_owned(),
+            item: item.to_owned(),
             store,
             guest,
             handle,
@@ -182,69 +195,70 @@ impl Pack {
     fn instantiate(
         &self,
         function: &'static str,
-        asked: &str,
-    ) -> Result<(Store<State>, wasmtime::component::Instance), Error> {
-        component::instantiate(&self.sandbox, &self.probed)
-            .map_err(|(cause, stderr)| self.guest_error(cause, stderr, function, asked))
+        item: &str,
+    ) -> Result<(Store<StoreState>, wasmtime::component::Instance), Error> {
+        component::instantiate(&self.sandbox, &self.exports)
+            .map_err(|(cause, stderr)| self.guest_error_with_stderr(cause, stderr, function, item))
     }
 
-    /// Sorts what a call gave into a value, an answer and a failure.
-    fn answered<T>(
+    /// Returns the value of a call, or converts its error.
+    fn check_call_result<T>(
         &self,
-        found: Result<Result<T, super::bindings::lmstrix::prompts::types::Error>, Cause>,
-        store: &Store<State>,
+        result: Result<Result<T, super::bindings::lmstrix::prompts::types::Error>, GuestFailure>,
+        store: &Store<StoreState>,
         function: &'static str,
-        asked: &str,
+        item: &str,
     ) -> Result<T, Error> {
-        let refused = match found {
+        let call_error = match result {
             Ok(Ok(value)) => return Ok(value),
-            Ok(Err(refused)) => convert::refusal(refused, Most(self.sandbox.limits.list_entries)),
-            Err(cause) => Refusal::Failure(cause),
+            Ok(Err(error)) => {
+                convert::call_error(error, ListLimit(self.sandbox.limits.list_entries))
+            }
+            Err(cause) => CallError::Failure(cause),
         };
-        Err(match refused {
-            Refusal::Answer(answer) => Error::Answer {
+        Err(match call_error {
+            CallError::Contract(error) => Error::Contract {
                 pack: self.name.clone(),
-                asked: asked.to_owned(),
-                answer,
+                item: item.to_owned(),
+                error,
             },
-            Refusal::Failure(cause) => self.signed(cause, store, function, asked),
+            CallError::Failure(cause) => self.guest_error(cause, store, function, item),
         })
-    }
-
-    fn signed(
-        &self,
-        cause: Cause,
-        store: &Store<State>,
-        function: &'static str,
-        asked: &str,
-    ) -> Error {
-        self.guest_error(cause, store.data().output.text(), function, asked)
     }
 
     fn guest_error(
         &self,
-        cause: Cause,
+        cause: GuestFailure,
+        store: &Store<StoreState>,
+        function: &'static str,
+        item: &str,
+    ) -> Error {
+        self.guest_error_with_stderr(cause, store.data().output.text(), function, item)
+    }
+
+    fn guest_error_with_stderr(
+        &self,
+        cause: GuestFailure,
         stderr: String,
         function: &'static str,
-        asked: &str,
+        item: &str,
     ) -> Error {
         Error::Guest(Box::new(GuestError {
             pack: self.name.clone(),
-            digest: self.digest.chars().take(SHOWN_DIGITS).collect(),
+            digest: self.digest.chars().take(DISPLAYED_DIGEST_DIGITS).collect(),
             function,
-            asked: asked.to_owned(),
+            item: item.to_owned(),
             cause,
             stderr,
         }))
     }
 }
 
-/// One processor at work on one answer. It owns its store; after an error it
-/// must not be used again.
+/// A processor that processes one answer. It must not be used again after an error.
 pub struct Processor {
     pack: Pack,
-    asked: String,
-    store: Store<State>,
+    item: String,
+    store: Store<StoreState>,
     guest: post_processor::Guest,
     handle: ResourceAny,
     input_bytes: usize,
@@ -252,82 +266,93 @@ pub struct Processor {
 }
 
 impl Processor {
-    /// `pack/processor`, for messages.
+    /// Returns `pack/processor` for messages.
     #[must_use]
-    pub fn shown(&self) -> String {
-        format!("{}/{}", self.pack.name, self.asked)
+    pub fn label(&self) -> String {
+        format!("{}/{}", self.pack.name, self.item)
     }
 
-    /// Takes the next piece of the answer.
+    /// Passes the next piece of the answer to the processor and returns its output.
     ///
     /// # Errors
-    /// The processor fails, rejects, or breaks a limit.
-    pub fn push(&mut self, chunk: &str) -> Result<Pushed, Error> {
+    /// Returns an error if the processor fails, rejects the answer, or exceeds a limit.
+    pub fn push(&mut self, chunk: &str) -> Result<PushOutput, Error> {
         self.input_bytes += chunk.len();
         let budget = self.pack.sandbox.limits.push_time;
         let (guest, handle) = (&self.guest, self.handle);
-        // A processor may give back all that it held at any push.
-        let found = guarded(&mut self.store, budget, "push", self.input_bytes, |store| {
+        // Each push may return all text that the processor has buffered, so the limit
+        // depends on the input so far.
+        let result = call_with_limits(&mut self.store, budget, "push", self.input_bytes, |store| {
             guest.processor().call_push(store, handle, chunk)
         });
         let pushed = self
             .pack
-            .answered(found, &self.store, "push", &self.asked)?;
-        let pushed = convert::pushed(pushed);
-        self.count("push", pushed.text.len())?;
-        Ok(pushed)
+            .check_call_result(result, &self.store, "push", &self.item)?;
+        let output = convert::push_output(pushed);
+        self.count_output("push", output.text.len())?;
+        Ok(output)
     }
 
-    /// Ends the answer; called once, also when the answer was cut. The second
-    /// value is what the processor's destructor did wrong, if anything: by then
-    /// the text is whole, so it is a warning.
+    /// Ends the answer, also if it was truncated, and returns the remaining output. The
+    /// second value is the error of the processor's destructor, if any; it is only a
+    /// warning, because the output is complete by then.
     ///
     /// # Errors
-    /// The processor fails, rejects, or breaks a limit.
-    pub fn finish(mut self, reason: &Stop) -> Result<(Outcome, Option<Error>), Error> {
+    /// Returns an error if the processor fails, rejects the answer, or exceeds a limit.
+    pub fn finish(mut self, reason: &StopReason) -> Result<(FinishedText, Option<Error>), Error> {
         const FUNCTION: &str = "finish";
         let limits = self.pack.sandbox.limits;
-        let reason = convert::stop(reason);
+        let reason = convert::stop_reason(reason);
         let (guest, handle) = (&self.guest, self.handle);
-        let found = guarded(
+        let result = call_with_limits(
             &mut self.store,
             limits.finish_time,
             "finish",
             self.input_bytes,
             |store| guest.processor().call_finish(store, handle, &reason),
         );
-        let found = self
+        let outcome = self
             .pack
-            .answered(found, &self.store, FUNCTION, &self.asked)?;
-        let outcome = convert::outcome(found, Most(limits.list_entries))
-            .map_err(|cause| self.pack.signed(cause, &self.store, FUNCTION, &self.asked))?;
-        self.count(FUNCTION, outcome.tail.len())?;
-        let dropped = guarded(&mut self.store, limits.finish_time, "finish", 0, |store| {
-            handle.resource_drop(store)
-        });
-        let warning = dropped.err().map(|cause| {
+            .check_call_result(result, &self.store, FUNCTION, &self.item)?;
+        let finished =
+            convert::finished_text(outcome, ListLimit(limits.list_entries)).map_err(|cause| {
+                self.pack
+                    .guest_error(cause, &self.store, FUNCTION, &self.item)
+            })?;
+        self.count_output(FUNCTION, finished.tail.len())?;
+        let drop_result =
+            call_with_limits(&mut self.store, limits.finish_time, "finish", 0, |store| {
+                handle.resource_drop(store)
+            });
+        let warning = drop_result.err().map(|cause| {
             self.pack
-                .signed(cause, &self.store, "the destructor", &self.asked)
+                .guest_error(cause, &self.store, "the destructor", &self.item)
         });
-        Ok((outcome, warning))
+        Ok((finished, warning))
     }
 
-    fn count(&mut self, function: &'static str, bytes: usize) -> Result<(), Error> {
+    /// Adds `bytes` to the output so far. Returns an error if the limit is exceeded.
+    fn count_output(&mut self, function: &'static str, bytes: usize) -> Result<(), Error> {
         self.output_bytes += bytes;
-        let most = self.pack.sandbox.limits.output_bytes_for(self.input_bytes);
-        if self.output_bytes > most {
-            let cause = Cause::Limit(Limit::Output(most));
-            return Err(self.pack.signed(cause, &self.store, function, &self.asked));
+        let limit = self.pack.sandbox.limits.output_bytes_for(self.input_bytes);
+        if self.output_bytes > limit {
+            let cause = GuestFailure::Limit(LimitExceeded::Output(limit));
+            return Err(self
+                .pack
+                .guest_error(cause, &self.store, function, &self.item));
         }
         Ok(())
     }
 }
 
-fn files_bytes(files: &[TextFile]) -> usize {
-    files.iter().map(|f| f.name.len() + f.text.len()).sum()
+fn file_bytes(files: &[TextFile]) -> usize {
+    files
+        .iter()
+        .map(|file| file.name.len() + file.text.len())
+        .sum()
 }
 
-fn pairs_bytes(pairs: &[(String, String)]) -> usize {
+fn pair_bytes(pairs: &[(String, String)]) -> usize {
     pairs
         .iter()
         .map(|(key, value)| key.len() + value.len())

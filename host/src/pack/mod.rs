@@ -1,9 +1,9 @@
-//! The sandbox: finding packs, compiling and caching them, and calling them
-//! within limits. Called "packs" in the README.
+//! Prompt packs: finds, compiles, caches and calls WebAssembly components in a
+//! sandbox with resource limits.
 //!
-//! This room knows wasmtime and the generated types of `wit/prompts.wit`, and
-//! keeps both to itself. It knows nothing of engines, sinks or the command
-//! line.
+//! Only this module uses wasmtime and the generated types of `wit/prompts.wit`; its
+//! public interface contains neither. It does not depend on engines, sinks or the
+//! command line.
 
 mod bindings;
 mod cache;
@@ -12,8 +12,8 @@ mod compile;
 mod component;
 mod contract;
 mod convert;
+mod discovery;
 mod error;
-mod find;
 mod limits;
 mod loaded;
 mod wasi;
@@ -23,67 +23,68 @@ use std::sync::Arc;
 
 use fs_err as fs;
 
-use cache::Fingerprint;
+use cache::FileFingerprint;
 use component::Sandbox;
-use find::CheckError;
+use discovery::FileCheckError;
 
-pub use cache::Cache;
-pub use compile::{CHILD_COMMAND, Compiler, child as compile_child};
+pub use cache::CompiledPackCache;
+pub use compile::{CHILD_COMMAND, Compiler, run_compile_child};
 pub use contract::{
-    Contents, EXTENSIONS, ModelFacts, Offer, Outcome, ParamInfo, ProcessorContext, ProcessorRef,
-    Pushed, Request, Resolved, Stop, TextFile,
+    ALLOWED_EXTENSIONS, FinishedText, ModelFacts, PackContents, PackItemInfo, ParamInfo,
+    ProcessorContext, ProcessorRef, PushOutput, ResolveRequest, ResolvedPrompt, StopReason,
+    TextFile,
 };
-pub use error::{Answer, Cause, Error, GuestError, LoadError};
-pub use find::{Folders, Found, RESERVED, check_name};
-pub(crate) use limits::Bytes;
-pub use limits::{Limit, Limits};
+pub use discovery::{FoundPack, PackFolders, RESERVED_NAMES, check_name};
+pub use error::{ContractError, Error, GuestError, GuestFailure, LoadError};
+pub(crate) use limits::ByteSize;
+pub use limits::{LimitExceeded, SandboxLimits};
 pub use loaded::{Pack, Processor, THREAD_STACK_BYTES};
 
-/// The name of the pack that is part of this program.
-pub const STANDARD: &str = "standard";
+/// The name of the built-in pack.
+pub const STANDARD_PACK: &str = "standard";
 
-/// The component of the standard pack, as `build.rs` made it.
+/// The component of the standard pack, built by `build.rs`.
 const STANDARD_WASM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/standard.wasm"));
 
-/// What may be worth telling while packs are loaded.
+/// An event that is reported while packs are loaded.
 #[derive(Debug)]
-pub enum Notice<'a> {
-    /// A pack is compiled, which can take many seconds.
+pub enum PackNotice<'a> {
+    /// Compilation of a pack starts; it can take many seconds.
     Compiling {
-        /// Its name.
+        /// Name of the pack.
         name: &'a str,
-        /// Its size.
+        /// Size of the component in bytes.
         bytes: u64,
     },
-    /// Compiled packs cannot be kept.
+    /// A compiled pack could not be written to the cache.
     NotCached {
-        /// Where they would be.
+        /// The cache folder.
         folder: &'a Path,
-        /// Why not.
+        /// The I/O error.
         reason: String,
     },
 }
 
-type OnNotice = dyn Fn(Notice<'_>) + Send + Sync;
+type OnNotice = dyn Fn(PackNotice<'_>) + Send + Sync;
 
-/// Loads packs. One for the whole run.
-pub struct Packs {
+/// Loads packs. Created once per process.
+pub struct PackLoader {
     sandbox: Arc<Sandbox>,
-    cache: Cache,
+    cache: CompiledPackCache,
     compiler: Compiler,
     on_notice: Box<OnNotice>,
 }
 
-impl Packs {
-    /// Starts the sandbox. `on_notice` is told what may be worth telling.
+impl PackLoader {
+    /// Starts the sandbox. `on_notice` receives the notices of all loads.
     ///
     /// # Errors
-    /// The machine cannot run the sandbox.
+    /// Returns an error if the sandbox cannot be started on this machine.
     pub fn new(
-        limits: Limits,
-        cache: Cache,
+        limits: SandboxLimits,
+        cache: CompiledPackCache,
         compiler: Compiler,
-        on_notice: impl Fn(Notice<'_>) + Send + Sync + 'static,
+        on_notice: impl Fn(PackNotice<'_>) + Send + Sync + 'static,
     ) -> Result<Self, Error> {
         let sandbox = Sandbox::new(limits)?;
         Ok(Self {
@@ -94,14 +95,14 @@ impl Packs {
         })
     }
 
-    /// The standard pack. It is our own code, so it is compiled in process.
+    /// Loads the standard pack. It is trusted and therefore compiled in this process.
     ///
     /// # Errors
-    /// The machine cannot compile or map it.
-    pub fn standard(&self) -> Result<Pack, Error> {
+    /// Returns an error if the pack cannot be compiled or mapped into memory.
+    pub fn load_standard(&self) -> Result<Pack, Error> {
         let digest = cache::sha256(STANDARD_WASM);
-        self.assemble(
-            STANDARD,
+        self.build_pack(
+            STANDARD_PACK,
             digest,
             None,
             || Ok(STANDARD_WASM.into()),
@@ -109,67 +110,71 @@ impl Packs {
         )
     }
 
-    /// A pack that was found in a folder.
+    /// Loads a pack that was found in a packs folder.
     ///
     /// # Errors
-    /// The file cannot be read, or is not a pack that this host can use.
-    pub fn load(&self, found: &Found) -> Result<Pack, Error> {
-        self.load_checked(&found.name, &found.path, true)
+    /// Returns an error if the file cannot be read or is not a usable pack.
+    pub fn load(&self, pack: &FoundPack) -> Result<Pack, Error> {
+        self.load_path(&pack.name, &pack.path, true)
     }
 
-    /// A pack that the user named by its file, wherever that is.
+    /// Loads a pack from a file at any location. Its name is the file stem.
     ///
     /// # Errors
-    /// As for [`Packs::load`], and when the file's stem is no name for a pack.
+    /// Returns an error as [`PackLoader::load`] does, and if the file stem is not a
+    /// valid pack name.
     pub fn load_file(&self, path: &Path) -> Result<Pack, Error> {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         check_name(&name)?;
-        if RESERVED.contains(&name.as_ref()) {
-            return Err(Error::BadName {
+        if RESERVED_NAMES.contains(&name.as_ref()) {
+            return Err(Error::InvalidName {
                 name: name.into_owned(),
-                why: "it is reserved for the pack in this program; rename the file",
+                reason: "the name is reserved for the built-in pack; rename the file",
             });
         }
-        self.load_checked(&name, path, false)
+        self.load_path(&name, path, false)
     }
 
-    fn load_checked(&self, name: &str, path: &Path, in_folder: bool) -> Result<Pack, Error> {
-        let read = |source| Error::Read {
+    fn load_path(&self, name: &str, path: &Path, in_folder: bool) -> Result<Pack, Error> {
+        let read_error = |source| Error::Read {
             path: path.to_owned(),
             source,
         };
-        let load = |cause| Error::Load {
+        let load_error = |cause| Error::Load {
             pack: name.to_owned(),
             path: Some(path.to_owned()),
             cause,
         };
         let metadata =
-            find::check_file(path, in_folder, &self.sandbox.limits).map_err(|e| match e {
-                CheckError::Io(source) => read(source),
-                CheckError::Load(cause) => load(cause),
+            discovery::check_file(path, in_folder, &self.sandbox.limits).map_err(|error| {
+                match error {
+                    FileCheckError::Io(source) => read_error(source),
+                    FileCheckError::Load(cause) => load_error(cause),
+                }
             })?;
-        let real = fs::canonicalize(path).map_err(read)?;
-        let fingerprint = Fingerprint::of(&real, &metadata);
-        let known = fingerprint
+        let canonical_path = fs::canonicalize(path).map_err(read_error)?;
+        let fingerprint = FileFingerprint::new(&canonical_path, &metadata);
+        let cached_digest = fingerprint
             .as_ref()
-            .and_then(|it| self.cache.known_digest(it));
-        if let Some(digest) = known.filter(|it| self.cache.has(&self.sandbox.engine, it)) {
+            .and_then(|fingerprint| self.cache.cached_digest(fingerprint))
+            .filter(|digest| self.cache.contains(&self.sandbox.engine, digest));
+        if let Some(digest) = cached_digest {
             let wasm = || {
-                let wasm = fs::read(path).map_err(read)?;
-                // The file may have been replaced since it was looked at.
+                let wasm = fs::read(path).map_err(read_error)?;
+                // The file may have been replaced after its metadata was read.
                 if cache::sha256(&wasm) != digest {
-                    return Err(load(LoadError::Compile(
-                        "it changed while it was read".to_owned(),
+                    return Err(load_error(LoadError::Compile(
+                        "the file changed while it was loaded".to_owned(),
                     )));
                 }
                 Ok(wasm)
             };
-            return self.assemble(name, digest.clone(), Some(path), wasm, &self.compiler);
+            return self.build_pack(name, digest.clone(), Some(path), wasm, &self.compiler);
         }
-        let wasm = fs::read(path).map_err(read)?;
-        check_kind(&wasm).map_err(load)?;
+        let wasm = fs::read(path).map_err(read_error)?;
+        check_file_type(&wasm).map_err(load_error)?;
         let digest = cache::sha256(&wasm);
-        let pack = self.assemble(
+        let pack = self.build_pack(
             name,
             digest.clone(),
             Some(path),
@@ -177,12 +182,15 @@ impl Packs {
             &self.compiler,
         )?;
         if let Some(fingerprint) = fingerprint {
-            self.cache.remember(&fingerprint, &digest);
+            self.cache.store_digest(&fingerprint, &digest);
         }
         Ok(pack)
     }
 
-    fn assemble(
+    /// Loads the component with this SHA-256 digest from the cache, or compiles it, and
+    /// checks its imports and exports. `wasm` is called only if the component must be
+    /// compiled.
+    fn build_pack(
         &self,
         name: &str,
         digest: String,
@@ -190,7 +198,7 @@ impl Packs {
         wasm: impl FnOnce() -> Result<Vec<u8>, Error>,
         compiler: &Compiler,
     ) -> Result<Pack, Error> {
-        let load = |cause| Error::Load {
+        let load_error = |cause| Error::Load {
             pack: name.to_owned(),
             path: path.map(Path::to_owned),
             cause,
@@ -200,38 +208,38 @@ impl Packs {
             Some(component) => component,
             None => {
                 let _lock = self.cache.lock(&digest);
-                // Another process may have compiled it while we waited.
+                // Another process may have compiled it while this one waited for the lock.
                 match self.cache.load(engine, &digest) {
                     Some(component) => component,
                     None => {
                         let wasm = wasm()?;
                         let bytes = wasm.len() as u64;
-                        (self.on_notice)(Notice::Compiling { name, bytes });
+                        (self.on_notice)(PackNotice::Compiling { name, bytes });
                         let code = compiler
                             .compile(&wasm, &self.sandbox.limits)
-                            .map_err(load)?;
+                            .map_err(load_error)?;
                         self.cache
-                            .keep(engine, &digest, &code, &*self.on_notice)
-                            .map_err(|e| load(LoadError::Compile(e)))?
+                            .store(engine, &digest, &code, &*self.on_notice)
+                            .map_err(|error| load_error(LoadError::Compile(error)))?
                     }
                 }
             }
         };
-        let probed = component::probe(&self.sandbox, &component).map_err(load)?;
-        tracing::info!(name, digest, ?path, "loaded a pack");
+        let exports = component::inspect(&self.sandbox, &component).map_err(load_error)?;
+        tracing::info!(name, digest, ?path, "loaded pack");
         Ok(Pack {
             name: name.to_owned(),
             digest,
             path: path.map(Path::to_owned),
-            beside: path.map(find::beside).unwrap_or_default(),
+            sidecar_files: path.map(discovery::read_sidecar_files).unwrap_or_default(),
             sandbox: Arc::clone(&self.sandbox),
-            probed,
+            exports,
         })
     }
 }
 
-/// Tells apart what people put into a packs folder by mistake.
-fn check_kind(bytes: &[u8]) -> Result<(), LoadError> {
+/// Returns an error if the file is not a WebAssembly component, by its first bytes.
+fn check_file_type(bytes: &[u8]) -> Result<(), LoadError> {
     const MAGIC: &[u8] = b"\0asm";
     const CORE_MODULE: [u8; 4] = [1, 0, 0, 0];
     if wasmtime::Engine::detect_precompiled(bytes).is_some() || bytes.starts_with(b"\x7fELF") {

@@ -1,13 +1,13 @@
-//! A WASI that denies everything.
+//! WASI stubs that give guests no access to the system.
 //!
-//! Guests built with a standard library import `wasi:cli`, `wasi:io`, clocks
-//! and random even when they never use them. They get an empty environment, a
-//! closed stdin, clocks that only count calls, numbers from a fixed seed, and
-//! an stdout and stderr whose first bytes are kept for error messages. Waiting
-//! for a clock traps: epochs cannot interrupt a host that sleeps.
+//! Guests built with a standard library import `wasi:cli`, `wasi:io`, clocks and random
+//! even if they never use them. They get an empty environment, a closed stdin, clocks
+//! that count calls, random numbers from a fixed seed, and a stdout and stderr whose
+//! first bytes are kept for error messages. Waiting for a clock traps, because epochs
+//! cannot interrupt a sleeping host function.
 //!
-//! What is not linked here (filesystem, sockets, http) is refused at load, by
-//! name, in `component`.
+//! A component that imports another WASI package (filesystem, sockets, http) is rejected
+//! at load by the `component` module.
 
 use std::sync::{Arc, Mutex};
 
@@ -18,39 +18,39 @@ use wasmtime_wasi::p2::{
     DynInputStream, DynOutputStream, DynPollable, OutputStream, Pollable, StreamResult,
 };
 
-use super::limits::{Limits, Meter};
+use super::limits::{Meter, SandboxLimits};
 
-/// Everything that one store owns.
-pub(super) struct State {
+/// The data of one store.
+pub(super) struct StoreState {
     pub(super) meter: Meter,
-    pub(super) output: Captured,
+    pub(super) output: CapturedOutput,
     table: ResourceTable,
     ticks: u64,
     random: u64,
 }
 
-/// Streams and pollables that a guest may hold at once.
-const TABLE_ENTRIES: usize = 256;
-/// Random bytes that one call may ask for.
-const RANDOM_BYTES: u64 = 64 << 10;
-/// Where every store's random numbers start, so that runs repeat.
+/// Maximum number of streams and pollables that a guest may hold at the same time.
+const TABLE_ENTRIES_MAX: usize = 256;
+/// Maximum number of random bytes per call.
+const RANDOM_BYTES_MAX: u64 = 64 << 10;
+/// Seed of the random numbers of every store, so that runs are reproducible.
 const RANDOM_SEED: u64 = 0x6c6d_7374_7269_7821;
 
-impl State {
-    pub(super) fn new(limits: Limits) -> Self {
+impl StoreState {
+    pub(super) fn new(limits: SandboxLimits) -> Self {
         let mut table = ResourceTable::new();
-        table.set_max_capacity(TABLE_ENTRIES);
+        table.set_max_capacity(TABLE_ENTRIES_MAX);
         Self {
             meter: Meter::new(limits),
-            output: Captured::new(limits.stderr_bytes),
+            output: CapturedOutput::new(limits.stderr_bytes),
             table,
             ticks: 0,
             random: RANDOM_SEED,
         }
     }
 
-    /// SplitMix64 (Steele, Lea and Flood, 2014): small, and equal on every
-    /// platform. Nothing here needs to be unguessable.
+    /// Returns the next number of SplitMix64 (Steele, Lea and Flood, 2014), which is the
+    /// same on every platform. The numbers need not be unpredictable.
     fn next_random(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.random;
@@ -59,13 +59,13 @@ impl State {
         z ^ (z >> 31)
     }
 
-    pub(super) fn limits(&self) -> &Limits {
+    pub(super) fn limits(&self) -> &SandboxLimits {
         self.meter.limits()
     }
 
     fn random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
-        if len > RANDOM_BYTES {
-            wasmtime::bail!("it asked for {len} random bytes; the most is {RANDOM_BYTES}");
+        if len > RANDOM_BYTES_MAX {
+            wasmtime::bail!("requested {len} random bytes, the limit is {RANDOM_BYTES_MAX}");
         }
         let mut bytes = Vec::new();
         while (bytes.len() as u64) < len {
@@ -75,79 +75,81 @@ impl State {
         Ok(bytes)
     }
 
+    /// Returns the next clock value: the number of calls so far.
     fn tick(&mut self) -> u64 {
         self.ticks += 1;
         self.ticks
     }
 }
 
-/// Links the denying WASI.
-pub(super) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    type Own = HasSelf<State>;
-    fn own(state: &mut State) -> &mut State {
+/// Adds the WASI stubs to the linker.
+pub(super) fn link(linker: &mut Linker<StoreState>) -> wasmtime::Result<()> {
+    type Data = HasSelf<StoreState>;
+    fn data(state: &mut StoreState) -> &mut StoreState {
         state
     }
-    cli::environment::add_to_linker::<_, Own>(linker, own)?;
-    cli::exit::add_to_linker::<_, Own>(linker, own)?;
-    cli::stdin::add_to_linker::<_, Own>(linker, own)?;
-    cli::stdout::add_to_linker::<_, Own>(linker, own)?;
-    cli::stderr::add_to_linker::<_, Own>(linker, own)?;
-    cli::terminal_input::add_to_linker::<_, Own>(linker, own)?;
-    cli::terminal_output::add_to_linker::<_, Own>(linker, own)?;
-    cli::terminal_stdin::add_to_linker::<_, Own>(linker, own)?;
-    cli::terminal_stdout::add_to_linker::<_, Own>(linker, own)?;
-    cli::terminal_stderr::add_to_linker::<_, Own>(linker, own)?;
-    clocks::wall_clock::add_to_linker::<_, Own>(linker, own)?;
-    clocks::monotonic_clock::add_to_linker::<_, Own>(linker, own)?;
-    random::random::add_to_linker::<_, Own>(linker, own)?;
-    random::insecure::add_to_linker::<_, Own>(linker, own)?;
-    random::insecure_seed::add_to_linker::<_, Own>(linker, own)?;
-    sync::io::error::add_to_linker::<_, Io>(linker, |state| &mut state.table)?;
-    sync::io::poll::add_to_linker::<_, Io>(linker, |state| &mut state.table)?;
-    sync::io::streams::add_to_linker::<_, Io>(linker, |state| &mut state.table)?;
+    cli::environment::add_to_linker::<_, Data>(linker, data)?;
+    cli::exit::add_to_linker::<_, Data>(linker, data)?;
+    cli::stdin::add_to_linker::<_, Data>(linker, data)?;
+    cli::stdout::add_to_linker::<_, Data>(linker, data)?;
+    cli::stderr::add_to_linker::<_, Data>(linker, data)?;
+    cli::terminal_input::add_to_linker::<_, Data>(linker, data)?;
+    cli::terminal_output::add_to_linker::<_, Data>(linker, data)?;
+    cli::terminal_stdin::add_to_linker::<_, Data>(linker, data)?;
+    cli::terminal_stdout::add_to_linker::<_, Data>(linker, data)?;
+    cli::terminal_stderr::add_to_linker::<_, Data>(linker, data)?;
+    clocks::wall_clock::add_to_linker::<_, Data>(linker, data)?;
+    clocks::monotonic_clock::add_to_linker::<_, Data>(linker, data)?;
+    random::random::add_to_linker::<_, Data>(linker, data)?;
+    random::insecure::add_to_linker::<_, Data>(linker, data)?;
+    random::insecure_seed::add_to_linker::<_, Data>(linker, data)?;
+    sync::io::error::add_to_linker::<_, WasiIo>(linker, |state| &mut state.table)?;
+    sync::io::poll::add_to_linker::<_, WasiIo>(linker, |state| &mut state.table)?;
+    sync::io::streams::add_to_linker::<_, WasiIo>(linker, |state| &mut state.table)?;
     Ok(())
 }
 
-struct Io;
+/// Gives the `wasi:io` interfaces access to the resource table.
+struct WasiIo;
 
-impl HasData for Io {
+impl HasData for WasiIo {
     type Data<'a> = &'a mut ResourceTable;
 }
 
-/// The first bytes of a pack's stdout and stderr, together.
+/// The first bytes of a pack's stdout and stderr combined.
 #[derive(Clone, Debug)]
-pub(super) struct Captured {
-    kept: Arc<Mutex<Vec<u8>>>,
-    most: usize,
+pub(super) struct CapturedOutput {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    bytes_max: usize,
 }
 
-impl Captured {
-    fn new(most: usize) -> Self {
+impl CapturedOutput {
+    fn new(bytes_max: usize) -> Self {
         Self {
-            kept: Arc::default(),
-            most,
+            bytes: Arc::default(),
+            bytes_max,
         }
     }
 
-    /// What was kept, as text.
+    /// Returns the captured output as text.
     pub(super) fn text(&self) -> String {
-        self.kept
+        self.bytes
             .lock()
-            .map(|kept| String::from_utf8_lossy(&kept).trim_end().to_owned())
+            .map(|bytes| String::from_utf8_lossy(&bytes).trim_end().to_owned())
             .unwrap_or_default()
     }
 }
 
 #[async_trait]
-impl Pollable for Captured {
+impl Pollable for CapturedOutput {
     async fn ready(&mut self) {}
 }
 
-impl OutputStream for Captured {
-    fn write(&mut self, bytes: bytes::Bytes) -> StreamResult<()> {
-        if let Ok(mut kept) = self.kept.lock() {
-            let room = self.most.saturating_sub(kept.len());
-            kept.extend(bytes.iter().take(room));
+impl OutputStream for CapturedOutput {
+    fn write(&mut self, written: bytes::Bytes) -> StreamResult<()> {
+        if let Ok(mut bytes) = self.bytes.lock() {
+            let remaining = self.bytes_max.saturating_sub(bytes.len());
+            bytes.extend(written.iter().take(remaining));
         }
         Ok(())
     }
@@ -157,17 +159,17 @@ impl OutputStream for Captured {
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        // Always ready: a guest that floods stderr costs its own time only.
+        // Always ready: a guest that writes too much only uses up its own CPU time.
         Ok(64 << 10)
     }
 }
 
-/// The pack called `wasi:cli/exit`.
+/// The error of a call of `wasi:cli/exit` with this status.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("it called exit({0}), which a pack must not")]
-pub(super) struct Exit(pub(super) u8);
+#[error("called exit({0}), which packs must not do")]
+pub(super) struct GuestExit(pub(super) u8);
 
-impl cli::environment::Host for State {
+impl cli::environment::Host for StoreState {
     fn get_environment(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
         Ok(Vec::new())
     }
@@ -181,56 +183,62 @@ impl cli::environment::Host for State {
     }
 }
 
-impl cli::exit::Host for State {
+impl cli::exit::Host for StoreState {
     fn exit(&mut self, status: Result<(), ()>) -> wasmtime::Result<()> {
-        Err(Exit(u8::from(status.is_err())).into())
+        Err(GuestExit(u8::from(status.is_err())).into())
     }
 
     fn exit_with_code(&mut self, status: u8) -> wasmtime::Result<()> {
-        Err(Exit(status).into())
+        Err(GuestExit(status).into())
     }
 }
 
-impl cli::stdin::Host for State {
+impl cli::stdin::Host for StoreState {
     fn get_stdin(&mut self) -> wasmtime::Result<Resource<DynInputStream>> {
-        let closed: DynInputStream = Box::new(wasmtime_wasi::p2::pipe::ClosedInputStream);
-        Ok(self.table.push(closed)?)
+        let stream: DynInputStream = Box::new(wasmtime_wasi::p2::pipe::ClosedInputStream);
+        Ok(self.table.push(stream)?)
     }
 }
 
-impl cli::stdout::Host for State {
+impl cli::stdout::Host for StoreState {
     fn get_stdout(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
-        let captured: DynOutputStream = Box::new(self.output.clone());
-        Ok(self.table.push(captured)?)
+        let stream: DynOutputStream = Box::new(self.output.clone());
+        Ok(self.table.push(stream)?)
     }
 }
 
-impl cli::stderr::Host for State {
+impl cli::stderr::Host for StoreState {
     fn get_stderr(&mut self) -> wasmtime::Result<Resource<DynOutputStream>> {
-        let captured: DynOutputStream = Box::new(self.output.clone());
-        Ok(self.table.push(captured)?)
+        let stream: DynOutputStream = Box::new(self.output.clone());
+        Ok(self.table.push(stream)?)
     }
 }
 
-impl cli::terminal_input::Host for State {}
+impl cli::terminal_input::Host for StoreState {}
 
-impl cli::terminal_input::HostTerminalInput for State {
-    fn drop(&mut self, it: Resource<cli::terminal_input::TerminalInput>) -> wasmtime::Result<()> {
-        self.table.delete(it)?;
+impl cli::terminal_input::HostTerminalInput for StoreState {
+    fn drop(
+        &mut self,
+        input: Resource<cli::terminal_input::TerminalInput>,
+    ) -> wasmtime::Result<()> {
+        self.table.delete(input)?;
         Ok(())
     }
 }
 
-impl cli::terminal_output::Host for State {}
+impl cli::terminal_output::Host for StoreState {}
 
-impl cli::terminal_output::HostTerminalOutput for State {
-    fn drop(&mut self, it: Resource<cli::terminal_output::TerminalOutput>) -> wasmtime::Result<()> {
-        self.table.delete(it)?;
+impl cli::terminal_output::HostTerminalOutput for StoreState {
+    fn drop(
+        &mut self,
+        output: Resource<cli::terminal_output::TerminalOutput>,
+    ) -> wasmtime::Result<()> {
+        self.table.delete(output)?;
         Ok(())
     }
 }
 
-impl cli::terminal_stdin::Host for State {
+impl cli::terminal_stdin::Host for StoreState {
     fn get_terminal_stdin(
         &mut self,
     ) -> wasmtime::Result<Option<Resource<cli::terminal_input::TerminalInput>>> {
@@ -238,7 +246,7 @@ impl cli::terminal_stdin::Host for State {
     }
 }
 
-impl cli::terminal_stdout::Host for State {
+impl cli::terminal_stdout::Host for StoreState {
     fn get_terminal_stdout(
         &mut self,
     ) -> wasmtime::Result<Option<Resource<cli::terminal_output::TerminalOutput>>> {
@@ -246,7 +254,7 @@ impl cli::terminal_stdout::Host for State {
     }
 }
 
-impl cli::terminal_stderr::Host for State {
+impl cli::terminal_stderr::Host for StoreState {
     fn get_terminal_stderr(
         &mut self,
     ) -> wasmtime::Result<Option<Resource<cli::terminal_output::TerminalOutput>>> {
@@ -254,7 +262,7 @@ impl cli::terminal_stderr::Host for State {
     }
 }
 
-impl clocks::wall_clock::Host for State {
+impl clocks::wall_clock::Host for StoreState {
     fn now(&mut self) -> wasmtime::Result<clocks::wall_clock::Datetime> {
         Ok(clocks::wall_clock::Datetime {
             seconds: self.tick(),
@@ -270,10 +278,10 @@ impl clocks::wall_clock::Host for State {
     }
 }
 
-/// What a pack hears that wants to wait.
-const NO_WAITING: &str = "it waited for a clock, which a pack cannot";
+/// The error of subscribing to a clock.
+const CLOCK_WAIT_DENIED: &str = "waited for a clock, which packs must not do";
 
-impl clocks::monotonic_clock::Host for State {
+impl clocks::monotonic_clock::Host for StoreState {
     fn now(&mut self) -> wasmtime::Result<u64> {
         Ok(self.tick())
     }
@@ -283,15 +291,15 @@ impl clocks::monotonic_clock::Host for State {
     }
 
     fn subscribe_instant(&mut self, _when: u64) -> wasmtime::Result<Resource<DynPollable>> {
-        wasmtime::bail!(NO_WAITING)
+        wasmtime::bail!(CLOCK_WAIT_DENIED)
     }
 
     fn subscribe_duration(&mut self, _for: u64) -> wasmtime::Result<Resource<DynPollable>> {
-        wasmtime::bail!(NO_WAITING)
+        wasmtime::bail!(CLOCK_WAIT_DENIED)
     }
 }
 
-impl random::random::Host for State {
+impl random::random::Host for StoreState {
     fn get_random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
         self.random_bytes(len)
     }
@@ -301,7 +309,7 @@ impl random::random::Host for State {
     }
 }
 
-impl random::insecure::Host for State {
+impl random::insecure::Host for StoreState {
     fn get_insecure_random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
         self.random_bytes(len)
     }
@@ -311,7 +319,7 @@ impl random::insecure::Host for State {
     }
 }
 
-impl random::insecure_seed::Host for State {
+impl random::insecure_seed::Host for StoreState {
     fn insecure_seed(&mut self) -> wasmtime::Result<(u64, u64)> {
         Ok((RANDOM_SEED, !RANDOM_SEED))
     }

@@ -1,37 +1,37 @@
-//! Reads the registry of the Python program, `lmstrix.json`: what it tested
-//! took people days.
+//! Imports the registry of the Python program lmstrix, `lmstrix.json`, so that its
+//! context tests, which take days, need not be repeated.
 
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::record::{Level, ModelRecord, Samples, Tested};
+use super::record::{ModelRecord, Samples, TestLevel, TestedContext};
 
-/// The file is none of that program's.
+/// The file cannot be imported.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {
-    /// It is no JSON, or of another shape.
-    #[error("it is not the registry of lmstrix: {0}")]
+    /// The file is not JSON or has another structure.
+    #[error("not a registry of lmstrix: {0}")]
     Shape(#[from] serde_json::Error),
 }
 
 #[derive(Deserialize)]
-struct Old {
+struct LmstrixRegistry {
     llms: Map<String, Value>,
 }
 
-/// One of its records. Each field may be of any shape: a record with one odd
-/// field is still worth the others.
-struct Fields<'a>(&'a Map<String, Value>);
+/// A record of a model. Each field may have any type, so that one unexpected field
+/// does not lose the others.
+struct LmstrixRecord<'a>(&'a Map<String, Value>);
 
-impl Fields<'_> {
+impl LmstrixRecord<'_> {
     fn text(&self, name: &str) -> Option<String> {
         let text = self.0.get(name)?.as_str()?;
         (!text.is_empty()).then(|| text.to_owned())
     }
 
     fn number(&self, name: &str) -> Option<u64> {
-        self.0.get(name)?.as_u64().filter(|it| *it > 0)
+        self.0.get(name)?.as_u64().filter(|number| *number > 0)
     }
 
     fn tokens(&self, name: &str) -> Option<u32> {
@@ -51,57 +51,61 @@ impl Fields<'_> {
     }
 }
 
-/// The models of the file by name, in its order.
+/// Returns the models of the file with their names, in the order of the file.
 ///
 /// # Errors
-/// The text is no such registry.
-pub fn import(text: &str) -> Result<Vec<(String, ModelRecord)>, ImportError> {
-    let old: Old = serde_json::from_str(text)?;
+/// Returns an error if `text` is not a registry of lmstrix.
+pub fn import_lmstrix(text: &str) -> Result<Vec<(String, ModelRecord)>, ImportError> {
+    let registry: LmstrixRegistry = serde_json::from_str(text)?;
     let mut models: Vec<(String, ModelRecord)> = Vec::new();
-    for (key, value) in &old.llms {
+    for (key, value) in &registry.llms {
         let Some(fields) = value.as_object() else {
             continue;
         };
-        let (id, model) = model(key, &Fields(fields));
-        // Of two records with one name that program took the first.
-        if models.iter().all(|(it, _)| *it != id) {
+        let (id, model) = convert_record(key, &LmstrixRecord(fields));
+        // lmstrix uses the first of two records with the same name.
+        if models.iter().all(|(known_id, _)| *known_id != id) {
             models.push((id, model));
         }
     }
     Ok(models)
 }
 
-fn model(key: &str, fields: &Fields<'_>) -> (String, ModelRecord) {
+fn convert_record(key: &str, fields: &LmstrixRecord<'_>) -> (String, ModelRecord) {
     let declared = fields.tokens("ctx_in").or(fields.tokens("context_limit"));
-    // It wrote tests of more than a model was made for.
-    let within = |it: u32| declared.map_or(it, |declared| it.min(declared));
+    // lmstrix recorded tests with more than the declared context.
+    let within = |context: u32| declared.map_or(context, |declared| context.min(declared));
     let mut model = ModelRecord {
         size_bytes: fields.number("size_bytes"),
         declared_context: declared,
         path: fields.text("path").or_else(|| Some(key.to_owned())),
         vision: fields.is("has_vision"),
         tools: fields.is("has_tools"),
-        tested: fields.tokens("tested_max_context").map(|context| Tested {
-            context: within(context),
-            level: None,
-            at: fields.text("context_test_date").and_then(|it| date(&it)),
-            complete: fields.text("context_test_status").as_deref() == Some("completed"),
-        }),
+        tested: fields
+            .tokens("tested_max_context")
+            .map(|context| TestedContext {
+                context: within(context),
+                level: None,
+                at: fields
+                    .text("context_test_date")
+                    .and_then(|date| parse_timestamp(&date)),
+                complete: fields.text("context_test_status").as_deref() == Some("completed"),
+            }),
         ..ModelRecord::default()
     };
     model.speeds.first_token_s = fields.samples("ttft_seconds");
     model.speeds.decode = fields.samples("tps");
-    if let Some(bad) = fields.tokens("last_known_bad_context") {
-        let trial = model.trials.entry(Level::Loads).or_default();
-        trial.bad = Some(bad);
-        trial.why = Some("lmstrix could not use it".to_owned());
+    if let Some(context) = fields.tokens("last_known_bad_context") {
+        let trial = model.trials.entry(TestLevel::Loads).or_default();
+        trial.smallest_failed = Some(context);
+        trial.failure = Some("failed in lmstrix".to_owned());
     }
     if fields.is("failed") {
         model.failures = 1;
         model.last_failure = fields.text("error_msg");
     }
     for name in ["description", "keywords"] {
-        if let Some(value) = fields.0.get(name).filter(|it| !it.is_null()) {
+        if let Some(value) = fields.0.get(name).filter(|value| !value.is_null()) {
             model.extra.insert(name.to_owned(), value.clone());
         }
     }
@@ -109,9 +113,9 @@ fn model(key: &str, fields: &Fields<'_>) -> (String, ModelRecord) {
     (id, model)
 }
 
-/// Python writes local times without a zone; which zone is lost, and half a
-/// day of error does no harm here.
-fn date(text: &str) -> Option<Timestamp> {
+/// Parses a date of lmstrix. Python writes local times without a time zone; they are
+/// read as UTC, since an error of half a day does not matter here.
+fn parse_timestamp(text: &str) -> Option<Timestamp> {
     text.parse().ok().or_else(|| {
         let civil: jiff::civil::DateTime = text.parse().ok()?;
         jiff::tz::TimeZone::UTC.to_timestamp(civil).ok()
@@ -123,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tests_speeds_and_odd_records_come_over() {
+    fn tests_speeds_and_unusual_records_are_imported() {
         let text = r#"{"path": "/lms", "llms": {
           "pub/repo/q.gguf": {"id": "qwen3-4b", "path": "pub/repo/q.gguf", "size_bytes": 2497280256,
             "ctx_in": 32768, "ctx_out": 4096, "has_tools": true, "has_vision": false,
@@ -133,7 +137,7 @@ mod tests {
           "b": {"id": "b", "ctx_in": 4096, "tested_max_context": 31744, "size_bytes": null, "failed": true,
             "error_msg": "boom", "context_test_date": "yesterday"},
           "again": {"id": "b", "ctx_in": 1}, "odd": 7}}"#;
-        let models = import(text).unwrap();
+        let models = import_lmstrix(text).unwrap();
         assert_eq!(models.len(), 2);
         let (id, first) = &models[0];
         assert_eq!(id, "qwen3-4b");
@@ -147,7 +151,7 @@ mod tests {
             "2025-07-30T12:34:56.789012Z"
         );
         assert_eq!(first.speeds.decode.median(), Some(42.5));
-        assert_eq!(first.trials[&Level::Loads].bad, Some(40000));
+        assert_eq!(first.trials[&TestLevel::Loads].smallest_failed, Some(40000));
         assert!(first.tools && !first.vision);
         let second = &models[1].1;
         assert_eq!(second.tested.as_ref().unwrap().context, 4096);
@@ -156,7 +160,7 @@ mod tests {
             (1, Some("boom"))
         );
         for wrong in ["", "[]", r#"{"models":{}}"#] {
-            assert!(import(wrong).is_err(), "{wrong}");
+            assert!(import_lmstrix(wrong).is_err(), "{wrong}");
         }
     }
 }

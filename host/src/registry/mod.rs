@@ -1,20 +1,21 @@
-//! What is known of models: what engines said of them, which context was
-//! tested and how, how fast they were. One JSON file in the data folder.
+//! The registry: facts about models from engines, tested contexts and measured
+//! speeds, in one JSON file in the data folder.
 //!
-//! `record` is the data, `store` the file with its lock and its backup,
-//! `observations` the lines that finished runs leave, `import` the registry of
-//! the Python program, `order` the sorting of lists. This room knows no other.
+//! `record` is the data, `store` the file with its lock and backup, `observations`
+//! the log of finished runs, `import` reads the registry of the Python program
+//! lmstrix, and `sort` orders lists of models. This module depends on no other one.
 
 mod import;
 mod observations;
-mod order;
 mod record;
+mod sort;
 mod store;
 
-pub use import::{ImportError, import};
+pub use import::{ImportError, import_lmstrix};
 pub use observations::Observation;
-pub use order::{Row, Sort, sort};
 pub use record::{
-    EngineRecord, Level, ModelRecord, Pending, Registry, Samples, Seen, Speeds, Tested, Trial,
+    ContextTrial, EngineRecord, LastUsedModel, ModelRecord, PendingProbe, Registry, Samples,
+    Speeds, TestLevel, TestedContext,
 };
-pub use store::{Error, Known, Store};
+pub use sort::{SortKey, SortRow, sort_models};
+pub use store::{Error, LoadedRegistry, RegistryStore};

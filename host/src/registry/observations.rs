@@ -1,7 +1,7 @@
-//! What a finished run leaves behind: one line, by one write, without waiting
-//! for the disk. `scan`, `test` and the end of a batch fold the lines into the
-//! registry, each exactly once: the registry remembers the file's own number
-//! and how far it has read.
+//! The log of finished runs. A run appends one line with one write, without waiting
+//! for the disk. `scan`, `test` and the end of a batch merge the lines into the
+//! registry, each exactly once: the registry stores the ID of the log file and the
+//! position up to which it has been merged.
 
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -10,80 +10,82 @@ use fs_err as fs;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::record::{Registry, Seen};
-use super::store::free_name;
+use super::record::{LastUsedModel, Registry};
+use super::store::unused_path;
 
-/// One run.
+/// A finished run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Observation {
-    /// When it ended.
+    /// The time at which the run ended.
     pub at: Timestamp,
     /// A server's address, or `embedded`.
     pub engine: String,
     /// `lmstudio`, `ollama`, …
     pub kind: String,
-    /// The model's name there.
+    /// The model's name on this engine.
     pub model: String,
-    /// Bytes of all messages.
+    /// The size of all messages, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_bytes: Option<u64>,
-    /// Tokens that the engine counted in them.
+    /// The tokens of the prompt, as the engine counted them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prompt_tokens: Option<u32>,
-    /// Tokens of the answer.
+    /// The tokens of the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_tokens: Option<u32>,
-    /// Seconds of loading.
+    /// The load time, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_s: Option<f64>,
     /// Seconds from the request to the first token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_token_s: Option<f64>,
-    /// Tokens of the prompt per second.
+    /// Prompt tokens per second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefill: Option<f64>,
-    /// Tokens of the answer per second.
+    /// Answer tokens per second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decode: Option<f64>,
-    /// Why there is no answer, when the model or its server is to blame.
+    /// The error, if the model or its server caused a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
 }
 
-/// How far the observations have been read.
+/// The position in the log up to which the registry has merged it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Folded {
+pub(super) struct MergePosition {
+    /// The ID of the log file.
     file: u64,
+    /// The offset of the first line that is not merged.
     bytes: u64,
 }
 
-/// The first line of the file.
+/// The first line of the log.
 #[derive(Serialize, Deserialize)]
-struct Head {
+struct ObservationsHeader {
     schema: u32,
-    /// Drawn anew for each file, so that a place in one file is never taken
-    /// for a place in another.
+    /// A random ID of this file, so that a position in one file is not applied to
+    /// another.
     file: u64,
 }
 
 const SCHEMA: u32 = 1;
-/// A file larger than this is begun anew once all of it is folded in.
+/// A log of at least this size is removed after all of it has been merged.
 const ROTATE_BYTES: u64 = 1 << 20;
-/// The texts of failures are cut to this many bytes: the line is one write.
-const FAILURE_BYTES: usize = 500;
-/// The first line is far shorter than this.
-const HEAD_BYTES_MAX: u64 = 1024;
-/// Prompts shorter than this say more of the chat template than of the text.
-const PROMPT_BYTES_MIN: u64 = 400;
-/// Answers shorter than this say nothing of speed.
-const COMPLETION_TOKENS_MIN: u32 = 8;
+/// Failure messages are truncated to this size, so that a line is written at once.
+const MAX_FAILURE_BYTES: usize = 500;
+/// The first line is shorter than this.
+const MAX_HEADER_BYTES: u64 = 1024;
+/// In shorter prompts, the chat template affects the tokens per byte too much.
+const MIN_PROMPT_BYTES: u64 = 400;
+/// Shorter answers are too short to measure speed.
+const MIN_COMPLETION_TOKENS: u32 = 8;
 
-/// Appends one line. The caller holds the lock of this file.
+/// Appends one line. The caller must hold the lock of the log. A file without a valid
+/// header is renamed, since its lines would never be merged.
 pub(super) fn append(path: &Path, observation: &Observation) -> std::io::Result<()> {
-    if !has_head(path)? {
-        // Nobody would ever read what comes behind it.
+    if !has_valid_header(path)? {
         let folder = path.parent().unwrap_or(Path::new("."));
-        fs::rename(path, free_name(folder, "observations.corrupt", "jsonl"))?;
+        fs::rename(path, unused_path(folder, "observations.corrupt", "jsonl"))?;
     }
     let mut file = fs::OpenOptions::new()
         .read(true)
@@ -91,15 +93,15 @@ pub(super) fn append(path: &Path, observation: &Observation) -> std::io::Result<
         .create(true)
         .open(path)?;
     let mut line = Vec::new();
-    if !ends_with_line(&mut file)? {
-        // Half a line of a full disk must cost itself alone.
+    if !ends_with_newline(&mut file)? {
+        // A line cut by a full disk must not damage the next one.
         line.push(b'\n');
     }
     if file.metadata()?.len() == 0 {
         let file = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
         serde_json::to_writer(
             &mut line,
-            &Head {
+            &ObservationsHeader {
                 schema: SCHEMA,
                 file,
             },
@@ -108,28 +110,30 @@ pub(super) fn append(path: &Path, observation: &Observation) -> std::io::Result<
     }
     let mut observation = observation.clone();
     if let Some(failure) = &mut observation.failure {
-        failure.truncate(failure.floor_char_boundary(FAILURE_BYTES));
+        failure.truncate(failure.floor_char_boundary(MAX_FAILURE_BYTES));
     }
     serde_json::to_writer(&mut line, &observation)?;
     line.push(b'\n');
     file.write_all(&line)
 }
 
-/// Whether the file begins as ours do; one that is empty or not there will.
-fn has_head(path: &Path) -> std::io::Result<bool> {
+/// Returns whether the file has a valid header, or is empty or missing, so that the next
+/// write creates one.
+fn has_valid_header(path: &Path) -> std::io::Result<bool> {
     let mut head = Vec::new();
     match fs::File::open(path) {
-        Ok(file) => file.take(HEAD_BYTES_MAX).read_to_end(&mut head)?,
+        Ok(file) => file.take(MAX_HEADER_BYTES).read_to_end(&mut head)?,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(true),
         Err(e) => return Err(e),
     };
-    let line = head.split(|it| *it == b'\n').next().unwrap_or_default();
-    // One that is cut may be read, but not the number that was cut.
-    let is_whole = head.len() > line.len();
-    Ok(head.is_empty() || (is_whole && serde_json::from_slice::<Head>(line).is_ok()))
+    let line = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    // Without a newline, the ID may be truncated even if the line parses.
+    let is_complete = head.len() > line.len();
+    Ok(head.is_empty()
+        || (is_complete && serde_json::from_slice::<ObservationsHeader>(line).is_ok()))
 }
 
-fn ends_with_line(file: &mut fs::File) -> std::io::Result<bool> {
+fn ends_with_newline(file: &mut fs::File) -> std::io::Result<bool> {
     let bytes = file.seek(SeekFrom::End(0))?;
     let Some(last) = bytes.checked_sub(1) else {
         return Ok(true);
@@ -140,9 +144,9 @@ fn ends_with_line(file: &mut fs::File) -> std::io::Result<bool> {
     Ok(byte == [b'\n'])
 }
 
-/// Takes what is new into `registry`; gives whether all of a large file is in,
-/// so that it may go once the registry is on the disk.
-pub(super) fn fold(path: &Path, registry: &mut Registry) -> std::io::Result<bool> {
+/// Merges new lines into `registry`. Returns whether a large log has been merged
+/// completely, so that it can be removed once the registry has been written.
+pub(super) fn merge(path: &Path, registry: &mut Registry) -> std::io::Result<bool> {
     let mut file = match fs::File::open(path) {
         Ok(file) => file,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
@@ -150,51 +154,59 @@ pub(super) fn fold(path: &Path, registry: &mut Registry) -> std::io::Result<bool
     };
     let mut text = Vec::new();
     file.read_to_end(&mut text)?;
-    let Some(head_end) = text.iter().position(|it| *it == b'\n') else {
+    let Some(header_end) = text.iter().position(|byte| *byte == b'\n') else {
         return Ok(false);
     };
-    let head: Head = match text.get(..head_end).map(serde_json::from_slice) {
-        Some(Ok(head)) => head,
-        // Nobody's file: it is left as it is.
+    let header: ObservationsHeader = match text.get(..header_end).map(serde_json::from_slice) {
+        Some(Ok(header)) => header,
         _ => return Ok(false),
     };
-    let known = registry.folded.as_ref().filter(|it| it.file == head.file);
-    let start = known
-        .and_then(|it| usize::try_from(it.bytes).ok())
-        .unwrap_or(head_end + 1);
+    let start = registry
+        .merged_observations
+        .as_ref()
+        .filter(|position| position.file == header.file)
+        .and_then(|position| usize::try_from(position.bytes).ok())
+        .unwrap_or(header_end + 1);
     let new = text.get(start..).unwrap_or_default();
-    // A last line without its end is still being written.
+    // A last line without a newline is still being written.
     let end = new
         .iter()
-        .rposition(|it| *it == b'\n')
-        .map_or(0, |it| it + 1);
-    for line in new.get(..end).unwrap_or_default().split(|it| *it == b'\n') {
-        // Half a line can be there after a full disk; it costs itself alone.
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |index| index + 1);
+    for line in new
+        .get(..end)
+        .unwrap_or_default()
+        .split(|byte| *byte == b'\n')
+    {
+        // A line cut by a full disk is skipped.
         if let Ok(observation) = serde_json::from_slice::<Observation>(line) {
-            observed(registry, &observation);
+            apply_observation(registry, &observation);
         }
     }
     let bytes = (start + end) as u64;
-    registry.folded = Some(Folded {
-        file: head.file,
+    registry.merged_observations = Some(MergePosition {
+        file: header.file,
         bytes,
     });
     Ok(bytes >= ROTATE_BYTES && file.seek(SeekFrom::End(0))? == bytes)
 }
 
-fn observed(registry: &mut Registry, seen: &Observation) {
-    let engine = registry.engines.entry(seen.engine.clone()).or_default();
+fn apply_observation(registry: &mut Registry, observation: &Observation) {
+    let engine = registry
+        .engines
+        .entry(observation.engine.clone())
+        .or_default();
     if engine.kind.is_empty() {
-        engine.kind.clone_from(&seen.kind);
+        engine.kind.clone_from(&observation.kind);
     }
-    let model = registry.model_mut(&seen.engine, &seen.model);
-    if let Some(failure) = &seen.failure {
+    let model = registry.model_mut(&observation.engine, &observation.model);
+    if let Some(failure) = &observation.failure {
         model.failures += 1;
         model.last_failure = Some(failure.clone());
     } else {
         model.runs += 1;
-        if let (Some(bytes @ PROMPT_BYTES_MIN..), Some(tokens)) =
-            (seen.prompt_bytes, seen.prompt_tokens)
+        if let (Some(bytes @ MIN_PROMPT_BYTES..), Some(tokens)) =
+            (observation.prompt_bytes, observation.prompt_tokens)
         {
             #[expect(
                 clippy::cast_precision_loss,
@@ -202,17 +214,17 @@ fn observed(registry: &mut Registry, seen: &Observation) {
             )]
             model.tokens_per_byte.add(f64::from(tokens) / bytes as f64);
         }
-        let is_long = seen
+        let is_long = observation
             .completion_tokens
-            .is_some_and(|it| it >= COMPLETION_TOKENS_MIN);
+            .is_some_and(|tokens| tokens >= MIN_COMPLETION_TOKENS);
         let speeds = &mut model.speeds;
-        let measures = [
-            (&mut speeds.first_token_s, seen.first_token_s),
-            (&mut speeds.prefill, seen.prefill),
-            (&mut speeds.decode, seen.decode.filter(|_| is_long)),
-            (&mut speeds.load_s, seen.load_s),
+        let measurements = [
+            (&mut speeds.first_token_s, observation.first_token_s),
+            (&mut speeds.prefill, observation.prefill),
+            (&mut speeds.decode, observation.decode.filter(|_| is_long)),
+            (&mut speeds.load_s, observation.load_s),
         ];
-        for (samples, value) in measures {
+        for (samples, value) in measurements {
             if let Some(value) = value {
                 samples.add(value);
             }
@@ -221,13 +233,13 @@ fn observed(registry: &mut Registry, seen: &Observation) {
     if registry
         .last_used
         .as_ref()
-        .is_none_or(|it| it.at <= seen.at)
-        && seen.failure.is_none()
+        .is_none_or(|last_used| last_used.at <= observation.at)
+        && observation.failure.is_none()
     {
-        registry.last_used = Some(Seen {
-            engine: seen.engine.clone(),
-            model: seen.model.clone(),
-            at: seen.at,
+        registry.last_used = Some(LastUsedModel {
+            engine: observation.engine.clone(),
+            model: observation.model.clone(),
+            at: observation.at,
         });
     }
 }
@@ -255,18 +267,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_line_counts_once_whatever_is_cut_off() {
+    fn each_line_is_merged_once_for_every_truncation() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("o.jsonl");
         for _ in 0..3 {
             append(&path, &example("m")).unwrap();
         }
-        let whole = fs::read(&path).unwrap();
+        let complete = fs::read(&path).unwrap();
         let mut registry = Registry::default();
-        // The file as it is seen at every moment of being written.
-        for end in 0..=whole.len() {
-            fs::write(&path, &whole[..end]).unwrap();
-            fold(&path, &mut registry).unwrap();
+        // All states of the file while it is written.
+        for end in 0..=complete.len() {
+            fs::write(&path, &complete[..end]).unwrap();
+            merge(&path, &mut registry).unwrap();
             let saved = serde_json::to_string(&registry).unwrap();
             registry = serde_json::from_str(&saved).unwrap();
         }
@@ -277,27 +289,31 @@ mod tests {
         );
         assert_eq!(model.speeds.decode.median(), Some(20.0));
         assert_eq!(registry.last_used.as_ref().unwrap().model, "m");
-        // A torn line costs itself alone, and a torn head not what follows.
-        let runs = |registry: &Registry| registry.model("embedded", "m").map_or(0, |it| it.runs);
-        fs::write(&path, &whole[..whole.len() - 10]).unwrap();
+        // A truncated line is lost alone; a truncated header does not lose later lines.
+        let runs = |registry: &Registry| {
+            registry
+                .model("embedded", "m")
+                .map_or(0, |model| model.runs)
+        };
+        fs::write(&path, &complete[..complete.len() - 10]).unwrap();
         let mut fresh = Registry::default();
         append(&path, &example("m")).unwrap();
-        fold(&path, &mut fresh).unwrap();
+        merge(&path, &mut fresh).unwrap();
         assert_eq!(runs(&fresh), 3);
         for head in ["{\"schema\":1,\"fi", "{\"schema\":1,\"file\":7}", "what\n"] {
             fs::write(&path, head).unwrap();
             let mut fresh = Registry::default();
             append(&path, &example("m")).unwrap();
             append(&path, &example("m")).unwrap();
-            fold(&path, &mut fresh).unwrap();
+            merge(&path, &mut fresh).unwrap();
             assert_eq!(runs(&fresh), 2, "{head}");
         }
-        let aside = fs::read_dir(folder.path()).unwrap().filter(|it| {
-            let name = it.as_ref().unwrap().file_name();
+        let corrupt_files = fs::read_dir(folder.path()).unwrap().filter(|entry| {
+            let name = entry.as_ref().unwrap().file_name();
             name.to_str().unwrap().contains("corrupt")
         });
-        assert_eq!(aside.count(), 3);
-        // Another file with another number starts at its beginning.
+        assert_eq!(corrupt_files.count(), 3);
+        // A new file with another ID is merged from its start.
         fs::remove_file(&path).unwrap();
         append(
             &path,
@@ -307,7 +323,7 @@ mod tests {
             },
         )
         .unwrap();
-        fold(&path, &mut registry).unwrap();
+        merge(&path, &mut registry).unwrap();
         assert_eq!(registry.model("embedded", "m").unwrap().failures, 1);
     }
 }

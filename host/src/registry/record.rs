@@ -1,5 +1,5 @@
-//! The registry's data, as it lies in the file. Fields that this version does
-//! not know are kept, so that an older program loses nothing of a newer one's.
+//! The data of the registry, as stored in its file. Unknown fields are kept, so that an
+//! older version does not lose the data of a newer one.
 
 use std::collections::BTreeMap;
 
@@ -7,23 +7,23 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// The version of the file that this program writes.
+/// The schema version that this program writes.
 pub(super) const SCHEMA: u32 = 1;
 
-/// Everything that is known.
+/// The content of the registry.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Registry {
-    /// The version of the format.
+    /// The schema version.
     pub schema: u32,
-    /// By place: a server's address, or `embedded`.
+    /// The engines by address; the embedded engine is `embedded`.
     #[serde(default)]
     pub engines: BTreeMap<String, EngineRecord>,
-    /// The model that answered last.
+    /// The model of the last successful run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_used: Option<Seen>,
-    /// How much of the observations is in here already.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) folded: Option<super::observations::Folded>,
+    pub last_used: Option<LastUsedModel>,
+    /// The position up to which the log of runs has been merged.
+    #[serde(rename = "folded", default, skip_serializing_if = "Option::is_none")]
+    pub(super) merged_observations: Option<super::observations::MergePosition>,
     #[serde(flatten)]
     extra: Map<String, Value>,
 }
@@ -34,129 +34,132 @@ impl Default for Registry {
             schema: SCHEMA,
             engines: BTreeMap::new(),
             last_used: None,
-            folded: None,
+            merged_observations: None,
             extra: Map::new(),
         }
     }
 }
 
-/// A model of a place.
+/// The model of the last successful run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Seen {
+pub struct LastUsedModel {
     /// A server's address, or `embedded`.
     pub engine: String,
-    /// The model's name there.
+    /// The model's name on this engine.
     pub model: String,
-    /// When.
+    /// The time at which the run ended.
     pub at: Timestamp,
 }
 
-/// One server, or the embedded engine.
+/// An engine: a server, or the embedded engine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EngineRecord {
     /// `lmstudio`, `ollama`, …
     #[serde(default)]
     pub kind: String,
-    /// Its version, where it told.
+    /// The version, if the engine reported it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// When it was last asked for its models.
+    /// The time of the last scan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scanned: Option<Timestamp>,
-    /// Its models by name.
+    /// The models by name.
     #[serde(default)]
     pub models: BTreeMap<String, ModelRecord>,
     #[serde(flatten)]
     extra: Map<String, Value>,
 }
 
-/// One model.
+/// A model of an engine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ModelRecord {
-    /// Other names for exactly this model.
+    /// Other names of exactly this model.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
     /// `general.architecture`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub architecture: Option<String>,
-    /// How the weights are stored.
+    /// The quantization of the weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quantization: Option<String>,
-    /// Bytes on disk.
+    /// The size on disk, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<u64>,
-    /// Tokens of context that it was made for.
+    /// The declared context, in tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub declared_context: Option<u32>,
-    /// Bytes that one token of context takes, where its file was seen.
+    /// Memory for one token of context, in bytes, if the model file was read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_bytes_per_token: Option<u64>,
-    /// Its file, relative to LM Studio's folder of models, where known.
+    /// The model file, relative to LM Studio's models folder, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Whether it sees pictures.
+    /// True if the model accepts images.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub vision: bool,
-    /// Whether it was trained to call tools.
+    /// True if the model was trained to call tools.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tools: bool,
-    /// Whether it only makes embeddings.
+    /// True if the model only computes embeddings.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub embeds_only: bool,
-    /// The contexts of its instances when it was last asked after.
+    /// The context, if known, of each instance that was loaded at the last scan.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub loaded: Vec<Option<u32>>,
-    /// When a scan first did not find it any more.
+    /// The time of the first scan that no longer found the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub missing_since: Option<Timestamp>,
-    /// The largest context that was found to work.
+    /// The largest context that a test found to work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tested: Option<Tested>,
-    /// What tests have found so far, by level.
+    pub tested: Option<TestedContext>,
+    /// The results of tests by level, also of unfinished ones.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub trials: BTreeMap<Level, Trial>,
-    /// How fast it was.
+    pub trials: BTreeMap<TestLevel, ContextTrial>,
+    /// The measured speeds.
     #[serde(default, skip_serializing_if = "Speeds::is_empty")]
     pub speeds: Speeds,
-    /// Tokens that a byte of a prompt made.
+    /// The measured tokens per byte of prompt.
     #[serde(default, skip_serializing_if = "Samples::is_empty")]
     pub tokens_per_byte: Samples,
-    /// Runs that ended with an answer.
+    /// The number of successful runs.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub runs: u64,
-    /// Runs that failed by the model or its server.
+    /// The number of runs that failed because of the model or its server.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failures: u64,
-    /// Why the last of them failed.
+    /// The error of the last failed run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<String>,
-    /// Fields of a newer program, and what the Python program knew beyond this.
+    /// Fields of newer versions, and imported fields of lmstrix.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
 fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// What "it works" means, from the least to the most.
+/// What a test of a context checks, from the weakest to the strongest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// An instance with so much context comes up, and has it.
+pub enum TestLevel {
+    /// The model loads with the context, and the instance has it.
     Loads,
-    /// A prompt that fills it is read, and something is answered.
+    /// The model answers a prompt that fills the context.
     Accepts,
-    /// A key hidden in the prompt comes back when asked for.
+    /// The model finds a key hidden in such a prompt.
     Recalls,
 }
 
-impl Level {
-    /// All, from the least to the most.
+impl TestLevel {
+    /// All levels, from the weakest to the strongest.
     pub const ALL: [Self; 3] = [Self::Loads, Self::Accepts, Self::Recalls];
 
-    /// The word for it.
+    /// Returns the level's name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -166,72 +169,72 @@ impl Level {
         }
     }
 
-    /// Reads the word.
+    /// Parses a level's name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|it| it.as_str() == name)
+        Self::ALL.into_iter().find(|level| level.as_str() == name)
     }
 }
 
-/// A context that was found to work.
+/// The largest context that a test found to work.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Tested {
-    /// Tokens.
+pub struct TestedContext {
+    /// The context, in tokens.
     pub context: u32,
-    /// In which sense; absent for results of the Python program, which showed
-    /// only that a short prompt is answered.
+    /// The level of the test; absent for results of lmstrix, which only checked that a
+    /// short prompt is answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub level: Option<Level>,
-    /// When.
+    pub level: Option<TestLevel>,
+    /// The time of the test.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
-    /// Whether the search came to its end.
+    /// True if the test was completed.
     #[serde(default)]
     pub complete: bool,
 }
 
-/// How far a test has come.
+/// The progress of a test at one level.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Trial {
+pub struct ContextTrial {
     /// The largest context that worked.
+    #[serde(rename = "good", default, skip_serializing_if = "Option::is_none")]
+    pub largest_passed: Option<u32>,
+    /// The smallest context that failed.
+    #[serde(rename = "bad", default, skip_serializing_if = "Option::is_none")]
+    pub smallest_failed: Option<u32>,
+    /// Why that context failed.
+    #[serde(rename = "why", default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// The probe in progress. If a later run finds it here and its process is gone, the
+    /// probe crashed the program or the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub good: Option<u32>,
-    /// The smallest context that did not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bad: Option<u32>,
-    /// What happened there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub why: Option<String>,
-    /// A probe that has begun. One that is found here by the next run took its
-    /// program, or the whole machine, with it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pending: Option<Pending>,
+    pub pending: Option<PendingProbe>,
 }
 
-/// A probe that has begun.
+/// A probe in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pending {
-    /// Tokens.
+pub struct PendingProbe {
+    /// The tested context, in tokens.
     pub context: u32,
-    /// The process that does it.
+    /// The ID of the probing process.
     pub process: u32,
-    /// When it began.
+    /// The start time.
     pub at: Timestamp,
 }
 
-/// How fast a model was, in its last runs.
+/// The speeds of a model in its last runs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Speeds {
     /// Seconds until the first token.
     #[serde(default, skip_serializing_if = "Samples::is_empty")]
     pub first_token_s: Samples,
-    /// Tokens of the prompt read per second.
+    /// Prompt tokens per second.
     #[serde(default, skip_serializing_if = "Samples::is_empty")]
     pub prefill: Samples,
-    /// Tokens of the answer per second.
+    /// Answer tokens per second.
     #[serde(default, skip_serializing_if = "Samples::is_empty")]
     pub decode: Samples,
-    /// Seconds of loading.
+    /// The load time, in seconds.
     #[serde(default, skip_serializing_if = "Samples::is_empty")]
     pub load_s: Samples,
 }
@@ -242,29 +245,29 @@ impl Speeds {
     }
 }
 
-/// The last measurements of something; their median is what counts, so that
-/// one run on a busy machine changes nothing.
+/// The last measurements of a value. Their median is used, so that one run on a busy
+/// machine does not matter.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Samples(Vec<f64>);
 
-/// How many measurements are kept.
-const SAMPLES_MAX: usize = 15;
+/// The number of measurements to keep.
+const MAX_SAMPLES: usize = 15;
 
 impl Samples {
-    /// Adds one; what is no positive number is left out.
+    /// Adds a measurement. Values that are not positive numbers are ignored.
     pub fn add(&mut self, value: f64) {
         if !(value.is_finite() && value > 0.0) {
             return;
         }
-        if self.0.len() >= SAMPLES_MAX {
+        if self.0.len() >= MAX_SAMPLES {
             self.0.remove(0);
         }
-        // Six digits are more than any clock here is good for.
+        // No clock here is more precise than six decimals.
         self.0.push((value * 1e6).round() / 1e6);
     }
 
-    /// The median.
+    /// Returns the median, or `None` without measurements.
     #[must_use]
     pub fn median(&self) -> Option<f64> {
         let mut sorted = self.0.clone();
@@ -284,7 +287,7 @@ impl Samples {
 }
 
 impl Registry {
-    /// A model's record, made when it is not there.
+    /// Returns a model's record, which is created if it does not exist.
     pub fn model_mut(&mut self, engine: &str, model: &str) -> &mut ModelRecord {
         self.engines
             .entry(engine.to_owned())
@@ -294,13 +297,13 @@ impl Registry {
             .or_default()
     }
 
-    /// A model's record.
+    /// Returns a model's record.
     #[must_use]
     pub fn model(&self, engine: &str, model: &str) -> Option<&ModelRecord> {
         self.engines.get(engine)?.models.get(model)
     }
 
-    /// All models with the place they are at.
+    /// Returns all models: the engine's address, the model's name, and the record.
     pub fn models(&self) -> impl Iterator<Item = (&str, &str, &ModelRecord)> {
         self.engines.iter().flat_map(|(engine, record)| {
             let models = record.models.iter();
@@ -308,18 +311,18 @@ impl Registry {
         })
     }
 
-    /// Takes in what an engine said it has. What it does not name any more is
-    /// kept and marked; an empty list marks nothing, since a server that is
-    /// starting, or has lost its disk, says the same. Nor is marked what
-    /// `is_unseen`: nobody looked whether it is there.
-    pub fn scanned(
+    /// Applies the list of an engine's models. Models missing from the list are kept and
+    /// marked with `missing_since`, except those for which `was_not_checked` returns
+    /// true. An empty list is ignored: a server that is starting, or whose disk is not
+    /// mounted, also reports no models.
+    pub fn apply_scan(
         &mut self,
         engine: &str,
         kind: &str,
         version: Option<&str>,
         models: Vec<(String, ModelRecord)>,
         now: Timestamp,
-        is_unseen: impl Fn(&str) -> bool,
+        was_not_checked: impl Fn(&str) -> bool,
     ) {
         let record = self.engines.entry(engine.to_owned()).or_default();
         kind.clone_into(&mut record.kind);
@@ -328,35 +331,39 @@ impl Registry {
             return;
         }
         record.scanned = Some(now);
-        for (name, known) in &mut record.models {
-            if !is_unseen(name) && !models.iter().any(|(it, _)| it == name) {
-                known.missing_since.get_or_insert(now);
-                known.loaded.clear();
+        for (name, model) in &mut record.models {
+            if !was_not_checked(name) && !models.iter().any(|(found, _)| found == name) {
+                model.missing_since.get_or_insert(now);
+                model.loaded.clear();
             }
         }
         for (name, new) in models {
-            record.models.entry(name).or_default().told(new);
+            record
+                .models
+                .entry(name)
+                .or_default()
+                .apply_engine_info(new);
         }
     }
 }
 
 impl ModelRecord {
-    /// Takes over what an engine says; what it leaves out stays as it was.
-    fn told(&mut self, new: Self) {
-        fn keep<T>(old: &mut Option<T>, new: Option<T>) {
+    /// Applies the facts that an engine reports. Facts that it does not report are kept.
+    fn apply_engine_info(&mut self, new: Self) {
+        fn update<T>(old: &mut Option<T>, new: Option<T>) {
             if new.is_some() {
                 *old = new;
             }
         }
-        keep(&mut self.architecture, new.architecture);
-        keep(&mut self.quantization, new.quantization);
-        keep(&mut self.size_bytes, new.size_bytes);
-        keep(&mut self.declared_context, new.declared_context);
-        keep(
+        update(&mut self.architecture, new.architecture);
+        update(&mut self.quantization, new.quantization);
+        update(&mut self.size_bytes, new.size_bytes);
+        update(&mut self.declared_context, new.declared_context);
+        update(
             &mut self.context_bytes_per_token,
             new.context_bytes_per_token,
         );
-        keep(&mut self.path, new.path);
+        update(&mut self.path, new.path);
         if !new.aliases.is_empty() {
             self.aliases = new.aliases;
         }
@@ -367,12 +374,12 @@ impl ModelRecord {
         self.missing_since = None;
     }
 
-    /// Takes over from another record what this one does not know; whether
-    /// there was anything. What this program found itself is worth more.
-    pub fn fill(&mut self, old: Self) -> bool {
-        fn fill<T>(known: &mut Option<T>, old: Option<T>) {
-            if known.is_none() {
-                *known = old;
+    /// Fills fields that are not set from an imported record. Returns whether anything
+    /// changed. Values found by this program take precedence.
+    pub fn fill_missing(&mut self, old: Self) -> bool {
+        fn fill<T>(field: &mut Option<T>, old: Option<T>) {
+            if field.is_none() {
+                *field = old;
             }
         }
         let before = self.clone();
@@ -382,19 +389,19 @@ impl ModelRecord {
         fill(&mut self.declared_context, old.declared_context);
         fill(&mut self.path, old.path);
         fill(&mut self.tested, old.tested);
-        // One failure there could refute what was found here since.
+        // An imported failure could contradict a later test of this program.
         if self.trials.is_empty() {
             self.trials = old.trials;
         }
         let speeds = &mut self.speeds;
-        for (known, old) in [
+        for (samples, old) in [
             (&mut speeds.first_token_s, old.speeds.first_token_s),
             (&mut speeds.prefill, old.speeds.prefill),
             (&mut speeds.decode, old.speeds.decode),
             (&mut speeds.load_s, old.speeds.load_s),
         ] {
-            if known.is_empty() {
-                *known = old;
+            if samples.is_empty() {
+                *samples = old;
             }
         }
         self.vision |= old.vision;
@@ -409,24 +416,23 @@ impl ModelRecord {
         *self != before
     }
 
-    /// Whether a name means this model, whose own name is `id`: exactly, and
-    /// never by a part.
+    /// Returns whether `name` is exactly the model's own name `id` or an alias.
     #[must_use]
     pub fn is_named(&self, id: &str, name: &str) -> bool {
-        id == name || self.aliases.iter().any(|it| it == name)
+        id == name || self.aliases.iter().any(|alias| alias == name)
     }
 
-    /// Whether the Python program gave it this keyword.
+    /// Returns whether the model has this keyword, imported from lmstrix.
     #[must_use]
     pub fn has_keyword(&self, word: &str) -> bool {
         let words = self.extra.get("keywords").and_then(Value::as_array);
         words
             .into_iter()
             .flatten()
-            .any(|it| it.as_str() == Some(word))
+            .any(|keyword| keyword.as_str() == Some(word))
     }
 
-    /// Forgets speeds, counts and failures.
+    /// Resets speeds, counts and failures.
     pub fn forget_runs(&mut self) {
         self.speeds = Speeds::default();
         self.tokens_per_byte = Samples::default();
@@ -435,7 +441,7 @@ impl ModelRecord {
         self.last_failure = None;
     }
 
-    /// Forgets what tests found.
+    /// Resets the results of context tests.
     pub fn forget_tests(&mut self) {
         self.tested = None;
         self.trials.clear();
@@ -447,7 +453,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_of_the_last_runs_counts() {
+    fn samples_return_the_median_of_the_last_values() {
         let mut samples = Samples::default();
         assert_eq!(samples.median(), None);
         for value in [1.0, 100.0, 2.0, f64::NAN, 0.0, -1.0] {
@@ -456,17 +462,17 @@ mod tests {
         assert_eq!(samples.median(), Some(2.0));
         samples.add(4.0);
         assert_eq!(samples.median(), Some(3.0));
-        for _ in 0..SAMPLES_MAX {
+        for _ in 0..MAX_SAMPLES {
             samples.add(7.0);
         }
         assert_eq!(
             (samples.median(), samples.0.len()),
-            (Some(7.0), SAMPLES_MAX)
+            (Some(7.0), MAX_SAMPLES)
         );
     }
 
     #[test]
-    fn a_scan_adds_keeps_and_marks_and_an_empty_one_changes_nothing() {
+    fn a_scan_adds_keeps_and_marks_models_and_an_empty_one_changes_nothing() {
         let model = |size: u64| ModelRecord {
             size_bytes: Some(size),
             ..ModelRecord::default()
@@ -475,20 +481,20 @@ mod tests {
         let mut registry = Registry::default();
         let both = vec![("a".to_owned(), model(1)), ("b".to_owned(), model(2))];
         let none = |_: &str| false;
-        registry.scanned("s", "lmstudio", Some("0.4.1"), both, now, none);
+        registry.apply_scan("s", "lmstudio", Some("0.4.1"), both, now, none);
         registry.model_mut("s", "b").runs = 3;
-        registry.scanned("s", "lmstudio", None, vec![], later, none);
+        registry.apply_scan("s", "lmstudio", None, vec![], later, none);
         assert_eq!(registry.model("s", "b").unwrap().missing_since, None);
-        registry.scanned(
+        registry.apply_scan(
             "s",
             "lmstudio",
             None,
             vec![("a".to_owned(), model(9))],
             later,
-            |it| it == "b",
+            |name| name == "b",
         );
         assert_eq!(registry.model("s", "b").unwrap().missing_since, None);
-        registry.scanned(
+        registry.apply_scan(
             "s",
             "lmstudio",
             None,
@@ -503,7 +509,7 @@ mod tests {
             (3, Some(later))
         );
         assert_eq!(registry.engines["s"].version.as_deref(), Some("0.4.1"));
-        registry.scanned(
+        registry.apply_scan(
             "s",
             "lmstudio",
             None,
@@ -515,7 +521,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_of_a_newer_program_survive() {
+    fn fields_of_a_newer_version_are_kept() {
         let text = r#"{"schema":1,"engines":{"s":{"kind":"x","models":{"m":{"new":[1]}},"n":2}},"later":{"a":1}}"#;
         let registry: Registry = serde_json::from_str(text).unwrap();
         let again = serde_json::to_value(&registry).unwrap();

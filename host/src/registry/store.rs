@@ -1,6 +1,6 @@
-//! The registry's file: read without a lock, written under one. What is
-//! written replaces the old file by a rename after it has reached the disk, so
-//! that at every moment one good file is there; the one before is the backup.
+//! Reads and writes the registry's file. Reading needs no lock. A write holds a lock,
+//! writes and syncs a new file and renames it over the old one, so that a valid file
+//! exists at every moment. The previous file is kept as the backup.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ use jiff::Timestamp;
 use super::observations::{self, Observation};
 use super::record::{Registry, SCHEMA};
 
-/// How long another process may hold the lock. It holds it for milliseconds.
-const LOCK_WAIT: Duration = Duration::from_secs(20);
+/// Limit on waiting for a lock. Other processes hold it for milliseconds.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
 
 const FILE: &str = "registry.json";
 const BACKUP: &str = "registry.backup.json";
@@ -24,21 +24,26 @@ const OBSERVATIONS_LOCK: &str = "observations.lock";
 /// The registry cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A newer program wrote it.
+    /// A newer version of this program wrote the file.
     #[error(
-        "{} has schema {found}, and this program knows {SCHEMA}: a newer one wrote it",
+        "{} was written by a newer version: it has schema {found}, but this version supports \
+         {SCHEMA}",
         path.display()
     )]
     Newer {
         /// The file.
         path: PathBuf,
-        /// Its schema.
+        /// The schema of the file.
         found: u64,
     },
-    /// Somebody holds the lock for too long.
-    #[error("another process holds {} for more than {} s", path.display(), LOCK_WAIT.as_secs())]
+    /// Another process does not release the lock.
+    #[error(
+        "cannot lock {}: another process has held the lock for more than {} s",
+        path.display(),
+        LOCK_TIMEOUT.as_secs()
+    )]
     Locked {
-        /// The lock's file.
+        /// The lock file.
         path: PathBuf,
     },
     /// The file cannot be read.
@@ -46,54 +51,56 @@ pub enum Error {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },
-    /// The file cannot be written; the old one is as it was.
-    #[error("cannot write {}; what it held before is untouched", path.display())]
+    /// The file cannot be written; the old one is unchanged.
+    #[error("cannot write {}; the old file is unchanged", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },
 }
 
-/// What is known, and what is wrong with where it is kept.
+/// The registry as read from its file.
 #[derive(Debug, Default)]
-pub struct Known {
-    /// What is known, with the observations that are not folded in yet.
+pub struct LoadedRegistry {
+    /// The registry, with the observations that are not yet merged into the file.
     pub registry: Registry,
-    /// What the user should know about the files.
+    /// Warnings about the files, to be shown to the user.
     pub warnings: Vec<String>,
 }
 
-/// The folder that the registry lies in.
+/// The registry in a folder.
 #[derive(Clone, Debug)]
-pub struct Store {
+pub struct RegistryStore {
     folder: PathBuf,
 }
 
-/// What is there before a write.
-enum Old {
-    Absent,
-    /// It becomes the backup.
-    Good,
-    /// It makes no sense, and is kept under this name.
+/// The state of the file before a write.
+enum PreviousFile {
+    Missing,
+    /// Becomes the backup.
+    Valid,
+    /// Is kept under this path.
     Corrupt(PathBuf),
 }
 
-/// A file that was looked at.
-enum Found {
-    Good(Box<Registry>, String),
-    Absent,
+/// The result of reading a registry file.
+enum RegistryFile {
+    /// The registry, and the text of the file.
+    Valid(Box<Registry>, String),
+    Missing,
+    /// The file does not parse, for this reason.
     Corrupt(String),
 }
 
-impl Store {
-    /// The registry in a folder, which need not be there.
+impl RegistryStore {
+    /// Returns the registry in a folder, which need not exist.
     #[must_use]
     pub fn new(folder: &Path) -> Self {
         Self {
@@ -101,122 +108,131 @@ impl Store {
         }
     }
 
-    /// The file.
+    /// Returns the path of the registry's file.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.folder.join(FILE)
     }
 
-    /// Reads what is known. Writes nothing and waits for nobody.
+    /// Reads the registry. Does not write, and does not wait for a lock.
     ///
     /// # Errors
-    /// The file cannot be read, or a newer program wrote it. A file that makes
-    /// no sense is a warning: the backup is read instead.
-    pub fn read(&self) -> Result<Known, Error> {
-        let mut known = Known::default();
-        match look(&self.path())? {
-            Found::Good(registry, _) => known.registry = *registry,
-            Found::Absent => {
-                if let Found::Good(registry, _) = look(&self.folder.join(BACKUP))? {
-                    known.registry = *registry;
-                    known.warnings.push(self.absent());
+    /// Returns an error if the file cannot be read or was written by a newer version. A
+    /// missing or corrupt file is only a warning: the backup is used instead.
+    pub fn read(&self) -> Result<LoadedRegistry, Error> {
+        let mut loaded = LoadedRegistry::default();
+        match read_registry_file(&self.path())? {
+            RegistryFile::Valid(registry, _) => loaded.registry = *registry,
+            RegistryFile::Missing => {
+                if let RegistryFile::Valid(registry, _) =
+                    read_registry_file(&self.folder.join(BACKUP))?
+                {
+                    loaded.registry = *registry;
+                    loaded.warnings.push(self.missing_warning());
                 }
             }
-            Found::Corrupt(why) => {
-                let (registry, from) = self.backup()?;
-                known.registry = registry;
-                known.warnings.push(format!(
-                    "{} makes no sense ({why}); {from}. The next `scan` sets it aside",
+            RegistryFile::Corrupt(reason) => {
+                let (registry, fallback) = self.read_backup()?;
+                loaded.registry = registry;
+                loaded.warnings.push(format!(
+                    "{} is corrupt ({reason}); {fallback}; the next `scan` keeps it under another \
+                     name",
                     self.path().display()
                 ));
             }
         }
-        // The last runs may not be folded in yet; what cannot be read of them
-        // is no reason to show nothing.
-        let _unread = observations::fold(&self.folder.join(OBSERVATIONS), &mut known.registry);
-        Ok(known)
+        // The last runs may not be merged yet. If they cannot be read, the registry is
+        // still useful.
+        let _ignored = observations::merge(&self.folder.join(OBSERVATIONS), &mut loaded.registry);
+        Ok(loaded)
     }
 
-    /// It never goes by our doing: somebody took it, or a disk lost it.
-    fn absent(&self) -> String {
+    /// Returns the warning for a missing file. This program never removes it.
+    fn missing_warning(&self) -> String {
         format!(
-            "{} is not there; the one before it, {BACKUP}, is used",
+            "{} is missing; using {BACKUP}, the previous version",
             self.path().display()
         )
     }
 
-    fn backup(&self) -> Result<(Registry, &'static str), Error> {
-        Ok(match look(&self.folder.join(BACKUP))? {
-            Found::Good(registry, _) => (*registry, "the one before it is used"),
-            Found::Absent | Found::Corrupt(_) => (Registry::default(), "nothing is known"),
+    /// Reads the backup. Also returns a text that says whether it is used.
+
+    fn read_backup(&self) -> Result<(Registry, &'static str), Error> {
+        Ok(match read_registry_file(&self.folder.join(BACKUP))? {
+            RegistryFile::Valid(registry, _) => (*registry, "using the backup"),
+            RegistryFile::Missing | RegistryFile::Corrupt(_) => {
+                (Registry::default(), "starting with an empty registry")
+            }
         })
     }
 
-    /// Changes what is known, under the lock, with the observations folded in.
-    /// The warnings say what was found wrong and mended.
+    /// Changes the registry under the lock, after merging the observations. Returns the
+    /// result of `change` and warnings about problems that were repaired.
     ///
     /// # Errors
-    /// The folder cannot be written, or the lock not be had. The old file is
-    /// then as it was.
+    /// Returns an error if the folder cannot be written or the lock cannot be taken. The
+    /// old file is then unchanged.
     pub fn update<T>(
         &self,
         change: impl FnOnce(&mut Registry) -> T,
     ) -> Result<(T, Vec<String>), Error> {
-        fs::create_dir_all(&self.folder).map_err(|source| self.unwritable(source))?;
+        fs::create_dir_all(&self.folder).map_err(|source| self.write_error(source))?;
         let _lock = self.lock(LOCK)?;
         let mut warnings = Vec::new();
-        let (mut registry, before, old) = match look(&self.path())? {
-            Found::Good(registry, text) => (*registry, Some(text), Old::Good),
-            Found::Absent => match look(&self.folder.join(BACKUP))? {
-                Found::Good(registry, _) => {
-                    warnings.push(self.absent());
-                    (*registry, None, Old::Absent)
+        let (mut registry, old_text, previous) = match read_registry_file(&self.path())? {
+            RegistryFile::Valid(registry, text) => (*registry, Some(text), PreviousFile::Valid),
+            RegistryFile::Missing => match read_registry_file(&self.folder.join(BACKUP))? {
+                RegistryFile::Valid(registry, _) => {
+                    warnings.push(self.missing_warning());
+                    (*registry, None, PreviousFile::Missing)
                 }
-                _ => (Registry::default(), None, Old::Absent),
+                _ => (Registry::default(), None, PreviousFile::Missing),
             },
-            Found::Corrupt(why) => {
-                let aside = self.aside();
-                let (registry, from) = self.backup()?;
+            RegistryFile::Corrupt(reason) => {
+                let corrupt_path = self.corrupt_path();
+                let (registry, fallback) = self.read_backup()?;
                 warnings.push(format!(
-                    "{} made no sense ({why}); it is kept as {}, and {from}",
+                    "{} was corrupt ({reason}) and is kept as {}; {fallback}",
                     self.path().display(),
-                    aside.display()
+                    corrupt_path.display()
                 ));
-                (registry, None, Old::Corrupt(aside))
+                (registry, None, PreviousFile::Corrupt(corrupt_path))
             }
         };
-        let observed = self.folder.join(OBSERVATIONS);
+        let observations_path = self.folder.join(OBSERVATIONS);
         let lock = self.lock(OBSERVATIONS_LOCK)?;
-        let folded =
-            observations::fold(&observed, &mut registry).map_err(|source| Error::Read {
-                path: observed.clone(),
-                source,
+        let can_remove_log =
+            observations::merge(&observations_path, &mut registry).map_err(|source| {
+                Error::Read {
+                    path: observations_path.clone(),
+                    source,
+                }
             })?;
-        if !folded {
+        if !can_remove_log {
             drop(lock);
         }
-        let given = change(&mut registry);
+        let result = change(&mut registry);
         registry.schema = SCHEMA;
         let mut text = serde_json::to_string_pretty(&registry)
-            .map_err(|e| self.unwritable(std::io::Error::other(e)))?;
+            .map_err(|e| self.write_error(std::io::Error::other(e)))?;
         text.push('\n');
-        if before.as_ref() != Some(&text) {
-            self.write(&text, &old)
-                .map_err(|source| self.unwritable(source))?;
+        if old_text.as_ref() != Some(&text) {
+            self.write(&text, &previous)
+                .map_err(|source| self.write_error(source))?;
         }
-        if folded {
-            // All of it is in the file on the disk; a kill before this only
-            // leaves it to the next time.
-            let _left = fs::remove_file(&observed);
+        if can_remove_log {
+            // The registry on the disk contains all of the log. After a kill before
+            // this line, the next update removes it.
+            let _ignored = fs::remove_file(&observations_path);
         }
-        Ok((given, warnings))
+        Ok((result, warnings))
     }
 
-    /// Remembers a finished run.
+    /// Appends a finished run to the log.
     ///
     /// # Errors
-    /// The folder cannot be written.
-    pub fn observe(&self, observation: &Observation) -> Result<(), Error> {
+    /// Returns an error if the folder cannot be written or the lock cannot be taken.
+    pub fn record_observation(&self, observation: &Observation) -> Result<(), Error> {
         let path = self.folder.join(OBSERVATIONS);
         let failed = |source| Error::Write {
             path: path.clone(),
@@ -227,14 +243,18 @@ impl Store {
         observations::append(&path, observation).map_err(failed)
     }
 
-    fn unwritable(&self, source: std::io::Error) -> Error {
+    fn write_error(&self, source: std::io::Error) -> Error {
         Error::Write {
             path: self.path(),
             source,
         }
     }
 
-    /// The lock goes when its file is closed, by the system also after a kill.
+    /// Takes a file lock, which is released when the returned file is closed. After a
+    /// kill, the operating system closes it.
+    ///
+    /// # Errors
+    /// Returns `Error::Locked` after `LOCK_TIMEOUT`.
     fn lock(&self, name: &str) -> Result<fs::File, Error> {
         let path = self.folder.join(name);
         let file = fs::OpenOptions::new()
@@ -242,55 +262,56 @@ impl Store {
             .create(true)
             .truncate(false)
             .open(&path)
-            .map_err(|source| self.unwritable(source))?;
+            .map_err(|source| self.write_error(source))?;
         let start = Instant::now();
         let mut pause = Duration::from_millis(1);
         loop {
             match file.file().try_lock() {
                 Ok(()) => return Ok(file),
-                Err(std::fs::TryLockError::WouldBlock) if start.elapsed() < LOCK_WAIT => {
+                Err(std::fs::TryLockError::WouldBlock) if start.elapsed() < LOCK_TIMEOUT => {
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(Duration::from_millis(20));
                 }
                 Err(std::fs::TryLockError::WouldBlock) => return Err(Error::Locked { path }),
-                Err(std::fs::TryLockError::Error(source)) => return Err(self.unwritable(source)),
+                Err(std::fs::TryLockError::Error(source)) => return Err(self.write_error(source)),
             }
         }
     }
 
-    /// Where a file that makes no sense goes: a name that no other has.
-    fn aside(&self) -> PathBuf {
-        free_name(&self.folder, "registry.corrupt", "json")
+    /// Returns an unused path for keeping a corrupt file.
+    fn corrupt_path(&self) -> PathBuf {
+        unused_path(&self.folder, "registry.corrupt", "json")
     }
 
-    fn write(&self, text: &str, old: &Old) -> std::io::Result<()> {
+    /// Replaces the registry's file atomically, after keeping the old one.
+    fn write(&self, text: &str, previous: &PreviousFile) -> std::io::Result<()> {
         let mut new = tempfile::Builder::new()
             .prefix(".registry-")
             .tempfile_in(&self.folder)?;
         new.write_all(text.as_bytes())?;
         new.as_file().sync_all()?;
-        // A second name for the old file, which the rename below leaves alone;
-        // where the disk knows no such thing, a copy.
-        let also_named = |name: &Path| -> std::io::Result<()> {
-            if fs::hard_link(self.path(), name).is_err() {
-                fs::copy(self.path(), name)?;
+        // A hard link keeps the old file when the rename below replaces it. File systems
+        // without hard links need a copy.
+        let link_or_copy = |path: &Path| -> std::io::Result<()> {
+            if fs::hard_link(self.path(), path).is_err() {
+                fs::copy(self.path(), path)?;
             }
             Ok(())
         };
-        match old {
-            Old::Absent => {}
-            Old::Good => {
-                let fresh = self.folder.join(".registry-backup");
-                let _old = fs::remove_file(&fresh);
-                also_named(&fresh)?;
-                fs::rename(&fresh, self.folder.join(BACKUP))?;
+        match previous {
+            PreviousFile::Missing => {}
+            PreviousFile::Valid => {
+                let new_backup = self.folder.join(".registry-backup");
+                let _ignored = fs::remove_file(&new_backup);
+                link_or_copy(&new_backup)?;
+                fs::rename(&new_backup, self.folder.join(BACKUP))?;
             }
-            // Not before the new one is on the disk: who finds no file at all
-            // knows less than who finds one that makes no sense.
-            Old::Corrupt(aside) => also_named(aside)?,
+            // A link rather than a rename: the corrupt file stays in place until the new
+            // one replaces it, so that readers never find the file missing.
+            PreviousFile::Corrupt(corrupt_path) => link_or_copy(corrupt_path)?,
         }
         new.persist(self.path()).map_err(|e| e.error)?;
-        // The name, too, must reach the disk; not every system can say so.
+        // Sync the rename, too. Not every system can sync a folder.
         if let Ok(folder) = fs::File::open(&self.folder) {
             let _unsupported = folder.sync_all();
         }
@@ -298,8 +319,8 @@ impl Store {
     }
 }
 
-/// A name in the folder that no file has, with the time in it.
-pub(super) fn free_name(folder: &Path, stem: &str, extension: &str) -> PathBuf {
+/// Returns a path in the folder that does not exist, `STEM-UNIXTIME.EXTENSION`.
+pub(super) fn unused_path(folder: &Path, stem: &str, extension: &str) -> PathBuf {
     let second = Timestamp::now().as_second();
     let mut number = 0;
     loop {
@@ -315,10 +336,10 @@ pub(super) fn free_name(folder: &Path, stem: &str, extension: &str) -> PathBuf {
     }
 }
 
-fn look(path: &Path) -> Result<Found, Error> {
+fn read_registry_file(path: &Path) -> Result<RegistryFile, Error> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Absent),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(RegistryFile::Missing),
         Err(source) => {
             return Err(Error::Read {
                 path: path.to_owned(),
@@ -327,22 +348,24 @@ fn look(path: &Path) -> Result<Found, Error> {
         }
     };
     let Ok(text) = String::from_utf8(bytes) else {
-        return Ok(Found::Corrupt("it is not UTF-8".to_owned()));
+        return Ok(RegistryFile::Corrupt("not UTF-8".to_owned()));
     };
     match serde_json::from_str::<Registry>(&text) {
-        Ok(it) if it.schema == SCHEMA => Ok(Found::Good(Box::new(it), text)),
+        Ok(registry) if registry.schema == SCHEMA => {
+            Ok(RegistryFile::Valid(Box::new(registry), text))
+        }
         parsed => {
-            // A newer program's file may not even read as ours.
+            // The file of a newer version may not parse as this schema.
             let schema = serde_json::from_str::<serde_json::Value>(&text)
                 .ok()
-                .and_then(|it| it.get("schema")?.as_u64());
+                .and_then(|value| value.get("schema")?.as_u64());
             match (schema, parsed) {
                 (Some(found), _) if found > u64::from(SCHEMA) => Err(Error::Newer {
                     path: path.to_owned(),
                     found,
                 }),
-                (_, Err(e)) => Ok(Found::Corrupt(e.to_string())),
-                (_, Ok(_)) => Ok(Found::Corrupt("its schema is 0".to_owned())),
+                (_, Err(e)) => Ok(RegistryFile::Corrupt(e.to_string())),
+                (_, Ok(_)) => Ok(RegistryFile::Corrupt("its schema is 0".to_owned())),
             }
         }
     }
@@ -355,63 +378,75 @@ mod tests {
     fn names(folder: &Path) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(folder)
             .unwrap()
-            .map(|it| it.unwrap().file_name().into_string().unwrap())
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         names.sort();
         names
     }
 
     #[test]
-    fn a_file_cut_at_any_byte_is_set_aside_and_the_backup_read() {
+    fn a_file_truncated_at_any_byte_is_kept_and_the_backup_is_used() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::new(folder.path());
-        store.update(|it| it.model_mut("s", "m").runs = 1).unwrap();
-        store.update(|it| it.model_mut("s", "m").runs = 2).unwrap();
-        let whole = fs::read(store.path()).unwrap();
-        // All but the last two bytes, which are a line end and a brace.
-        for end in 0..whole.len() - 2 {
-            fs::write(store.path(), &whole[..end]).unwrap();
-            let known = store.read().unwrap();
-            assert_eq!(known.registry.model("s", "m").unwrap().runs, 1, "{end}");
-            assert_eq!(known.warnings.len(), 1);
+        let store = RegistryStore::new(folder.path());
+        store
+            .update(|registry| registry.model_mut("s", "m").runs = 1)
+            .unwrap();
+        store
+            .update(|registry| registry.model_mut("s", "m").runs = 2)
+            .unwrap();
+        let complete = fs::read(store.path()).unwrap();
+        // All but the last two bytes, which are a newline and a brace.
+        for end in 0..complete.len() - 2 {
+            fs::write(store.path(), &complete[..end]).unwrap();
+            let loaded = store.read().unwrap();
+            assert_eq!(loaded.registry.model("s", "m").unwrap().runs, 1, "{end}");
+            assert_eq!(loaded.warnings.len(), 1);
         }
-        let ((), warnings) = store.update(|it| it.model_mut("s", "m").runs += 5).unwrap();
+        let ((), warnings) = store
+            .update(|registry| registry.model_mut("s", "m").runs += 5)
+            .unwrap();
         assert!(warnings[0].contains("corrupt-"), "{warnings:?}");
         assert_eq!(
             store.read().unwrap().registry.model("s", "m").unwrap().runs,
             6
         );
-        let aside: Vec<String> = names(folder.path())
+        let corrupt_names: Vec<String> = names(folder.path())
             .into_iter()
-            .filter(|it| it.contains("corrupt"))
+            .filter(|name| name.contains("corrupt"))
             .collect();
         assert_eq!(
-            fs::read(folder.path().join(&aside[0])).unwrap(),
-            whole[..whole.len() - 3]
+            fs::read(folder.path().join(&corrupt_names[0])).unwrap(),
+            complete[..complete.len() - 3]
         );
     }
 
     #[test]
-    fn a_file_that_is_gone_is_made_from_the_backup() {
+    fn a_missing_file_is_restored_from_the_backup() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::new(folder.path());
-        store.update(|it| it.model_mut("s", "m").runs = 1).unwrap();
-        store.update(|it| it.model_mut("s", "m").runs = 2).unwrap();
+        let store = RegistryStore::new(folder.path());
+        store
+            .update(|registry| registry.model_mut("s", "m").runs = 1)
+            .unwrap();
+        store
+            .update(|registry| registry.model_mut("s", "m").runs = 2)
+            .unwrap();
         fs::remove_file(store.path()).unwrap();
-        let known = store.read().unwrap();
-        assert_eq!(known.registry.model("s", "m").unwrap().runs, 1);
-        assert!(known.warnings[0].contains(BACKUP), "{:?}", known.warnings);
-        let ((), warnings) = store.update(|it| it.model_mut("s", "m").runs += 5).unwrap();
-        assert!(warnings[0].contains("is not there"), "{warnings:?}");
-        let known = store.read().unwrap();
-        assert_eq!(known.registry.model("s", "m").unwrap().runs, 6);
-        assert!(known.warnings.is_empty());
+        let loaded = store.read().unwrap();
+        assert_eq!(loaded.registry.model("s", "m").unwrap().runs, 1);
+        assert!(loaded.warnings[0].contains(BACKUP), "{:?}", loaded.warnings);
+        let ((), warnings) = store
+            .update(|registry| registry.model_mut("s", "m").runs += 5)
+            .unwrap();
+        assert!(warnings[0].contains("is missing"), "{warnings:?}");
+        let loaded = store.read().unwrap();
+        assert_eq!(loaded.registry.model("s", "m").unwrap().runs, 6);
+        assert!(loaded.warnings.is_empty());
     }
 
     #[test]
-    fn a_newer_programs_file_is_not_touched() {
+    fn a_file_of_a_newer_version_is_not_changed() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::new(folder.path());
+        let store = RegistryStore::new(folder.path());
         fs::write(store.path(), r#"{"schema":2,"engines":[]}"#).unwrap();
         assert!(matches!(store.read(), Err(Error::Newer { found: 2, .. })));
         assert!(matches!(store.update(|_| ()), Err(Error::Newer { .. })));
@@ -422,24 +457,28 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_change_is_not_written() {
+    fn an_unchanged_registry_is_not_written() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::new(folder.path());
-        store.update(|it| it.model_mut("s", "m").runs = 1).unwrap();
+        let store = RegistryStore::new(folder.path());
+        store
+            .update(|registry| registry.model_mut("s", "m").runs = 1)
+            .unwrap();
         let before = names(folder.path());
         store.update(|_| ()).unwrap();
         assert_eq!(names(folder.path()), before);
-        assert!(!before.iter().any(|it| it == BACKUP), "{before:?}");
+        assert!(!before.iter().any(|name| name == BACKUP), "{before:?}");
     }
 
     #[test]
-    fn runs_are_seen_at_once_and_folded_in_once() {
+    fn runs_are_visible_at_once_and_merged_once() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::new(folder.path());
-        store.observe(&observations::example("m")).unwrap();
+        let store = RegistryStore::new(folder.path());
+        store
+            .record_observation(&observations::example("m"))
+            .unwrap();
         for _ in 0..2 {
-            let known = store.read().unwrap();
-            assert_eq!(known.registry.model("embedded", "m").unwrap().runs, 1);
+            let loaded = store.read().unwrap();
+            assert_eq!(loaded.registry.model("embedded", "m").unwrap().runs, 1);
             store.update(|_| ()).unwrap();
         }
     }

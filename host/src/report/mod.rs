@@ -1,16 +1,14 @@
-//! What happened, as data. `--json` prints it; the numbers on stderr are taken
-//! from it.
+//! The report of `infer --json`, and the line of statistics on stderr.
 
 use serde::Serialize;
 
-use crate::inference::{Finish, Settings, Usage};
-use crate::job::{Account, Timings};
-use crate::pack::Pack;
+use crate::inference::{FinishReason, Settings, Usage};
+use crate::job::{Answer, JobFacts, Outcome, PackUsed, Timings};
 
-/// The schema of the report.
+/// The schema version of the report.
 const SCHEMA: u32 = 1;
 
-/// One answer.
+/// The report of one job.
 #[derive(Debug, Serialize)]
 pub struct Report<'a> {
     schema: u32,
@@ -19,147 +17,91 @@ pub struct Report<'a> {
     reasoning: &'a str,
     usage: Option<Usage>,
     timings: Timings,
-    finish: Option<Finish>,
+    finish: Option<FinishReason>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     settings: &'a Settings,
     engine: &'a str,
     model: &'a str,
-    instance: Instance,
-    packs: Vec<PackUsed<'a>>,
+    instance: InstanceInfo<'a>,
+    packs: &'a [PackUsed],
     #[serde(skip_serializing_if = "Option::is_none")]
     extension: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    extra: Vec<Extra<'a>>,
-    warnings: &'a [String],
+    extra: Vec<PackExtra<'a>>,
+    warnings: Vec<String>,
 }
 
 /// The model as it was loaded.
 #[derive(Debug, Serialize)]
-pub struct Instance {
-    /// Its name at the engine.
+struct InstanceInfo<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub id: Option<String>,
-    /// Its context in tokens, where known.
-    pub context: Option<u32>,
-    /// How its weights are stored, where known.
-    pub quantization: Option<String>,
-}
-
-/// A pack that took part.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-pub struct PackUsed<'a> {
-    name: &'a str,
-    digest: &'a str,
-}
-
-impl PackUsed<'_> {
-    /// Name and digest.
-    #[must_use]
-    pub fn pair(&self) -> (String, String) {
-        (self.name.to_owned(), self.digest.to_owned())
-    }
+    id: Option<&'a str>,
+    context: Option<u32>,
+    quantization: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
-struct Extra<'a> {
+struct PackExtra<'a> {
     from: &'a str,
     entries: &'a [(String, String)],
 }
 
-/// Names and digests of the packs that took part, each once, in order.
-pub fn packs_used<'a>(packs: impl IntoIterator<Item = &'a Pack>) -> Vec<PackUsed<'a>> {
-    let mut used: Vec<PackUsed<'a>> = Vec::new();
-    for pack in packs {
-        let it = PackUsed {
-            name: pack.name(),
-            digest: pack.digest(),
-        };
-        if !used.contains(&it) {
-            used.push(it);
-        }
-    }
-    used
-}
-
-/// What a report is made of besides the account.
-#[derive(Debug)]
-pub struct About<'a> {
-    /// The settings that held.
-    pub settings: &'a Settings,
-    /// The engine's name.
-    pub engine: &'a str,
-    /// The model's name.
-    pub model: &'a str,
-    /// The model as it was loaded.
-    pub instance: Instance,
-    /// The packs that took part.
-    pub packs: Vec<PackUsed<'a>>,
-    /// The extension that the prompt asks for.
-    pub extension: Option<&'a str>,
-    /// What the resolver says for the report, with the pack's name.
-    pub resolver_extra: (&'a str, &'a [(String, String)]),
-    /// All warnings, in order.
-    pub warnings: &'a [String],
-    /// Why it failed, if it did.
-    pub error: Option<String>,
-}
-
 impl<'a> Report<'a> {
-    /// Puts the two together.
+    /// Creates the report of a job, with the reason if it failed. Returns `None` for a
+    /// job that could not be prepared.
     #[must_use]
-    pub fn new(account: &'a Account, about: About<'a>) -> Self {
-        let About {
+    pub fn new(outcome: &'a Outcome, error: Option<String>) -> Option<Self> {
+        let JobFacts {
             settings,
             engine,
             model,
+            quantization,
             instance,
             packs,
             extension,
             resolver_extra,
-            warnings,
-            error,
-        } = about;
-        let (from, entries) = resolver_extra;
-        let extra = std::iter::once(Extra { from, entries })
-            .chain(
-                account
-                    .extra
-                    .iter()
-                    .map(|(from, entries)| Extra { from, entries }),
-            )
-            .filter(|extra| !extra.entries.is_empty())
+        } = outcome.used.as_ref()?;
+        let answer = &outcome.answer;
+        let extra = std::iter::once(resolver_extra)
+            .chain(&answer.extra)
+            .filter(|(_, entries)| !entries.is_empty())
+            .map(|(from, entries)| PackExtra { from, entries })
             .collect();
-        Self {
+        Some(Self {
             schema: SCHEMA,
-            text: &account.text,
-            raw: &account.raw,
-            reasoning: &account.reasoning,
-            usage: account.usage,
-            timings: account.timings,
-            finish: account.finish,
+            text: &answer.text,
+            raw: &answer.raw,
+            reasoning: &answer.reasoning,
+            usage: answer.usage,
+            timings: answer.timings,
+            finish: answer.finish,
             error,
             settings,
             engine,
             model,
-            instance,
+            instance: InstanceInfo {
+                id: instance.as_ref().map(|instance| instance.id.as_str()),
+                context: instance.as_ref().and_then(|instance| instance.context),
+                quantization: quantization.as_deref(),
+            },
             packs,
-            extension,
+            extension: extension.as_deref(),
             extra,
-            warnings,
-        }
+            warnings: answer.warnings.iter().map(ToString::to_string).collect(),
+        })
     }
 }
 
-/// The numbers that a person wants, in a line.
+/// Returns token counts, rates, times and the finish reason in one line.
 #[must_use]
-pub fn statistics(account: &Account) -> String {
+pub fn statistics_line(answer: &Answer) -> String {
     let mut parts = Vec::new();
-    let timings = &account.timings;
-    if let Some(usage) = account.usage {
-        let generating = timings.total_s - timings.first_token_s.unwrap_or(timings.total_s);
+    let timings = &answer.timings;
+    if let Some(usage) = answer.usage {
+        let generation_s = timings.total_s - timings.first_token_s.unwrap_or(timings.total_s);
         // Of n tokens, n - 1 come after the first one.
-        let rate = f64::from(usage.completion_tokens.saturating_sub(1)) / generating;
+        let rate = f64::from(usage.completion_tokens.saturating_sub(1)) / generation_s;
         parts.push(format!("{} tokens", usage.completion_tokens));
         if rate.is_finite() && rate > 0.0 {
             parts.push(format!("{rate:.0} tokens/s"));
@@ -169,20 +111,20 @@ pub fn statistics(account: &Account) -> String {
     if let Some(first) = timings.first_token_s {
         parts.push(format!("first token after {first:.2} s"));
     }
-    parts.push(format!("{:.2} s in all", timings.total_s));
-    if let Some(finish) = account.finish {
-        parts.push(ended(finish).to_owned());
+    parts.push(format!("{:.2} s total", timings.total_s));
+    if let Some(finish) = answer.finish {
+        parts.push(finish_description(finish).to_owned());
     }
     parts.join(" · ")
 }
 
-fn ended(finish: Finish) -> &'static str {
+fn finish_description(finish: FinishReason) -> &'static str {
     match finish {
-        Finish::End => "ended by the model or a stop text",
-        Finish::Length => "cut at the limit of tokens",
-        Finish::ContextFull => "cut because the context is full",
-        Finish::Enough => "ended by a processor that had enough",
-        Finish::Repetition => "ended because it repeated itself",
-        Finish::Cancelled => "cancelled",
+        FinishReason::End => "ended by the model or a stop sequence",
+        FinishReason::Length => "cut at the token limit",
+        FinishReason::ContextFull => "cut because the context is full",
+        FinishReason::Enough => "stopped by a processor",
+        FinishReason::Repetition => "stopped because it repeated itself",
+        FinishReason::Cancelled => "cancelled",
     }
 }

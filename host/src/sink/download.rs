@@ -1,4 +1,4 @@
-//! How a download goes: a bar on a terminal, lines elsewhere.
+//! Progress of a download: a bar on a terminal, lines elsewhere.
 
 use std::time::{Duration, Instant};
 
@@ -6,105 +6,106 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Messages;
 
-/// How often a line is printed where there is no bar.
-const EVERY: Duration = Duration::from_secs(10);
+/// Minimum time between two lines.
+const LINE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Shows how a download goes. It never fails.
+/// Shows the progress of a download on stderr. Failures to write are ignored.
 #[derive(Debug)]
-pub struct Download {
-    view: View,
+pub struct DownloadProgress {
+    output: DownloadOutput,
 }
 
 #[derive(Debug)]
-enum View {
+enum DownloadOutput {
     Bar(ProgressBar),
     Lines {
         messages: Messages,
         name: String,
-        all: u64,
-        last: Instant,
+        total: u64,
+        printed_at: Instant,
     },
 }
 
-impl Download {
-    /// For a stderr that is a terminal or not.
+impl DownloadProgress {
+    /// Creates the view. `is_terminal` tells whether stderr is a terminal.
     #[must_use]
     pub fn new(messages: Messages, is_terminal: bool, quiet: bool) -> Self {
-        let view = if is_terminal && !quiet {
+        let output = if is_terminal && !quiet {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             if let Ok(style) = ProgressStyle::with_template(
                 "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
             ) {
                 bar.set_style(style);
             }
-            View::Bar(bar)
+            DownloadOutput::Bar(bar)
         } else {
-            View::Lines {
+            DownloadOutput::Lines {
                 messages,
                 name: String::new(),
-                all: 0,
-                last: Instant::now(),
+                total: 0,
+                printed_at: Instant::now(),
             }
         };
-        Self { view }
+        Self { output }
     }
 
-    /// A file of so many bytes, of which some are there.
-    pub fn begin(&mut self, name: &str, bytes: u64, have: u64) {
-        match &mut self.view {
-            View::Bar(bar) => {
+    /// Starts the download of a file of `bytes` bytes, of which `present` bytes
+    /// exist already.
+    pub fn start(&mut self, name: &str, bytes: u64, present: u64) {
+        match &mut self.output {
+            DownloadOutput::Bar(bar) => {
                 bar.set_length(bytes);
-                bar.set_message(super::visible(name));
-                bar.set_position(have);
-                // What was there before says nothing of the speed.
+                bar.set_message(super::escape_controls(name));
+                bar.set_position(present);
+                // Bytes of an earlier download do not count towards the speed.
                 bar.reset_eta();
             }
-            View::Lines {
+            DownloadOutput::Lines {
                 messages,
-                name: old,
-                all,
+                name: current,
+                total,
                 ..
             } => {
-                name.clone_into(old);
-                *all = bytes;
-                messages.status(&match have {
+                name.clone_into(current);
+                *total = bytes;
+                messages.status(&match present {
                     0 => format!("{name}: {bytes} bytes"),
-                    have => format!("{name}: {bytes} bytes, goes on at {have}"),
+                    _ => format!("{name}: {bytes} bytes, resuming at {present}"),
                 });
             }
         }
     }
 
-    /// So many bytes are there now.
-    pub fn have(&mut self, bytes: u64) {
-        match &mut self.view {
-            View::Bar(bar) => bar.set_position(bytes),
-            View::Lines {
+    /// Sets the number of downloaded bytes.
+    pub fn set_position(&mut self, bytes: u64) {
+        match &mut self.output {
+            DownloadOutput::Bar(bar) => bar.set_position(bytes),
+            DownloadOutput::Lines {
                 messages,
                 name,
-                all,
-                last,
+                total,
+                printed_at,
             } => {
-                if last.elapsed() >= EVERY {
-                    *last = Instant::now();
-                    let percent = bytes.saturating_mul(100) / (*all).max(1);
+                if printed_at.elapsed() >= LINE_INTERVAL {
+                    *printed_at = Instant::now();
+                    let percent = bytes.saturating_mul(100) / (*total).max(1);
                     messages.status(&format!("{name}: {percent} %"));
                 }
             }
         }
     }
 
-    /// Something to be said in between.
-    pub fn say(&mut self, text: &str) {
-        match &self.view {
-            View::Bar(bar) => bar.println(super::visible(text)),
-            View::Lines { messages, .. } => messages.status(text),
+    /// Prints a status message.
+    pub fn message(&mut self, text: &str) {
+        match &self.output {
+            DownloadOutput::Bar(bar) => bar.println(super::escape_controls(text)),
+            DownloadOutput::Lines { messages, .. } => messages.status(text),
         }
     }
 
-    /// The bar goes.
-    pub fn end(self) {
-        if let View::Bar(bar) = self.view {
+    /// Removes the bar.
+    pub fn finish(self) {
+        if let DownloadOutput::Bar(bar) = self.output {
             bar.finish_and_clear();
         }
     }

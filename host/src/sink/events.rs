@@ -1,42 +1,43 @@
-//! `--events`: every event as a line of JSON, as it happens.
+//! `--events`: events as JSON lines.
 
 use std::io::Write;
 
 use serde_json::{Value, json};
 
-use super::{Error, Sink, stdout::failed, visible_json};
+use super::{Error, Sink, escape_controls_json, stdout::stdout_error};
 use crate::inference::Event;
 
-/// Lines of JSON with a `kind`.
+/// Writes each event as one line of JSON with a `kind`.
 pub struct Events<W: Write> {
     out: W,
-    terminal: bool,
+    is_terminal: bool,
 }
 
 impl<W: Write> Events<W> {
-    /// `terminal` writes characters that act as escapes.
-    pub fn new(out: W, terminal: bool) -> Self {
-        Self { out, terminal }
+    /// Creates the sink. On a terminal, control characters are written as JSON
+    /// escapes.
+    pub fn new(out: W, is_terminal: bool) -> Self {
+        Self { out, is_terminal }
     }
 
-    /// The last line of an answer that failed, instead of `finished`.
+    /// Writes the last line of a failed answer, in place of `finished`.
     ///
     /// # Errors
-    /// Stdout cannot be written.
+    /// Returns an error if stdout cannot be written.
     pub fn failed(&mut self, exit: u8, message: &str) -> Result<(), Error> {
         self.line(&json!({ "kind": "failed", "exit": exit, "message": message }))
     }
 
     fn line(&mut self, value: &Value) -> Result<(), Error> {
         let text = value.to_string();
-        let text = if self.terminal {
-            visible_json(&text)
+        let text = if self.is_terminal {
+            escape_controls_json(&text)
         } else {
             text
         };
         writeln!(self.out, "{text}")
             .and_then(|()| self.out.flush())
-            .map_err(failed)
+            .map_err(stdout_error)
     }
 }
 
@@ -55,7 +56,7 @@ impl<W: Write> Sink for Events<W> {
             }),
             Event::Warning(message) => json!({ "kind": "warning", "message": message }),
             Event::Finished(reason) => json!({ "kind": "finished", "reason": reason }),
-            // The user's text comes through `text`, after the processors.
+            // `text` writes the text after processing.
             Event::Text(_) => return Ok(()),
         };
         self.line(&value)

@@ -1,75 +1,76 @@
-//! Stderr: status, warnings, errors, hints. What a pack or a model says is
-//! shown as cautiously as an answer.
+//! Messages on stderr: status, warnings, errors and hints. On a terminal,
+//! control characters are made visible, since messages can contain text of
+//! packs, servers and models.
 
 use std::io::Write;
 
-use super::visible;
+use super::escape_controls;
 
-/// The channel for everything that is not the answer. A stderr that cannot be
-/// written is no reason to stop.
+/// Prints messages on stderr. Failures to write are ignored.
 #[derive(Clone, Copy, Debug)]
 pub struct Messages {
     quiet: bool,
-    terminal: bool,
+    is_terminal: bool,
     colour: bool,
 }
 
 impl Messages {
-    /// `quiet` leaves only errors; colours are for terminals.
+    /// Creates the printer. `quiet` suppresses status and warnings; `colour` has
+    /// an effect on a terminal only.
     #[must_use]
-    pub fn new(quiet: bool, terminal: bool, colour: bool) -> Self {
+    pub fn new(quiet: bool, is_terminal: bool, colour: bool) -> Self {
         Self {
             quiet,
-            terminal,
-            colour: colour && terminal,
+            is_terminal,
+            colour: colour && is_terminal,
         }
     }
 
-    /// What is going on; names of models and what servers say may be in it.
+    /// Prints a status message unless `quiet`.
     pub fn status(&self, text: &str) {
         if !self.quiet {
-            self.line(&self.shown(text));
+            self.line(&self.escaped(text));
         }
     }
 
-    /// A text that was asked for; also with `-q`. Whoever made it made its
-    /// controls visible.
-    pub fn text(&self, text: &str) {
+    /// Prints a text that was requested by a flag, also with `quiet`. The caller
+    /// must have made control characters visible.
+    pub fn print(&self, text: &str) {
         self.line(text);
     }
 
-    /// What the user should know, and that does not stop the work.
+    /// Prints a warning unless `quiet`.
     pub fn warning(&self, text: &str) {
         if !self.quiet {
             self.line(&format!(
                 "{} {}",
                 self.paint("33", "warning:"),
-                self.shown(text)
+                self.escaped(text)
             ));
         }
     }
 
-    /// What went wrong.
+    /// Prints an error.
     pub fn error(&self, text: &str) {
         self.line(&format!(
             "{} {}",
             self.paint("31", "error:"),
-            self.shown(text)
+            self.escaped(text)
         ));
     }
 
-    /// What to type next.
+    /// Prints a hint.
     pub fn hint(&self, text: &str) {
         self.line(&format!(
             "{} {}",
             self.paint("36", "hint:"),
-            self.shown(text)
+            self.escaped(text)
         ));
     }
 
-    fn shown(&self, text: &str) -> String {
-        if self.terminal {
-            visible(text)
+    fn escaped(&self, text: &str) -> String {
+        if self.is_terminal {
+            escape_controls(text)
         } else {
             text.to_owned()
         }
@@ -84,6 +85,6 @@ impl Messages {
     }
 
     fn line(&self, text: &str) {
-        let _unwritable = writeln!(std::io::stderr().lock(), "{text}");
+        let _ignored = writeln!(std::io::stderr().lock(), "{text}");
     }
 }

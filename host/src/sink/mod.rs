@@ -1,97 +1,99 @@
-//! Where text goes: stdout, a file, lines of JSON. A sink knows nothing of
-//! packs and engines; it is told events and finished text.
+//! Output of answers and progress: stdout, files, JSON lines and stderr. Sinks
+//! receive events and text, and do not depend on packs or engines.
 
-mod board;
+mod answer_file;
+mod batch_progress;
+mod control_chars;
 mod download;
+mod error_file;
 mod events;
-mod file;
 mod messages;
 mod progress;
-mod result;
 mod stdout;
-mod visible;
 mod warnings;
 
 use std::path::PathBuf;
 
 use crate::inference::Event;
 
-pub use board::{Board, Ended, JobName, Phase, Style, Tally};
-pub use download::Download;
+pub use answer_file::{AnswerFile, StagedAnswer};
+pub use batch_progress::{
+    BatchProgress, JobStats, ProgressJob, ProgressJobEnd, ProgressJobPhase, ProgressMode,
+};
+pub use control_chars::{ControlEscaper, escape_controls, escape_controls_json, is_control};
+pub use download::DownloadProgress;
 pub use events::Events;
-pub use file::OutputFile;
 pub use messages::Messages;
 pub use progress::Progress;
-pub use result::{ResultFile, Staged};
 pub use stdout::Stdout;
-pub use visible::{Visible, is_control, visible, visible_json};
 pub use warnings::Warnings;
 
-/// A sink cannot take any more.
+/// An error while writing output.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Whoever reads stdout has had enough. This is success.
+    /// The reader of stdout has closed it. The program exits with success.
     #[error("stdout was closed")]
     BrokenPipe,
-    /// Stdout cannot be written.
+    /// Writing to stdout failed.
     #[error("cannot write to stdout")]
     Stdout(#[source] std::io::Error),
-    /// A file cannot be written.
+    /// Writing a file failed.
     #[error("cannot write {}", path.display())]
     File {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system said.
+        /// The I/O error.
         #[source]
         source: std::io::Error,
     },
 }
 
-/// Takes an answer as it comes.
+/// Receives an answer while it is generated.
 ///
-/// The order of calls: any number of `event`, `raw` and `text`, then one `end`,
-/// also when the answer failed. After an error nothing further is called. `raw` is what the model
-/// said, `text` what the processors made of it; every byte of both arrives, in
-/// order.
+/// The order of calls is any number of `event`, `raw` and `text`, then one
+/// `end`, also for a failed answer. No method is called after an error. `raw`
+/// receives the model's answer and `text` the output of the processors; all
+/// bytes of both arrive in order.
 pub trait Sink {
-    /// Anything that is not text.
+    /// Receives an event.
     ///
     /// # Errors
-    /// The sink cannot take any more.
+    /// Returns an error if the output cannot be written.
     fn event(&mut self, event: &Event) -> Result<(), Error> {
         let _ = event;
         Ok(())
     }
 
-    /// A piece of the answer as the model gave it.
+    /// Receives a piece of the model's answer before processing.
     ///
     /// # Errors
-    /// The sink cannot take any more.
+    /// Returns an error if the output cannot be written.
     fn raw(&mut self, text: &str) -> Result<(), Error> {
         let _ = text;
         Ok(())
     }
 
-    /// A piece of the answer as the user gets it.
+    /// Receives a piece of the processed answer.
     ///
     /// # Errors
-    /// The sink cannot take any more.
+    /// Returns an error if the output cannot be written.
     fn text(&mut self, text: &str) -> Result<(), Error>;
 
-    /// Something else is about to be printed on the terminal: what is drawn
-    /// there goes, and comes back with the next event.
-    fn interlude(&mut self) {}
+    /// Clears drawn output before something else is printed on the terminal. The
+    /// next event draws it again.
+    fn suspend(&mut self) {}
 
-    /// Whether the answer is for this sink; one that only watches does not keep
-    /// a model at work whose readers have all gone.
+    /// Returns true if the sink consumes the answer. If all consuming sinks have
+    /// lost their readers the model is stopped, even if sinks that only show
+    /// progress remain.
     fn wants_answer(&self) -> bool {
         true
     }
 
-    /// The answer is over, well or badly; what was shown is rounded off.
+    /// Completes the output of a finished or failed answer.
     ///
     /// # Errors
-    /// The sink cannot take any more.
+    /// Returns an error if the output cannot be written.
     fn end(&mut self) -> Result<(), Error> {
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! `--show-progress`: how a run is going, on stderr. A terminal gets a spinner
-//! and bars, anything else plain lines.
+//! `--show-progress`: progress of a single run on stderr, as a spinner and bars
+//! on a terminal and as lines elsewhere.
 
 mod plain;
 
@@ -9,68 +9,69 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{Error, Sink};
 use crate::inference::Event;
-use plain::Plain;
+use plain::ProgressLines;
 
-/// How often the spinner turns, also while nothing comes.
-const TICK: Duration = Duration::from_millis(120);
-/// Parts of a bar.
-const STEPS: u64 = 1000;
+/// Time between two steps of the spinner.
+const TICK_INTERVAL: Duration = Duration::from_millis(120);
+/// Length of a bar.
+const BAR_STEPS: u64 = 1000;
 
-/// Shows how a run is going. It never fails: a stderr that cannot be written is
-/// no reason to stop.
+/// Shows the progress of a run on stderr. Failures to write are ignored.
 #[derive(Debug)]
 pub struct Progress {
-    view: View,
-    counts: Counts,
+    output: ProgressOutput,
+    counts: TokenCounts,
 }
 
 #[derive(Debug)]
-enum View {
+enum ProgressOutput {
     Terminal {
         bar: ProgressBar,
-        /// The answer is printed on the same screen, and a bar would garble it.
-        yields: bool,
-        /// So is the model's thinking.
-        yields_to_thoughts: bool,
+        /// Clear at the first piece of the answer, which is printed on the same
+        /// terminal.
+        clear_on_answer: bool,
+        /// Clear at the first piece of reasoning, for the same reason.
+        clear_on_reasoning: bool,
         stage: Stage,
     },
-    Lines(Plain),
+    Lines(ProgressLines),
 }
 
+/// What the bar shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Waiting,
     Loading,
-    Reading,
-    Thinking,
+    ReadingPrompt,
+    Reasoning,
     Writing,
-    Over,
+    Cleared,
 }
 
-/// What is known of the answer so far.
+/// Token counts of the answer so far.
 #[derive(Debug)]
-struct Counts {
-    /// Pieces of text and reasoning; servers send one for each token.
+struct TokenCounts {
+    /// Pieces of text and reasoning. Servers usually send one per token.
     pieces: u32,
-    /// What the engine counted.
-    counted: Option<u32>,
-    first: Option<Instant>,
+    /// The count reported by the engine.
+    reported: Option<u32>,
+    first_piece_at: Option<Instant>,
 }
 
-impl Counts {
+impl TokenCounts {
     fn tokens(&self) -> u32 {
-        self.counted.unwrap_or(self.pieces).max(self.pieces)
+        self.reported.unwrap_or(self.pieces).max(self.pieces)
     }
 
-    fn piece(&mut self) {
+    fn add_piece(&mut self) {
         self.pieces = self.pieces.saturating_add(1);
-        self.first.get_or_insert_with(Instant::now);
+        self.first_piece_at.get_or_insert_with(Instant::now);
     }
 
-    /// `120 tokens · 43.2 tokens/s`
-    fn shown(&self, elapsed: Duration) -> String {
+    /// Returns for example `120 tokens · 43.2 tokens/s`.
+    fn summary(&self, elapsed: Duration) -> String {
         let tokens = self.tokens();
-        // Of n tokens, n - 1 came since the first one.
+        // Of n tokens, n - 1 arrived after the first one.
         let rate = f64::from(tokens.saturating_sub(1)) / elapsed.as_secs_f64();
         if rate.is_finite() && elapsed >= Duration::from_millis(200) {
             format!("{tokens} tokens · {rate:.1} tokens/s")
@@ -81,86 +82,89 @@ impl Counts {
 }
 
 impl Progress {
-    /// `terminal` is whether stderr is one; `answer_on_terminal` whether the
-    /// answer is printed on one, too: then nothing is drawn from its first
-    /// piece on.
+    /// Creates the view. `is_terminal` tells whether stderr is a terminal. If the
+    /// answer is printed on a terminal as well, nothing is drawn after its first
+    /// piece.
     #[must_use]
-    pub fn new(terminal: bool, answer_on_terminal: bool) -> Self {
-        let view = if terminal {
+    pub fn new(is_terminal: bool, answer_on_terminal: bool) -> Self {
+        let output = if is_terminal {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            View::terminal(bar, answer_on_terminal)
+            ProgressOutput::terminal(bar, answer_on_terminal)
         } else {
-            View::Lines(Plain::new(Box::new(std::io::stderr())))
+            ProgressOutput::Lines(ProgressLines::new(Box::new(std::io::stderr())))
         };
-        Self::with(view)
+        Self::with_output(output)
     }
 
-    /// The model's thinking is printed where the answer is.
+    /// Expects reasoning on the same output as the answer.
     #[must_use]
     pub fn with_reasoning(mut self) -> Self {
-        if let View::Terminal {
-            yields,
-            yields_to_thoughts,
+        if let ProgressOutput::Terminal {
+            clear_on_answer,
+            clear_on_reasoning,
             ..
-        } = &mut self.view
+        } = &mut self.output
         {
-            *yields_to_thoughts = *yields;
+            *clear_on_reasoning = *clear_on_answer;
         }
         self
     }
 
-    fn with(view: View) -> Self {
+    fn with_output(output: ProgressOutput) -> Self {
         Self {
-            view,
-            counts: Counts {
+            output,
+            counts: TokenCounts {
                 pieces: 0,
-                counted: None,
-                first: None,
+                reported: None,
+                first_piece_at: None,
             },
         }
     }
 
-    fn wrote(&mut self, stage: Stage) {
-        self.counts.piece();
-        let elapsed = self.counts.first.map_or(Duration::ZERO, |it| it.elapsed());
-        let shown = self.counts.shown(elapsed);
-        match &mut self.view {
-            View::Lines(plain) => plain.wrote(&shown),
-            view => {
-                let word = if stage == Stage::Thinking {
+    fn record_piece(&mut self, stage: Stage) {
+        self.counts.add_piece();
+        let elapsed = self
+            .counts
+            .first_piece_at
+            .map_or(Duration::ZERO, |at| at.elapsed());
+        let summary = self.counts.summary(elapsed);
+        match &mut self.output {
+            ProgressOutput::Lines(lines) => lines.piece_received(&summary),
+            terminal => {
+                let prefix = if stage == Stage::Reasoning {
                     "thinking: "
                 } else {
                     ""
                 };
-                view.spin(stage, format!("{word}{shown}"));
+                terminal.show_spinner(stage, format!("{prefix}{summary}"));
             }
         }
     }
 }
 
-impl View {
-    fn terminal(bar: ProgressBar, yields: bool) -> Self {
+impl ProgressOutput {
+    fn terminal(bar: ProgressBar, clear_on_answer: bool) -> Self {
         if let Ok(style) = style(false) {
             bar.set_style(style);
         }
-        bar.enable_steady_tick(TICK);
+        bar.enable_steady_tick(TICK_INTERVAL);
         bar.set_message("waiting");
         Self::Terminal {
             bar,
-            yields,
-            yields_to_thoughts: false,
+            clear_on_answer,
+            clear_on_reasoning: false,
             stage: Stage::Waiting,
         }
     }
 
-    fn spin(&mut self, next: Stage, message: String) {
+    fn show_spinner(&mut self, next: Stage, message: String) {
         let Self::Terminal { bar, stage, .. } = self else {
             return;
         };
-        if *stage == Stage::Over {
+        if *stage == Stage::Cleared {
             return;
         }
-        awake(bar);
+        resume(bar);
         if *stage != next {
             *stage = next;
             if let Ok(style) = style(false) {
@@ -170,55 +174,54 @@ impl View {
         bar.set_message(message);
     }
 
-    fn fraction(&mut self, next: Stage, done: f32, message: String) {
+    fn show_bar(&mut self, next: Stage, done: f32, message: String) {
         let Self::Terminal { bar, stage, .. } = self else {
             return;
         };
-        if *stage == Stage::Over {
+        if *stage == Stage::Cleared {
             return;
         }
-        awake(bar);
+        resume(bar);
         *stage = next;
         if let Ok(style) = style(true) {
             bar.set_style(style);
         }
-        bar.set_length(STEPS);
+        bar.set_length(BAR_STEPS);
         bar.set_position(steps(done));
         bar.set_message(message);
     }
 
-    fn over(&mut self) {
+    fn clear(&mut self) {
         if let Self::Terminal { bar, stage, .. } = self
-            && *stage != Stage::Over
+            && *stage != Stage::Cleared
         {
-            *stage = Stage::Over;
+            *stage = Stage::Cleared;
             bar.finish_and_clear();
         }
     }
 }
 
-/// After an interlude it is drawn again, its time going on.
-fn awake(bar: &ProgressBar) {
+/// Draws a suspended bar again without resetting its elapsed time.
+fn resume(bar: &ProgressBar) {
     if bar.is_finished() {
         let elapsed = bar.elapsed();
         bar.reset();
-        // A clone is the same bar: they share their state.
-        let _same = bar.clone().with_elapsed(elapsed);
-        bar.enable_steady_tick(TICK);
+        // A clone shares its state with the bar.
+        let _shared = bar.clone().with_elapsed(elapsed);
+        bar.enable_steady_tick(TICK_INTERVAL);
     }
 }
 
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "a share between 0 and 1, in thousandths"
+    reason = "a value between 0 and 1000"
 )]
 fn steps(done: f32) -> u64 {
     (f64::from(done.clamp(0.0, 1.0)) * 1000.0) as u64
 }
 
-/// Plain in any case: what is drawn has no colours, so that `NO_COLOR` has
-/// nothing to switch off.
+/// Returns a style without colours, so that `NO_COLOR` needs no handling.
 fn style(has_bar: bool) -> Result<ProgressStyle, indicatif::style::TemplateError> {
     ProgressStyle::with_template(if has_bar {
         "{spinner} {msg} {bar:30} {elapsed}"
@@ -230,61 +233,78 @@ fn style(has_bar: bool) -> Result<ProgressStyle, indicatif::style::TemplateError
 impl Sink for Progress {
     fn event(&mut self, event: &Event) -> Result<(), Error> {
         match event {
-            Event::Loading(progress) => match (&mut self.view, progress) {
-                (View::Lines(plain), progress) => plain.loading(*progress),
-                (view, None) => view.spin(Stage::Loading, "loading the model".to_owned()),
-                (view, Some(done)) => {
-                    view.fraction(Stage::Loading, *done, "loading the model".to_owned());
+            Event::Loading(progress) => match (&mut self.output, progress) {
+                (ProgressOutput::Lines(lines), progress) => lines.loading(*progress),
+                (terminal, None) => {
+                    terminal.show_spinner(Stage::Loading, "loading the model".to_owned())
+                }
+                (terminal, Some(done)) => {
+                    terminal.show_bar(Stage::Loading, *done, "loading the model".to_owned());
                 }
             },
-            Event::Prefill { progress, tokens } => match (&mut self.view, tokens) {
-                (View::Lines(plain), tokens) => plain.reading(*progress, *tokens),
-                (view, None) if *progress <= 0.0 => {
-                    view.spin(Stage::Reading, "waiting for the first token".to_owned());
+            Event::Prefill { progress, tokens } => match (&mut self.output, tokens) {
+                (ProgressOutput::Lines(lines), tokens) => lines.reading(*progress, *tokens),
+                (terminal, None) if *progress <= 0.0 => {
+                    terminal.show_spinner(
+                        Stage::ReadingPrompt,
+                        "waiting for the first token".to_owned(),
+                    );
                 }
-                (view, None) => {
-                    view.fraction(Stage::Reading, *progress, "reading the prompt".to_owned());
+                (terminal, None) => {
+                    terminal.show_bar(
+                        Stage::ReadingPrompt,
+                        *progress,
+                        "reading the prompt".to_owned(),
+                    );
                 }
-                (view, Some(tokens)) => {
+                (terminal, Some(tokens)) => {
                     let message = format!("reading the prompt, {tokens} tokens");
-                    view.fraction(Stage::Reading, *progress, message);
+                    terminal.show_bar(Stage::ReadingPrompt, *progress, message);
                 }
             },
             Event::Reasoning(_) => {
                 if matches!(
-                    self.view,
-                    View::Terminal {
-                        yields_to_thoughts: true,
+                    self.output,
+                    ProgressOutput::Terminal {
+                        clear_on_reasoning: true,
                         ..
                     }
                 ) {
-                    self.view.over();
+                    self.output.clear();
                 }
-                self.wrote(Stage::Thinking);
+                self.record_piece(Stage::Reasoning);
             }
-            Event::Usage(usage) => self.counts.counted = Some(usage.completion_tokens),
-            // It is printed by somebody else, right after this.
-            Event::Warning(_) => self.interlude(),
+            Event::Usage(usage) => self.counts.reported = Some(usage.completion_tokens),
+            // The `Warnings` sink prints it after this call.
+            Event::Warning(_) => self.suspend(),
             Event::Text(_) | Event::Finished(_) => {}
         }
         Ok(())
     }
 
     fn raw(&mut self, _text: &str) -> Result<(), Error> {
-        self.wrote(Stage::Writing);
+        self.record_piece(Stage::Writing);
         Ok(())
     }
 
     fn text(&mut self, text: &str) -> Result<(), Error> {
-        if !text.is_empty() && matches!(self.view, View::Terminal { yields: true, .. }) {
-            self.view.over();
+        if !text.is_empty()
+            && matches!(
+                self.output,
+                ProgressOutput::Terminal {
+                    clear_on_answer: true,
+                    ..
+                }
+            )
+        {
+            self.output.clear();
         }
         Ok(())
     }
 
-    fn interlude(&mut self) {
-        if let View::Terminal { bar, stage, .. } = &self.view
-            && *stage != Stage::Over
+    fn suspend(&mut self) {
+        if let ProgressOutput::Terminal { bar, stage, .. } = &self.output
+            && *stage != Stage::Cleared
         {
             bar.disable_steady_tick();
             bar.finish_and_clear();
@@ -296,13 +316,13 @@ impl Sink for Progress {
     }
 
     fn end(&mut self) -> Result<(), Error> {
-        self.view.over();
+        self.output.clear();
         Ok(())
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.view.over();
+        self.output.clear();
     }
 }

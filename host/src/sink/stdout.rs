@@ -1,51 +1,52 @@
-//! Stdout: the answer and nothing else.
+//! Prints the answer on stdout.
 
 use std::io::{ErrorKind, Write};
 
-use super::{Error, Sink, Visible};
+use super::{ControlEscaper, Error, Sink};
 use crate::inference::Event;
 
-/// The answer as it comes, flushed at every piece.
+/// Prints the answer as it arrives and flushes after each piece.
 pub struct Stdout<W: Write> {
     out: W,
-    visible: Option<Visible>,
-    last: Option<char>,
-    /// What was printed of the model's thinking; `None` prints none.
-    reasoning: Option<Shown>,
+    escaper: Option<ControlEscaper>,
+    last_char: Option<char>,
+    /// The state of printing reasoning; `None` prints no reasoning.
+    reasoning: Option<ReasoningState>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Shown {
+enum ReasoningState {
     Nothing,
-    Thinking,
+    Reasoning,
     Answer,
 }
 
 impl<W: Write> Stdout<W> {
-    /// `terminal` makes control characters visible; a pipe gets the bytes.
-    pub fn new(out: W, terminal: bool) -> Self {
+    /// Creates the sink. On a terminal, control characters are made visible;
+    /// otherwise the text is written unchanged.
+    pub fn new(out: W, is_terminal: bool) -> Self {
         Self {
             out,
-            visible: terminal.then(Visible::default),
-            last: None,
+            escaper: is_terminal.then(ControlEscaper::default),
+            last_char: None,
             reasoning: None,
         }
     }
 
-    /// Prints the model's thinking before its answer, with a blank line
-    /// between them.
+    /// Also prints the model's reasoning before the answer, separated by a blank
+    /// line.
     #[must_use]
     pub fn with_reasoning(mut self) -> Self {
-        self.reasoning = Some(Shown::Nothing);
+        self.reasoning = Some(ReasoningState::Nothing);
         self
     }
 
     fn print(&mut self, text: &str) -> Result<(), Error> {
-        self.last = text.chars().next_back();
-        match &mut self.visible {
-            Some(visible) => {
-                let shown = visible.push(text).into_owned();
-                self.write(&shown)
+        self.last_char = text.chars().next_back();
+        match &mut self.escaper {
+            Some(escaper) => {
+                let escaped = escaper.push(text).into_owned();
+                self.write(&escaped)
             }
             None => self.write(text),
         }
@@ -55,12 +56,12 @@ impl<W: Write> Stdout<W> {
         self.out
             .write_all(text.as_bytes())
             .and_then(|()| self.out.flush())
-            .map_err(failed)
+            .map_err(stdout_error)
     }
 }
 
-/// Sorts a reader that left from a disk that is full.
-pub(super) fn failed(error: std::io::Error) -> Error {
+/// Converts an I/O error and distinguishes a closed pipe from other failures.
+pub(super) fn stdout_error(error: std::io::Error) -> Error {
     if error.kind() == ErrorKind::BrokenPipe {
         Error::BrokenPipe
     } else {
@@ -73,38 +74,41 @@ impl<W: Write> Sink for Stdout<W> {
         if text.is_empty() {
             return Ok(());
         }
-        if self.reasoning == Some(Shown::Thinking) {
+        if self.reasoning == Some(ReasoningState::Reasoning) {
             self.print("\n\n")?;
         }
         if self.reasoning.is_some() {
-            self.reasoning = Some(Shown::Answer);
+            self.reasoning = Some(ReasoningState::Answer);
         }
         self.print(text)
     }
 
     fn event(&mut self, event: &Event) -> Result<(), Error> {
         match event {
-            // Thinking between two parts of an answer would be taken for one.
+            // Reasoning between two parts of the answer would look like a part
+            // of it, so it is not printed.
             Event::Reasoning(text)
-                if matches!(self.reasoning, Some(Shown::Nothing | Shown::Thinking)) =>
+                if matches!(
+                    self.reasoning,
+                    Some(ReasoningState::Nothing | ReasoningState::Reasoning)
+                ) =>
             {
-                self.reasoning = Some(Shown::Thinking);
+                self.reasoning = Some(ReasoningState::Reasoning);
                 self.print(text)
             }
             _ => Ok(()),
         }
     }
 
-    /// An answer on stdout ends with a line end, as people and shells expect;
-    /// one that has it gets no second.
+    /// Ends the answer with a line end unless it already has one.
     fn end(&mut self) -> Result<(), Error> {
-        let left = self.visible.as_mut().map_or("", Visible::finish);
-        let line_end = if self.last.is_some_and(|c| c != '\n') {
+        let pending = self.escaper.as_mut().map_or("", ControlEscaper::finish);
+        let line_end = if self.last_char.is_some_and(|c| c != '\n') {
             "\n"
         } else {
             ""
         };
-        self.write(&format!("{left}{line_end}"))
+        self.write(&format!("{pending}{line_end}"))
     }
 }
 
@@ -113,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pipe_gets_the_bytes_and_one_line_end() {
+    fn a_pipe_gets_unchanged_text_and_one_line_end() {
         for (pieces, written) in [
             (vec!["a\x1b", "[0m"], "a\x1b[0m\n"),
             (vec!["a\n"], "a\n"),
@@ -131,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_terminal_gets_nothing_that_acts() {
+    fn a_terminal_gets_visible_control_characters() {
         let mut bytes = Vec::new();
         let mut sink = Stdout::new(&mut bytes, true);
         sink.text("a\x1b").unwrap();

@@ -1,25 +1,25 @@
-//! Warnings, on stderr, as they come: whoever waits for a busy server wants to
-//! know now. Once the answer has begun they wait for its end, so that they do
-//! not stand in the middle of it.
+//! Prints warnings on stderr. Warnings before the answer appear at once, for
+//! example that a server is busy. Later ones are held until the end, so that
+//! they do not interrupt the answer.
 
 use super::{Error, Messages, Sink};
 use crate::inference::Event;
 
-/// Shows the warnings of a run.
+/// Prints the warnings of a run.
 #[derive(Debug)]
 pub struct Warnings {
     messages: Messages,
-    has_begun: bool,
+    answer_started: bool,
     held: Vec<String>,
 }
 
 impl Warnings {
-    /// Shows them by `messages`.
+    /// Creates a sink that prints with `messages`.
     #[must_use]
     pub fn new(messages: Messages) -> Self {
         Self {
             messages,
-            has_begun: false,
+            answer_started: false,
             held: Vec::new(),
         }
     }
@@ -28,16 +28,16 @@ impl Warnings {
 impl Sink for Warnings {
     fn event(&mut self, event: &Event) -> Result<(), Error> {
         match event {
-            Event::Warning(warning) if self.has_begun => self.held.push(warning.clone()),
+            Event::Warning(warning) if self.answer_started => self.held.push(warning.clone()),
             Event::Warning(warning) => self.messages.warning(warning),
-            Event::Reasoning(_) => self.has_begun = true,
+            Event::Reasoning(_) => self.answer_started = true,
             _ => {}
         }
         Ok(())
     }
 
     fn text(&mut self, text: &str) -> Result<(), Error> {
-        self.has_begun |= !text.is_empty();
+        self.answer_started |= !text.is_empty();
         Ok(())
     }
 

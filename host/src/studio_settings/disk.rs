@@ -1,4 +1,4 @@
-//! Writing the settings, each file whole or not at all, and taking it back.
+//! Writes settings files atomically, and undoes it.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -7,47 +7,47 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::plan::Change;
+use super::plan::FileChange;
 
-/// The folder of backups, below the state folder.
-const FOLDER: &str = "studio-settings";
+/// The folder of backups, relative to the state folder.
+const BACKUP_DIR: &str = "studio-settings";
 const SCHEMA: u32 = 1;
 
-/// Settings could not be written or taken back.
+/// An error of writing or restoring settings.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// A file of ours or of LM Studio's.
+    /// A settings file or backup cannot be written.
     #[error("cannot write {}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },
-    /// There is nothing to take back.
-    #[error("no `save` is left to be undone")]
-    Nothing,
-    /// The backup makes no sense.
-    #[error("{} makes no sense: {why}", path.display())]
-    Backup {
+    /// There is no change to undo.
+    #[error("no `save` to undo")]
+    NothingToUndo,
+    /// The backup cannot be read.
+    #[error("invalid backup {}: {reason}", path.display())]
+    InvalidBackup {
         /// The file.
         path: PathBuf,
-        /// Why.
-        why: String,
+        /// The reason.
+        reason: String,
     },
 }
 
 #[derive(Serialize, Deserialize)]
 struct Backup {
     schema: u32,
-    files: Vec<Saved>,
+    files: Vec<SavedFile>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Saved {
+struct SavedFile {
     path: PathBuf,
-    /// What was there; absent when the file was not.
+    /// The old text; absent if the file did not exist.
     before: Option<String>,
     after_sha256: String,
 }
@@ -64,163 +64,179 @@ fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error {
     }
 }
 
-/// Writes the changes, after a backup of all of them, which is returned. A
-/// failure leaves the files after it as they were; `undo` takes back those
-/// before it.
-pub(crate) fn apply(changes: &[Change], state: &Path) -> Result<PathBuf, Error> {
-    let folder = state.join(FOLDER);
+/// Writes the changes after a backup of all of them. Returns the path of the backup.
+///
+/// # Errors
+/// Returns an error if a file cannot be written. The files after it are unchanged;
+/// [`undo_last`] restores those before it.
+pub(crate) fn apply_changes(changes: &[FileChange], state: &Path) -> Result<PathBuf, Error> {
+    let folder = state.join(BACKUP_DIR);
     fs::create_dir_all(&folder).map_err(failed(&folder))?;
     let backup = Backup {
         schema: SCHEMA,
         files: changes
             .iter()
-            .map(|it| Saved {
-                path: it.path.clone(),
-                before: it.before.clone(),
-                after_sha256: sha256(&it.after),
+            .map(|change| SavedFile {
+                path: change.path.clone(),
+                before: change.before.clone(),
+                after_sha256: sha256(&change.after),
             })
             .collect(),
     };
-    let number = sets(&folder).last().map_or(0, |(number, _)| *number) + 1;
+    let number = pending_backups(&folder)
+        .last()
+        .map_or(0, |(number, _)| *number)
+        + 1;
     let path = folder.join(format!("{number:06}.json"));
     let text = serde_json::to_string_pretty(&backup).map_err(|e| failed(&path)(e.into()))?;
-    write(&path, &text).map_err(failed(&path))?;
+    write_atomically(&path, &text).map_err(failed(&path))?;
     for change in changes {
-        write(&change.path, &change.after).map_err(failed(&change.path))?;
+        write_atomically(&change.path, &change.after).map_err(failed(&change.path))?;
     }
     Ok(path)
 }
 
-/// What `undo` did.
+/// The result of an undo.
 #[derive(Debug, Default)]
-pub(crate) struct Undone {
-    /// Files that are as they were before.
+pub(crate) struct UndoResult {
+    /// The files that were restored.
     pub(crate) restored: Vec<PathBuf>,
-    /// Files that somebody changed since, and that were left alone.
-    pub(crate) changed: Vec<PathBuf>,
+    /// The files that were not restored, since they were changed after the `save`.
+    pub(crate) skipped: Vec<PathBuf>,
 }
 
-/// What `undo` would do; nothing is written.
-pub(crate) fn would_undo(state: &Path, force: bool) -> Result<Undone, Error> {
-    let (_, backup) = last(state)?;
-    let mut undone = Undone::default();
+/// Returns the result that [`undo_last`] would have, without writing.
+///
+/// # Errors
+/// Returns an error if there is no valid backup.
+pub(crate) fn preview_undo(state: &Path, force: bool) -> Result<UndoResult, Error> {
+    let (_, backup) = latest_backup(state)?;
+    let mut undone = UndoResult::default();
     for file in backup.files {
-        match file.fate(force) {
-            Fate::Same => {}
-            Fate::Changed => undone.changed.push(file.path),
-            Fate::Restored => undone.restored.push(file.path),
+        match file.undo_action(force) {
+            UndoAction::Keep => {}
+            UndoAction::Skip => undone.skipped.push(file.path),
+            UndoAction::Restore => undone.restored.push(file.path),
         }
     }
     Ok(undone)
 }
 
-/// Takes back the last `apply` that was not taken back yet.
-pub(crate) fn undo(state: &Path, force: bool) -> Result<Undone, Error> {
-    let (path, backup) = last(state)?;
-    let mut undone = Undone::default();
+/// Undoes the last [`apply_changes`] that has not been undone. Files that were changed
+/// since are restored only with `force`.
+///
+/// # Errors
+/// Returns an error if there is no valid backup or a file cannot be written.
+pub(crate) fn undo_last(state: &Path, force: bool) -> Result<UndoResult, Error> {
+    let (path, backup) = latest_backup(state)?;
+    let mut undone = UndoResult::default();
     for file in backup.files {
-        match file.fate(force) {
-            Fate::Same => continue,
-            Fate::Changed => {
-                undone.changed.push(file.path);
+        match file.undo_action(force) {
+            UndoAction::Keep => continue,
+            UndoAction::Skip => {
+                undone.skipped.push(file.path);
                 continue;
             }
-            Fate::Restored => {}
+            UndoAction::Restore => {}
         }
         match &file.before {
-            Some(before) => write(&file.path, before).map_err(failed(&file.path))?,
+            Some(before) => write_atomically(&file.path, before).map_err(failed(&file.path))?,
             None => fs::remove_file(&file.path).map_err(failed(&file.path))?,
         }
         undone.restored.push(file.path);
     }
-    if undone.changed.is_empty() {
-        let done = path.with_extension("json.undone");
-        fs::rename(&path, &done).map_err(failed(&done))?;
+    if undone.skipped.is_empty() {
+        let undone_path = path.with_extension("json.undone");
+        fs::rename(&path, &undone_path).map_err(failed(&undone_path))?;
     }
     Ok(undone)
 }
 
-/// What becomes of a file.
-enum Fate {
-    /// It is as it was before.
-    Same,
-    /// Somebody changed it since.
-    Changed,
-    Restored,
+/// What an undo does with a file.
+enum UndoAction {
+    /// The file already has its old text.
+    Keep,
+    /// The file was changed after the `save`.
+    Skip,
+    Restore,
 }
 
-impl Saved {
-    fn fate(&self, force: bool) -> Fate {
-        let now = fs::read_to_string(&self.path).ok();
-        if now == self.before {
-            return Fate::Same;
+impl SavedFile {
+    fn undo_action(&self, force: bool) -> UndoAction {
+        let current = fs::read_to_string(&self.path).ok();
+        if current == self.before {
+            return UndoAction::Keep;
         }
-        let is_ours = now
+        let is_unchanged = current
             .as_deref()
-            .is_some_and(|it| sha256(it) == self.after_sha256);
-        if is_ours || force {
-            Fate::Restored
+            .is_some_and(|text| sha256(text) == self.after_sha256);
+        if is_unchanged || force {
+            UndoAction::Restore
         } else {
-            Fate::Changed
+            UndoAction::Skip
         }
     }
 }
 
-/// The last backup that was not taken back yet, and its file.
-fn last(state: &Path) -> Result<(PathBuf, Backup), Error> {
-    let folder = state.join(FOLDER);
-    let Some((_, path)) = sets(&folder).pop() else {
-        return Err(Error::Nothing);
+/// Returns the last backup that has not been undone, and its path.
+fn latest_backup(state: &Path) -> Result<(PathBuf, Backup), Error> {
+    let folder = state.join(BACKUP_DIR);
+    let Some((_, path)) = pending_backups(&folder).pop() else {
+        return Err(Error::NothingToUndo);
     };
-    let odd = |why: String| Error::Backup {
+    let invalid = |reason: String| Error::InvalidBackup {
         path: path.clone(),
-        why,
+        reason,
     };
-    let text = fs::read_to_string(&path).map_err(|e| odd(e.to_string()))?;
-    let backup: Backup = serde_json::from_str(&text).map_err(|e| odd(e.to_string()))?;
+    let text = fs::read_to_string(&path).map_err(|e| invalid(e.to_string()))?;
+    let backup: Backup = serde_json::from_str(&text).map_err(|e| invalid(e.to_string()))?;
     if backup.schema != SCHEMA {
-        return Err(odd(format!("its schema is {}", backup.schema)));
+        return Err(invalid(format!("unknown schema {}", backup.schema)));
     }
     Ok((path, backup))
 }
 
-/// The backups that are not undone, in their order.
-fn sets(folder: &Path) -> Vec<(u32, PathBuf)> {
-    let mut all: Vec<(u32, PathBuf)> = fs::read_dir(folder)
+/// Returns the backups that have not been undone, with their numbers, oldest first.
+fn pending_backups(folder: &Path) -> Vec<(u32, PathBuf)> {
+    let mut backups: Vec<(u32, PathBuf)> = fs::read_dir(folder)
         .into_iter()
         .flatten()
         .flatten()
-        .map(|it| it.path())
-        .filter(|it| it.extension().is_some_and(|it| it == "json"))
-        .filter_map(|it| Some((it.file_stem()?.to_str()?.parse().ok()?, it)))
+        .map(|entry| entry.path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "json")
+        })
+        .filter_map(|path| Some((path.file_stem()?.to_str()?.parse().ok()?, path)))
         .collect();
-    all.sort();
-    all
+    backups.sort();
+    backups
 }
 
-/// Whole or not at all; the old file's rights stay.
-fn write(path: &Path, text: &str) -> std::io::Result<()> {
+/// Replaces a file atomically. Keeps its permissions.
+fn write_atomically(path: &Path, text: &str) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
-    // A link is followed: what it leads to is LM Studio's file.
+    // Follow a symbolic link, so that its target is replaced and not the link.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut new = tempfile::Builder::new()
         .prefix(".new-")
         .tempfile_in(folder)?;
     new.write_all(text.as_bytes())?;
-    let rights = fs::metadata(&path).map(|it| it.permissions());
-    if let Ok(rights) = rights.or_else(|_| default_rights(folder)) {
-        new.as_file().set_permissions(rights)?;
+    let permissions = fs::metadata(&path).map(|metadata| metadata.permissions());
+    if let Ok(permissions) = permissions.or_else(|_| default_permissions(folder)) {
+        new.as_file().set_permissions(permissions)?;
     }
     new.as_file().sync_all()?;
     new.persist(&path).map_err(|e| e.error)?;
     Ok(())
 }
 
-/// Temporary files are private; settings are as readable as their folder.
+/// Returns the permissions of a new file: those of its folder without execution.
+/// Temporary files are private, but settings need not be.
 #[cfg(unix)]
-fn default_rights(folder: &Path) -> std::io::Result<std::fs::Permissions> {
+fn default_permissions(folder: &Path) -> std::io::Result<std::fs::Permissions> {
     use std::os::unix::fs::PermissionsExt;
     let mode = fs::metadata(folder)?.permissions().mode();
     Ok(std::fs::Permissions::from_mode(mode & 0o666))
@@ -235,8 +251,8 @@ fn default_rights(_folder: &Path) -> std::io::Result<std::fs::Permissions> {
 mod tests {
     use super::*;
 
-    fn change(path: &Path, before: Option<&str>, after: &str) -> Change {
-        Change {
+    fn change(path: &Path, before: Option<&str>, after: &str) -> FileChange {
+        FileChange {
             path: path.to_owned(),
             before: before.map(str::to_owned),
             after: after.to_owned(),
@@ -245,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn undo_restores_everything_and_spares_later_changes() {
+    fn undo_restores_files_and_keeps_later_changes() {
         let folder = tempfile::tempdir().unwrap();
         let (a, b) = (
             folder.path().join("s/a.json"),
@@ -254,36 +270,42 @@ mod tests {
         let state = folder.path().join("state");
         fs::create_dir_all(a.parent().unwrap()).unwrap();
         fs::write(&a, "old").unwrap();
-        assert!(matches!(undo(&state, false), Err(Error::Nothing)));
+        assert!(matches!(
+            undo_last(&state, false),
+            Err(Error::NothingToUndo)
+        ));
         let changes = [change(&a, Some("old"), "new"), change(&b, None, "fresh")];
-        apply(&changes, &state).unwrap();
+        apply_changes(&changes, &state).unwrap();
         assert_eq!(fs::read_to_string(&b).unwrap(), "fresh");
-        // Two saves are taken back one after the other.
-        apply(&[change(&a, Some("new"), "newest")], &state).unwrap();
-        assert_eq!(would_undo(&state, false).unwrap().restored, [a.as_path()]);
+        // Two saves are undone one after the other.
+        apply_changes(&[change(&a, Some("new"), "newest")], &state).unwrap();
+        assert_eq!(preview_undo(&state, false).unwrap().restored, [a.as_path()]);
         assert_eq!(fs::read_to_string(&a).unwrap(), "newest");
-        assert_eq!(undo(&state, false).unwrap().restored, [a.as_path()]);
+        assert_eq!(undo_last(&state, false).unwrap().restored, [a.as_path()]);
         assert_eq!(fs::read_to_string(&a).unwrap(), "new");
         fs::write(&a, "mine").unwrap();
-        let undone = undo(&state, false).unwrap();
+        let undone = undo_last(&state, false).unwrap();
         assert_eq!(
-            (undone.restored, undone.changed),
+            (undone.restored, undone.skipped),
             (vec![b.clone()], vec![a.clone()])
         );
         assert!(!b.exists());
         assert_eq!(fs::read_to_string(&a).unwrap(), "mine");
-        assert_eq!(undo(&state, true).unwrap().restored, [a.as_path()]);
+        assert_eq!(undo_last(&state, true).unwrap().restored, [a.as_path()]);
         assert_eq!(fs::read_to_string(&a).unwrap(), "old");
-        assert!(matches!(undo(&state, false), Err(Error::Nothing)));
+        assert!(matches!(
+            undo_last(&state, false),
+            Err(Error::NothingToUndo)
+        ));
     }
 
     #[test]
-    fn a_folder_that_is_none_is_an_error_before_anything_is_written() {
+    fn nothing_is_written_without_a_backup() {
         let folder = tempfile::tempdir().unwrap();
         let a = folder.path().join("a.json");
         fs::write(&a, "old").unwrap();
         let state = folder.path().join("a.json/state");
-        assert!(apply(&[change(&a, Some("old"), "new")], &state).is_err());
+        assert!(apply_changes(&[change(&a, Some("old"), "new")], &state).is_err());
         assert_eq!(fs::read_to_string(&a).unwrap(), "old");
     }
 }

@@ -1,10 +1,9 @@
-//! LM Studio's own settings of each model: where they lie, and how a tested
-//! context gets into them without anything else being touched.
+//! LM Studio's settings for each model: writes tested contexts to them and changes
+//! nothing else.
 //!
-//! The file of a model is `.internal/user-concrete-model-default-config/` and
-//! the model's path below `models/`, with `.json` after it. `plan` says what
-//! would change, `disk` changes it and can take it back. This room knows no
-//! other.
+//! The settings of the model `models/PATH` in LM Studio's folder are in
+//! `.internal/user-concrete-model-default-config/PATH.json`. `plan` computes the
+//! changes; `disk` writes them and can undo them. This module depends on no other one.
 
 mod disk;
 mod plan;
@@ -13,42 +12,45 @@ use std::path::{Component, Path, PathBuf};
 
 use fs_err as fs;
 
-pub(crate) use disk::{Error, apply, undo, would_undo};
-pub(crate) use plan::{Limit, Options, Skip, plan};
+pub(crate) use disk::{Error, apply_changes, preview_undo, undo_last};
+pub(crate) use plan::{MaxContext, SkipReason, WriteOptions, plan_change};
 
-/// Where the settings lie below LM Studio's folder.
-const SETTINGS: &str = ".internal/user-concrete-model-default-config";
+/// The folder of the settings, relative to LM Studio's folder.
+const SETTINGS_DIR: &str = ".internal/user-concrete-model-default-config";
 
-/// LM Studio's folder, by the home folder of its user: what its own pointer
-/// says, else where it was put over the years.
-pub(crate) fn home(user: &Path) -> Option<PathBuf> {
-    let pointed = fs::read_to_string(user.join(".lmstudio-home-pointer"))
+/// Returns LM Studio's folder for a user's home folder: the one that LM Studio's pointer
+/// file names, else the first existing one of the locations that its versions have used.
+pub(crate) fn find_lm_studio_dir(home: &Path) -> Option<PathBuf> {
+    let pointed = fs::read_to_string(home.join(".lmstudio-home-pointer"))
         .ok()
-        .and_then(|it| it.lines().next().map(|it| PathBuf::from(it.trim())))
-        .filter(|it| it.is_absolute());
+        .and_then(|text| text.lines().next().map(|line| PathBuf::from(line.trim())))
+        .filter(|path| path.is_absolute());
     let usual = [
-        user.join(".lmstudio"),
-        user.join(".cache/lm-studio"),
+        home.join(".lmstudio"),
+        home.join(".cache/lm-studio"),
         PathBuf::from("/Users/Shared/lmstudio"),
-        user.join("Library/Application Support/LM Studio"),
+        home.join("Library/Application Support/LM Studio"),
     ];
     pointed
         .into_iter()
         .chain(usual)
-        .find(|it| it.join("models").is_dir() || it.join(".internal").is_dir())
+        .find(|path| path.join("models").is_dir() || path.join(".internal").is_dir())
 }
 
-/// A path below a folder, with slashes, as LM Studio names models.
-pub(crate) fn below(folder: &Path, path: &Path) -> Option<String> {
-    let rest = path.strip_prefix(folder).ok()?;
-    let parts: Option<Vec<&str>> = rest
+/// Returns `path` relative to `folder`, with slashes, as LM Studio names models. Returns
+/// `None` if it is not below the folder or not UTF-8.
+pub(crate) fn relative_model_path(folder: &Path, path: &Path) -> Option<String> {
+    let relative = path.strip_prefix(folder).ok()?;
+    let parts: Option<Vec<&str>> = relative
         .components()
-        .map(|it| match it {
-            Component::Normal(it) => it.to_str(),
+        .map(|component| match component {
+            Component::Normal(part) => part.to_str(),
             _ => None,
         })
         .collect();
-    parts.filter(|it| !it.is_empty()).map(|it| it.join("/"))
+    parts
+        .filter(|parts| !parts.is_empty())
+        .map(|parts| parts.join("/"))
 }
 
 #[cfg(test)]
@@ -56,25 +58,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_folder_is_where_the_pointer_says_or_where_it_was_put() {
-        let user = tempfile::tempdir().unwrap();
-        let user = user.path();
-        assert_eq!(home(user), None);
-        fs::create_dir_all(user.join(".cache/lm-studio/models")).unwrap();
-        assert_eq!(home(user), Some(user.join(".cache/lm-studio")));
-        fs::create_dir_all(user.join(".lmstudio/.internal")).unwrap();
-        assert_eq!(home(user), Some(user.join(".lmstudio")));
-        let elsewhere = user.join("big disk");
-        let pointer = user.join(".lmstudio-home-pointer");
+    fn the_folder_is_found_by_the_pointer_or_in_a_usual_location() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path();
+        assert_eq!(find_lm_studio_dir(home), None);
+        fs::create_dir_all(home.join(".cache/lm-studio/models")).unwrap();
+        assert_eq!(
+            find_lm_studio_dir(home),
+            Some(home.join(".cache/lm-studio"))
+        );
+        fs::create_dir_all(home.join(".lmstudio/.internal")).unwrap();
+        assert_eq!(find_lm_studio_dir(home), Some(home.join(".lmstudio")));
+        let elsewhere = home.join("big disk");
+        let pointer = home.join(".lmstudio-home-pointer");
         fs::write(&pointer, format!("{}\n", elsewhere.display())).unwrap();
-        // A pointer to nothing points nowhere.
-        assert_eq!(home(user), Some(user.join(".lmstudio")));
+        // A pointer to a missing folder is ignored.
+        assert_eq!(find_lm_studio_dir(home), Some(home.join(".lmstudio")));
         fs::create_dir_all(elsewhere.join("models")).unwrap();
-        assert_eq!(home(user), Some(elsewhere));
+        assert_eq!(find_lm_studio_dir(home), Some(elsewhere));
     }
 
     #[test]
-    fn names_are_paths_below_the_folder() {
+    fn names_are_paths_relative_to_the_folder() {
         let folder = Path::new("/lms/models");
         for (path, expected) in [
             ("/lms/models/pub/repo/x.gguf", Some("pub/repo/x.gguf")),
@@ -83,7 +88,7 @@ mod tests {
             ("/other/x.gguf", None),
         ] {
             assert_eq!(
-                below(folder, Path::new(path)).as_deref(),
+                relative_model_path(folder, Path::new(path)).as_deref(),
                 expected,
                 "{path}"
             );

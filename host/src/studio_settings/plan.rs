@@ -1,4 +1,4 @@
-//! What would change. Reads the settings and writes nothing.
+//! Computes the changes to LM Studio's settings. Does not write.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -6,48 +6,48 @@ use fs_err as fs;
 use serde_json::{Map, Value, json};
 use similar::TextDiff;
 
-use super::SETTINGS;
+use super::SETTINGS_DIR;
 
-const CONTEXT: &str = "llm.load.contextLength";
-const FLASH: &str = "llm.load.llama.flashAttention";
-/// Nobody means a context of fewer tokens: the Python program's own example
-/// set every model to 75.
-const LEAST_TOKENS: u32 = 512;
+const CONTEXT_KEY: &str = "llm.load.contextLength";
+const FLASH_ATTENTION_KEY: &str = "llm.load.llama.flashAttention";
+/// The smallest context, in tokens, that is written without `--force`. It protects from
+/// mistakes: an example in the documentation of lmstrix set every model to 75 tokens.
+const MIN_TOKENS: u32 = 512;
 
-/// The most context to write.
+/// The maximal context to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Limit {
-    /// Tokens.
+pub(crate) enum MaxContext {
+    /// A number of tokens, at least 1.
     Tokens(u32),
-    /// Percent of what was tested, 1 to 100.
+    /// A percentage of the tested context, 1 to 100.
     Percent(u8),
 }
 
-impl Limit {
-    /// Reads `N` or `P%`.
+impl MaxContext {
+    /// Parses `N` or `P%`.
     ///
     /// # Errors
-    /// It is neither; the text says what is allowed.
+    /// Returns a message, to be appended to the flag's name, if `text` is neither.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
-        let wrong = || format!("`{text}` is neither a number of tokens nor `1%` to `100%`");
+        let invalid = || format!("must be a number of tokens, or `1%` to `100%`, but is `{text}`");
         match text.strip_suffix('%') {
             Some(percent) => match percent.trim().parse() {
-                Ok(it @ 1..=100) => Ok(Self::Percent(it)),
-                _ => Err(wrong()),
+                Ok(percent @ 1..=100) => Ok(Self::Percent(percent)),
+                _ => Err(invalid()),
             },
             None => match text.parse() {
-                Ok(0) | Err(_) => Err(wrong()),
+                Ok(0) | Err(_) => Err(invalid()),
                 Ok(tokens) => Ok(Self::Tokens(tokens)),
             },
         }
     }
 
-    /// The context for a model. A percentage holds for those that were tested
-    /// with more than `threshold`.
-    fn of(self, tested: u32, threshold: u32) -> u32 {
+    /// Returns the context to write for a model with this tested context. A percentage
+    /// applies only to a tested context above `threshold`.
+    fn for_model(self, tested: u32, threshold: u32) -> u32 {
         match self {
-            Self::Tokens(most) => tested.min(most),
+            Self::Tokens(max) => tested.min(max),
             Self::Percent(percent) if tested > threshold => {
                 let share = u64::from(tested) * u64::from(percent) / 100;
                 u32::try_from(share).unwrap_or(tested)
@@ -57,36 +57,41 @@ impl Limit {
     }
 }
 
-/// What to write.
+/// Options of `save`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Options {
-    pub(crate) limit: Limit,
+pub(crate) struct WriteOptions {
+    pub(crate) limit: MaxContext,
+    /// The tested context, in tokens, above which a percentage applies.
     pub(crate) threshold: u32,
-    pub(crate) flash: bool,
+    /// Also enable flash attention for GGUF models.
+    pub(crate) flash_attention: bool,
+    /// Also write contexts below `MIN_TOKENS`.
     pub(crate) force: bool,
 }
 
-/// A file that would be written.
+/// A change of a settings file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Change {
+pub(crate) struct FileChange {
     pub(crate) path: PathBuf,
-    /// What is there; absent when the file is not.
+    /// The old text; absent if the file does not exist.
     pub(crate) before: Option<String>,
+    /// The new text.
     pub(crate) after: String,
+    /// The context, in tokens, that the new text sets.
     pub(crate) context: u32,
 }
 
-/// Why a model is left as it is.
+/// The reason for not changing a model's settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Skip {
-    /// It is set so already.
-    Same,
-    /// Something is wrong; the text says what.
+pub(crate) enum SkipReason {
+    /// The settings already have these values.
+    AlreadySet,
+    /// A problem, with its message.
     Problem(String),
 }
 
-impl Change {
-    /// The difference as people read it.
+impl FileChange {
+    /// Returns the change as a unified diff.
     pub(crate) fn diff(&self) -> String {
         let name = self.path.display().to_string();
         TextDiff::from_lines(self.before.as_deref().unwrap_or(""), &self.after)
@@ -103,64 +108,70 @@ impl Change {
     }
 }
 
-/// What would be written for a model, by its path below LM Studio's folder of
-/// models.
-pub(crate) fn plan(
-    studio: &Path,
+/// Computes the change for a model, given by its path below `models/` in LM Studio's
+/// folder `lm_studio_dir`. `tested` is its tested context, in tokens.
+///
+/// # Errors
+/// Returns the reason if the settings need not or must not be changed.
+pub(crate) fn plan_change(
+    lm_studio_dir: &Path,
     model: &str,
     tested: u32,
-    options: Options,
-) -> Result<Change, Skip> {
-    let problem = |why: String| Skip::Problem(why);
-    let is_plain = Path::new(model)
+    options: WriteOptions,
+) -> Result<FileChange, SkipReason> {
+    let problem = |message: String| SkipReason::Problem(message);
+    let is_relative = Path::new(model)
         .components()
-        .all(|it| matches!(it, Component::Normal(_)));
-    if !is_plain || model.is_empty() {
-        return Err(problem(format!("`{model}` is no path below a folder")));
+        .all(|component| matches!(component, Component::Normal(_)));
+    if !is_relative || model.is_empty() {
+        return Err(problem(format!("invalid model path `{model}`")));
     }
-    let context = options.limit.of(tested, options.threshold);
-    if context < LEAST_TOKENS && !options.force {
+    let context = options.limit.for_model(tested, options.threshold);
+    if context < MIN_TOKENS && !options.force {
         return Err(problem(format!(
-            "{context} tokens are less than {LEAST_TOKENS}, which nobody means; --force writes it"
+            "context of {context} tokens is less than {MIN_TOKENS}; use --force to write it"
         )));
     }
-    let mut path = studio.join(SETTINGS).join(model).into_os_string();
+    let mut path = lm_studio_dir
+        .join(SETTINGS_DIR)
+        .join(model)
+        .into_os_string();
     path.push(".json");
     let path = PathBuf::from(path);
     let before = match fs::read_to_string(&path) {
         Ok(text) => Some(text),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
-        Err(e) => return Err(problem(format!("it is left as it is: {e}"))),
+        Err(e) => return Err(problem(format!("settings not changed: {e}"))),
     };
     let mut settings = match &before {
         None => json!({"preset": "", "operation": {"fields": []}, "load": {"fields": []}}),
         Some(text) => serde_json::from_str(text).map_err(|e| {
             problem(format!(
-                "{} is no JSON, and left as it is: {e}",
+                "settings not changed: {} is not valid JSON: {e}",
                 path.display()
             ))
         })?,
     };
-    let odd = || {
+    let unexpected_structure = || {
         problem(format!(
-            "{} is of another shape than LM Studio's settings, and left as it is",
+            "settings not changed: {} does not have the structure of LM Studio's settings",
             path.display()
         ))
     };
     let old = settings.clone();
-    let fields = fields(&mut settings).ok_or_else(odd)?;
-    set(fields, CONTEXT, context.into()).ok_or_else(odd)?;
-    if options.flash && model.to_lowercase().ends_with(".gguf") {
-        set(fields, FLASH, true.into()).ok_or_else(odd)?;
+    let fields = load_fields(&mut settings).ok_or_else(unexpected_structure)?;
+    set_field(fields, CONTEXT_KEY, context.into()).ok_or_else(unexpected_structure)?;
+    if options.flash_attention && model.to_lowercase().ends_with(".gguf") {
+        set_field(fields, FLASH_ATTENTION_KEY, true.into()).ok_or_else(unexpected_structure)?;
     }
     if before.is_some() && settings == old {
-        return Err(Skip::Same);
+        return Err(SkipReason::AlreadySet);
     }
     let mut after = serde_json::to_string_pretty(&settings).map_err(|e| problem(e.to_string()))?;
-    if before.as_ref().is_some_and(|it| it.ends_with('\n')) {
+    if before.as_ref().is_some_and(|text| text.ends_with('\n')) {
         after.push('\n');
     }
-    Ok(Change {
+    Ok(FileChange {
         path,
         before,
         after,
@@ -168,8 +179,9 @@ pub(crate) fn plan(
     })
 }
 
-/// `load.fields`, made where it is missing.
-fn fields(settings: &mut Value) -> Option<&mut Vec<Value>> {
+/// Returns the array `load.fields`, which is created if missing. Returns `None` if the
+/// settings have another structure.
+fn load_fields(settings: &mut Value) -> Option<&mut Vec<Value>> {
     let load = settings
         .as_object_mut()?
         .entry("load")
@@ -180,12 +192,13 @@ fn fields(settings: &mut Value) -> Option<&mut Vec<Value>> {
         .as_array_mut()
 }
 
-/// Sets one field; a value with a checkbox, `{checked, value}`, keeps it.
-fn set(fields: &mut Vec<Value>, key: &str, value: Value) -> Option<()> {
-    let there = fields
+/// Sets a field. A value with a checkbox, `{checked, value}`, keeps its structure and is
+/// checked. Returns `None` if the field has another structure.
+fn set_field(fields: &mut Vec<Value>, key: &str, value: Value) -> Option<()> {
+    let existing = fields
         .iter_mut()
-        .find(|it| it.get("key").and_then(Value::as_str) == Some(key));
-    let Some(field) = there else {
+        .find(|field| field.get("key").and_then(Value::as_str) == Some(key));
+    let Some(field) = existing else {
         fields.push(json!({ "key": key, "value": value }));
         return Some(());
     };
@@ -207,17 +220,17 @@ fn set(fields: &mut Vec<Value>, key: &str, value: Value) -> Option<()> {
 mod tests {
     use super::*;
 
-    fn options(limit: &str) -> Options {
-        Options {
-            limit: Limit::parse(limit).unwrap(),
+    fn options(limit: &str) -> WriteOptions {
+        WriteOptions {
+            limit: MaxContext::parse(limit).unwrap(),
             threshold: 0,
-            flash: false,
+            flash_attention: false,
             force: false,
         }
     }
 
     #[test]
-    fn limits_are_tokens_or_percent() {
+    fn limits_are_tokens_or_percentages() {
         for (limit, tested, threshold, expected) in [
             ("100%", 31_744, 0, 31_744),
             ("50%", 31_744, 20_000, 15_872),
@@ -225,19 +238,23 @@ mod tests {
             ("4095", 31_744, 0, 4095),
             ("4095", 2048, 0, 2048),
         ] {
-            let limit = Limit::parse(limit).unwrap();
-            assert_eq!(limit.of(tested, threshold), expected, "{limit:?} {tested}");
+            let limit = MaxContext::parse(limit).unwrap();
+            assert_eq!(
+                limit.for_model(tested, threshold),
+                expected,
+                "{limit:?} {tested}"
+            );
         }
         for wrong in ["", "0", "-1", "0%", "101%", "x"] {
-            assert!(Limit::parse(wrong).is_err(), "{wrong}");
+            assert!(MaxContext::parse(wrong).is_err(), "{wrong}");
         }
     }
 
     #[test]
-    fn everything_else_in_a_file_stays() {
-        let studio = tempfile::tempdir().unwrap();
-        let studio = studio.path();
-        let path = studio.join(SETTINGS).join("p/r/x.gguf.json");
+    fn all_other_settings_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let lm_studio_dir = folder.path();
+        let path = lm_studio_dir.join(SETTINGS_DIR).join("p/r/x.gguf.json");
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         for (before, after) in [
             (
@@ -254,40 +271,40 @@ mod tests {
             ),
         ] {
             fs::write(&path, before).unwrap();
-            let change = plan(studio, "p/r/x.gguf", 8192, options("100%")).unwrap();
+            let change = plan_change(lm_studio_dir, "p/r/x.gguf", 8192, options("100%")).unwrap();
             let compact: Value = serde_json::from_str(&change.after).unwrap();
             assert_eq!(compact.to_string(), after);
             assert!(change.diff().contains("8192"), "{}", change.diff());
             fs::write(&path, &change.after).unwrap();
             assert_eq!(
-                plan(studio, "p/r/x.gguf", 8192, options("100%")),
-                Err(Skip::Same)
+                plan_change(lm_studio_dir, "p/r/x.gguf", 8192, options("100%")),
+                Err(SkipReason::AlreadySet)
             );
         }
     }
 
     #[test]
-    fn a_new_file_has_what_lm_studio_writes() {
-        let studio = tempfile::tempdir().unwrap();
-        let flash = Options {
-            flash: true,
+    fn a_new_file_has_the_structure_of_lm_studio() {
+        let folder = tempfile::tempdir().unwrap();
+        let with_flash = WriteOptions {
+            flash_attention: true,
             ..options("100%")
         };
-        let change = plan(studio.path(), "p/r/x.gguf", 8192, flash).unwrap();
+        let change = plan_change(folder.path(), "p/r/x.gguf", 8192, with_flash).unwrap();
         let value: Value = serde_json::from_str(&change.after).unwrap();
         assert_eq!(
             value.to_string(),
             r#"{"preset":"","operation":{"fields":[]},"load":{"fields":[{"key":"llm.load.contextLength","value":8192},{"key":"llm.load.llama.flashAttention","value":true}]}}"#
         );
-        let mlx = plan(studio.path(), "p/r-mlx", 8192, flash).unwrap();
+        let mlx = plan_change(folder.path(), "p/r-mlx", 8192, with_flash).unwrap();
         assert!(!mlx.after.contains("flash"));
     }
 
     #[test]
-    fn what_makes_no_sense_is_left_alone() {
-        let studio = tempfile::tempdir().unwrap();
-        let studio = studio.path();
-        let path = studio.join(SETTINGS).join("p/x.gguf.json");
+    fn invalid_settings_paths_and_contexts_are_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let lm_studio_dir = folder.path();
+        let path = lm_studio_dir.join(SETTINGS_DIR).join("p/x.gguf.json");
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         for text in [
             "",
@@ -298,21 +315,27 @@ mod tests {
             r#"{"load":{"fields":[{"key":"llm.load.contextLength","value":{"a":1}}]}}"#,
         ] {
             fs::write(&path, text).unwrap();
-            let skip = plan(studio, "p/x.gguf", 8192, options("100%"));
-            assert!(matches!(skip, Err(Skip::Problem(_))), "{text}: {skip:?}");
+            let change = plan_change(lm_studio_dir, "p/x.gguf", 8192, options("100%"));
+            assert!(
+                matches!(change, Err(SkipReason::Problem(_))),
+                "{text}: {change:?}"
+            );
         }
         for model in ["../x.gguf", "/x.gguf", "", "a/../../x"] {
-            let skip = plan(studio, model, 8192, options("100%"));
-            assert!(matches!(skip, Err(Skip::Problem(_))), "{model}");
+            let change = plan_change(lm_studio_dir, model, 8192, options("100%"));
+            assert!(matches!(change, Err(SkipReason::Problem(_))), "{model}");
         }
-        let Err(Skip::Problem(why)) = plan(studio, "p/y.gguf", 8192, options("75")) else {
+        let Err(SkipReason::Problem(message)) =
+            plan_change(lm_studio_dir, "p/y.gguf", 8192, options("75"))
+        else {
             panic!("75 tokens are written")
         };
-        assert!(why.contains("75 tokens"), "{why}");
-        let forced = Options {
+        assert!(message.contains("75 tokens"), "{message}");
+        let forced = WriteOptions {
             force: true,
             ..options("75")
         };
-        assert_eq!(plan(studio, "p/y.gguf", 8192, forced).unwrap().context, 75);
+        let change = plan_change(lm_studio_dir, "p/y.gguf", 8192, forced).unwrap();
+        assert_eq!(change.context, 75);
     }
 }

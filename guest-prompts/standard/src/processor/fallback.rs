@@ -1,17 +1,17 @@
-//! What happens when a processor that picks a part does not find it: the whole
-//! text and a warning, or a rejection.
+//! Handles answers without a match, for processors that extract a part of the answer: the
+//! whole answer with a warning, or a rejection.
 
-use super::{OptionInfo, Options, Outcome};
+use super::{FinishedText, OptionInfo, ProcessorOptions};
 use crate::types::Error;
 
-/// Rejects an answer without a match.
+/// The option that rejects an answer without a match.
 pub(super) const REQUIRED: OptionInfo =
-    OptionInfo::new("required", "reject an answer without a match").or("false");
-/// Says nothing about an answer without a match.
+    OptionInfo::new("required", "reject an answer without a match").with_default("false");
+/// The option that suppresses the warning about an answer without a match.
 pub(super) const QUIET: OptionInfo =
-    OptionInfo::new("quiet", "no warning when there is no match").or("false");
+    OptionInfo::new("quiet", "suppress the warning if there is no match").with_default("false");
 
-/// The text so far, for as long as no match has been found.
+/// The text so far, until a match is found.
 #[derive(Debug)]
 pub(super) struct Fallback {
     required: bool,
@@ -20,7 +20,7 @@ pub(super) struct Fallback {
 }
 
 impl Fallback {
-    pub(super) fn new(options: &Options<'_>) -> Result<Self, Error> {
+    pub(super) fn new(options: &ProcessorOptions<'_>) -> Result<Self, Error> {
         Ok(Self {
             required: options.flag(REQUIRED.name)?,
             quiet: options.flag(QUIET.name)?,
@@ -28,26 +28,30 @@ impl Fallback {
         })
     }
 
-    /// Keeps text that is wanted only if there is no match. When a match is
-    /// required nothing is kept: there is no use for it.
+    /// Keeps text that becomes output if there is no match. If a match is required, the
+    /// text is not needed and is dropped.
     pub(super) fn hold(&mut self, text: &str) {
         if !self.required {
             self.held.push_str(text);
         }
     }
 
-    /// A match was found; the text before it is not wanted.
-    pub(super) fn release(&mut self) {
+    /// Drops the text, because a match was found.
+    pub(super) fn clear(&mut self) {
         self.held = String::new();
     }
 
-    /// The outcome without a match; `missing` says what was not found.
-    pub(super) fn outcome(&mut self, missing: &str) -> Result<Outcome, Error> {
+    /// Returns the output of an answer without a match. `problem` names what is missing,
+    /// such as `no code block`.
+    ///
+    /// # Errors
+    /// Returns a rejection if a match is required.
+    pub(super) fn finish(&mut self, problem: &str) -> Result<FinishedText, Error> {
         if self.required {
-            return Err(Error::Rejected(format!("{missing} in the answer")));
+            return Err(Error::Rejected(format!("{problem} in the answer")));
         }
-        let warning = format!("{missing} in the answer: it is passed on whole");
-        Ok(Outcome {
+        let warning = format!("{problem} in the answer; it is passed through unchanged");
+        Ok(FinishedText {
             tail: std::mem::take(&mut self.held),
             warnings: if self.quiet { vec![] } else { vec![warning] },
         })

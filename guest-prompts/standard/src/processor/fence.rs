@@ -1,23 +1,27 @@
-//! `fence`: what stands in fenced code blocks, as Markdown writes them.
+//! The `fence` processor: extracts fenced code blocks of Markdown.
 
 use super::fallback::{Fallback, QUIET, REQUIRED};
-use super::line::{LineReader, Part, Verdict};
-use super::{Kind, OptionInfo, Options, Outcome, Processor, Pushed};
-use crate::types::{Error, Stop};
+use super::line_reader::{LineKind, LinePart, LineReader};
+use super::{FinishedText, OptionInfo, Processor, ProcessorKind, ProcessorOptions, PushOutput};
+use crate::types::{Error, StopReason};
 
-pub(super) const KIND: Kind = Kind {
+pub(super) const KIND: ProcessorKind = ProcessorKind {
     name: "fence",
-    summary: "the first fenced code block, or all of them",
+    summary: "extracts the first fenced code block, or all of them",
     options: &[
-        OptionInfo::new("lang", "only blocks in this language; several as `rust|rs`"),
-        OptionInfo::new("all", "all blocks, with an empty line between").or("false"),
+        OptionInfo::new(
+            "lang",
+            "only blocks in this language, or one of several (`rust|rs`)",
+        ),
+        OptionInfo::new("all", "extract all blocks, separated by empty lines")
+            .with_default("false"),
         REQUIRED,
         QUIET,
     ],
     open,
 };
 
-fn open(options: &Options<'_>) -> Result<Box<dyn Processor>, Error> {
+fn open(options: &ProcessorOptions<'_>) -> Result<Box<dyn Processor>, Error> {
     let names = options.text("lang").unwrap_or_default().split('|');
     let names = names.map(|name| name.trim().to_ascii_lowercase());
     Ok(Box::new(Fence {
@@ -26,92 +30,96 @@ fn open(options: &Options<'_>) -> Result<Box<dyn Processor>, Error> {
         all: options.flag("all")?,
         reader: LineReader::default(),
         block: None,
-        blocks: 0,
+        selected_blocks: 0,
         done: false,
     }))
 }
 
 struct Fence {
     fallback: Fallback,
-    /// Empty: any language, also none.
+    /// The accepted languages. If empty, all blocks are accepted, with or without a language.
     languages: Vec<String>,
     all: bool,
     reader: LineReader,
-    /// The block that is open.
-    block: Option<Block>,
-    /// How many wanted blocks have begun.
-    blocks: usize,
+    /// The block that is currently open.
+    block: Option<OpenBlock>,
+    /// The number of selected blocks so far.
+    selected_blocks: usize,
     done: bool,
 }
 
-/// What the opening line said.
+/// The properties of a block, from its opening line.
 #[derive(Clone, Copy)]
-struct Block {
-    mark: char,
-    marks: usize,
+struct OpenBlock {
+    fence_char: char,
+    fence_length: usize,
     indent: usize,
-    wanted: bool,
+    selected: bool,
 }
 
 impl Fence {
     fn advance(&mut self, segment: Option<&str>, out: &mut String) {
         let block = self.block;
-        let judge = |line: &str, complete| match block {
-            Some(block) => judge_closing(line, complete, block),
-            None => judge_opening(line, complete),
+        let classify = |line: &str, complete| match block {
+            Some(block) => classify_closing(line, complete, block),
+            None => classify_opening(line, complete),
         };
         let part = match segment {
-            Some(segment) => self.reader.take(segment, judge),
-            None => self.reader.finish(judge),
+            Some(segment) => self.reader.push(segment, classify),
+            None => self.reader.finish(classify),
         };
         match part {
             None => {}
-            Some(Part::Text { text, starts }) => {
+            Some(LinePart::Text {
+                text,
+                at_line_start,
+            }) => {
                 self.hold(&text);
-                if let Some(block) = self.block.filter(|block| block.wanted) {
-                    let indent = if starts { block.indent } else { 0 };
+                if let Some(block) = self.block.filter(|block| block.selected) {
+                    let indent = if at_line_start { block.indent } else { 0 };
                     out.push_str(without_indent(&text, indent));
                 }
             }
-            Some(Part::Marker(line)) => match self.block.take() {
+            Some(LinePart::Marker(line)) => match self.block.take() {
                 None => self.open_block(&line, out),
-                Some(block) if block.wanted => self.done = !self.all,
+                Some(block) if block.selected => self.done = !self.all,
                 Some(_) => self.hold(&line),
             },
         }
     }
 
     fn open_block(&mut self, line: &str, out: &mut String) {
-        let (indent, mark, marks, info) = opening(line);
+        let (indent, fence_char, fence_length, info) = parse_opening(line);
         let language = info.trim().split([' ', '\t', ',', '{', ':']).next();
         let language = language.unwrap_or_default().to_ascii_lowercase();
-        let wanted = self.languages.is_empty() || self.languages.contains(&language);
-        self.block = Some(Block {
-            mark,
-            marks,
+        let selected = self.languages.is_empty() || self.languages.contains(&language);
+        self.block = Some(OpenBlock {
+            fence_char,
+            fence_length,
             indent,
-            wanted,
+            selected,
         });
-        if !wanted {
+        if !selected {
             return self.hold(line);
         }
-        self.fallback.release();
-        if self.blocks > 0 {
+        self.fallback.clear();
+        if self.selected_blocks > 0 {
             out.push('\n');
         }
-        self.blocks += 1;
+        self.selected_blocks += 1;
     }
 
-    /// Marker lines around blocks that are not wanted belong to the whole text.
+    /// Keeps a line for the case that no block is selected. This includes the fences of
+    /// other blocks.
     fn hold(&mut self, line: &str) {
-        if self.blocks == 0 {
+        if self.selected_blocks == 0 {
             self.fallback.hold(line);
         }
     }
 }
 
 impl Processor for Fence {
-    fn push(&mut self, chunk: &str) -> Result<Pushed, Error> {
+    fn push(&mut self, chunk: &str) -> Result<PushOutput, Error> {
         let mut text = String::new();
         for segment in chunk.split_inclusive('\n') {
             self.advance(Some(segment), &mut text);
@@ -119,23 +127,23 @@ impl Processor for Fence {
                 break;
             }
         }
-        Ok(Pushed {
+        Ok(PushOutput {
             text,
             done: self.done,
         })
     }
 
-    fn finish(&mut self, _: Stop) -> Result<Outcome, Error> {
+    fn finish(&mut self, _: StopReason) -> Result<FinishedText, Error> {
         let mut tail = String::new();
         if !self.done {
             self.advance(None, &mut tail);
         }
-        if self.blocks == 0 {
-            return self.fallback.outcome(&self.missing());
+        if self.selected_blocks == 0 {
+            return self.fallback.finish(&self.no_match_message());
         }
-        let unclosed = self.block.is_some_and(|block| block.wanted);
+        let unclosed = self.block.is_some_and(|block| block.selected);
         let warning = "the code block is not closed in the answer".to_owned();
-        Ok(Outcome {
+        Ok(FinishedText {
             tail,
             warnings: if unclosed { vec![warning] } else { vec![] },
         })
@@ -143,57 +151,62 @@ impl Processor for Fence {
 }
 
 impl Fence {
-    fn missing(&self) -> String {
+    fn no_match_message(&self) -> String {
         match self.languages.is_empty() {
             true => "no code block".to_owned(),
-            false => format!("no code block in {}", self.languages.join(" or ")),
+            false => format!("no code block in language {}", self.languages.join(" or ")),
         }
     }
 }
 
-const BLANKS: [char; 2] = [' ', '\t'];
+const INDENT_CHARS: [char; 2] = [' ', '\t'];
 
-/// Indent, mark, number of marks, and what follows them. Indents of any width
-/// count, because models indent the blocks of lists as they like.
-fn opening(line: &str) -> (usize, char, usize, &str) {
-    let marks = line.trim_start_matches(BLANKS);
-    let mark = if marks.starts_with('~') { '~' } else { '`' };
-    let info = marks.trim_start_matches(mark);
+/// Returns the indent, the fence character, the length of the fence and the info string.
+/// Any indent is accepted, because models indent code blocks in lists by varying widths.
+fn parse_opening(line: &str) -> (usize, char, usize, &str) {
+    let unindented = line.trim_start_matches(INDENT_CHARS);
+    let fence_char = if unindented.starts_with('~') {
+        '~'
+    } else {
+        '`'
+    };
+    let info = unindented.trim_start_matches(fence_char);
     (
-        line.len() - marks.len(),
-        mark,
-        marks.len() - info.len(),
+        line.len() - unindented.len(),
+        fence_char,
+        unindented.len() - info.len(),
         info,
     )
 }
 
-fn judge_opening(line: &str, complete: bool) -> Verdict {
-    let (_, mark, marks, info) = opening(line);
-    // With a backtick in it, it is code inside a line of text.
-    let excluded = (marks < 3 && !info.is_empty()) || (mark == '`' && info.contains('`'));
+fn classify_opening(line: &str, complete: bool) -> LineKind {
+    let (_, fence_char, fence_length, info) = parse_opening(line);
+    // A backtick in the info string means inline code in a line of text.
+    let excluded =
+        (fence_length < 3 && !info.is_empty()) || (fence_char == '`' && info.contains('`'));
     match (excluded, complete) {
-        (true, _) => Verdict::Text,
-        (false, false) => Verdict::Open,
-        (false, true) if marks >= 3 => Verdict::Marker,
-        (false, true) => Verdict::Text,
+        (true, _) => LineKind::Text,
+        (false, false) => LineKind::Undecided,
+        (false, true) if fence_length >= 3 => LineKind::Marker,
+        (false, true) => LineKind::Text,
     }
 }
 
-fn judge_closing(line: &str, complete: bool, block: Block) -> Verdict {
-    let marks = line.trim_start_matches(BLANKS);
-    let rest = marks.trim_start_matches(block.mark);
-    let count = marks.len() - rest.len();
-    let possible = rest.trim().is_empty() && (rest.is_empty() || count >= block.marks);
+fn classify_closing(line: &str, complete: bool, block: OpenBlock) -> LineKind {
+    let unindented = line.trim_start_matches(INDENT_CHARS);
+    let rest = unindented.trim_start_matches(block.fence_char);
+    let length = unindented.len() - rest.len();
+    let possible = rest.trim().is_empty() && (rest.is_empty() || length >= block.fence_length);
     match (possible, complete) {
-        (false, _) => Verdict::Text,
-        (true, false) => Verdict::Open,
-        (true, true) if count >= block.marks => Verdict::Marker,
-        (true, true) => Verdict::Text,
+        (false, _) => LineKind::Text,
+        (true, false) => LineKind::Undecided,
+        (true, true) if length >= block.fence_length => LineKind::Marker,
+        (true, true) => LineKind::Text,
     }
 }
 
-/// The line without as much indent as its block has.
+/// Removes up to `indent` bytes of indentation from a line.
 fn without_indent(line: &str, indent: usize) -> &str {
-    let blanks = line.len() - line.trim_start_matches(BLANKS).len();
-    &line[blanks.min(indent)..]
+    let line_indent = line.len() - line.trim_start_matches(INDENT_CHARS).len();
+    &line[line_indent.min(indent)..]
 }

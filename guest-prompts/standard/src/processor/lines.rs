@@ -1,52 +1,58 @@
-//! `lines`: the lines between two marker lines.
+//! The `lines` processor: extracts the lines between two marker lines.
 
 use super::fallback::{Fallback, QUIET, REQUIRED};
-use super::line::{LineReader, Part, Verdict};
-use super::{Kind, OptionInfo, Options, Outcome, Processor, Pushed};
-use crate::types::{Error, Stop};
+use super::line_reader::{LineKind, LinePart, LineReader};
+use super::{FinishedText, OptionInfo, Processor, ProcessorKind, ProcessorOptions, PushOutput};
+use crate::types::{Error, StopReason};
 
-pub(super) const KIND: Kind = Kind {
+pub(super) const KIND: ProcessorKind = ProcessorKind {
     name: "lines",
-    summary: "the lines between two marker lines",
+    summary: "extracts the lines between two marker lines",
     options: &[
         OptionInfo::new(
             "start",
-            "the line before the text; without it, from the beginning",
+            "marker line before the text; if not set, from the beginning",
         ),
-        OptionInfo::new("end", "the line after the text; without it, to the end"),
-        OptionInfo::new("match", "exact: the whole line; prefix: how it begins").or("exact"),
+        OptionInfo::new("end", "marker line after the text; if not set, to the end"),
+        OptionInfo::new(
+            "match",
+            "exact: the marker is the whole line; prefix: the line starts with it",
+        )
+        .with_default("exact"),
         REQUIRED,
         QUIET,
     ],
     open,
 };
 
-fn open(options: &Options<'_>) -> Result<Box<dyn Processor>, Error> {
-    let prefix = match options.text("match") {
+fn open(options: &ProcessorOptions<'_>) -> Result<Box<dyn Processor>, Error> {
+    let match_prefix = match options.text("match") {
         Some("exact") | None => false,
         Some("prefix") => true,
         Some(other) => {
             let message = format!("must be exact or prefix, not `{other}`");
-            return Err(options.invalid("match", &message));
+            return Err(options.invalid_option("match", &message));
         }
     };
     let marker = |name| match options.text(name).map(str::trim) {
-        Some("") if prefix => Err(options.invalid(name, "every line begins with nothing")),
-        text => Ok(text.map(|text| Marker {
+        Some("") if match_prefix => {
+            Err(options.invalid_option(name, "must not be empty with match=prefix"))
+        }
+        text => Ok(text.map(|text| MarkerLine {
             text: text.to_owned(),
-            prefix,
+            match_prefix,
         })),
     };
     let (start, end) = (marker("start")?, marker("end")?);
     if start.is_none() && end.is_none() {
-        return Err(options.invalid("start", "give start, end, or both"));
+        return Err(options.invalid_option("start", "set `start`, `end` or both"));
     }
     Ok(Box::new(Lines {
         fallback: Fallback::new(options)?,
         state: if start.is_some() {
-            State::Before
+            LinesState::BeforeStart
         } else {
-            State::Inside
+            LinesState::Between
         },
         start,
         end,
@@ -54,113 +60,116 @@ fn open(options: &Options<'_>) -> Result<Box<dyn Processor>, Error> {
     }))
 }
 
-/// A line to look for. Blanks around it do not count.
-struct Marker {
+/// A marker line to find. Whitespace around it is ignored.
+struct MarkerLine {
     text: String,
-    prefix: bool,
+    match_prefix: bool,
 }
 
-impl Marker {
-    /// Judges a line. At the last marker, its rest is of no interest.
-    fn judge(&self, line: &str, complete: bool, last: bool) -> Verdict {
+impl MarkerLine {
+    /// Classifies a line. If `last` is true, no marker follows, so that the rest of a
+    /// prefix match does not matter.
+    fn classify(&self, line: &str, complete: bool, last: bool) -> LineKind {
         let line = line.trim_start();
         let marker = self.text.as_str();
         let matches = match line.strip_prefix(marker) {
-            Some(rest) => self.prefix || rest.trim_end().is_empty(),
+            Some(rest) => self.match_prefix || rest.trim_end().is_empty(),
             None => false,
         };
         match (matches, complete) {
-            (true, true) => Verdict::Marker,
-            (true, false) if self.prefix && last => Verdict::Marker,
-            (true, false) => Verdict::Open,
-            (false, false) if marker.starts_with(line) => Verdict::Open,
-            (false, _) => Verdict::Text,
+            (true, true) => LineKind::Marker,
+            (true, false) if self.match_prefix && last => LineKind::Marker,
+            (true, false) => LineKind::Undecided,
+            (false, false) if marker.starts_with(line) => LineKind::Undecided,
+            (false, _) => LineKind::Text,
         }
     }
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum State {
-    Before,
-    Inside,
-    Ended,
+enum LinesState {
+    BeforeStart,
+    Between,
+    AfterEnd,
 }
 
 struct Lines {
     fallback: Fallback,
-    state: State,
-    start: Option<Marker>,
-    end: Option<Marker>,
+    state: LinesState,
+    start: Option<MarkerLine>,
+    end: Option<MarkerLine>,
     reader: LineReader,
 }
 
 impl Lines {
-    fn marker(&self) -> Option<&Marker> {
+    fn current_marker(&self) -> Option<&MarkerLine> {
         match self.state {
-            State::Before => self.start.as_ref(),
-            State::Inside | State::Ended => self.end.as_ref(),
+            LinesState::BeforeStart => self.start.as_ref(),
+            LinesState::Between | LinesState::AfterEnd => self.end.as_ref(),
         }
     }
 
-    /// Takes one segment of a line, or the end of the last line.
+    /// Processes one segment of a line, or the end of the stream.
     fn advance(&mut self, segment: Option<&str>, out: &mut String) {
         let mut reader = std::mem::take(&mut self.reader);
-        let last = self.state != State::Before;
-        let judge = |line: &str, complete| match self.marker() {
-            Some(marker) => marker.judge(line, complete, last),
-            None => Verdict::Text,
+        let last = self.state != LinesState::BeforeStart;
+        let judge = |line: &str, complete| match self.current_marker() {
+            Some(marker) => marker.classify(line, complete, last),
+            None => LineKind::Text,
         };
         let part = match segment {
-            Some(segment) => reader.take(segment, judge),
+            Some(segment) => reader.push(segment, judge),
             None => reader.finish(judge),
         };
         self.reader = reader;
         match (part, self.state) {
-            (Some(Part::Text { text, .. }), State::Before) => self.fallback.hold(&text),
-            (Some(Part::Text { text, .. }), State::Inside) => out.push_str(&text),
-            (Some(Part::Marker(_)), State::Before) => {
-                self.fallback.release();
-                self.state = State::Inside;
+            (Some(LinePart::Text { text, .. }), LinesState::BeforeStart) => {
+                self.fallback.hold(&text)
             }
-            (Some(Part::Marker(_)), State::Inside) => self.state = State::Ended,
-            (_, State::Ended) | (None, _) => {}
+            (Some(LinePart::Text { text, .. }), LinesState::Between) => out.push_str(&text),
+            (Some(LinePart::Marker(_)), LinesState::BeforeStart) => {
+                self.fallback.clear();
+                self.state = LinesState::Between;
+            }
+            (Some(LinePart::Marker(_)), LinesState::Between) => self.state = LinesState::AfterEnd,
+            (_, LinesState::AfterEnd) | (None, _) => {}
         }
     }
 }
 
 impl Processor for Lines {
-    fn push(&mut self, chunk: &str) -> Result<Pushed, Error> {
+    fn push(&mut self, chunk: &str) -> Result<PushOutput, Error> {
         let mut text = String::new();
         for segment in chunk.split_inclusive('\n') {
             self.advance(Some(segment), &mut text);
-            if self.state == State::Ended {
+            if self.state == LinesState::AfterEnd {
                 break;
             }
         }
-        Ok(Pushed {
+        Ok(PushOutput {
             text,
-            done: self.state == State::Ended,
+            done: self.state == LinesState::AfterEnd,
         })
     }
 
-    fn finish(&mut self, _: Stop) -> Result<Outcome, Error> {
+    fn finish(&mut self, _: StopReason) -> Result<FinishedText, Error> {
         let mut tail = String::new();
         self.advance(None, &mut tail);
         let missing = self
-            .marker()
+            .current_marker()
             .map(|marker| format!("no line `{}`", marker.text));
         match (self.state, missing) {
-            (State::Before, Some(missing)) => self.fallback.outcome(&missing),
-            // Only an end was asked for, so that it is the match.
-            (State::Inside, Some(missing)) if self.start.is_none() => {
-                let outcome = self.fallback.outcome(&missing)?;
-                Ok(Outcome { tail, ..outcome })
+            (LinesState::BeforeStart, Some(missing)) => self.fallback.finish(&missing),
+            // Only an end marker is set, so that it counts as the match.
+            (LinesState::Between, Some(missing)) if self.start.is_none() => {
+                let outcome = self.fallback.finish(&missing)?;
+                Ok(FinishedText { tail, ..outcome })
             }
-            (State::Inside, Some(missing)) => Ok(Outcome {
+            (LinesState::Between, Some(missing)) => Ok(FinishedText {
                 tail,
                 warnings: vec![format!("{missing} in the answer after the first marker")],
             }),
-            _ => Ok(Outcome {
+            _ => Ok(FinishedText {
                 tail,
                 warnings: Vec::new(),
             }),

@@ -1,14 +1,13 @@
-//! The common processors: from what a model says, piece by piece, to what the
-//! user gets.
+//! The common processors, which convert the model's answer to the output while it streams.
 //!
-//! What comes out in total never depends on how the answer was cut. A processor
-//! holds back only what it cannot yet decide, and says `done` as soon as nothing
-//! that may follow can matter.
+//! The total output never depends on how the answer is split into chunks. A processor holds
+//! back only text that it cannot decide yet, and sets `done` as soon as further text cannot
+//! change its output.
 
 mod fallback;
 mod fence;
 pub mod json;
-mod line;
+mod line_reader;
 mod lines;
 mod options;
 mod reasoning;
@@ -17,51 +16,57 @@ mod scan;
 mod tag;
 mod trim;
 
-use crate::closest::closest;
-use crate::types::{Entry, Error, Stop};
+use crate::suggest::similar_names;
+use crate::types::{Entry, Error, StopReason};
 
-pub use options::{OptionInfo, Options};
+pub use options::{OptionInfo, ProcessorOptions};
 
-/// A processor at work on one answer.
+/// A processor that is open for one answer.
 pub trait Processor {
-    /// Takes the next piece. Not called again once it has said `done`.
-    fn push(&mut self, chunk: &str) -> Result<Pushed, Error>;
-    /// Called once, after the last piece.
-    fn finish(&mut self, stop: Stop) -> Result<Outcome, Error>;
+    /// Processes the next chunk of the answer. Not called again after it returned `done`.
+    ///
+    /// # Errors
+    /// Returns an error if the processor rejects the answer.
+    fn push(&mut self, chunk: &str) -> Result<PushOutput, Error>;
+    /// Ends the answer. Called once, after the last chunk.
+    ///
+    /// # Errors
+    /// Returns an error if the processor rejects the answer.
+    fn finish(&mut self, stop: StopReason) -> Result<FinishedText, Error>;
 }
 
-/// What a piece led to.
+/// The result of [`Processor::push`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Pushed {
-    /// What can go out now.
+pub struct PushOutput {
+    /// Output text; may be empty.
     pub text: String,
-    /// Nothing further is wanted.
+    /// True if the processor needs no more input.
     pub done: bool,
 }
 
-/// What was left at the end.
+/// The result of [`Processor::finish`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
-    /// Text that was held back until now.
+pub struct FinishedText {
+    /// The remaining output text.
     pub tail: String,
-    /// What the user should know.
+    /// Warnings for the user.
     pub warnings: Vec<String>,
 }
 
-/// A processor on offer.
+/// A processor of this pack.
 #[derive(Debug)]
-pub struct Kind {
-    /// What a prompt calls it.
+pub struct ProcessorKind {
+    /// The name in prompts.
     pub name: &'static str,
-    /// What it does, in a line.
+    /// A one-line description.
     pub summary: &'static str,
-    /// What can be set.
+    /// The options.
     pub options: &'static [OptionInfo],
-    open: fn(&Options<'_>) -> Result<Box<dyn Processor>, Error>,
+    open: fn(&ProcessorOptions<'_>) -> Result<Box<dyn Processor>, Error>,
 }
 
-/// All of them, as listed to the user.
-pub static KINDS: [Kind; 7] = [
+/// All processors, in the order of listings.
+pub static PROCESSORS: [ProcessorKind; 7] = [
     reasoning::KIND,
     tag::KIND,
     fence::KIND,
@@ -72,10 +77,13 @@ pub static KINDS: [Kind; 7] = [
 ];
 
 /// Opens a processor by name.
+///
+/// # Errors
+/// Returns an error if the name is unknown or an option is invalid.
 pub fn open(name: &str, options: &[Entry]) -> Result<Box<dyn Processor>, Error> {
-    let Some(kind) = KINDS.iter().find(|kind| kind.name == name) else {
-        let names = KINDS.iter().map(|kind| kind.name);
-        return Err(Error::UnknownProcessor(closest(name, names)));
+    let Some(kind) = PROCESSORS.iter().find(|kind| kind.name == name) else {
+        let names = PROCESSORS.iter().map(|kind| kind.name);
+        return Err(Error::UnknownProcessor(similar_names(name, names)));
     };
-    (kind.open)(&Options::new(kind.options, options)?)
+    (kind.open)(&ProcessorOptions::new(kind.options, options)?)
 }

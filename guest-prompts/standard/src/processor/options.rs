@@ -1,22 +1,22 @@
-//! The options of a processor: texts by name, checked before anything runs.
+//! The options of a processor.
 
 use crate::types::{Entry, Error};
 
-/// An option on offer.
+/// Description of an option.
 #[derive(Debug)]
 pub struct OptionInfo {
-    /// Its name.
+    /// The name.
     pub name: &'static str,
-    /// What it does, in a line.
+    /// A one-line description.
     pub summary: &'static str,
-    /// What is used when it is not given.
+    /// The default.
     pub default: Option<&'static str>,
-    /// It must be given.
+    /// True if the option must be set.
     pub required: bool,
 }
 
 impl OptionInfo {
-    /// An option that may be left out.
+    /// Creates an option that is not required and has no default.
     pub(super) const fn new(name: &'static str, summary: &'static str) -> Self {
         Self {
             name,
@@ -26,15 +26,15 @@ impl OptionInfo {
         }
     }
 
-    /// The same with a default.
-    pub(super) const fn or(self, default: &'static str) -> Self {
+    /// Sets the default.
+    pub(super) const fn with_default(self, default: &'static str) -> Self {
         Self {
             default: Some(default),
             ..self
         }
     }
 
-    /// The same, but it must be given.
+    /// Makes the option required.
     pub(super) const fn required(self) -> Self {
         Self {
             required: true,
@@ -43,71 +43,81 @@ impl OptionInfo {
     }
 }
 
-/// The options that were given, and those on offer.
+/// The declared options of a processor, and the values that are set.
 #[derive(Debug)]
-pub struct Options<'a> {
-    known: &'static [OptionInfo],
-    given: &'a [Entry],
+pub struct ProcessorOptions<'a> {
+    declared: &'static [OptionInfo],
+    values: &'a [Entry],
 }
 
-impl<'a> Options<'a> {
-    /// Fails on options that are unknown, or needed and not given.
-    pub(super) fn new(known: &'static [OptionInfo], given: &'a [Entry]) -> Result<Self, Error> {
-        let options = Self { known, given };
-        let is_known = |entry: &&Entry| known.iter().any(|option| option.name == entry.key);
-        if let Some(unknown) = given.iter().find(|entry| !is_known(entry)) {
-            return Err(options.invalid(&unknown.key, "there is no such option"));
+impl<'a> ProcessorOptions<'a> {
+    /// Validates the names of the options.
+    ///
+    /// # Errors
+    /// Returns an error if an option is unknown, or if a required option is not set.
+    pub(super) fn new(declared: &'static [OptionInfo], values: &'a [Entry]) -> Result<Self, Error> {
+        let options = Self { declared, values };
+        let is_declared = |entry: &&Entry| declared.iter().any(|option| option.name == entry.key);
+        if let Some(unknown) = values.iter().find(|entry| !is_declared(entry)) {
+            return Err(options.invalid_option(&unknown.key, "unknown option"));
         }
-        let needed = known.iter().filter(|option| option.required);
-        for option in needed {
-            if !given.iter().any(|entry| entry.key == option.name) {
-                return Err(options.invalid(option.name, "it must be given"));
+        let required = declared.iter().filter(|option| option.required);
+        for option in required {
+            if !values.iter().any(|entry| entry.key == option.name) {
+                return Err(options.invalid_option(option.name, "this option is required"));
             }
         }
         Ok(options)
     }
 
-    /// The text of an option, or its default. Of one given twice the later counts.
+    /// Returns the value of an option, or its default. If the option is set more than once,
+    /// the last value applies.
     pub(super) fn text(&self, name: &str) -> Option<&'a str> {
-        let given = self.given.iter().rev().find(|entry| entry.key == name);
+        let entry = self.values.iter().rev().find(|entry| entry.key == name);
         let default = || {
-            self.known
+            self.declared
                 .iter()
                 .find(|option| option.name == name)?
                 .default
         };
-        given.map(|entry| entry.value.as_str()).or_else(default)
+        entry.map(|entry| entry.value.as_str()).or_else(default)
     }
 
-    /// Whether an option is `true`.
+    /// Returns the value of a boolean option; false if it is not set.
+    ///
+    /// # Errors
+    /// Returns an error unless the value is `true` or `false`.
     pub(super) fn flag(&self, name: &str) -> Result<bool, Error> {
         match self.text(name) {
             Some("true") => Ok(true),
             Some("false") | None => Ok(false),
             Some(other) => {
-                Err(self.invalid(name, &format!("must be true or false, not `{other}`")))
+                Err(self.invalid_option(name, &format!("must be true or false, not `{other}`")))
             }
         }
     }
 
-    /// The number that an option gives.
-    pub(super) fn number(&self, name: &str, most: usize) -> Result<Option<usize>, Error> {
+    /// Returns the value of a numeric option.
+    ///
+    /// # Errors
+    /// Returns an error unless the value is an integer from 0 to `max`.
+    pub(super) fn number(&self, name: &str, max: usize) -> Result<Option<usize>, Error> {
         let Some(text) = self.text(name) else {
             return Ok(None);
         };
         match text.parse() {
-            Ok(number) if number <= most => Ok(Some(number)),
+            Ok(number) if number <= max => Ok(Some(number)),
             _ => {
-                let message = format!("must be a whole number from 0 to {most}, not `{text}`");
-                Err(self.invalid(name, &message))
+                let message = format!("must be an integer from 0 to {max}, not `{text}`");
+                Err(self.invalid_option(name, &message))
             }
         }
     }
 
-    /// The error for an option; it lists the known ones.
-    pub(super) fn invalid(&self, name: &str, message: &str) -> Error {
-        let known: Vec<&str> = self.known.iter().map(|option| option.name).collect();
-        let known = known.join(", ");
-        Error::InvalidParam(name.to_owned(), format!("{message} (options: {known})"))
+    /// Creates the error for an invalid option. It lists the options of the processor.
+    pub(super) fn invalid_option(&self, name: &str, message: &str) -> Error {
+        let names: Vec<&str> = self.declared.iter().map(|option| option.name).collect();
+        let names = names.join(", ");
+        Error::InvalidParam(name.to_owned(), format!("{message} (options: {names})"))
     }
 }

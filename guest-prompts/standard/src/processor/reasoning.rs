@@ -1,32 +1,32 @@
-//! `reasoning`: the answer without its spans of thinking.
+//! The `reasoning` processor: removes spans of reasoning from the answer.
 //!
-//! One span of the usual names at the very start is the engine's business. Here
-//! are those of other names, and those further on.
+//! The engine already separates a span with a common tag at the start of the answer. This
+//! processor also removes later spans, and spans with other tags.
 
-use super::scan::{NEEDLE_BYTES_MAX, Scan, scan};
-use super::tag::check_name;
-use super::{Kind, OptionInfo, Options, Outcome, Processor, Pushed};
-use crate::types::{Error, Stop};
+use super::scan::{MAX_NEEDLE_BYTES, ScanResult, find_first};
+use super::tag::check_tag_name;
+use super::{FinishedText, OptionInfo, Processor, ProcessorKind, ProcessorOptions, PushOutput};
+use crate::types::{Error, StopReason};
 
-pub(super) const KIND: Kind = Kind {
+pub(super) const KIND: ProcessorKind = ProcessorKind {
     name: "reasoning",
-    summary: "removes spans of thinking, such as <think>…</think>",
+    summary: "removes spans of reasoning, such as <think>…</think>",
     options: &[
-        OptionInfo::new("names", "tags that hold thinking, separated by blanks")
-            .or("think thinking reasoning thought"),
-        OptionInfo::new("start", "another text that begins a span, such as [THINK]"),
+        OptionInfo::new("names", "tags of reasoning spans, separated by spaces")
+            .with_default("think thinking reasoning thought"),
+        OptionInfo::new("start", "another text that starts a span, such as [THINK]"),
         OptionInfo::new("end", "the text that ends it, such as [/THINK]"),
-        OptionInfo::new("open", "the answer begins inside a span").or("false"),
+        OptionInfo::new("open", "the answer starts inside a span").with_default("false"),
     ],
     open,
 };
 
-fn open(options: &Options<'_>) -> Result<Box<dyn Processor>, Error> {
+fn open(options: &ProcessorOptions<'_>) -> Result<Box<dyn Processor>, Error> {
     let mut openings = Vec::new();
     let mut closings = Vec::new();
     let names = options.text("names").unwrap_or_default();
     for name in names.split_whitespace() {
-        check_name(options, "names", name)?;
+        check_tag_name(options, "names", name)?;
         openings.push(format!("<{name}>"));
         closings.push(format!("</{name}>"));
     }
@@ -34,88 +34,94 @@ fn open(options: &Options<'_>) -> Result<Box<dyn Processor>, Error> {
         (None, None) => {}
         (Some(start), Some(end)) => {
             for (name, text) in [("start", start), ("end", end)] {
-                if text.is_empty() || text.len() > NEEDLE_BYTES_MAX {
-                    return Err(options.invalid(name, "must not be empty or very long"));
+                if text.is_empty() || text.len() > MAX_NEEDLE_BYTES {
+                    let message = format!("must have 1 to {MAX_NEEDLE_BYTES} bytes");
+                    return Err(options.invalid_option(name, &message));
                 }
             }
             openings.push(start.to_owned());
             closings.push(end.to_owned());
         }
-        (None, Some(_)) => return Err(options.invalid("start", "must be given with end")),
-        (Some(_), None) => return Err(options.invalid("end", "must be given with start")),
+        (None, Some(_)) => {
+            return Err(options.invalid_option("start", "required if `end` is set"));
+        }
+        (Some(_), None) => {
+            return Err(options.invalid_option("end", "required if `start` is set"));
+        }
     }
     if openings.is_empty() {
-        return Err(options.invalid("names", "there is nothing to look for"));
+        return Err(options.invalid_option("names", "set `names`, or `start` and `end`"));
     }
     let open = options.flag("open")?;
     Ok(Box::new(Reasoning {
         needles: openings.iter().chain(&closings).cloned().collect(),
         closings,
-        span: open.then_some(Span::Open),
+        span: open.then_some(OpenSpan::FromTemplate),
         pending: String::new(),
-        out: Out::default(),
+        out: OutputText::default(),
         span_text: String::new(),
-        stray: None,
+        unmatched_closing: None,
     }))
 }
 
-/// The span that the answer is in.
+/// A span that is not closed yet.
 #[derive(Clone, Copy)]
-enum Span {
-    /// Begun by the chat template: any closing text ends it.
-    Open,
-    /// Begun by the needle of this index.
-    Begun(usize),
+enum OpenSpan {
+    /// The span was opened by the chat template. Any closing tag ends it.
+    FromTemplate,
+    /// The span was opened by the tag of this index.
+    Tag(usize),
 }
 
 struct Reasoning {
-    /// All opening texts, then all closing ones in the same order.
+    /// All opening tags, then all closing tags in the same order.
     needles: Vec<String>,
     closings: Vec<String>,
-    span: Option<Span>,
-    /// What may still become a needle.
+    span: Option<OpenSpan>,
+    /// Text that may be the beginning of a tag.
     pending: String,
-    out: Out,
-    /// The span so far, where it may turn out to be text.
+    out: OutputText,
+    /// The text of the span so far, if it may have to be output after all.
     span_text: String,
-    /// A closing text that closed nothing.
-    stray: Option<String>,
+    /// The first closing tag without an opening tag.
+    unmatched_closing: Option<String>,
 }
 
 impl Reasoning {
-    /// Handles the text up to and with the next needle. Says how much of it is
-    /// settled, and whether there may be more.
-    fn step(&mut self, rest: &str, text: &mut String) -> (usize, bool) {
+    /// Processes the text up to and including the next tag. Returns the number of bytes that
+    /// are decided, and true if further tags may follow.
+    fn process_next(&mut self, rest: &str, text: &mut String) -> (usize, bool) {
         let needles = match self.span {
             None => self.needles.as_slice(),
-            Some(Span::Open) => self.closings.as_slice(),
-            Some(Span::Begun(index)) => std::slice::from_ref(&self.closings[index]),
+            Some(OpenSpan::FromTemplate) => self.closings.as_slice(),
+            Some(OpenSpan::Tag(index)) => std::slice::from_ref(&self.closings[index]),
         };
-        let found = scan(rest, needles);
-        let (Scan::Open(start) | Scan::Found { start, .. }) = found;
+        let result = find_first(rest, needles);
+        let (ScanResult::Partial(start) | ScanResult::Found { start, .. }) = result;
         match self.span {
             None => self.out.push(&rest[..start], text),
-            Some(Span::Begun(_)) if !self.out.started => {}
+            Some(OpenSpan::Tag(_)) if !self.out.started => {}
             Some(_) => self.span_text.push_str(&rest[..start]),
         }
-        let Scan::Found { end, index, .. } = found else {
+        let ScanResult::Found { end, index, .. } = result else {
             return (start, false);
         };
         let needle = &rest[start..end];
         match self.span {
             None if index < self.closings.len() => {
-                self.span = Some(Span::Begun(index));
+                self.span = Some(OpenSpan::Tag(index));
                 self.span_text.push_str(needle);
-                self.out.span_begins();
+                self.out.begin_span();
             }
             None => {
                 self.out.push(needle, text);
-                self.stray.get_or_insert_with(|| needle.to_owned());
+                self.unmatched_closing
+                    .get_or_insert_with(|| needle.to_owned());
             }
             Some(_) => {
                 self.span = None;
                 self.span_text = String::new();
-                self.out.span_ends();
+                self.out.end_span();
             }
         }
         (end, true)
@@ -123,13 +129,13 @@ impl Reasoning {
 }
 
 impl Processor for Reasoning {
-    fn push(&mut self, chunk: &str) -> Result<Pushed, Error> {
+    fn push(&mut self, chunk: &str) -> Result<PushOutput, Error> {
         let mut pending = std::mem::take(&mut self.pending);
         pending.push_str(chunk);
         let mut text = String::new();
         let mut settled = 0;
         loop {
-            let (length, more) = self.step(&pending[settled..], &mut text);
+            let (length, more) = self.process_next(&pending[settled..], &mut text);
             settled += length;
             if !more {
                 break;
@@ -137,69 +143,75 @@ impl Processor for Reasoning {
         }
         pending.drain(..settled);
         self.pending = pending;
-        Ok(Pushed { text, done: false })
+        Ok(PushOutput { text, done: false })
     }
 
-    fn finish(&mut self, stop: Stop) -> Result<Outcome, Error> {
+    fn finish(&mut self, stop: StopReason) -> Result<FinishedText, Error> {
         let mut warnings = Vec::new();
         let mut tail = String::new();
         let pending = std::mem::take(&mut self.pending);
         match self.span {
             None => {
                 self.out.push(&pending, &mut tail);
-                tail.push_str(&self.out.blanks);
+                tail.push_str(&self.out.leading_whitespace);
             }
-            // Cut while it was still thinking: there is no answer yet.
-            Some(Span::Open) if stop == Stop::Cut => {
-                let ends = self.closings.join(" or ");
-                warnings.push(format!("the answer was cut before {ends}: it is left out"));
+            // The answer was truncated inside the reasoning, so that there is no output.
+            Some(OpenSpan::FromTemplate) if stop == StopReason::Truncated => {
+                let closings = self.closings.join(" or ");
+                warnings.push(format!(
+                    "the answer was truncated before {closings}; it is dropped"
+                ));
             }
-            Some(Span::Open) => {
+            Some(OpenSpan::FromTemplate) => {
                 tail = std::mem::take(&mut self.span_text) + &pending;
-                let ends = self.closings.join(" or ");
-                warnings.push(format!("no {ends} in the answer: it is passed on whole"));
+                let closings = self.closings.join(" or ");
+                warnings.push(format!(
+                    "no {closings} in the answer; it is passed through unchanged"
+                ));
             }
-            Some(Span::Begun(index)) => {
+            Some(OpenSpan::Tag(index)) => {
                 let opening = &self.needles[index];
-                // After some text, in an answer that came to its end, it was
-                // probably mentioned rather than meant.
-                if self.out.started && stop == Stop::Complete {
-                    self.out.swallow = false;
+                // In a complete answer, an unclosed tag after other text is probably a
+                // mention of the tag.
+                if self.out.started && stop == StopReason::Complete {
+                    self.out.skip_whitespace = false;
                     tail = std::mem::take(&mut self.span_text) + &pending;
-                    warnings.push(format!("{opening} is not closed in the answer: it is kept"));
+                    warnings.push(format!(
+                        "{opening} is not closed in the answer; it is kept as text"
+                    ));
                 } else {
                     warnings.push(format!(
-                        "{opening} is not closed in the answer: what follows it is left out"
+                        "{opening} is not closed in the answer; the text after it is dropped"
                     ));
                 }
             }
         }
-        if let Some(stray) = &self.stray {
+        if let Some(closing) = &self.unmatched_closing {
             warnings.push(format!(
-                "{stray} closes nothing; if the answer begins with thinking, set open=true"
+                "{closing} has no opening tag; if the answer starts with reasoning, set open=true"
             ));
         }
-        Ok(Outcome { tail, warnings })
+        Ok(FinishedText { tail, warnings })
     }
 }
 
-/// The text outside the spans. A span on lines of its own takes the blanks
-/// after it along, and at the start also those before it.
+/// The text outside the spans. If a span starts at the beginning of a line, the whitespace
+/// after it is removed, and at the start of the answer also the whitespace before it.
 #[derive(Default)]
-struct Out {
-    /// Something other than blanks has gone out.
+struct OutputText {
+    /// True after the first output that is not whitespace.
     started: bool,
-    /// Blanks at the start.
-    blanks: String,
-    /// What went out last ended a line.
-    line_ended: bool,
-    /// Blanks are dropped until something else comes.
-    swallow: bool,
+    /// Whitespace at the start of the answer.
+    leading_whitespace: String,
+    /// True if the last output ended with a newline.
+    ends_with_newline: bool,
+    /// True if whitespace is removed until other text follows.
+    skip_whitespace: bool,
 }
 
-impl Out {
+impl OutputText {
     fn push(&mut self, text: &str, out: &mut String) {
-        let text = if self.swallow {
+        let text = if self.skip_whitespace {
             text.trim_start()
         } else {
             text
@@ -207,23 +219,23 @@ impl Out {
         if text.is_empty() {
             return;
         }
-        self.swallow = false;
+        self.skip_whitespace = false;
         if !self.started {
             if text.trim_start().is_empty() {
-                return self.blanks.push_str(text);
+                return self.leading_whitespace.push_str(text);
             }
             self.started = true;
-            out.push_str(&std::mem::take(&mut self.blanks));
+            out.push_str(&std::mem::take(&mut self.leading_whitespace));
         }
-        self.line_ended = text.ends_with('\n');
+        self.ends_with_newline = text.ends_with('\n');
         out.push_str(text);
     }
 
-    fn span_begins(&mut self) {
-        self.blanks.clear();
+    fn begin_span(&mut self) {
+        self.leading_whitespace.clear();
     }
 
-    fn span_ends(&mut self) {
-        self.swallow = !self.started || self.line_ended;
+    fn end_span(&mut self) {
+        self.skip_whitespace = !self.started || self.ends_with_newline;
     }
 }

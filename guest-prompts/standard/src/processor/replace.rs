@@ -1,46 +1,47 @@
-//! `replace`: one text in place of another.
+//! The `replace` processor: replaces occurrences of a text.
 
-use super::{Kind, OptionInfo, Options, Outcome, Processor, Pushed};
-use crate::types::{Error, Stop};
+use super::{FinishedText, OptionInfo, Processor, ProcessorKind, ProcessorOptions, PushOutput};
+use crate::types::{Error, StopReason};
 
-pub(super) const KIND: Kind = Kind {
+pub(super) const KIND: ProcessorKind = ProcessorKind {
     name: "replace",
-    summary: "replaces one text by another",
+    summary: "replaces one text with another",
     options: &[
         OptionInfo::new("from", "the text to replace").required(),
-        OptionInfo::new("to", "what takes its place").or(""),
-        OptionInfo::new("count", "how many times at most; without it, always"),
+        OptionInfo::new("to", "the replacement").with_default(""),
+        OptionInfo::new("count", "maximum number of replacements; if not set, all"),
     ],
     open,
 };
 
-fn open(options: &Options<'_>) -> Result<Box<dyn Processor>, Error> {
+fn open(options: &ProcessorOptions<'_>) -> Result<Box<dyn Processor>, Error> {
     let from = options.text("from").unwrap_or_default().as_bytes();
     if from.is_empty() {
-        return Err(options.invalid("from", "must not be empty"));
+        return Err(options.invalid_option("from", "must not be empty"));
     }
     Ok(Box::new(Replace {
         from: from.to_vec(),
-        borders: borders(from),
+        borders: border_lengths(from),
         to: options.text("to").unwrap_or_default().to_owned(),
-        left: options.number("count", u32::MAX as usize)?,
+        remaining: options.number("count", u32::MAX as usize)?,
         matched: 0,
     }))
 }
 
-/// Knuth, Morris and Pratt's search: what is held back is always the beginning
-/// of `from`, so that its length is all there is to remember.
+/// A Knuth-Morris-Pratt search. The text that is held back is always a prefix of `from`, so
+/// that only its length is stored.
 struct Replace {
     from: Vec<u8>,
     borders: Vec<usize>,
     to: String,
-    left: Option<usize>,
-    /// How many bytes of `from` the text so far ends in.
+    remaining: Option<usize>,
+    /// The number of bytes of `from` that match the end of the text so far.
     matched: usize,
 }
 
-/// For each beginning of the pattern, the longest shorter one that it ends in.
-fn borders(pattern: &[u8]) -> Vec<usize> {
+/// Returns the failure function of the search: for each prefix of the pattern, the length of
+/// its longest proper prefix that is also its suffix.
+fn border_lengths(pattern: &[u8]) -> Vec<usize> {
     let mut borders = vec![0; pattern.len()];
     let mut length = 0;
     for at in 1..pattern.len() {
@@ -54,10 +55,10 @@ fn borders(pattern: &[u8]) -> Vec<usize> {
 }
 
 impl Processor for Replace {
-    fn push(&mut self, chunk: &str) -> Result<Pushed, Error> {
+    fn push(&mut self, chunk: &str) -> Result<PushOutput, Error> {
         let mut out: Vec<u8> = Vec::with_capacity(chunk.len());
         for (at, &byte) in chunk.as_bytes().iter().enumerate() {
-            if self.left == Some(0) {
+            if self.remaining == Some(0) {
                 out.extend_from_slice(&chunk.as_bytes()[at..]);
                 break;
             }
@@ -74,28 +75,28 @@ impl Processor for Replace {
             if self.matched == self.from.len() {
                 out.extend_from_slice(self.to.as_bytes());
                 self.matched = 0;
-                self.left = self.left.map(|left| left - 1);
+                self.remaining = self.remaining.map(|left| left - 1);
             }
         }
-        Ok(Pushed {
+        Ok(PushOutput {
             text: text(out),
             done: false,
         })
     }
 
-    fn finish(&mut self, _: Stop) -> Result<Outcome, Error> {
-        Ok(Outcome {
+    fn finish(&mut self, _: StopReason) -> Result<FinishedText, Error> {
+        Ok(FinishedText {
             tail: text(self.from[..self.matched].to_vec()),
             warnings: Vec::new(),
         })
     }
 }
 
-/// The bytes are whole characters: what is held back begins where `from` does,
-/// at the border of one, and so does what follows it.
+/// Converts output bytes to text. They are valid UTF-8: the text that is held back starts at
+/// a character boundary, as `from` does, and so does the text after it.
 fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap_or_else(|error| {
-        debug_assert!(false, "cut inside a character");
+        debug_assert!(false, "split inside a character");
         String::from_utf8_lossy(error.as_bytes()).into_owned()
     })
 }

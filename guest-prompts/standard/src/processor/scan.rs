@@ -1,27 +1,28 @@
-//! Looking for the first of a few short texts in a stream, letter case aside.
+//! Finds the first of several short strings (needles) in a stream, ignoring ASCII case.
 
-/// The most bytes of a text looked for: what is held back is at most as long.
-pub(super) const NEEDLE_BYTES_MAX: usize = 256;
+/// The maximum length of a needle in bytes. It bounds the text that is held back.
+pub(super) const MAX_NEEDLE_BYTES: usize = 256;
 
-/// What a look at the text so far gave.
+/// The result of [`find_first`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scan {
-    /// The needle of that index stands here.
+pub(super) enum ScanResult {
+    /// A needle was found.
     Found {
         /// Byte offset of its first byte.
         start: usize,
         /// Byte offset after its last byte.
         end: usize,
-        /// Which needle it is.
+        /// Index of the needle.
         index: usize,
     },
-    /// No needle; from this offset on, the text may still become one.
-    Open(usize),
+    /// No needle was found. The text from this byte offset to the end may be the beginning
+    /// of one; it may be empty.
+    Partial(usize),
 }
 
-/// Finds the first needle. Of two that begin at the same place the shorter
-/// counts, because it is complete first however the text is cut.
-pub(super) fn scan(text: &str, needles: &[String]) -> Scan {
+/// Finds the first needle in `text`. If two match at the same offset, returns the shorter
+/// one, which is complete first however the text is split into chunks.
+pub(super) fn find_first(text: &str, needles: &[String]) -> ScanResult {
     let bytes = text.as_bytes();
     for start in 0..bytes.len() {
         let rest = &bytes[start..];
@@ -40,34 +41,34 @@ pub(super) fn scan(text: &str, needles: &[String]) -> Scan {
             }
         }
         if let Some((end, index)) = found {
-            return Scan::Found { start, end, index };
+            return ScanResult::Found { start, end, index };
         }
         if open {
-            return Scan::Open(start);
+            return ScanResult::Partial(start);
         }
     }
-    Scan::Open(bytes.len())
+    ScanResult::Partial(bytes.len())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Scan, scan};
+    use super::{ScanResult, find_first};
 
     #[test]
-    fn finds_the_first() {
+    fn finds_the_first_needle() {
         let needles = ["<a>".to_owned(), "</a>".to_owned()];
-        let found = |start, end, index| Scan::Found { start, end, index };
+        let found = |start, end, index| ScanResult::Found { start, end, index };
         for (text, expected) in [
-            ("", Scan::Open(0)),
-            ("abc", Scan::Open(3)),
+            ("", ScanResult::Partial(0)),
+            ("abc", ScanResult::Partial(3)),
             ("x<a>y", found(1, 4, 0)),
             ("x</A><a>", found(1, 5, 1)),
-            ("x<", Scan::Open(1)),
-            ("x<<a", Scan::Open(2)),
-            ("é<a", Scan::Open(2)),
+            ("x<", ScanResult::Partial(1)),
+            ("x<<a", ScanResult::Partial(2)),
+            ("é<a", ScanResult::Partial(2)),
             ("<b><a>", found(3, 6, 0)),
         ] {
-            assert_eq!(scan(text, &needles), expected, "{text}");
+            assert_eq!(find_first(text, &needles), expected, "{text}");
         }
     }
 }

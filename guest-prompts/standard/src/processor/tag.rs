@@ -1,105 +1,114 @@
-//! `tag`: what lies inside `<output>`, or inside another tag.
+//! The `tag` processor: extracts the content of `<output>`, or of another tag.
 
 use super::fallback::{Fallback, QUIET, REQUIRED};
-use super::scan::{NEEDLE_BYTES_MAX, Scan, scan};
-use super::trim::Edges;
-use super::{Kind, OptionInfo, Options, Outcome, Processor, Pushed};
-use crate::types::{Error, Stop};
+use super::scan::{MAX_NEEDLE_BYTES, ScanResult, find_first};
+use super::trim::EdgeTrimmer;
+use super::{FinishedText, OptionInfo, Processor, ProcessorKind, ProcessorOptions, PushOutput};
+use crate::types::{Error, StopReason};
 
-pub(super) const KIND: Kind = Kind {
+pub(super) const KIND: ProcessorKind = ProcessorKind {
     name: "tag",
-    summary: "what lies inside the first <output>, or another tag",
+    summary: "extracts the content of the first <output>, or of another tag",
     options: &[
-        OptionInfo::new("name", "the tag's name").or("output"),
+        OptionInfo::new("name", "name of the tag").with_default("output"),
         REQUIRED,
         QUIET,
     ],
     open,
 };
 
-fn open(options: &Options<'_>) -> Result<Box<dyn Processor>, Error> {
+fn open(options: &ProcessorOptions<'_>) -> Result<Box<dyn Processor>, Error> {
     let name = options.text("name").unwrap_or_default();
-    check_name(options, "name", name)?;
+    check_tag_name(options, "name", name)?;
     Ok(Box::new(Tag {
         fallback: Fallback::new(options)?,
         opening: [format!("<{name}>")],
         closing: [format!("</{name}>")],
-        state: State::Before,
+        state: TagState::Before,
         pending: String::new(),
-        edges: Edges::new(true, true, |c| matches!(c, '\n' | '\r')),
+        edges: EdgeTrimmer::new(true, true, |c| matches!(c, '\n' | '\r')),
     }))
 }
 
-/// Checks a name that is to stand between angle brackets.
-pub(super) fn check_name(options: &Options<'_>, option: &str, name: &str) -> Result<(), Error> {
-    let bad = |c: char| c.is_whitespace() || matches!(c, '<' | '>' | '/');
-    if name.is_empty() || name.contains(bad) {
-        let message = format!("`{name}` is not a tag's name; write it without brackets");
-        return Err(options.invalid(option, &message));
+/// Validates the name of a tag.
+///
+/// # Errors
+/// Returns an error about `option` if the name is empty, too long, or contains whitespace
+/// or one of `<`, `>` and `/`.
+pub(super) fn check_tag_name(
+    options: &ProcessorOptions<'_>,
+    option: &str,
+    name: &str,
+) -> Result<(), Error> {
+    let is_invalid = |c: char| c.is_whitespace() || matches!(c, '<' | '>' | '/');
+    if name.is_empty() || name.contains(is_invalid) {
+        let message = format!("`{name}` is not a tag name; write it without brackets");
+        return Err(options.invalid_option(option, &message));
     }
-    if name.len() > NEEDLE_BYTES_MAX {
-        return Err(options.invalid(option, "the name is too long"));
+    if name.len() > MAX_NEEDLE_BYTES {
+        let message = format!("a tag name must have at most {MAX_NEEDLE_BYTES} bytes");
+        return Err(options.invalid_option(option, &message));
     }
     Ok(())
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum State {
+enum TagState {
     Before,
     Inside,
-    Closed,
+    After,
 }
 
 struct Tag {
     fallback: Fallback,
     opening: [String; 1],
     closing: [String; 1],
-    state: State,
-    /// What may still become a tag.
+    state: TagState,
+    /// Text that may be the beginning of a tag.
     pending: String,
-    /// Line ends directly inside the tags belong to the tags, not to the text.
-    edges: Edges,
+    /// Removes the line breaks directly inside the tags.
+    edges: EdgeTrimmer,
 }
 
 impl Processor for Tag {
-    fn push(&mut self, chunk: &str) -> Result<Pushed, Error> {
+    fn push(&mut self, chunk: &str) -> Result<PushOutput, Error> {
         self.pending.push_str(chunk);
-        if self.state == State::Before {
-            match scan(&self.pending, &self.opening) {
-                Scan::Found { end, .. } => {
-                    self.fallback.release();
+        if self.state == TagState::Before {
+            match find_first(&self.pending, &self.opening) {
+                ScanResult::Found { end, .. } => {
+                    self.fallback.clear();
                     self.pending.drain(..end);
-                    self.state = State::Inside;
+                    self.state = TagState::Inside;
                 }
-                Scan::Open(start) => {
+                ScanResult::Partial(start) => {
                     self.fallback.hold(&self.pending[..start]);
                     self.pending.drain(..start);
-                    return Ok(Pushed::default());
+                    return Ok(PushOutput::default());
                 }
             }
         }
-        let (end, closed) = match scan(&self.pending, &self.closing) {
-            Scan::Found { start, .. } => (start, true),
-            Scan::Open(start) => (start, false),
+        let (end, closed) = match find_first(&self.pending, &self.closing) {
+            ScanResult::Found { start, .. } => (start, true),
+            ScanResult::Partial(start) => (start, false),
         };
         let text = self.edges.push(&self.pending[..end]);
         self.pending.drain(..end);
         if closed {
-            self.state = State::Closed;
+            self.state = TagState::After;
         }
-        Ok(Pushed { text, done: closed })
+        Ok(PushOutput { text, done: closed })
     }
 
-    fn finish(&mut self, _: Stop) -> Result<Outcome, Error> {
+    fn finish(&mut self, _: StopReason) -> Result<FinishedText, Error> {
         let pending = std::mem::take(&mut self.pending);
         let [opening] = &self.opening;
         match self.state {
-            State::Closed => Ok(Outcome::default()),
-            State::Before => {
+            TagState::After => Ok(FinishedText::default()),
+            TagState::Before => {
                 self.fallback.hold(&pending);
-                self.fallback.outcome(&format!("no {opening}"))
+                self.fallback.finish(&format!("no {opening}"))
             }
-            State::Inside => Ok(Outcome {
+            TagState::Inside => Ok(FinishedText {
                 tail: self.edges.push(&pending),
                 warnings: vec![format!("{opening} is not closed in the answer")],
             }),

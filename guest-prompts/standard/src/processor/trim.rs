@@ -1,76 +1,76 @@
-//! `trim`: without the blanks and empty lines around the text.
+//! The `trim` processor: removes whitespace around the text.
 
-use super::{Kind, OptionInfo, Options, Outcome, Processor, Pushed};
-use crate::types::{Error, Stop};
+use super::{FinishedText, OptionInfo, Processor, ProcessorKind, ProcessorOptions, PushOutput};
+use crate::types::{Error, StopReason};
 
-pub(super) const KIND: Kind = Kind {
+pub(super) const KIND: ProcessorKind = ProcessorKind {
     name: "trim",
-    summary: "removes blanks and empty lines around the text",
-    options: &[OptionInfo::new("side", "start, end or both").or("both")],
+    summary: "removes whitespace and empty lines around the text",
+    options: &[OptionInfo::new("side", "start, end or both").with_default("both")],
     open,
 };
 
-fn open(options: &Options<'_>) -> Result<Box<dyn Processor>, Error> {
+fn open(options: &ProcessorOptions<'_>) -> Result<Box<dyn Processor>, Error> {
     let (start, end) = match options.text("side") {
         Some("start") => (true, false),
         Some("end") => (false, true),
         Some("both") | None => (true, true),
         Some(other) => {
             let message = format!("must be start, end or both, not `{other}`");
-            return Err(options.invalid("side", &message));
+            return Err(options.invalid_option("side", &message));
         }
     };
     Ok(Box::new(Trim {
-        edges: Edges::new(start, end, char::is_whitespace),
+        edges: EdgeTrimmer::new(start, end, char::is_whitespace),
     }))
 }
 
 struct Trim {
-    edges: Edges,
+    edges: EdgeTrimmer,
 }
 
 impl Processor for Trim {
-    fn push(&mut self, chunk: &str) -> Result<Pushed, Error> {
-        Ok(Pushed {
+    fn push(&mut self, chunk: &str) -> Result<PushOutput, Error> {
+        Ok(PushOutput {
             text: self.edges.push(chunk),
             done: false,
         })
     }
 
-    fn finish(&mut self, _: Stop) -> Result<Outcome, Error> {
-        Ok(Outcome::default())
+    fn finish(&mut self, _: StopReason) -> Result<FinishedText, Error> {
+        Ok(FinishedText::default())
     }
 }
 
-/// Drops certain characters at the edges of a stream.
-pub(super) struct Edges {
-    /// Still before the first character that is to go out.
-    leading: bool,
-    trailing: bool,
-    dropped: fn(char) -> bool,
-    /// Goes out if something else follows.
+/// Removes characters at the start and end of a stream.
+pub(super) struct EdgeTrimmer {
+    /// True until the first character that is kept, if the start is trimmed.
+    at_start: bool,
+    trim_end: bool,
+    is_trimmed: fn(char) -> bool,
+    /// Characters that are output only if other text follows.
     held: String,
 }
 
-impl Edges {
-    pub(super) fn new(start: bool, end: bool, dropped: fn(char) -> bool) -> Self {
+impl EdgeTrimmer {
+    pub(super) fn new(trim_start: bool, trim_end: bool, is_trimmed: fn(char) -> bool) -> Self {
         Self {
-            leading: start,
-            trailing: end,
-            dropped,
+            at_start: trim_start,
+            trim_end,
+            is_trimmed,
             held: String::new(),
         }
     }
 
-    /// What can go out now.
+    /// Processes the next chunk and returns the output text.
     pub(super) fn push(&mut self, chunk: &str) -> String {
         let mut chunk = chunk;
-        if self.leading {
-            chunk = chunk.trim_start_matches(self.dropped);
-            self.leading = chunk.is_empty();
+        if self.at_start {
+            chunk = chunk.trim_start_matches(self.is_trimmed);
+            self.at_start = chunk.is_empty();
         }
-        let kept = match self.trailing {
-            true => chunk.trim_end_matches(self.dropped),
+        let kept = match self.trim_end {
+            true => chunk.trim_end_matches(self.is_trimmed),
             false => chunk,
         };
         let mut text = String::new();

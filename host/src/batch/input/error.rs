@@ -1,142 +1,141 @@
-//! What can be wrong with an input, and where.
+//! Errors of inputs.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why inputs cannot be had.
+/// An error of an input file, pattern or row.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file cannot be read; the error names it.
+    /// A file cannot be read. The I/O error names it.
     #[error("{0}")]
     Read(#[source] io::Error),
-    /// It could be read when the plan was made; the error names it.
-    #[error("{0}; it was there when the plan was made: run the command again")]
-    Gone(#[source] io::Error),
-    /// Its bytes are others than when the plan was made.
-    #[error(
-        "`{}` is not what it was when the plan was made: run the command again",
-        path.display()
-    )]
+    /// A file that existed when the plan was made cannot be read. The I/O error names it.
+    #[error("{0}; the file was readable when the plan was made: run the command again")]
+    Removed(#[source] io::Error),
+    /// The content of a file has changed since the plan was made.
+    #[error("`{}` has changed since the plan was made: run the command again", path.display())]
     Changed {
         /// The file.
         path: PathBuf,
     },
-    /// A folder where a file has to be.
+    /// The path is a folder, not a file.
     #[error("`{}` is a folder", path.display())]
-    Folder {
+    IsDirectory {
         /// The folder.
         path: PathBuf,
     },
-    /// It is not a pattern.
-    #[error("`{pattern}` is not a pattern: {reason}")]
-    Pattern {
-        /// As it was given.
+    /// The pattern is invalid.
+    #[error("invalid pattern `{pattern}`: {reason}")]
+    InvalidPattern {
+        /// The pattern.
         pattern: String,
-        /// What is wrong with it.
+        /// What is invalid.
         reason: String,
     },
-    /// No file matches.
+    /// No file matches the pattern.
     #[error("no file matches `{pattern}`")]
     NoMatch {
-        /// As it was given.
+        /// The pattern.
         pattern: String,
     },
-    /// More bytes than are taken from one file.
-    #[error("`{}` has more than {mib} MiB", path.display())]
+    /// The file exceeds the size limit.
+    #[error("`{}` is larger than {mib} MiB", path.display())]
     TooLarge {
         /// The file.
         path: PathBuf,
-        /// The limit.
+        /// The limit in MiB.
         mib: u64,
     },
-    /// Not UTF-8.
-    #[error("`{}` is not UTF-8: the byte at offset {offset} is wrong", path.display())]
+    /// The file is not UTF-8.
+    #[error("`{}` is not UTF-8: invalid byte at offset {offset}", path.display())]
     NotUtf8 {
         /// The file.
         path: PathBuf,
-        /// The first byte that is wrong, counted from 0.
+        /// Offset of the first invalid byte, starting at 0.
         offset: usize,
     },
-    /// Rows are asked of a file whose name does not say which form they have.
-    #[error("`{}` does not end in .jsonl, .ndjson, .csv or .tsv", path.display())]
-    NotRows {
+    /// The extension of the file is not that of a row format.
+    #[error("`{}` is not a row file: expected .jsonl, .ndjson, .csv or .tsv", path.display())]
+    UnknownRowFormat {
         /// The file.
         path: PathBuf,
     },
-    /// One JSON array where each line has to be an object.
-    #[error("`{}` is a JSON array, and not an object on each line", path.display())]
-    Array {
+    /// The file is a JSON array instead of JSON lines.
+    #[error("`{}` is a JSON array; expected one object per line", path.display())]
+    JsonArray {
         /// The file.
         path: PathBuf,
     },
-    /// A row, or the header, is wrong.
+    /// A row or the header is invalid.
     #[error("{}:{line}{}: {reason}", path.display(), shown_column(*column))]
     Row {
         /// The file.
         path: PathBuf,
-        /// The line, from 1; of a row of several lines, the first.
+        /// First line of the row, starting at 1.
         line: usize,
-        /// The character in the line, from 1, where one knows it.
+        /// Column in characters, starting at 1, if known.
         column: Option<usize>,
-        /// What is wrong.
+        /// What is invalid.
         reason: String,
     },
-    /// Nothing, or only a header.
+    /// The file is empty or has only a header.
     #[error("`{}` has no rows", path.display())]
     NoRows {
         /// The file.
         path: PathBuf,
     },
-    /// Two rows of a file have one name.
+    /// Two rows of a file have the same name.
     #[error(
-        "{}:{line}: the name `{name}` is that of line {first}, too",
+        "{}:{line}: duplicate name `{name}`, first used on line {first}",
         path.display()
     )]
-    SameName {
+    DuplicateRowName {
         /// The file.
         path: PathBuf,
-        /// The name that both have.
+        /// The name.
         name: String,
-        /// The line of the first.
+        /// Line of the first row.
         first: usize,
-        /// The line of the second.
+        /// Line of the second row.
         line: usize,
     },
-    /// Two inputs have one name, and no longer one to tell them apart.
-    #[error("two inputs have the name `{name}`: {first} and {second}")]
-    Clash {
-        /// The name that both have.
+    /// Two inputs have the same name, and no longer name distinguishes them.
+    #[error("duplicate input name `{name}`: {first} and {second}")]
+    DuplicateName {
+        /// The name.
         name: String,
-        /// Where the first comes from.
+        /// Description of the first input.
         first: String,
-        /// Where the second comes from.
+        /// Description of the second input.
         second: String,
     },
 }
 
 impl Error {
-    /// What to do about it, where there is something to type.
+    /// Returns a hint for the user, if there is one.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         match self {
-            Self::NotUtf8 { .. } => Some("iconv -f ENCODING -t UTF-8 converts it"),
-            Self::Folder { .. } => Some("'FOLDER/*' means the files in it"),
-            Self::Array { .. } => Some("jq -c '.[]' FILE >ROWS.jsonl makes rows of it"),
-            Self::SameName { .. } => Some("the `id` of each row has to be another"),
+            Self::NotUtf8 { .. } => Some("convert it with `iconv -f ENCODING -t UTF-8`"),
+            Self::IsDirectory { .. } => Some("use 'FOLDER/*' for the files in it"),
+            Self::JsonArray { .. } => Some("convert it with `jq -c '.[]' FILE >ROWS.jsonl`"),
+            Self::DuplicateRowName { .. } => Some("give each row a distinct `id`"),
             Self::Read(_)
-            | Self::Gone(_)
+            | Self::Removed(_)
             | Self::Changed { .. }
-            | Self::Pattern { .. }
+            | Self::InvalidPattern { .. }
             | Self::NoMatch { .. }
             | Self::TooLarge { .. }
-            | Self::NotRows { .. }
+            | Self::UnknownRowFormat { .. }
             | Self::Row { .. }
             | Self::NoRows { .. }
-            | Self::Clash { .. } => None,
+            | Self::DuplicateName { .. } => None,
         }
     }
 }
 
 fn shown_column(column: Option<usize>) -> String {
-    column.map(|it| format!(":{it}")).unwrap_or_default()
+    column
+        .map(|column| format!(":{column}"))
+        .unwrap_or_default()
 }

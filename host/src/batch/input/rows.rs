@@ -1,5 +1,5 @@
-//! Rows of parameters: JSON lines, and tables with commas or tabs. Values stay as
-//! they are written, down to the last digit; what is wrong is said with its line.
+//! Parses rows of parameters from JSON lines, CSV and TSV. Values keep their notation,
+//! such as all digits of a number. Errors have the line.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,25 +9,26 @@ use std::path::Path;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{DIGITS_MIN, Error, From, Input, stem};
+use super::{DIGITS_MIN, Error, Input, InputSource, stem};
+use crate::quantity::count;
 
-/// A row before it has a name.
-pub(super) struct Row {
+/// A row without its name.
+pub(super) struct InputRow {
     line: usize,
     params: Vec<(String, String)>,
 }
 
-impl Row {
-    /// A blank name is none.
-    fn own_name(&self) -> Option<&str> {
-        // `name` is a parameter that many prompts have.
+impl InputRow {
+    /// Returns the parameter `id` unless it is blank.
+    fn id(&self) -> Option<&str> {
+        // `name` is not used, since many prompts have a parameter of that name.
         let mut params = self.params.iter();
-        let own = params.find(|(name, value)| name == "id" && !value.trim().is_empty())?;
-        Some(own.1.as_str())
+        let (_, id) = params.find(|(name, value)| name == "id" && !value.trim().is_empty())?;
+        Some(id.as_str())
     }
 }
 
-pub(super) fn named(path: &Path, rows: Vec<Row>) -> Result<Vec<Input>, Error> {
+pub(super) fn name_rows(path: &Path, rows: Vec<InputRow>) -> Result<Vec<Input>, Error> {
     let last = rows.last().ok_or_else(|| Error::NoRows {
         path: path.to_owned(),
     })?;
@@ -36,12 +37,12 @@ pub(super) fn named(path: &Path, rows: Vec<Row>) -> Result<Vec<Input>, Error> {
     let mut lines: HashMap<String, usize> = HashMap::with_capacity(rows.len());
     let mut inputs = Vec::with_capacity(rows.len());
     for row in rows {
-        let name = match row.own_name() {
-            Some(name) => name.to_owned(),
+        let name = match row.id() {
+            Some(id) => id.to_owned(),
             None => format!("{stem}-{:0digits$}", row.line),
         };
         if let Some(first) = lines.insert(name.clone(), row.line) {
-            return Err(Error::SameName {
+            return Err(Error::DuplicateRowName {
                 path: path.to_owned(),
                 name,
                 first,
@@ -50,63 +51,66 @@ pub(super) fn named(path: &Path, rows: Vec<Row>) -> Result<Vec<Input>, Error> {
         }
         inputs.push(Input {
             name,
-            from: From::Row { params: row.params },
+            source: InputSource::Row { params: row.params },
         });
     }
     Ok(inputs)
 }
 
-pub(super) fn json_rows(path: &Path, text: &str) -> Result<Vec<Row>, Error> {
+pub(super) fn json_rows(path: &Path, text: &str) -> Result<Vec<InputRow>, Error> {
     if text.trim_start().starts_with('[') {
-        return Err(Error::Array {
+        return Err(Error::JsonArray {
             path: path.to_owned(),
         });
     }
     text.lines()
         .enumerate()
         .filter(|(_, line)| !line.trim().is_empty())
-        .map(|(at, line)| {
-            let params = json_params(line).map_err(|Wrong { reason, column }| Error::Row {
+        .map(|(index, line)| {
+            let params = json_params(line).map_err(|LineError { reason, column }| Error::Row {
                 path: path.to_owned(),
-                line: at + 1,
+                line: index + 1,
                 column,
                 reason,
             })?;
-            Ok(Row {
-                line: at + 1,
+            Ok(InputRow {
+                line: index + 1,
                 params,
             })
         })
         .collect()
 }
 
-/// What is wrong in a line, and at which character.
-struct Wrong {
+/// An error in a line, with its column in characters, starting at 1.
+struct LineError {
     reason: String,
     column: Option<usize>,
 }
 
-fn json_params(line: &str) -> Result<Vec<(String, String)>, Wrong> {
-    let wrong = |error: &serde_json::Error, from: usize| {
-        let place = format!(" at line {} column {}", error.line(), error.column());
+fn json_params(line: &str) -> Result<Vec<(String, String)>, LineError> {
+    // `offset` is the byte offset in the line of the text that was parsed.
+    let line_error = |error: &serde_json::Error, offset: usize| {
+        let position = format!(" at line {} column {}", error.line(), error.column());
         let text = error.to_string();
-        let reason = text.strip_suffix(&place).unwrap_or(&text).to_owned();
-        // Bytes become characters.
+        let reason = text.strip_suffix(&position).unwrap_or(&text).to_owned();
+        // serde_json counts columns in bytes.
         let column = (error.column() > 0)
-            .then(|| line.get(..from + error.column() - 1))
+            .then(|| line.get(..offset + error.column() - 1))
             .flatten()
             .map(|before| before.chars().count() + 1);
-        Wrong { reason, column }
+        LineError { reason, column }
     };
-    let Fields(fields) = serde_json::from_str(line).map_err(|error| wrong(&error, 0))?;
+    let JsonObject(fields) = serde_json::from_str(line).map_err(|error| line_error(&error, 0))?;
     let mut params = Vec::with_capacity(fields.len());
     for (name, value) in fields {
         let value = value.get();
         let value = match value.as_bytes().first() {
             Some(b'n') => continue,
-            Some(b'"') => serde_json::from_str(value)
-                .map_err(|error| wrong(&error, value.as_ptr().addr() - line.as_ptr().addr()))?,
-            Some(b'{' | b'[') => compact(value),
+            Some(b'"') => serde_json::from_str(value).map_err(|error| {
+                let offset = value.as_ptr().addr() - line.as_ptr().addr();
+                line_error(&error, offset)
+            })?,
+            Some(b'{' | b'[') => compact_json(value),
             _ => value.to_owned(),
         };
         params.push((name, value));
@@ -114,16 +118,16 @@ fn json_params(line: &str) -> Result<Vec<(String, String)>, Wrong> {
     Ok(params)
 }
 
-/// An object in the order in which it is written. Its values are kept as text:
-/// a number of thirty digits, and 1.10, would not survive being read.
-struct Fields<'a>(Vec<(String, &'a RawValue)>);
+/// A JSON object with its fields in the order of the text. Values are kept as text,
+/// since parsing would change a number of thirty digits, or `1.10`.
+struct JsonObject<'a>(Vec<(String, &'a RawValue)>);
 
-impl<'de> Deserialize<'de> for Fields<'de> {
+impl<'de> Deserialize<'de> for JsonObject<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
+        struct ObjectVisitor;
 
-        impl<'de> Visitor<'de> for Object {
-            type Value = Fields<'de>;
+        impl<'de> Visitor<'de> for ObjectVisitor {
+            type Value = JsonObject<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a JSON object")
@@ -133,23 +137,23 @@ impl<'de> Deserialize<'de> for Fields<'de> {
                 let mut fields: Vec<(String, &RawValue)> = Vec::new();
                 while let Some(name) = map.next_key::<String>()? {
                     if name.is_empty() {
-                        return Err(de::Error::custom("a parameter has an empty name"));
+                        return Err(de::Error::custom("empty parameter name"));
                     }
-                    if fields.iter().any(|(known, _)| *known == name) {
-                        return Err(de::Error::custom(format!("`{name}` is there twice")));
+                    if fields.iter().any(|(other, _)| *other == name) {
+                        return Err(de::Error::custom(format!("duplicate key `{name}`")));
                     }
                     fields.push((name, map.next_value()?));
                 }
-                Ok(Fields(fields))
+                Ok(JsonObject(fields))
             }
         }
 
-        deserializer.deserialize_map(Object)
+        deserializer.deserialize_map(ObjectVisitor)
     }
 }
 
-/// Valid JSON without the white space between its parts.
-fn compact(json: &str) -> String {
+/// Removes the whitespace between the tokens of valid JSON.
+fn compact_json(json: &str) -> String {
     let (mut is_string, mut is_escaped) = (false, false);
     json.chars()
         .filter(|&c| {
@@ -163,113 +167,122 @@ fn compact(json: &str) -> String {
         .collect()
 }
 
-/// Put behind a table as a record of its own. Where it is not the last one, the
-/// table ended within quotes, which the csv crate does not mind: all rows after
-/// a forgotten quote would be one cell.
-const END: &str = "\u{1e}";
+/// A record appended to each table to detect an unclosed quote, which the csv crate
+/// accepts: all rows after the quote would be one cell. If the last record is not this
+/// mark, the table ended within quotes.
+const END_MARK: &str = "\u{1e}";
 
-pub(super) fn separated_rows(path: &Path, text: &str, separator: u8) -> Result<Vec<Row>, Error> {
-    let wrong = |line: usize, reason: String| Error::Row {
+pub(super) fn separated_rows(
+    path: &Path,
+    text: &str,
+    separator: u8,
+) -> Result<Vec<InputRow>, Error> {
+    let row_error = |line: usize, reason: String| Error::Row {
         path: path.to_owned(),
         line,
         column: None,
         reason,
     };
-    let end = format!("\n{END}");
+    let end = format!("\n{END_MARK}");
     let mut reader = csv::ReaderBuilder::new()
         .delimiter(separator)
         .has_headers(false)
         .flexible(true)
         .from_reader(text.as_bytes().chain(end.as_bytes()));
-    let mut lines = Lines::new(text);
+    let mut line_counter = LineCounter::new(text);
     let mut header: Option<Vec<String>> = None;
     let mut rows = Vec::new();
     let mut record = csv::StringRecord::new();
-    // Records are read one behind, as the last is the end mark.
-    let mut before = csv::StringRecord::new();
-    let mut line_before = 0;
-    let mut is_ended = false;
+    // Each record is processed after the next one is read, since the last is the mark.
+    let mut previous = csv::StringRecord::new();
+    let mut previous_line = 0;
+    let mut is_complete = false;
     while reader
         .read_record(&mut record)
-        .map_err(|error| wrong(line_before.max(1), error.to_string()))?
+        .map_err(|error| row_error(previous_line.max(1), error.to_string()))?
     {
-        is_ended = record.len() == 1 && record.get(0) == Some(END);
-        let line = lines.of(record.position().map_or(0, csv::Position::byte));
-        if line_before > 0 {
+        is_complete = record.len() == 1 && record.get(0) == Some(END_MARK);
+        let line = line_counter.line_of(record.position().map_or(0, csv::Position::byte));
+        if previous_line > 0 {
             match &header {
-                None => header = Some(header_of(&before).map_err(|it| wrong(line_before, it))?),
-                Some(names) if names.len() == before.len() => rows.push(Row {
-                    line: line_before,
+                None => {
+                    let names = parse_header(&previous)
+                        .map_err(|reason| row_error(previous_line, reason))?;
+                    header = Some(names);
+                }
+                Some(names) if names.len() == previous.len() => rows.push(InputRow {
+                    line: previous_line,
                     params: names
                         .iter()
                         .cloned()
-                        .zip(before.iter().map(str::to_owned))
+                        .zip(previous.iter().map(str::to_owned))
                         .collect(),
                 }),
                 Some(names) => {
                     let reason = format!(
-                        "the header has {} fields, and this row {}",
-                        names.len(),
-                        before.len()
+                        "expected {} as in the header, found {}",
+                        count(names.len(), "field"),
+                        previous.len()
                     );
-                    return Err(wrong(line_before, reason));
+                    return Err(row_error(previous_line, reason));
                 }
             }
         }
-        std::mem::swap(&mut record, &mut before);
-        line_before = line;
+        std::mem::swap(&mut record, &mut previous);
+        previous_line = line;
     }
-    if !is_ended {
-        let reason = "a quote that begins in this row does not end".to_owned();
-        return Err(wrong(line_before.max(1), reason));
+    if !is_complete {
+        let reason = "unclosed quote in this row".to_owned();
+        return Err(row_error(previous_line.max(1), reason));
     }
     Ok(rows)
 }
 
-/// The names of the parameters. White space around them is nobody's intention.
-fn header_of(record: &csv::StringRecord) -> Result<Vec<String>, String> {
+/// Returns the parameter names of a header, without surrounding whitespace.
+fn parse_header(record: &csv::StringRecord) -> Result<Vec<String>, String> {
     let mut names: Vec<String> = Vec::with_capacity(record.len());
-    for (at, name) in record.iter().enumerate() {
+    for (index, name) in record.iter().enumerate() {
         let name = name.trim();
         if name.is_empty() {
-            return Err(format!("column {} has no name", at + 1));
+            return Err(format!("column {} has no name", index + 1));
         }
-        if names.iter().any(|known| known == name) {
-            return Err(format!("two columns have the name `{name}`"));
+        if names.iter().any(|other| other == name) {
+            return Err(format!("duplicate column name `{name}`"));
         }
         names.push(name.to_owned());
     }
     Ok(names)
 }
 
-/// Counts lines from record to record. The csv crate counts from the end of the
-/// one before, blank lines and the second half of CR LF included.
-struct Lines<'a> {
+/// Finds the line of each record. The csv crate reports the end of the previous record
+/// instead of the start of the record: before blank lines and before the LF of a CR LF.
+struct LineCounter<'a> {
     text: &'a [u8],
-    at: usize,
+    /// Byte offset up to which lines are counted.
+    offset: usize,
     line: usize,
 }
 
-impl<'a> Lines<'a> {
+impl<'a> LineCounter<'a> {
     fn new(text: &'a str) -> Self {
         Self {
             text: text.as_bytes(),
-            at: 0,
+            offset: 0,
             line: 1,
         }
     }
 
-    /// The line, from 1, of the record that begins at or after this byte.
-    fn of(&mut self, byte: u64) -> usize {
-        let byte = usize::try_from(byte).unwrap_or(usize::MAX);
-        while let Some(&now) = self.text.get(self.at)
-            && (self.at < byte || matches!(now, b'\r' | b'\n'))
+    /// Returns the line, starting at 1, of the first record at or after a byte offset.
+    fn line_of(&mut self, record_offset: u64) -> usize {
+        let record_offset = usize::try_from(record_offset).unwrap_or(usize::MAX);
+        while let Some(&byte) = self.text.get(self.offset)
+            && (self.offset < record_offset || matches!(byte, b'\r' | b'\n'))
         {
-            let is_half = now == b'\r' && self.text.get(self.at + 1) == Some(&b'\n');
-            if matches!(now, b'\r' | b'\n') && !is_half {
+            let is_cr_of_crlf = byte == b'\r' && self.text.get(self.offset + 1) == Some(&b'\n');
+            if matches!(byte, b'\r' | b'\n') && !is_cr_of_crlf {
                 self.line += 1;
             }
-            self.at += 1;
+            self.offset += 1;
         }
         self.line
     }

@@ -6,8 +6,8 @@ use std::io::Write;
 use fs_err as fs;
 use serde_json::{Map, Value, json};
 
-use crate::args::Export;
-use crate::batch::{self, Done, Form, Record};
+use crate::args::ExportArgs;
+use crate::batch::{self, DoneRecord, ExportFormat, Record};
 use crate::error::{Exit, Failure};
 use crate::sink;
 
@@ -34,18 +34,18 @@ const COLUMNS: [&str; 19] = [
     "warnings",
 ];
 
-pub(super) fn export(args: &Export) -> Result<Exit, Failure> {
-    let form = match args.form.as_str() {
-        "jsonl" => Form::Jsonl,
-        "csv" => Form::Csv,
+pub(super) fn export(args: &ExportArgs) -> Result<Exit, Failure> {
+    let form = match args.format.as_str() {
+        "jsonl" => ExportFormat::Jsonl,
+        "csv" => ExportFormat::Csv,
         other => {
             return Err(Failure::usage(format!(
                 "--as is `{other}`; it takes jsonl or csv"
             )));
         }
     };
-    let mut done: BTreeMap<String, Box<Done>> = BTreeMap::new();
-    batch::visit(&args.dir, |record| match record {
+    let mut done: BTreeMap<String, Box<DoneRecord>> = BTreeMap::new();
+    batch::visit_records(&args.dir, |record| match record {
         Record::Done(it) => {
             done.insert(it.job.clone(), it);
         }
@@ -61,7 +61,7 @@ pub(super) fn export(args: &Export) -> Result<Exit, Failure> {
         match fs::read_to_string(&path) {
             Ok(text) => {
                 let mut it = it;
-                let digest = batch::file_digest(text.as_bytes());
+                let digest = batch::sha256_hex(text.as_bytes());
                 if digest != it.sha256 {
                     it.warnings
                         .push("the file was changed since it was written".to_owned());
@@ -79,7 +79,7 @@ pub(super) fn export(args: &Export) -> Result<Exit, Failure> {
         None => {
             let mut stdout = std::io::BufWriter::new(std::io::stdout().lock());
             let written =
-                batch::export(form, &COLUMNS, rows, &mut stdout).and_then(|()| stdout.flush());
+                batch::write_rows(form, &COLUMNS, rows, &mut stdout).and_then(|()| stdout.flush());
             match written {
                 Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
                     return Err(sink::Error::Stdout(e).into());
@@ -89,7 +89,7 @@ pub(super) fn export(args: &Export) -> Result<Exit, Failure> {
         }
         Some(path) => {
             let failed = |source| {
-                Failure::usage(crate::error::chain(&sink::Error::File {
+                Failure::usage(crate::error::error_chain(&sink::Error::File {
                     path: path.clone(),
                     source,
                 }))
@@ -101,7 +101,7 @@ pub(super) fn export(args: &Export) -> Result<Exit, Failure> {
                 .tempfile_in(folder)
                 .map_err(failed)?;
             let mut writer = std::io::BufWriter::new(&mut file);
-            batch::export(form, &COLUMNS, rows, &mut writer).map_err(failed)?;
+            batch::write_rows(form, &COLUMNS, rows, &mut writer).map_err(failed)?;
             writer.flush().map_err(failed)?;
             drop(writer);
             file.persist(path).map_err(|e| failed(e.error))?;
@@ -114,27 +114,27 @@ pub(super) fn export(args: &Export) -> Result<Exit, Failure> {
         Exit::Broken,
         format!(
             "{} cannot be read: {}",
-            super::super::models::count(missing.len(), "finished result"),
+            super::super::models::format_count(missing.len(), "finished result"),
             missing.join("; ")
         ),
     )
     .hint("the same `batch` command makes those again that have gone"))
 }
 
-fn row(it: Done, text: String) -> Map<String, Value> {
+fn row(it: DoneRecord, text: String) -> Map<String, Value> {
     let params: Map<String, Value> = it
-        .of
+        .labels
         .params
         .into_iter()
         .map(|(name, value)| (name, value.into()))
         .collect();
     let values = [
         json!(it.job),
-        json!(it.of.prompt),
-        json!(it.of.model),
-        json!(it.of.engine),
-        json!(it.of.quantization),
-        json!(it.of.input),
+        json!(it.labels.prompt),
+        json!(it.labels.model),
+        json!(it.labels.engine),
+        json!(it.labels.quantization),
+        json!(it.labels.input),
         json!(params),
         json!(text),
         json!(it.finish),

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
-use super::super::models::count;
-use crate::args::Merge;
-use crate::batch::{self, Done, Failed, Journal, Lock, Record, Run, file_digest};
+use super::super::models::format_count;
+use crate::args::MergeArgs;
+use crate::batch::{
+    self, DoneRecord, FailedRecord, FolderLock, Journal, Record, RunRecord, sha256_hex,
+};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::sink::Messages;
@@ -17,12 +19,12 @@ use crate::sink::Messages;
 #[derive(Default)]
 struct Folder {
     name: Option<String>,
-    run: Option<Box<Run>>,
-    done: BTreeMap<String, Box<Done>>,
-    failed: BTreeMap<String, Box<Failed>>,
+    run: Option<Box<RunRecord>>,
+    done: BTreeMap<String, Box<DoneRecord>>,
+    failed: BTreeMap<String, Box<FailedRecord>>,
 }
 
-pub(super) fn merge(args: &Merge, env: &Env) -> Result<Exit, Failure> {
+pub(super) fn merge(args: &MergeArgs, env: &Env) -> Result<Exit, Failure> {
     let common = &args.common;
     let messages = Messages::new(common.quiet, env.stderr_is_terminal, env.colour);
     let out = &args.output;
@@ -43,8 +45,8 @@ pub(super) fn merge(args: &Merge, env: &Env) -> Result<Exit, Failure> {
         .hint("they are not parts of one plan"));
     }
     // The lock keeps a run out while files come.
-    let _lock = Lock::take(out)?;
-    let target = batch::read(out)?;
+    let _lock = FolderLock::acquire(out)?;
+    let target = batch::read_history(out)?;
     if let (Some(head), Some(name)) = (&target.head, names.first())
         && head.name != **name
     {
@@ -62,7 +64,7 @@ pub(super) fn merge(args: &Merge, env: &Env) -> Result<Exit, Failure> {
     let mut journal = Journal::open(out)?;
     if target.head.is_none() {
         let name = names.first().map_or("{prompt}--{model}", |it| it.as_str());
-        journal.begin(name, jiff::Timestamp::now())?;
+        journal.write_head(name, jiff::Timestamp::now())?;
     }
     let mut conflicts = Vec::new();
     let mut problems = Vec::new();
@@ -76,11 +78,11 @@ pub(super) fn merge(args: &Merge, env: &Env) -> Result<Exit, Failure> {
         .filter(|it| !it.is_empty())
         .map(str::to_owned)
         .collect();
-    let mut last_run: Option<Box<Run>> = None;
-    let mut failures: BTreeMap<String, (PathBuf, Box<Failed>)> = BTreeMap::new();
+    let mut last_run: Option<Box<RunRecord>> = None;
+    let mut failures: BTreeMap<String, (PathBuf, Box<FailedRecord>)> = BTreeMap::new();
     for (dir, folder) in folders {
         if let Some(run) = folder.run {
-            // Parts add up, each once; a folder with a whole plan is as large as
+            // NameParts add up, each once; a folder with a whole plan is as large as
             // the plan.
             let is_new_part = run
                 .shard
@@ -107,7 +109,7 @@ pub(super) fn merge(args: &Merge, env: &Env) -> Result<Exit, Failure> {
                     continue;
                 }
             };
-            let digest = file_digest(&bytes);
+            let digest = sha256_hex(&bytes);
             if digest != done.sha256 {
                 problems.push(format!("{} is not as its run wrote it", from.display()));
                 done.length = bytes.len() as u64;
@@ -150,7 +152,7 @@ pub(super) fn merge(args: &Merge, env: &Env) -> Result<Exit, Failure> {
     journal.sync()?;
     messages.status(&format!(
         "{} in {}, {taken} of them new",
-        count(known.len(), "result"),
+        format_count(known.len(), "result"),
         out.display()
     ));
     for problem in &problems {
@@ -163,7 +165,7 @@ pub(super) fn merge(args: &Merge, env: &Env) -> Result<Exit, Failure> {
     if !conflicts.is_empty() {
         text.push(format!(
             "{} with different results; the first kept its name, the others are: {}",
-            count(conflicts.len(), "job"),
+            format_count(conflicts.len(), "job"),
             conflicts.join(", ")
         ));
     }
@@ -178,7 +180,7 @@ pub(super) fn merge(args: &Merge, env: &Env) -> Result<Exit, Failure> {
 
 fn look(dir: &Path) -> Result<Folder, Failure> {
     let mut folder = Folder::default();
-    batch::visit(dir, |record| match record {
+    batch::visit_records(dir, |record| match record {
         Record::Head(it) => folder.name = folder.name.take().or(Some(it.name)),
         Record::Run(it) => folder.run = Some(it),
         Record::Done(it) => {
@@ -211,7 +213,7 @@ fn beside(dir: &Path, out: &Path, name: &str, suffixes: &[&str]) -> std::io::Res
 }
 
 fn is(path: &Path, sha256: &str) -> bool {
-    fs::read(path).is_ok_and(|it| file_digest(&it) == sha256)
+    fs::read(path).is_ok_and(|it| sha256_hex(&it) == sha256)
 }
 
 /// Complete or absent, and on the disk before the journal says so.

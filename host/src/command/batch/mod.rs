@@ -1,336 +1,162 @@
-//! `batch`: models × prompts × inputs, resumable.
-//!
-//! In the order of the way through: `intent` (what is wanted), `field` (which
-//! models there are), `stuff` (what jobs are made of), `planning` (the jobs;
-//! `packs` resolves their prompts), `before` (what earlier runs left), `dry` (what
-//! would be done), `run` (model after model, `loads` loads them), `pool` (the jobs
-//! of one), `one` (one job), `trouble` (whose failure it is), `tell` (where that
-//! is said), `summary` (what came of it all). `status`, `export` and `merge` look at folders where a batch ran.
+//! `batch`: models × prompts × inputs, resumable. The run itself is in `crate::batch`;
+//! here are its arguments (`plan_from_args`), its display (`observer`, `dry_run`,
+//! `summary`) and the commands on folders where a batch ran (`status`, `export`,
+//! `merge`).
 
-mod before;
-mod dry;
+mod dry_run;
 mod export;
-mod field;
-mod intent;
-mod loads;
 mod merge;
-mod one;
-mod packs;
-mod planning;
-mod pool;
-mod run;
-mod shared;
+mod observer;
+mod plan_from_args;
 mod status;
-mod stuff;
 mod summary;
-mod tell;
-mod trouble;
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
-use tokio::sync::watch;
-
-use super::resolve_args;
-use crate::args::{
-    self, After, Batch, BatchRun, Common, Model as ModelFlags, Patience, Results as ResultFlags,
-    Sampling,
-};
-use crate::batch::{self, Committer, End, Journal, Lock, Plan, Record, Run, Wish, print};
-use crate::engine;
+use super::models::print;
+use super::resolve_args::{self, flag_layer, timeout_options};
+use crate::args::{BatchArgs, BatchCommand, BatchRunArgs, CommonArgs, ResultArgs, RetryArgs};
+use crate::batch::{self, BatchOptions, BatchSetup, Interrupts, Plan, SharedObserver};
+use crate::client::{self, TimeoutOptions};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
-use crate::job::Interrupt;
-use crate::sink::{Board, Messages, Style};
-use before::{adopt, contexts, leftovers, tell_skipped, unreached};
-use field::Model;
-use intent::Manner;
-use loads::Loading;
-use run::{Runner, Stop};
-use shared::Shared;
-use stuff::Stuff;
+use crate::inference::SettingsLayer;
+use crate::sink::{Messages, ProgressMode};
+use observer::ProgressObserver;
 
-/// What interrupts a batch: the first lets the running jobs end, the second ends
-/// them, too.
-pub(crate) struct Interrupts<'a> {
-    pub(crate) first: Interrupt<'a>,
-    pub(crate) second: Interrupt<'a>,
-}
-
-/// Runs `batch` and what belongs to it.
+/// Runs `batch` and its subcommands.
 ///
 /// # Errors
-/// A plan that cannot be made, a folder that cannot be used; that jobs failed is
+/// Returns an error if the plan is invalid or the folder cannot be used. Failed jobs are
 /// an exit code.
 pub(crate) async fn batch(
-    args: Batch,
+    args: BatchArgs,
     env: &Env,
     interrupts: Interrupts<'_>,
 ) -> Result<Exit, Failure> {
-    match args.after {
-        Some(After::Status(args)) => status::status(&args, env),
-        Some(After::Export(args)) => export::export(&args),
-        Some(After::Merge(args)) => merge::merge(&args, env),
-        Some(After::Retry(args)) => retry(args, env, interrupts).await,
-        None => batch_run(args.run, env, interrupts).await,
+    match args.command {
+        Some(BatchCommand::Status(args)) => status::status(&args, env),
+        Some(BatchCommand::Export(args)) => export::export(&args),
+        Some(BatchCommand::Merge(args)) => merge::merge(&args, env),
+        Some(BatchCommand::Retry(args)) => retry(args, env, interrupts).await,
+        None => run_plan(args.run, env, interrupts).await,
     }
 }
 
-async fn batch_run(args: BatchRun, env: &Env, interrupts: Interrupts<'_>) -> Result<Exit, Failure> {
-    let plan = intent::plan(&args)?;
+/// Runs a plan of arguments and plan file.
+async fn run_plan(
+    args: BatchRunArgs,
+    env: &Env,
+    interrupts: Interrupts<'_>,
+) -> Result<Exit, Failure> {
+    let plan = plan_from_args::plan(&args)?;
+    let settings = flag_layer(&args.sampling)?;
     if args.jobs.print_plan {
-        let printed = print(&intent::with_sampling(&plan, &args.sampling)?);
-        let text = printed.map_err(Failure::usage)?;
-        super::models::print(&text)?;
+        let text = batch::plan_to_toml(&batch::with_settings(&plan, &settings));
+        print(&text.map_err(Failure::usage)?)?;
         return Ok(Exit::Done);
     }
     let shard = args.jobs.shard.as_deref();
-    let mut manner = intent::manner(&args.way, &args.results, shard, env)?;
-    manner.force = args.jobs.force;
-    let whole = Whole {
+    let mut options = plan_from_args::options(&args.run, &args.results, shard)?;
+    options.force = args.jobs.force;
+    let run = Run {
         plan,
-        sampling: args.sampling,
-        patience: args.patience,
-        manner,
+        settings,
+        timeouts: timeout_options(&args.timeouts)?,
+        options,
+        progress: plan_from_args::progress_mode(&args.run.progress, env)?,
         common: args.common,
-        shard: args.jobs.shard,
     };
-    whole.run(env, interrupts).await
+    run.run(env, interrupts).await
 }
 
-/// What a folder's own plan says is run again, where it failed.
-async fn retry(args: args::Retry, env: &Env, interrupts: Interrupts<'_>) -> Result<Exit, Failure> {
-    let past = batch::read(&args.dir)?;
-    if past.head.is_none() {
-        return Err(batch::JournalError::Absent { folder: args.dir }.into());
+/// Runs the last plan of a folder again, where jobs failed.
+async fn retry(args: RetryArgs, env: &Env, interrupts: Interrupts<'_>) -> Result<Exit, Failure> {
+    let history = batch::read_history(&args.dir)?;
+    if history.head.is_none() {
+        return Err(batch::JournalError::NotFound { folder: args.dir }.into());
     }
-    let Some(run) = &past.run else {
+    let Some(last) = &history.run else {
         return Err(Failure::usage(format!(
             "the journal in {} has no plan",
             args.dir.display()
         )));
     };
     let shown = args.dir.join(batch::JOURNAL);
-    let mut plan = batch::parse(&run.plan, &shown, Path::new(""))?;
+    let mut plan = batch::parse_plan(&last.plan, &shown, Path::new(""))?;
     // The folder may have been moved.
     plan.out = Some(args.dir.clone());
-    // Settings that were typed then are in the plan.
-    let results = ResultFlags::default();
-    // A folder that was merged holds the parts that its journal names.
-    let shard = run.shard.as_deref().filter(|it| !it.contains('+'));
-    let mut manner = intent::manner(&args.way, &results, shard, env)?;
-    manner.force = args.force;
-    manner.only_own_plan = true;
-    let whole = Whole {
+    // A merged folder holds the parts that its journal names.
+    let shard = last.shard.as_deref().filter(|shard| !shard.contains('+'));
+    let mut options = plan_from_args::options(&args.run, &ResultArgs::default(), shard)?;
+    options.shard_text.clone_from(&last.shard);
+    options.force = args.force;
+    options.is_own_plan = true;
+    let run = Run {
         plan,
-        sampling: Sampling::default(),
-        patience: args.patience,
-        manner,
+        // The settings of the command line are in the plan.
+        settings: SettingsLayer::default(),
+        timeouts: timeout_options(&args.timeouts)?,
+        options,
+        progress: plan_from_args::progress_mode(&args.run.progress, env)?,
         common: args.common,
-        shard: run.shard.clone(),
     };
-    whole.run(env, interrupts).await
+    run.run(env, interrupts).await
 }
 
-/// A run, as it is wanted.
-struct Whole {
+/// A run of the command.
+struct Run {
     plan: Plan,
-    sampling: Sampling,
-    patience: Patience,
-    manner: Manner,
-    common: Common,
-    shard: Option<String>,
+    settings: SettingsLayer,
+    timeouts: TimeoutOptions,
+    options: BatchOptions,
+    progress: ProgressMode,
+    common: CommonArgs,
 }
 
-impl Whole {
+impl Run {
     async fn run(self, env: &Env, mut interrupts: Interrupts<'_>) -> Result<Exit, Failure> {
-        let Self {
-            plan,
-            sampling,
-            patience,
-            manner,
-            common,
-            shard,
-        } = self;
-        let start = Instant::now();
-        let messages = Messages::new(common.quiet, env.stderr_is_terminal, env.colour);
-        resolve_args::warn_of_unknown_variables(env, messages);
-        if plan.prompts.is_empty() {
+        let messages = Messages::new(self.common.quiet, env.stderr_is_terminal, env.colour);
+        client::warn_about_unknown_variables(env, messages);
+        let out = self.check_plan()?;
+        let config = resolve_args::config(&self.common, env)?;
+        let is_dry_run = self.options.dry_run;
+        let observer = ProgressObserver::new(messages, self.progress, self.common.quiet);
+        let observer = SharedObserver::new(observer);
+        let setup = BatchSetup {
+            plan: self.plan,
+            out: out.clone(),
+            settings: self.settings,
+            timeouts: self.timeouts,
+            options: self.options,
+            env,
+            config: &config,
+            messages,
+        };
+        let batch = batch::prepare(setup, &observer, interrupts.first.as_mut()).await?;
+        if is_dry_run {
+            return dry_run::show(&batch, env);
+        }
+        let summary = batch.run(&observer, interrupts).await?;
+        if self.progress != ProgressMode::Json {
+            summary::show(&summary, env)?;
+        }
+        summary::exit(&summary, &out)
+    }
+
+    /// Returns the folder of the results.
+    fn check_plan(&self) -> Result<PathBuf, Failure> {
+        if self.plan.prompts.is_empty() {
             return Err(Failure::usage("the plan has no prompts")
-                .hint("-P NAME names one, [[prompt]] in a plan file, too"));
+                .hint("name one with -P NAME, or with [[prompt]] in a plan file"));
         }
-        let Some(out) = plan.out.clone().filter(|it| !it.as_os_str().is_empty()) else {
-            return Err(Failure::usage("the plan has no folder for the results")
-                .hint("-o DIR names it, `out` in a plan file, too"));
-        };
-        let config = resolve_args::config(&common, env)?;
-        let (limits, connect) = resolve_args::limits(&patience, env, &config)?;
-        // Before anything is asked of anybody: another run, or a folder that
-        // cannot be written, shows now.
-        let lock = if manner.dry_run {
-            None
-        } else {
-            Some(Lock::take(&out)?)
-        };
-        let past = batch::read(&out)?;
-        if past.garbage > 0 {
-            messages.warning(&format!(
-                "{} lines of the journal in {} make no sense and are passed over",
-                past.garbage,
-                out.display()
-            ));
-        }
-        let first = interrupts.first.as_mut();
-        let models = field::models(&plan, manner.force, env, &config, messages, first).await?;
-        let stuff = Stuff::new(&plan, models, &sampling, env, &config, messages)?;
-        let planning = planning::plan_jobs(&stuff, &plan, &manner, &past, &out, messages);
-        let planning = run::until(interrupts.first.as_mut(), planning).await?;
-        for warning in &planning.warnings {
-            messages.warning(warning);
-        }
-        let by_pattern = |it: &String| it == "all" || batch::is_pattern(it);
-        if manner.shard.is_some() && (plan.models.is_empty() || plan.models.iter().any(by_pattern))
-        {
-            messages.warning(
-                "--shard splits the models that are found here; all machines must find the same, \
-                 so better name each with -m",
-            );
-        }
-        unreached(&planning.jobs, &past, &manner, messages);
-        let contexts = contexts(&stuff, &planning.jobs, &past);
-        tell_skipped(&planning.jobs, messages);
-        if manner.dry_run {
-            return dry::show(&stuff, &planning, &contexts, &manner, &out, env);
-        }
-        let registry = resolve_args::known(env, messages);
-        let flags = ModelFlags {
-            force: manner.force,
-            ..ModelFlags::default()
-        };
-        let loading = Loading {
-            life: resolve_args::life(&flags, env, &registry),
-            reach: engine::Reach {
-                connect,
-                load: limits.load,
-            },
-            models_folder: env.paths.data.join("models"),
-            contexts: contexts.iter().map(|it| it.asked).collect(),
-            fits: stuff.models.iter().map(|it| it.wish == Wish::Fit).collect(),
-        };
-        let mut journal = Journal::open(&out)?;
-        if past.head.is_none() {
-            journal.begin(planning.template.as_str(), Timestamp::now())?;
-        }
-        let mut kept_plan = intent::absolute(&intent::with_sampling(&plan, &sampling)?);
-        // `retry` means these models, and not those that there are then.
-        kept_plan.models = stuff.models.iter().map(Model::exact).collect();
-        let mut by_model: BTreeMap<String, usize> = BTreeMap::new();
-        for job in &planning.jobs {
-            let label = stuff.model(job.cell).map(|it| it.label.clone());
-            *by_model.entry(label.unwrap_or_default()).or_default() += 1;
-        }
-        journal.append(&Record::Run(Box::new(Run {
-            at: Timestamp::now(),
-            plan: print(&kept_plan).map_err(Failure::usage)?,
-            shard: shard.clone(),
-            jobs: by_model,
-        })))?;
-        for it in contexts.iter().filter_map(|it| it.new.clone()) {
-            journal.append(&Record::Context(it))?;
-        }
-        let mut jobs = planning.jobs;
-        let adopted = adopt(&mut jobs, &stuff, &past, &out, &mut journal)?;
-        if adopted > 0 {
-            messages.status(&format!(
-                "{adopted} results were complete when an earlier run was killed, and count"
-            ));
-        }
-        leftovers(&stuff, &jobs, &past, &loading, env, &mut journal, messages).await;
-        let to_run = jobs.iter().filter(|it| it.runs()).count();
-        let skipped = jobs.len() - to_run;
-        let board = Arc::new(Mutex::new(Board::new(manner.style, common.quiet)));
-        if let Ok(mut board) = board.lock() {
-            board.begin(to_run, skipped);
-        }
-        let committer = Committer::start(&out, journal.another()?)?;
-        let (cancel, cancelled) = watch::channel(false);
-        let shared = Shared {
-            stuff: &stuff,
-            jobs: &jobs,
-            out: &out,
-            results: plan.results,
-            limits,
-            store: resolve_args::store(env),
-            board: Arc::clone(&board),
-            pieces: Arc::new(AtomicU64::new(0)),
-            journal: RefCell::new(journal),
-            committer,
-            cancel: cancelled,
-            said: RefCell::new(BTreeSet::new()),
-        };
-        let mut runner = Runner {
-            shared: &shared,
-            manner: &manner,
-            loading: &loading,
-            past: &past,
-            interrupts: Interrupts {
-                first: interrupts.first.as_mut(),
-                second: interrupts.second.as_mut(),
-            },
-            has_first: false,
-            has_second: false,
-            cancel,
-            stop: None,
-            owned: BTreeSet::new(),
-            totals: Vec::new(),
-        };
-        runner.run().await;
-        let Runner { stop, totals, .. } = runner;
-        let Shared {
-            committer,
-            journal,
-            store,
-            ..
-        } = shared;
-        if let Ok(mut board) = board.lock() {
-            board.finish();
-        }
-        let safe = committer.finish();
-        let done: usize = totals.iter().map(|it| it.done).sum();
-        let failed: usize = totals.iter().map(|it| it.failed).sum();
-        let mut journal = journal.into_inner();
-        let ended = journal
-            .append(&Record::End(End {
-                at: Timestamp::now(),
-                done,
-                failed,
-                left: to_run.saturating_sub(done + failed),
-                seconds: start.elapsed().as_secs_f64(),
-                why: stop.as_ref().map(|it| summary::why(it).to_owned()),
-            }))
-            .and_then(|()| journal.sync());
-        // What the runs taught becomes known; a registry that cannot be written
-        // does not make the results worse.
-        if let Err(error) = store.update(|_| ()) {
-            messages.warning(&crate::error::chain(&error));
-        }
-        drop(lock);
-        let shown = if manner.style == Style::Json {
-            Ok(())
-        } else {
-            summary::show(&stuff, &totals, to_run, env)
-        };
-        match stop {
-            Some(Stop::Fatal(failure)) => return Err(failure),
-            _ => safe?,
-        }
-        ended?;
-        shown?;
-        summary::exit(stop.as_ref(), done, failed, to_run, &out)
+        self.plan
+            .out
+            .clone()
+            .filter(|out| !out.as_os_str().is_empty())
+            .ok_or_else(|| {
+                Failure::usage("the plan has no folder for the results")
+                    .hint("name it with -o DIR, or with `out` in a plan file")
+            })
     }
 }

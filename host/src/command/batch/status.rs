@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::super::models::{count, print, print_json, shown, table};
-use crate::args::Status;
-use crate::batch::{self, Failed, Of, Record};
+use super::super::models::{escape_for_terminal, format_count, format_table, print, print_json};
+use crate::args::StatusArgs;
+use crate::batch::{self, FailedRecord, JobLabels, Record};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::sink::Messages;
@@ -44,24 +44,25 @@ struct FailedJob<'a> {
 /// What is known of a job in the end.
 enum Last {
     Done(u64, f64),
-    Failed(Box<Failed>),
+    Failed(Box<FailedRecord>),
     Begun,
 }
 
-pub(super) fn status(args: &Status, env: &Env) -> Result<Exit, Failure> {
-    let mut jobs: BTreeMap<String, (Of, Last)> = BTreeMap::new();
+pub(super) fn status(args: &StatusArgs, env: &Env) -> Result<Exit, Failure> {
+    let mut jobs: BTreeMap<String, (JobLabels, Last)> = BTreeMap::new();
     let mut planned: BTreeMap<String, usize> = BTreeMap::new();
-    let garbage = batch::visit(&args.dir, |record| match record {
+    let garbage = batch::visit_records(&args.dir, |record| match record {
         Record::Run(run) => planned = run.jobs,
         Record::Start(it) => {
-            jobs.entry(it.job).or_insert((Of::default(), Last::Begun));
+            jobs.entry(it.job)
+                .or_insert((JobLabels::default(), Last::Begun));
         }
         Record::Done(it) => {
             let tokens = u64::from(it.completion_tokens.unwrap_or(0));
-            jobs.insert(it.job, (it.of, Last::Done(tokens, it.seconds)));
+            jobs.insert(it.job, (it.labels, Last::Done(tokens, it.seconds)));
         }
         Record::Failed(it) => {
-            jobs.insert(it.job.clone(), (it.of.clone(), Last::Failed(it)));
+            jobs.insert(it.job.clone(), (it.labels.clone(), Last::Failed(it)));
         }
         _ => {}
     })?;
@@ -70,7 +71,7 @@ pub(super) fn status(args: &Status, env: &Env) -> Result<Exit, Failure> {
         let messages = Messages::new(common.quiet, env.stderr_is_terminal, env.colour);
         messages.warning(&format!(
             "{} of the journal make no sense",
-            count(garbage, "line")
+            format_count(garbage, "line")
         ));
     }
     let mut models: BTreeMap<String, OfModel> = BTreeMap::new();
@@ -105,8 +106,8 @@ pub(super) fn status(args: &Status, env: &Env) -> Result<Exit, Failure> {
     if args.json {
         let failures = failures.iter().map(|it| FailedJob {
             job: &it.job,
-            model: &it.of.model,
-            prompt: &it.of.prompt,
+            model: &it.labels.model,
+            prompt: &it.labels.prompt,
             exit: it.exit,
             error: &it.error,
             attempts: it.attempts,
@@ -123,7 +124,7 @@ pub(super) fn status(args: &Status, env: &Env) -> Result<Exit, Failure> {
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
         let rate = it.tokens as f64 / it.seconds;
         vec![
-            shown(label, env),
+            escape_for_terminal(label, env),
             it.jobs.to_string(),
             it.done.to_string(),
             it.failed.to_string(),
@@ -139,14 +140,17 @@ pub(super) fn status(args: &Status, env: &Env) -> Result<Exit, Failure> {
     let head = [
         "model", "jobs", "done", "failed", "left", "tokens", "tokens/s",
     ];
-    let mut text = table(&head, rows.collect());
+    let mut text = format_table(&head, rows.collect());
     if !failures.is_empty() {
         let rows = failures.iter().take(SHOWN).map(|it| {
             let first = it.error.lines().next().unwrap_or_default();
-            vec![shown(&it.job, env), shown(first, env)]
+            vec![
+                escape_for_terminal(&it.job, env),
+                escape_for_terminal(first, env),
+            ]
         });
         text.push('\n');
-        text.push_str(&table(&["failed", "why"], rows.collect()));
+        text.push_str(&format_table(&["failed", "why"], rows.collect()));
         if failures.len() > SHOWN {
             text.push_str(&format!("and {} more\n", failures.len() - SHOWN));
         }
@@ -157,7 +161,7 @@ pub(super) fn status(args: &Status, env: &Env) -> Result<Exit, Failure> {
 
 /// What the plan calls a model: one in a file by the file's name, one at two
 /// engines by both.
-fn label(of: &Of, planned: &BTreeMap<String, usize>) -> String {
+fn label(of: &JobLabels, planned: &BTreeMap<String, usize>) -> String {
     let at_two = format!("{}@{}", of.model, of.engine);
     let stem = std::path::Path::new(&of.model).file_stem();
     let stem = stem.map(|it| it.to_string_lossy().into_owned());

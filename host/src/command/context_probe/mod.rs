@@ -1,11 +1,11 @@
-//! `test`: finds the largest context that really works.
+//! `test`: finds the largest context length that works in practice.
 //!
-//! `search` says what to try next, `probe` tries it, `filling` makes the
-//! prompts. What is known is written before each try, so that a machine that
-//! dies of one remembers it.
+//! [`search`] chooses the next context length, [`prober`] probes it, [`probe_prompt`]
+//! creates the prompts. The registry records each probe before it starts, so that a
+//! machine that crashes during a probe does not repeat it.
 
-mod filling;
-mod probe;
+mod probe_prompt;
+mod prober;
 mod search;
 
 use std::sync::Arc;
@@ -14,57 +14,65 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::models::{Start, print, print_json, shown, span, start, table};
-use super::resolve_args;
-use crate::args::{Model, Test};
-use crate::engine::{self, Choice, EMBEDDED, Wanted, survey};
+use super::models::{
+    CommandSetup, command_setup, escape_for_terminal, format_duration, format_table, print,
+    print_json,
+};
+use crate::args::TestArgs;
+use crate::client::{self, LoadPolicy};
+use crate::engine::{self, EMBEDDED, EngineSelection, ModelQuery, query_catalog};
 use crate::environment::Env;
-use crate::error::{Exit, Failure, chain};
-use crate::job::Interrupt;
-use crate::registry::{Level, ModelRecord, Pending, Row, Sort, Store, Tested, Trial, sort};
+use crate::error::{Exit, Failure, error_chain};
+use crate::job::Cancel;
+use crate::job::ModelReference;
+use crate::registry::{
+    ContextTrial, ModelRecord, PendingProbe, RegistryStore, SortKey, SortRow, TestLevel,
+    TestedContext, sort_models,
+};
 use crate::sink::Messages;
-use filling::Scale;
-use probe::{Last, Outcome, Prober};
-use search::Known;
+use probe_prompt::PromptSizer;
+use prober::{ProbeOutcome, Prober, UnloaderSlot};
+use search::ContextBounds;
 
-/// How long a probe may take when nobody says otherwise.
-const PROBE_LIMIT: Duration = Duration::from_secs(15 * 60);
-/// The context at which it shows whether a model recalls anything at all.
-const SMALL: u32 = 1024;
-/// How long an unload may take at the end.
-const UNLOAD_LIMIT: Duration = Duration::from_secs(30);
-/// The same after Ctrl-C: whoever is interrupted has to leave within seconds.
-const UNLOAD_LIMIT_INTERRUPTED: Duration = Duration::from_millis(1500);
+/// Time limit of a probe without `--probe-timeout`.
+const DEFAULT_PROBE_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// Context length that shows whether a model can recall a key at all.
+const SMALL_CONTEXT: u32 = 1024;
+/// Time limit of the unload after a test.
+const UNLOAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time limit of the unload after Ctrl-C: the program must exit within seconds.
+const CANCELLED_UNLOAD_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// What `--json` prints.
+/// Output of `test --json`.
 #[derive(Serialize)]
-struct Report {
+struct TestReport {
     schema: u32,
-    results: Vec<Found>,
+    results: Vec<TestResult>,
 }
 
-/// One model's result.
+/// Result of one model.
 #[derive(Serialize)]
-struct Found {
+struct TestResult {
     model: String,
     engine: String,
-    level: Level,
+    level: TestLevel,
     context: Option<u32>,
     complete: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-    probes: Vec<Tried>,
+    probes: Vec<ProbeReport>,
 }
 
+/// One probe of a [`TestResult`].
 #[derive(Serialize)]
-struct Tried {
-    /// Whether the outcome is one of the context, and not of a bad day.
+struct ProbeReport {
+    /// The outcome is caused by the context size, not by a transient error.
     #[serde(skip)]
-    is_of_context: bool,
+    depends_on_context: bool,
     context: u32,
-    level: Level,
+    level: TestLevel,
     outcome: &'static str,
     text: String,
     prompt_tokens: Option<u32>,
@@ -74,62 +82,61 @@ struct Tried {
 /// Runs `test`.
 ///
 /// # Errors
-/// A wrong flag, no such model, an engine that is not there, or a model that
-/// works with no context at all.
+/// Returns an error if a flag is invalid, the model is not found, the engine is
+/// unreachable, or a model passes with no context length.
 pub(crate) async fn test(
-    args: Test,
+    args: TestArgs,
     env: &Env,
-    mut interrupt: Interrupt<'_>,
+    mut interrupt: Cancel<'_>,
 ) -> Result<Exit, Failure> {
-    let begun = start(&args.common, &args.engines, env)?;
-    let messages = begun.messages;
+    let setup = command_setup(&args.common, &args.engines, env)?;
+    let messages = setup.messages;
     if args.prompt.is_some() || args.file_prompt.is_some() || args.fast {
         messages.warning(
-            "--prompt, --file_prompt and --fast have no effect: `test` asks for a hidden key",
+            "--prompt, --file_prompt and --fast have no effect: `test` uses its own prompts",
         );
     }
-    let level = Level::from_name(&args.level).ok_or_else(|| {
+    let level = TestLevel::from_name(&args.level).ok_or_else(|| {
         Failure::usage(format!(
-            "--level `{}`: it takes loads, accepts or recalls",
+            "--level `{}`: expected `loads`, `accepts` or `recalls`",
             args.level
         ))
     })?;
-    let limit = match &args.probe_timeout {
-        None => Some(PROBE_LIMIT),
+    let probe_timeout = match &args.probe_timeout {
+        None => Some(DEFAULT_PROBE_TIMEOUT),
         Some(text) => crate::duration::parse(text)
-            .map_err(|why| Failure::usage(format!("--probe-timeout: {why}")))?,
+            .map_err(|cause| Failure::usage(format!("--probe-timeout: {cause}")))?,
     };
-    let choices = tokio::select! {
+    let queries = tokio::select! {
         biased;
         () = &mut interrupt => return Err(Failure::interrupted()),
-        it = choices(&args, &begun, env) => it?,
+        queries = model_queries(&args, &setup, env) => queries?,
     };
-    let several = choices.len() > 1;
+    let has_several = queries.len() > 1;
     let mut results = Vec::new();
-    for choice in choices {
-        let name = choice.model.clone().unwrap_or_default();
-        let mut tester = Tester {
-            store: resolve_args::store(env),
+    for query in queries {
+        let name = query.model.clone().unwrap_or_default();
+        let mut tester = ModelTester {
+            store: client::registry_store(env),
             messages,
             args: &args,
             level,
-            limit,
-            last: Arc::default(),
+            probe_timeout,
+            unloader: Arc::default(),
         };
-        let last = Arc::clone(&tester.last);
-        let (tested, limit) = tokio::select! {
+        let unloader = Arc::clone(&tester.unloader);
+        let (tested, unload_timeout) = tokio::select! {
             biased;
-            () = &mut interrupt => (Err(Failure::interrupted()), UNLOAD_LIMIT_INTERRUPTED),
-            it = tester.model(choice) => (it, UNLOAD_LIMIT),
+            () = &mut interrupt => (Err(Failure::interrupted()), CANCELLED_UNLOAD_TIMEOUT),
+            tested = tester.test_model(query) => (tested, UNLOAD_TIMEOUT),
         };
-        // Also after Ctrl-C: what was loaded for the test goes with it, and
-        // what is still being loaded, too.
-        unload(&last, limit, messages).await;
+        // Also after Ctrl-C: unload the instance of the test, even if it is still loading.
+        unload(&unloader, unload_timeout, messages).await;
         match tested {
-            Ok(found) => results.push(found),
-            Err(failure) if several && failure.exit != Exit::Interrupted => {
+            Ok(result) => results.push(result),
+            Err(failure) if has_several && failure.exit != Exit::Interrupted => {
                 messages.error(&format!("{name}: {}", failure.message));
-                results.push(Found {
+                results.push(TestResult {
                     model: name,
                     engine: String::new(),
                     level,
@@ -146,290 +153,328 @@ pub(crate) async fn test(
     finish(&args, results, env)
 }
 
-/// Unloads what the test loaded.
-async fn unload(last: &Last, limit: Duration, messages: Messages) {
-    let unloader = last.lock().ok().and_then(|mut it| it.take());
+/// Unloads the instance that the test loaded.
+async fn unload(unloader: &UnloaderSlot, timeout: Duration, messages: Messages) {
+    let unloader = unloader.lock().ok().and_then(|mut slot| slot.take());
     let Some(unloader) = unloader else {
         return;
     };
-    match tokio::time::timeout(limit, unloader.unload()).await {
+    match tokio::time::timeout(timeout, unloader.unload()).await {
         Ok(Ok(_)) => {}
-        Ok(Err(error)) => messages.warning(&chain(&error)),
+        Ok(Err(error)) => messages.warning(&error_chain(&error)),
         Err(_) => messages.warning(
-            "the server did not unload the model in time; `ps` shows it, and `unload` takes it away",
+            "the server did not unload the model in time; `ps` shows it, `unload` retries",
         ),
     }
 }
 
-fn finish(args: &Test, results: Vec<Found>, env: &Env) -> Result<Exit, Failure> {
+fn finish(args: &TestArgs, results: Vec<TestResult>, env: &Env) -> Result<Exit, Failure> {
     let failed: Vec<String> = results
         .iter()
-        .filter(|it| it.context.is_none() && !args.dry_run)
-        .map(|it| it.model.clone())
+        .filter(|result| result.context.is_none() && !args.dry_run)
+        .map(|result| result.model.clone())
         .collect();
-    let several = results.len() > 1;
+    let has_several = results.len() > 1;
     if args.json {
-        print_json(&Report { schema: 1, results }, env)?;
+        print_json(&TestReport { schema: 1, results }, env)?;
     } else if !args.dry_run {
-        let rows = results.iter().map(|it| {
+        let rows = results.iter().map(|result| {
             vec![
-                shown(&it.model, env),
-                it.context
-                    .map_or_else(|| "-".to_owned(), |it| it.to_string()),
-                it.level.as_str().to_owned(),
-                if it.complete { "" } else { "not complete" }.to_owned(),
+                escape_for_terminal(&result.model, env),
+                result
+                    .context
+                    .map_or_else(|| "-".to_owned(), |context| context.to_string()),
+                result.level.as_str().to_owned(),
+                if result.complete { "" } else { "incomplete" }.to_owned(),
             ]
         });
-        print(&table(&["model", "context", "level", ""], rows.collect()))?;
+        print(&format_table(
+            &["model", "context", "level", ""],
+            rows.collect(),
+        ))?;
     }
     match failed.as_slice() {
         [] => Ok(Exit::Done),
-        [one] if !several => Err(Failure::new(
+        [model] if !has_several => Err(Failure::new(
             Exit::Model,
-            format!("`{one}` works with no context that was tried"),
+            format!("`{model}` passed with no context length"),
         )
-        .hint("-v says more; --level accepts asks for less")),
-        some => Err(Failure::new(
+        .hint("-v prints more; `--level accepts` requires less")),
+        models => Err(Failure::new(
             Exit::Broken,
             format!(
-                "{} models work with no context that was tried: {}",
-                some.len(),
-                some.join(", ")
+                "{} models passed with no context length: {}",
+                models.len(),
+                models.join(", ")
             ),
         )),
     }
 }
 
-/// One choice per model.
-async fn choices(args: &Test, begun: &Start, env: &Env) -> Result<Vec<Choice>, Failure> {
-    let model = |name: &str| Model {
-        model: Some(name.to_owned()),
-        engine: args.engines.engine.clone(),
+/// Returns the query of each model to test.
+async fn model_queries(
+    args: &TestArgs,
+    setup: &CommandSetup,
+    env: &Env,
+) -> Result<Vec<ModelQuery>, Failure> {
+    let messages = setup.messages;
+    let policy = LoadPolicy {
         force: args.force,
-        ..Model::default()
+        ..LoadPolicy::default()
     };
-    let messages = begun.messages;
+    let query = |name: &str| {
+        let model = ModelReference {
+            model: Some(name.to_owned()),
+            engine: args.engines.engine.clone(),
+            context: None,
+        };
+        client::model_query(
+            &model,
+            policy,
+            env,
+            &setup.config,
+            setup.connect_timeouts,
+            messages,
+        )
+    };
     if !args.all {
         let name = args.model.as_deref().unwrap_or_default();
-        let choice = resolve_args::choice(&model(name), env, &begun.config, begun.reach, messages)?;
-        return Ok(vec![choice]);
+        return Ok(vec![query(name)?]);
     }
-    let (by, reverse) = Sort::parse(&args.sort)
-        .ok_or_else(|| Failure::usage(format!("--sort `{}`: there is no such order", args.sort)))?;
-    let state = resolve_args::claims(env);
-    let models = env.paths.data.join("models");
-    let mut asked = survey(&begun.wanted, &models, &state, begun.reach, &mut |_| {}).await;
-    if let Some(refused) = asked.refused.take()
-        && asked.places.is_empty()
+    let (sort_key, is_reversed) = SortKey::parse(&args.sort)
+        .ok_or_else(|| Failure::usage(format!("--sort `{}`: unknown sort key", args.sort)))?;
+    let ownership_folder = client::ownership_folder(env);
+    let models_folder = env.paths.data.join("models");
+    let mut catalog = query_catalog(
+        &setup.selection,
+        &models_folder,
+        &ownership_folder,
+        setup.connect_timeouts,
+        &mut |_| {},
+    )
+    .await;
+    if let Some(error) = catalog.server_error.take()
+        && catalog.engines.is_empty()
     {
-        return Err(refused.into());
+        return Err(error.into());
     }
-    let known = resolve_args::known(env, messages);
-    let records: Vec<(String, String, ModelRecord)> = asked
-        .places
+    let registry = client::read_registry(env, messages);
+    let records: Vec<(String, String, ModelRecord)> = catalog
+        .engines
         .iter()
-        .flat_map(|place| {
-            let offers = place.models.iter().flatten().filter(|it| !it.embeds_only);
-            offers.map(|it| {
-                let record = known
-                    .model(&place.place, &it.id)
+        .flat_map(|engine| {
+            let models = engine.models.iter().flatten();
+            models.filter(|model| !model.embeds_only).map(|model| {
+                let record = registry
+                    .model(&engine.address, &model.id)
                     .cloned()
                     .unwrap_or_default();
                 let record = ModelRecord {
-                    size_bytes: it.size_bytes.or(record.size_bytes),
-                    declared_context: it.declared.or(record.declared_context),
+                    size_bytes: model.size_bytes.or(record.size_bytes),
+                    declared_context: model.declared_context.or(record.declared_context),
                     ..record
                 };
-                (place.place.clone(), it.id.clone(), record)
+                (engine.address.clone(), model.id.clone(), record)
             })
         })
         .collect();
-    let has_keys = |model: &ModelRecord| {
-        let words = args.key.iter().flat_map(|it| it.split(','));
-        words.map(str::trim).all(|it| model.has_keyword(it))
+    let has_keywords = |model: &ModelRecord| {
+        let keywords = args.key.iter().flat_map(|list| list.split(','));
+        keywords
+            .map(str::trim)
+            .all(|keyword| model.has_keyword(keyword))
     };
-    let mut rows: Vec<Row<'_>> = records
+    let mut rows: Vec<SortRow<'_>> = records
         .iter()
-        .filter(|(_, _, model)| has_keys(model))
-        .map(|(engine, id, model)| Row {
+        .filter(|(_, _, model)| has_keywords(model))
+        .map(|(engine, id, model)| SortRow {
             engine,
             id,
             model,
             fits: true,
         })
         .collect();
-    sort(&mut rows, by, reverse);
+    sort_models(&mut rows, sort_key, is_reversed);
     rows.iter()
         .map(|row| {
-            let choice =
-                resolve_args::choice(&model(row.id), env, &begun.config, begun.reach, messages)?;
-            let wanted = match (&choice.wanted, row.engine) {
-                (_, EMBEDDED) => Wanted::Embedded,
-                (Wanted::Servers(all) | Wanted::Auto(all), engine) => Wanted::Servers(
-                    all.iter()
-                        .filter(|it| it.base() == engine)
-                        .cloned()
-                        .collect(),
-                ),
-                (Wanted::Embedded, _) => Wanted::Embedded,
+            let query = query(row.id)?;
+            let selection = match (&query.selection, row.engine) {
+                (_, EMBEDDED) => EngineSelection::Embedded,
+                (EngineSelection::Servers(all) | EngineSelection::Auto(all), engine) => {
+                    EngineSelection::Servers(
+                        all.iter()
+                            .filter(|server| server.base_url() == engine)
+                            .cloned()
+                            .collect(),
+                    )
+                }
+                (EngineSelection::Embedded, _) => EngineSelection::Embedded,
             };
-            Ok(Choice { wanted, ..choice })
+            Ok(ModelQuery { selection, ..query })
         })
         .collect()
 }
 
 /// Tests one model.
-struct Tester<'a> {
-    store: Store,
+struct ModelTester<'a> {
+    store: RegistryStore,
     messages: Messages,
-    args: &'a Test,
-    level: Level,
-    limit: Option<Duration>,
-    /// What takes the last instance away.
-    last: Last,
+    args: &'a TestArgs,
+    level: TestLevel,
+    probe_timeout: Option<Duration>,
+    /// The unloader of the last instance.
+    unloader: UnloaderSlot,
 }
 
-/// The model as it was chosen.
-struct Subject {
-    place: String,
+/// The selected model.
+struct TestTarget {
+    /// Address of the engine.
+    engine: String,
     kind: &'static str,
     id: String,
-    /// How far this test goes.
-    most: u32,
-    /// How far any could go.
-    top: u32,
+    /// Largest context length that this test probes.
+    max_context: u32,
+    /// Largest context length that any test could probe.
+    upper_limit: u32,
 }
 
-impl Tester<'_> {
-    async fn model(&mut self, choice: Choice) -> Result<Found, Failure> {
-        // What nobody checked yet: that it is there at all.
-        let chosen = engine::choose(Choice {
+impl ModelTester<'_> {
+    /// Tests one model.
+    ///
+    /// # Errors
+    /// Returns an error if the model is not found, a flag does not fit it, or the engine
+    /// or the registry fails.
+    async fn test_model(&mut self, query: ModelQuery) -> Result<TestResult, Failure> {
+        // Select it without a context length, to check that the model exists.
+        let selected = engine::select_model(ModelQuery {
             context: None,
-            ..choice.clone()
+            ..query.clone()
         })
         .await?;
-        let loads = chosen.loads_with_context();
-        let declared = if loads {
-            chosen.declared_context()
+        let can_set_context = selected.can_set_context();
+        let declared = if can_set_context {
+            selected.declared_context()
         } else {
-            chosen.context()
+            selected.expected_context()
         };
-        let most = match (declared, self.args.context.or(self.args.max_context)) {
-            (Some(declared), Some(asked)) if self.args.force => {
-                asked.max(1).min(declared.max(asked))
+        let max_context = match (declared, self.args.context.or(self.args.max_context)) {
+            (Some(declared), Some(requested)) if self.args.force => {
+                requested.max(1).min(declared.max(requested))
             }
-            (Some(declared), Some(asked)) => asked.min(declared),
+            (Some(declared), Some(requested)) => requested.min(declared),
             (Some(declared), None) => declared,
-            (None, Some(asked)) => asked,
+            (None, Some(requested)) => requested,
             (None, None) => {
                 return Err(Failure::usage(format!(
-                    "{} does not say how much context `{}` was made for",
-                    chosen.shown(),
-                    chosen.model
+                    "{} does not report the declared context length of `{}`",
+                    selected.display_name(),
+                    selected.model
                 ))
-                .hint("--max-context N says how far to go"));
+                .hint("set an upper limit with `--max-context N`"));
             }
         };
-        let subject = Subject {
-            place: chosen.place().to_owned(),
-            kind: chosen.engine(),
-            id: chosen.model.clone(),
-            most: most.max(1),
-            top: declared.unwrap_or(u32::MAX).max(most),
+        let target = TestTarget {
+            engine: selected.address().to_owned(),
+            kind: selected.engine(),
+            id: selected.model.clone(),
+            max_context: max_context.max(1),
+            upper_limit: declared.unwrap_or(u32::MAX).max(max_context),
         };
-        if let (Some(asked), Some(declared)) = (self.args.context, declared)
-            && asked > declared
+        if let (Some(requested), Some(declared)) = (self.args.context, declared)
+            && requested > declared
             && !self.args.force
         {
             return Err(Failure::usage(format!(
-                "`{}` was made for {declared} tokens of context, and --context is {asked}",
-                subject.id
+                "--context {requested} is more than the {declared} tokens that `{}` declares",
+                target.id
             ))
-            .hint("--force tries it all the same"));
+            .hint("test it anyway with `--force`"));
         }
         let (architecture, quantization) = (
-            chosen.architecture().map(str::to_owned),
-            chosen.quantization(),
+            selected.architecture().map(str::to_owned),
+            selected.quantization(),
         );
-        let declared_context = chosen.declared_context();
-        if let Some(context) = chosen.would_replace() {
+        let declared_context = selected.declared_context();
+        if let Some(context) = selected.replaced_foreign_context() {
             self.messages.warning(&format!(
-                "somebody else has loaded `{}`{}; {} keeps one of each model, so that the test \
-                 takes it away",
-                subject.id,
-                context.map_or_else(String::new, |it| format!(" with {it} tokens of context")),
-                chosen.shown()
+                "another program has loaded `{}`{}; {} keeps one instance of each model, so the \
+                 test replaces it",
+                target.id,
+                context.map_or_else(String::new, |tokens| format!(
+                    " with {tokens} tokens of context"
+                )),
+                selected.display_name()
             ));
         }
         if self.args.dry_run {
-            let known = self.store.read()?.registry;
-            let mut model = known
-                .model(&subject.place, &subject.id)
+            let registry = self.store.read()?.registry;
+            let mut model = registry
+                .model(&target.engine, &target.id)
                 .cloned()
                 .unwrap_or_default();
-            let _said_by_the_real_run = self.begin(&mut model);
-            self.say_what_would_be(&subject, loads, &model);
-            return Ok(self.nothing_yet(&subject));
+            // The real run reports the crashed probes.
+            let _crashed = self.update_earlier_trials(&mut model);
+            self.print_dry_run(&target, can_set_context, &model);
+            return Ok(self.empty_result(&target));
         }
-        let dead = self.change(&subject, |model| {
+        let crashed = self.update_record(&target, |model| {
             model.architecture = architecture.or(model.architecture.take());
             model.quantization = quantization.or(model.quantization.take());
             model.declared_context = declared_context.or(model.declared_context);
-            self.begin(model)
+            self.update_earlier_trials(model)
         })?;
-        for (level, pending) in dead {
+        for (level, pending) in crashed {
             self.messages.warning(&format!(
-                "an earlier test of `{}` with {} tokens ({}) did not come back; that context \
-                 counts as bad, and --force or `reset` forgets it",
-                subject.id,
+                "an earlier test of `{}` with {} tokens ({}) did not finish; this context length \
+                 counts as failed until --force or `reset` clears it",
+                target.id,
                 pending.context,
                 level.as_str()
             ));
         }
         let mut prober = Prober {
-            choice,
-            loads,
-            limit: self.limit,
-            scale: Scale::default(),
-            unloader: Arc::clone(&self.last),
-            number: 0,
+            query,
+            can_set_context,
+            timeout: self.probe_timeout,
+            sizer: PromptSizer::default(),
+            unloader: Arc::clone(&self.unloader),
+            prompt_number: 0,
         };
-        self.search(&subject, &mut prober).await
+        self.search(&target, &mut prober).await
     }
 
-    /// What is forgotten and what is learnt of earlier tests before this one:
-    /// a probe that has begun and whose process is gone took it along.
-    fn begin(&self, model: &mut ModelRecord) -> Vec<(Level, Pending)> {
+    /// Updates the record of earlier tests before this one, by `--reset` and `--force`.
+    /// Pending probes of processes that have ended count as failed; returns them.
+    fn update_earlier_trials(&self, model: &mut ModelRecord) -> Vec<(TestLevel, PendingProbe)> {
         if self.args.reset {
             model.forget_tests();
         }
-        let mut dead = Vec::new();
+        let mut crashed = Vec::new();
         for (level, trial) in &mut model.trials {
-            let Some(pending) = trial.pending.take_if(|it| !is_running(it)) else {
+            let Some(pending) = trial.pending.take_if(|pending| !is_running(pending)) else {
                 continue;
             };
-            trial.bad = Some(
+            trial.smallest_failed = Some(
                 trial
-                    .bad
-                    .map_or(pending.context, |it| it.min(pending.context)),
+                    .smallest_failed
+                    .map_or(pending.context, |failed| failed.min(pending.context)),
             );
-            trial.why = Some("the program, or the machine, did not survive it".to_owned());
-            dead.push((*level, pending));
+            trial.failure = Some("the program or the machine crashed during the probe".to_owned());
+            crashed.push((*level, pending));
         }
         if self.args.force && self.args.context.is_none() {
-            // What failed in an earlier run is tried again.
             for trial in model.trials.values_mut() {
-                trial.bad = None;
-                trial.why = None;
+                trial.smallest_failed = None;
+                trial.failure = None;
             }
         }
-        dead
+        crashed
     }
 
-    fn nothing_yet(&self, subject: &Subject) -> Found {
-        Found {
-            model: subject.id.clone(),
-            engine: subject.place.clone(),
+    fn empty_result(&self, target: &TestTarget) -> TestResult {
+        TestResult {
+            model: target.id.clone(),
+            engine: target.engine.clone(),
             level: self.level,
             context: None,
             complete: false,
@@ -439,177 +484,199 @@ impl Tester<'_> {
         }
     }
 
-    async fn search(&self, subject: &Subject, prober: &mut Prober) -> Result<Found, Failure> {
-        let mut found = self.nothing_yet(subject);
+    /// Searches for the largest context length that passes, and records it.
+    async fn search(
+        &self,
+        target: &TestTarget,
+        prober: &mut Prober,
+    ) -> Result<TestResult, Failure> {
+        let mut result = self.empty_result(target);
         if let Some(context) = self.args.context {
-            return self.one(subject, prober, context, found).await;
+            return self.probe_single(target, prober, context, result).await;
         }
-        self.settle_level(subject, prober, &mut found).await?;
-        let level = found.level;
-        self.say_what_bounds(subject, &found)?;
+        self.choose_level(target, prober, &mut result).await?;
+        let level = result.level;
+        self.print_earlier_failure(target, &result)?;
         loop {
-            let known = self.known(subject, level)?;
-            let Some(context) = search::next(known, subject.most) else {
-                found.context = known.good;
-                // One that --max-context cut says nothing of what is above.
-                found.complete = search::next(known, subject.top).is_none();
+            let bounds = self.bounds(target, level)?;
+            let Some(context) = search::next_context(bounds, target.max_context) else {
+                result.context = bounds.largest_passed;
+                // A search limited by --max-context is incomplete.
+                result.complete = search::next_context(bounds, target.upper_limit).is_none();
                 break;
             };
-            let left = search::probes_left(known, subject.most);
+            let probes_left = search::max_probes_left(bounds, target.max_context);
             self.messages.status(&format!(
-                "{}: tries {context} tokens ({}); at most {left} probes to go{}",
-                subject.id,
+                "{}: probing {context} tokens ({}), at most {probes_left} probes left{}",
+                target.id,
                 level.as_str(),
-                self.remaining(&found, context, left)
+                self.estimate_remaining(&result, context, probes_left)
             ));
-            self.try_one(subject, prober, context, level, &mut found)
+            self.probe(target, prober, context, level, &mut result)
                 .await?;
         }
-        let tested = found.context.map(|context| Tested {
+        let tested = result.context.map(|context| TestedContext {
             context,
             level: Some(level),
             at: Some(Timestamp::now()),
-            complete: found.complete,
+            complete: result.complete,
         });
-        let run = Run {
-            tried: !found.probes.is_empty(),
-            is_of_context: found
+        let summary = SearchSummary {
+            has_probes: !result.probes.is_empty(),
+            depends_on_context: result
                 .probes
                 .iter()
-                .any(|it| it.level == level && it.is_of_context),
+                .any(|probe| probe.level == level && probe.depends_on_context),
         };
-        self.change(subject, |model| {
-            let bad = bounds(model, level).bad;
-            model.tested = result(model.tested.take(), tested, run, bad);
+        self.update_record(target, |model| {
+            let smallest_failed = context_bounds(model, level).smallest_failed;
+            model.tested =
+                merge_tested_context(model.tested.take(), tested, summary, smallest_failed);
         })?;
-        Ok(found)
+        Ok(result)
     }
 
-    /// What a model cannot do with little context it cannot do with more: then
-    /// less is asked for.
-    async fn settle_level(
+    /// Lowers the level of `result` if the model does not reach it with a small context:
+    /// then it does not reach it with more.
+    async fn choose_level(
         &self,
-        subject: &Subject,
+        target: &TestTarget,
         prober: &mut Prober,
-        found: &mut Found,
+        result: &mut TestResult,
     ) -> Result<(), Failure> {
-        let small = SMALL.min(subject.most);
-        if self.level != Level::Recalls
-            || !self.begins_small(self.known(subject, self.level)?, small)
+        let small = SMALL_CONTEXT.min(target.max_context);
+        if self.level != TestLevel::Recalls
+            || !self.starts_with_small_context(self.bounds(target, self.level)?, small)
         {
             return Ok(());
         }
         let outcome = self
-            .try_one(subject, prober, small, Level::Recalls, found)
+            .probe(target, prober, small, TestLevel::Recalls, result)
             .await?;
         let note = match outcome {
-            Outcome::Wrong(_) => {
-                found.level = Level::Accepts;
+            ProbeOutcome::WrongAnswer(_) => {
+                result.level = TestLevel::Accepts;
                 format!(
-                    "`{}` cannot recall a key even from {small} tokens; what it accepts is tested \
+                    "`{}` cannot recall a key from {small} tokens; testing the `accepts` level \
                      instead",
-                    subject.id
+                    target.id
                 )
             }
-            // Fewer tokens may do; the search goes there.
-            Outcome::Refused(why) if why.is_of_context => return Ok(()),
-            Outcome::Refused(why) => {
+            // The search continues with fewer tokens.
+            ProbeOutcome::Refused(failure) if failure.is_context_limit => return Ok(()),
+            ProbeOutcome::Refused(failure) => {
                 let outcome = self
-                    .try_one(subject, prober, small, Level::Accepts, found)
+                    .probe(target, prober, small, TestLevel::Accepts, result)
                     .await?;
-                let (level, instead) = match outcome {
-                    Outcome::Refused(why) if !why.is_of_context => {
-                        (Level::Loads, "with what it loads")
-                    }
-                    _ => (Level::Accepts, "what it accepts"),
+                result.level = match outcome {
+                    ProbeOutcome::Refused(failure) if !failure.is_context_limit => TestLevel::Loads,
+                    _ => TestLevel::Accepts,
                 };
-                found.level = level;
                 format!(
-                    "`{}` was to recall a key from {small} tokens, and gave no answer ({}); \
-                     {instead} is tested instead",
-                    subject.id, why.text
+                    "`{}` gave no answer to a prompt of {small} tokens ({}); testing the `{}` \
+                     level instead",
+                    target.id,
+                    failure.message,
+                    result.level.as_str()
                 )
             }
             _ => return Ok(()),
         };
         self.messages.warning(&note);
-        found.note = Some(note);
+        result.note = Some(note);
         Ok(())
     }
 
-    /// Whether the first probe is the small one.
-    fn begins_small(&self, known: Known, small: u32) -> bool {
-        self.level == Level::Recalls && known.good.is_none_or(|it| it < small)
+    /// Returns whether the first probe uses [`SMALL_CONTEXT`].
+    fn starts_with_small_context(&self, bounds: ContextBounds, small: u32) -> bool {
+        self.level == TestLevel::Recalls
+            && bounds.largest_passed.is_none_or(|passed| passed < small)
     }
 
-    /// What failed in an earlier test ends this one sooner, which must not
-    /// pass for a result of today.
-    fn say_what_bounds(&self, subject: &Subject, found: &Found) -> Result<(), Failure> {
+    /// Prints that a failure in an earlier test limits this one, so that it is not taken for
+    /// a result of this run.
+    fn print_earlier_failure(
+        &self,
+        target: &TestTarget,
+        result: &TestResult,
+    ) -> Result<(), Failure> {
         let store = self.store.read()?;
-        let Some(model) = store.registry.model(&subject.place, &subject.id) else {
+        let Some(model) = store.registry.model(&target.engine, &target.id) else {
             return Ok(());
         };
-        let trials = model.trials.iter().filter(|(it, _)| **it <= found.level);
+        let trials = model
+            .trials
+            .iter()
+            .filter(|(level, _)| **level <= result.level);
         let smallest = trials
-            .filter_map(|(_, trial)| Some((trial.bad?, trial.why.as_deref())))
-            .min_by_key(|(bad, _)| *bad);
-        if let Some((bad, why)) = smallest
-            && bad <= subject.most
-            && found.probes.iter().all(|it| it.context != bad)
+            .filter_map(|(_, trial)| Some((trial.smallest_failed?, trial.failure.as_deref())))
+            .min_by_key(|(failed, _)| *failed);
+        if let Some((failed, cause)) = smallest
+            && failed <= target.max_context
+            && result.probes.iter().all(|probe| probe.context != failed)
         {
             self.messages.status(&format!(
-                "{}: {bad} tokens and more count as bad since an earlier test ({}); --force tries \
-                 them again",
-                subject.id,
-                why.unwrap_or("it failed")
+                "{}: {failed} tokens failed in an earlier test ({}); --force probes them again",
+                target.id,
+                cause.unwrap_or("unknown cause")
             ));
         }
         Ok(())
     }
 
-    /// What the probes still to come may take, by the time of the last one.
-    fn remaining(&self, found: &Found, context: u32, left: u32) -> String {
-        match found.probes.last() {
+    /// Estimates the time of the remaining probes from the last one.
+    fn estimate_remaining(&self, result: &TestResult, context: u32, probes_left: u32) -> String {
+        match result.probes.last() {
             Some(last) if last.seconds > 1.0 => {
                 let each = last.seconds * f64::from(context) / f64::from(last.context.max(1));
-                let seconds = (each * f64::from(left)).min(1e6);
-                format!(", about {}", span(Duration::from_secs_f64(seconds)))
+                let seconds = (each * f64::from(probes_left)).min(1e6);
+                format!(
+                    ", about {}",
+                    format_duration(Duration::from_secs_f64(seconds))
+                )
             }
             _ => String::new(),
         }
     }
 
-    /// `--context N`: one probe alone.
-    async fn one(
+    /// Runs the single probe of `--context N`.
+    async fn probe_single(
         &self,
-        subject: &Subject,
+        target: &TestTarget,
         prober: &mut Prober,
         context: u32,
-        mut found: Found,
-    ) -> Result<Found, Failure> {
-        let bad = self.known(subject, self.level)?.bad;
-        if let Some(bad) = bad.filter(|bad| *bad <= context && !self.args.force) {
-            let why = self
-                .trial(subject, self.level)?
-                .why
-                .unwrap_or_else(|| "it failed".to_owned());
+        mut result: TestResult,
+    ) -> Result<TestResult, Failure> {
+        let failed = self.bounds(target, self.level)?.smallest_failed;
+        if let Some(failed) = failed.filter(|failed| *failed <= context && !self.args.force) {
+            let cause = self
+                .trial(target, self.level)?
+                .failure
+                .unwrap_or_else(|| "unknown cause".to_owned());
             return Err(Failure::new(
                 Exit::Model,
-                format!("`{}` with {bad} tokens is known as bad: {why}", subject.id),
+                format!(
+                    "`{}` failed with {failed} tokens in an earlier test: {cause}",
+                    target.id
+                ),
             )
-            .hint("--force tries it all the same, `reset` forgets it"));
+            .hint("probe it anyway with `--force`, or clear the result with `reset`"));
         }
         let outcome = self
-            .try_one(subject, prober, context, self.level, &mut found)
+            .probe(target, prober, context, self.level, &mut result)
             .await?;
-        found.complete = outcome == Outcome::Works;
-        found.context = found.complete.then_some(context);
+        result.complete = outcome == ProbeOutcome::Passed;
+        result.context = result.complete.then_some(context);
         let level = self.level;
-        if found.complete {
-            self.change(subject, |model| {
-                // One probe says that so much works, not that more does not.
-                if model.tested.as_ref().is_none_or(|it| it.context < context) {
-                    model.tested = Some(Tested {
+        if result.complete {
+            self.update_record(target, |model| {
+                // A single probe is a lower bound only.
+                if model
+                    .tested
+                    .as_ref()
+                    .is_none_or(|tested| tested.context < context)
+                {
+                    model.tested = Some(TestedContext {
                         context,
                         level: Some(level),
                         at: Some(Timestamp::now()),
@@ -618,69 +685,70 @@ impl Tester<'_> {
                 }
             })?;
         }
-        Ok(found)
+        Ok(result)
     }
 
-    /// One probe, remembered before and after.
-    async fn try_one(
+    /// Runs one probe; the registry records its start and its outcome.
+    async fn probe(
         &self,
-        subject: &Subject,
+        target: &TestTarget,
         prober: &mut Prober,
         context: u32,
-        level: Level,
-        found: &mut Found,
-    ) -> Result<Outcome, Failure> {
-        let pending = Pending {
+        level: TestLevel,
+        result: &mut TestResult,
+    ) -> Result<ProbeOutcome, Failure> {
+        let pending = PendingProbe {
             context,
             process: std::process::id(),
             at: Timestamp::now(),
         };
-        self.change(subject, |model| {
+        self.update_record(target, |model| {
             model.trials.entry(level).or_default().pending = Some(pending);
         })?;
-        // Ctrl-C drops this future: what was interrupted is no failure.
-        let mut interrupted = Interrupted {
+        // Ctrl-C drops this future; an interrupted probe is not a failure.
+        let mut guard = PendingProbeGuard {
             tester: self,
-            subject,
+            target,
             level,
             armed: true,
         };
         let probed = prober.probe(context, level).await;
-        interrupted.armed = false;
+        guard.armed = false;
         let probed = match probed {
             Ok(probed) => probed,
             Err(error) => {
-                self.change(subject, |model| {
+                self.update_record(target, |model| {
                     model.trials.entry(level).or_default().pending = None;
                 })?;
                 return Err(error.into());
             }
         };
         let text = probed.outcome.text();
-        let seconds = probed.took.as_secs_f64();
+        let seconds = probed.elapsed.as_secs_f64();
         self.messages.status(&format!(
             "{}: {context} tokens ({}): {text}, {seconds:.1} s",
-            subject.id,
+            target.id,
             level.as_str()
         ));
-        let works = probed.outcome == Outcome::Works;
-        self.change(subject, |model| {
+        let has_passed = probed.outcome == ProbeOutcome::Passed;
+        self.update_record(target, |model| {
             let trial = model.trials.entry(level).or_default();
             trial.pending = None;
-            if works {
-                trial.good = Some(trial.good.map_or(context, |it| it.max(context)));
-                trial.bad = trial.bad.filter(|it| *it > context);
+            let (passed, failed) = (trial.largest_passed, trial.smallest_failed);
+            if has_passed {
+                trial.largest_passed = Some(passed.map_or(context, |passed| passed.max(context)));
+                trial.smallest_failed = failed.filter(|failed| *failed > context);
             } else {
-                trial.bad = Some(trial.bad.map_or(context, |it| it.min(context)));
-                trial.good = trial.good.filter(|it| *it < context);
-                trial.why = Some(text.clone());
+                trial.smallest_failed = Some(failed.map_or(context, |failed| failed.min(context)));
+                trial.largest_passed = passed.filter(|passed| *passed < context);
+                trial.failure = Some(text.clone());
             }
         })?;
-        found.probes.push(Tried {
-            is_of_context: probed.outcome.is_of_context(),
+        result.probes.push(ProbeReport {
+            depends_on_context: probed.outcome.depends_on_context(),
             context,
             level,
-            outcome: probed.outcome.word(),
+            outcome: probed.outcome.name(),
             text,
             prompt_tokens: probed.prompt_tokens,
             seconds,
@@ -688,125 +756,139 @@ impl Tester<'_> {
         Ok(probed.outcome)
     }
 
-    fn change<T>(
+    /// Changes the registry's record of the model.
+    fn update_record<T>(
         &self,
-        subject: &Subject,
+        target: &TestTarget,
         change: impl FnOnce(&mut ModelRecord) -> T,
     ) -> Result<T, Failure> {
-        let (given, warnings) = self.store.update(|registry| {
-            let engine = registry.engines.entry(subject.place.clone()).or_default();
+        let (value, warnings) = self.store.update(|registry| {
+            let engine = registry.engines.entry(target.engine.clone()).or_default();
             if engine.kind.is_empty() {
-                subject.kind.clone_into(&mut engine.kind);
+                target.kind.clone_into(&mut engine.kind);
             }
-            change(registry.model_mut(&subject.place, &subject.id))
+            change(registry.model_mut(&target.engine, &target.id))
         })?;
         for warning in &warnings {
             self.messages.warning(warning);
         }
-        Ok(given)
+        Ok(value)
     }
 
-    fn trial(&self, subject: &Subject, level: Level) -> Result<Trial, Failure> {
-        let known = self.store.read()?;
-        let model = known.registry.model(&subject.place, &subject.id);
+    fn trial(&self, target: &TestTarget, level: TestLevel) -> Result<ContextTrial, Failure> {
+        let store = self.store.read()?;
+        let model = store.registry.model(&target.engine, &target.id);
         Ok(model
-            .and_then(|it| it.trials.get(&level))
+            .and_then(|model| model.trials.get(&level))
             .cloned()
             .unwrap_or_default())
     }
 
-    fn known(&self, subject: &Subject, level: Level) -> Result<Known, Failure> {
+    fn bounds(&self, target: &TestTarget, level: TestLevel) -> Result<ContextBounds, Failure> {
         let store = self.store.read()?;
-        let model = store.registry.model(&subject.place, &subject.id);
-        Ok(model.map_or_else(Known::default, |it| bounds(it, level)))
+        let model = store.registry.model(&target.engine, &target.id);
+        Ok(model.map_or_else(ContextBounds::default, |model| context_bounds(model, level)))
     }
 
-    fn say_what_would_be(&self, subject: &Subject, loads: bool, model: &ModelRecord) {
-        let (known, most) = (bounds(model, self.level), subject.most);
-        let small = SMALL.min(most);
-        let what = if let Some(context) = self.args.context {
-            match known.bad {
-                Some(bad) if bad <= context && !self.args.force => {
-                    format!("nothing, since {bad} tokens are known as bad; --force tries them")
-                }
-                _ => format!("{context} tokens alone"),
-            }
-        } else if self.begins_small(known, small) {
-            let known = Known {
-                good: Some(small),
-                bad: known.bad.filter(|it| *it > small),
-            };
-            match search::next(known, most) {
-                Some(then) => format!(
-                    "{small} tokens first, then {then} and up to {most}, in at most {} probes",
-                    search::probes_left(known, most) + 1
+    fn print_dry_run(&self, target: &TestTarget, can_set_context: bool, model: &ModelRecord) {
+        let (bounds, max_context) = (context_bounds(model, self.level), target.max_context);
+        let small = SMALL_CONTEXT.min(max_context);
+        let probes = if let Some(context) = self.args.context {
+            match bounds.smallest_failed {
+                Some(failed) if failed <= context && !self.args.force => format!(
+                    "nothing: {failed} tokens failed in an earlier test; --force probes them again"
                 ),
-                None => format!("{small} tokens alone"),
+                _ => format!("only {context} tokens"),
+            }
+        } else if self.starts_with_small_context(bounds, small) {
+            let bounds = ContextBounds {
+                largest_passed: Some(small),
+                smallest_failed: bounds.smallest_failed.filter(|failed| *failed > small),
+            };
+            match search::next_context(bounds, max_context) {
+                Some(next) => format!(
+                    "{small} tokens first, then {next} and up to {max_context}, in at most {} \
+                     probes",
+                    search::max_probes_left(bounds, max_context) + 1
+                ),
+                None => format!("only {small} tokens"),
             }
         } else {
-            match search::next(known, most) {
+            match search::next_context(bounds, max_context) {
                 Some(context) => format!(
-                    "{context} tokens first, then up to {most}, in at most {} probes",
-                    search::probes_left(known, most)
+                    "{context} tokens first, then up to {max_context}, in at most {} probes",
+                    search::max_probes_left(bounds, max_context)
                 ),
-                None => "nothing, since all is known; --reset begins anew".to_owned(),
+                None => "nothing: the result is known; --reset starts over".to_owned(),
             }
         };
-        let how = if loads {
+        let suffix = if can_set_context {
             ""
         } else {
-            ", as the server has loaded it"
+            ", with the context length that the server has loaded"
         };
         self.messages.status(&format!(
-            "{} at {}: would try {what} ({}){how}",
-            subject.id,
-            subject.place,
+            "{} at {}: would probe {probes} ({}){suffix}",
+            target.id,
+            target.engine,
             self.level.as_str()
         ));
     }
 }
 
-/// What bounds the search: what recalls also accepts and loads, and what does
-/// not load does neither.
-fn bounds(model: &ModelRecord, level: Level) -> Known {
-    let trials = |it: &Level| model.trials.get(it);
-    let goods = Level::ALL.iter().filter(|it| **it >= level);
-    let bads = Level::ALL.iter().filter(|it| **it <= level);
-    let bad = bads.filter_map(trials).filter_map(|it| it.bad).min();
-    let good = goods.filter_map(trials).filter_map(|it| it.good).max();
-    Known {
-        good: good.filter(|good| bad.is_none_or(|bad| *good < bad)),
-        bad,
+/// Returns the known bounds of a level. A context length that passes a level passes all
+/// lower levels; one that fails a level fails all higher levels.
+fn context_bounds(model: &ModelRecord, level: TestLevel) -> ContextBounds {
+    let trial = |level: &TestLevel| model.trials.get(level);
+    let this_and_higher = TestLevel::ALL.iter().filter(|other| **other >= level);
+    let this_and_lower = TestLevel::ALL.iter().filter(|other| **other <= level);
+    let smallest_failed = this_and_lower
+        .filter_map(trial)
+        .filter_map(|trial| trial.smallest_failed)
+        .min();
+    let largest_passed = this_and_higher
+        .filter_map(trial)
+        .filter_map(|trial| trial.largest_passed)
+        .max();
+    ContextBounds {
+        largest_passed: largest_passed
+            .filter(|passed| smallest_failed.is_none_or(|failed| *passed < failed)),
+        smallest_failed,
     }
 }
 
-/// What a search did, as far as its result is concerned.
+/// The facts of a search that decide whether its result replaces an earlier one.
 #[derive(Clone, Copy, Debug)]
-struct Run {
-    /// It tried anything at all.
-    tried: bool,
-    /// Some outcome was one of the context.
-    is_of_context: bool,
+struct SearchSummary {
+    /// The search ran at least one probe.
+    has_probes: bool,
+    /// At least one outcome depends on the context length.
+    depends_on_context: bool,
 }
 
-/// What is remembered after a search. A search that went less far, or that a
-/// server's bad day ended, takes nothing back; `bad` is the smallest context
-/// that is known not to work.
-fn result(old: Option<Tested>, new: Option<Tested>, run: Run, bad: Option<u32>) -> Option<Tested> {
+/// Returns the tested context to record after a search. A search that was limited to less,
+/// or that ended with a transient error, does not replace a better result.
+/// `smallest_failed` is the smallest context length that is known to fail.
+fn merge_tested_context(
+    old: Option<TestedContext>,
+    new: Option<TestedContext>,
+    summary: SearchSummary,
+    smallest_failed: Option<u32>,
+) -> Option<TestedContext> {
     let Some(old) = old else {
         return new;
     };
-    let is_refuted = bad.is_some_and(|it| it <= old.context);
+    let is_refuted = smallest_failed.is_some_and(|failed| failed <= old.context);
     let Some(new) = new else {
-        return (!(run.is_of_context && is_refuted)).then_some(old);
+        return (!(summary.depends_on_context && is_refuted)).then_some(old);
     };
-    // The Python program's tests showed no more than that.
-    let level = |it: &Tested| it.level.unwrap_or(Level::Loads);
+    // Results of the Python program have no level: they show only that the model loads.
+    let level = |tested: &TestedContext| tested.level.unwrap_or(TestLevel::Loads);
     if old.context > new.context && level(&old) >= level(&new) && !is_refuted {
         return Some(old);
     }
-    if !run.tried && (old.context, old.level) == (new.context, new.level) {
-        return Some(Tested {
+    if !summary.has_probes && (old.context, old.level) == (new.context, new.level) {
+        return Some(TestedContext {
             complete: new.complete,
             ..old
         });
@@ -814,34 +896,34 @@ fn result(old: Option<Tested>, new: Option<Tested>, run: Run, bad: Option<u32>) 
     Some(new)
 }
 
-/// Takes back that a probe has begun, when it is dropped in the middle.
-struct Interrupted<'a> {
-    tester: &'a Tester<'a>,
-    subject: &'a Subject,
-    level: Level,
+/// Clears the pending probe in the registry if the probe is cancelled.
+struct PendingProbeGuard<'a> {
+    tester: &'a ModelTester<'a>,
+    target: &'a TestTarget,
+    level: TestLevel,
     armed: bool,
 }
 
-impl Drop for Interrupted<'_> {
+impl Drop for PendingProbeGuard<'_> {
     fn drop(&mut self) {
         if !self.armed {
             return;
         }
         let level = self.level;
-        let _unwritable = self.tester.change(self.subject, |model| {
+        let _unwritable = self.tester.update_record(self.target, |model| {
             model.trials.entry(level).or_default().pending = None;
         });
     }
 }
 
-/// By how much two clocks may differ that say when a process began, in seconds.
-const CLOCKS_S: i64 = 5;
+/// Tolerance between the clocks of a process's start time and of the registry, in seconds.
+const CLOCK_TOLERANCE_S: i64 = 5;
 
-/// Whether the process that began a probe is still there. Numbers are given
-/// again, after a restart of the machine from the first one on: one that began
-/// later than the probe is another.
+/// Returns whether the process that started a probe is still running. Process ids are
+/// reused, from the first one after a reboot: a process that started later than the probe
+/// is a different one.
 #[cfg(unix)]
-fn is_running(pending: &Pending) -> bool {
+fn is_running(pending: &PendingProbe) -> bool {
     let Some(process) = i32::try_from(pending.process)
         .ok()
         .and_then(rustix::process::Pid::from_raw)
@@ -853,12 +935,12 @@ fn is_running(pending: &Pending) -> bool {
             rustix::process::test_kill_process(process),
             Err(rustix::io::Errno::SRCH)
         )
-        && engine::process_began(pending.process)
-            .is_none_or(|it| it <= pending.at.as_second().saturating_add(CLOCKS_S))
+        && engine::process_start_time(pending.process)
+            .is_none_or(|start| start <= pending.at.as_second().saturating_add(CLOCK_TOLERANCE_S))
 }
 
 #[cfg(not(unix))]
-fn is_running(pending: &Pending) -> bool {
+fn is_running(pending: &PendingProbe) -> bool {
     let _ = pending;
     false
 }
@@ -868,33 +950,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_search_takes_back_only_what_it_refutes() {
-        use Level::{Accepts, Loads, Recalls};
-        let tested = |context: u32, level: Level, complete: bool| Tested {
+    fn a_search_replaces_only_results_that_it_refutes() {
+        use TestLevel::{Accepts, Loads, Recalls};
+        let tested = |context: u32, level: TestLevel, complete: bool| TestedContext {
             context,
             level: Some(level),
             at: None,
             complete,
         };
         let old = tested(30_000, Recalls, true);
-        let python = Tested {
+        let python = TestedContext {
             level: None,
             ..old.clone()
         };
-        let cut = tested(4096, Recalls, false);
-        let run = |tried: bool, is_of_context: bool| Run {
-            tried,
-            is_of_context,
+        let limited = tested(4096, Recalls, false);
+        let summary = |has_probes: bool, depends_on_context: bool| SearchSummary {
+            has_probes,
+            depends_on_context,
         };
-        let all = run(true, true);
-        for (number, (old, new, run, bad, expected)) in [
-            (None, Some(&cut), all, None, Some(&cut)),
+        let all = summary(true, true);
+        for (number, (old, new, summary, smallest_failed, expected)) in [
+            (None, Some(&limited), all, None, Some(&limited)),
             (None, None, all, Some(64), None),
-            // Cut by --max-context.
-            (Some(&old), Some(&cut), all, None, Some(&old)),
-            (Some(&old), Some(&cut), all, Some(30_001), Some(&old)),
-            (Some(&old), Some(&cut), all, Some(4200), Some(&cut)),
-            (Some(&python), Some(&cut), all, None, Some(&cut)),
+            // Limited by --max-context.
+            (Some(&old), Some(&limited), all, None, Some(&old)),
+            (Some(&old), Some(&limited), all, Some(30_001), Some(&old)),
+            (Some(&old), Some(&limited), all, Some(4200), Some(&limited)),
+            (Some(&python), Some(&limited), all, None, Some(&limited)),
             (
                 Some(&tested(30_000, Loads, true)),
                 Some(&tested(4096, Accepts, true)),
@@ -902,30 +984,30 @@ mod tests {
                 None,
                 Some(&tested(4096, Accepts, true)),
             ),
-            // Nothing worked: of the context, or of a bad day.
+            // Nothing passed: because of the context length, or of a transient error.
             (Some(&old), None, all, Some(64), None),
-            (Some(&old), None, run(true, false), Some(64), Some(&old)),
+            (Some(&old), None, summary(true, false), Some(64), Some(&old)),
             (Some(&old), None, all, None, Some(&old)),
         ]
         .into_iter()
         .enumerate()
         {
-            let found = result(old.cloned(), new.cloned(), run, bad);
-            assert_eq!(found.as_ref(), expected, "case {number}");
+            let merged = merge_tested_context(old.cloned(), new.cloned(), summary, smallest_failed);
+            assert_eq!(merged.as_ref(), expected, "case {number}");
         }
-        // One that tried nothing leaves the time as it was.
-        let now = Tested {
+        // A search without probes keeps the time of the old result.
+        let now = TestedContext {
             at: Some(Timestamp::now()),
             ..old.clone()
         };
-        let found = result(
+        let merged = merge_tested_context(
             Some(old.clone()),
             Some(now.clone()),
-            run(false, false),
+            summary(false, false),
             None,
         );
-        assert_eq!(found.unwrap().at, None);
-        let found = result(Some(old), Some(now), all, None);
-        assert!(found.unwrap().at.is_some());
+        assert_eq!(merged.unwrap().at, None);
+        let merged = merge_tested_context(Some(old), Some(now), all, None);
+        assert!(merged.unwrap().at.is_some());
     }
 }

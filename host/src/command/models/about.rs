@@ -1,19 +1,19 @@
-//! `about`: what is known, in numbers.
+//! `about`: prints totals of the registry and the paths in use.
 
 use serde::Serialize;
 
-use super::{ago, count, print, print_json};
-use crate::args::About;
-use crate::command::resolve_args;
-use crate::engine::gigabytes;
+use super::{format_ago, format_count, print, print_json};
+use crate::args::AboutArgs;
+use crate::client;
+use crate::engine::format_bytes;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
-use crate::registry::Seen;
+use crate::registry::LastUsedModel;
 use crate::sink::Messages;
 
-/// What `--json` prints.
+/// Output of `about --json`.
 #[derive(Serialize)]
-struct Summary {
+struct AboutReport {
     schema: u32,
     version: &'static str,
     engines: usize,
@@ -22,7 +22,7 @@ struct Summary {
     runs: u64,
     failures: u64,
     size_bytes: u64,
-    last_used: Option<Seen>,
+    last_used: Option<LastUsedModel>,
     config: String,
     registry: String,
     data: String,
@@ -33,25 +33,26 @@ struct Summary {
 /// Runs `about`.
 ///
 /// # Errors
-/// The registry cannot be read.
-pub(crate) fn about(args: &About, env: &Env) -> Result<Exit, Failure> {
+/// Returns an error if the registry cannot be read.
+pub(crate) fn about(args: &AboutArgs, env: &Env) -> Result<Exit, Failure> {
     let messages = Messages::new(args.common.quiet, env.stderr_is_terminal, env.colour);
-    let store = resolve_args::store(env);
-    let known = store.read()?;
-    for warning in &known.warnings {
+    let store = client::registry_store(env);
+    let loaded = store.read()?;
+    for warning in &loaded.warnings {
         messages.warning(warning);
     }
-    let registry = &known.registry;
-    let there = || registry.models().filter(|it| it.2.missing_since.is_none());
-    let summary = Summary {
+    let registry = &loaded.registry;
+    let records = || registry.models().map(|(_, _, model)| model);
+    let present = || records().filter(|model| model.missing_since.is_none());
+    let report = AboutReport {
         schema: 1,
         version: env!("CARGO_PKG_VERSION"),
         engines: registry.engines.len(),
-        models: there().count(),
-        tested: there().filter(|it| it.2.tested.is_some()).count(),
-        runs: registry.models().map(|it| it.2.runs).sum(),
-        failures: registry.models().map(|it| it.2.failures).sum(),
-        size_bytes: there().filter_map(|it| it.2.size_bytes).sum(),
+        models: present().count(),
+        tested: present().filter(|model| model.tested.is_some()).count(),
+        runs: records().map(|model| model.runs).sum(),
+        failures: records().map(|model| model.failures).sum(),
+        size_bytes: present().filter_map(|model| model.size_bytes).sum(),
         last_used: registry.last_used.clone(),
         config: env.paths.config.display().to_string(),
         registry: store.path().display().to_string(),
@@ -60,35 +61,38 @@ pub(crate) fn about(args: &About, env: &Env) -> Result<Exit, Failure> {
         cache: env.paths.cache.display().to_string(),
     };
     if args.json {
-        print_json(&summary, env)?;
+        print_json(&report, env)?;
         return Ok(Exit::Done);
     }
-    let last = summary.last_used.as_ref().map_or_else(
+    let last_used = report.last_used.as_ref().map_or_else(
         || "none".to_owned(),
-        |it| format!("{} at {}, {}", it.model, it.engine, ago(it.at)),
+        |last| {
+            let ago = format_ago(last.at);
+            format!("{} at {}, {ago}", last.model, last.engine)
+        },
     );
     print(&format!(
         "lmstrix-host {}\n\
          models    {} at {}, {}; {} tested\n\
-         runs      {}, and {} that failed\n\
-         last used {last}\n\
+         runs      {}, and {} failed\n\
+         last used {last_used}\n\
          config    {}\n\
          registry  {}\n\
          data      {}\n\
          state     {}\n\
          cache     {}\n",
-        summary.version,
-        summary.models,
-        count(summary.engines, "engine"),
-        gigabytes(summary.size_bytes),
-        summary.tested,
-        summary.runs,
-        summary.failures,
-        summary.config,
-        summary.registry,
-        summary.data,
-        summary.state,
-        summary.cache,
+        report.version,
+        report.models,
+        format_count(report.engines, "engine"),
+        format_bytes(report.size_bytes),
+        report.tested,
+        report.runs,
+        report.failures,
+        report.config,
+        report.registry,
+        report.data,
+        report.state,
+        report.cache,
     ))?;
     Ok(Exit::Done)
 }

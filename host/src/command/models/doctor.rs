@@ -1,24 +1,25 @@
-//! `doctor`: what is found, what is wrong, and what to do about it.
+//! `doctor`: checks configuration, folders, engines, registry and packs.
 
 use std::path::Path;
 
 use fs_err as fs;
 use serde::Serialize;
 
-use super::{count, print, print_json, shown};
-use crate::args::{Common, Doctor};
+use super::{escape_for_terminal, format_count, print, print_json};
+use crate::args::{CommonArgs, DoctorArgs};
+use crate::client::{self, TimeoutOptions};
 use crate::command::resolve_args;
 use crate::config::Config;
-use crate::engine::{EMBEDDED, Memory, Wanted, gigabytes, survey};
+use crate::engine::{EMBEDDED, EngineSelection, Memory, format_bytes, query_catalog};
 use crate::environment::Env;
-use crate::error::{Exit, Failure, chain};
-use crate::job::{Interrupt, on_pack_thread};
+use crate::error::{Exit, Failure, error_chain};
+use crate::job::{Cancel, on_pack_thread};
 use crate::sink::Messages;
 
-/// How a finding is to be taken.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Mark {
+enum Severity {
     Ok,
     Note,
     Wrong,
@@ -27,16 +28,17 @@ enum Mark {
 /// One finding.
 #[derive(Debug, Serialize)]
 struct Finding {
-    mark: Mark,
+    #[serde(rename = "mark")]
+    severity: Severity,
     about: &'static str,
     text: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
 }
 
-/// What `--json` prints.
+/// Output of `doctor --json`.
 #[derive(Serialize)]
-struct Report {
+struct DoctorReport {
     schema: u32,
     version: &'static str,
     ok: bool,
@@ -47,9 +49,9 @@ struct Report {
 struct Findings(Vec<Finding>);
 
 impl Findings {
-    fn add(&mut self, mark: Mark, about: &'static str, text: impl Into<String>) {
+    fn add(&mut self, severity: Severity, about: &'static str, text: impl Into<String>) {
         self.0.push(Finding {
-            mark,
+            severity,
             about,
             text: text.into(),
             hint: None,
@@ -63,7 +65,7 @@ impl Findings {
     }
 
     fn failure(&mut self, about: &'static str, failure: Failure) {
-        self.add(Mark::Wrong, about, failure.message);
+        self.add(Severity::Wrong, about, failure.message);
         if !failure.hints.is_empty() {
             self.hint(failure.hints.join("; "));
         }
@@ -73,24 +75,24 @@ impl Findings {
 /// Runs `doctor`.
 ///
 /// # Errors
-/// Only Ctrl-C: what is wrong is a finding.
+/// Returns an error only if it is interrupted: problems are findings.
 pub(crate) async fn doctor(
-    args: Doctor,
+    args: DoctorArgs,
     env: &Env,
-    mut interrupt: Interrupt<'_>,
+    mut interrupt: Cancel<'_>,
 ) -> Result<Exit, Failure> {
     let mut findings = Findings::default();
     let config = config(&args.common, env, &mut findings);
     folders(env, &mut findings);
-    let memory = Memory::here();
+    let memory = Memory::detect();
     if memory.total < u64::MAX {
         findings.add(
-            Mark::Ok,
+            Severity::Ok,
             "memory",
             format!(
-                "{}, of which {} are free",
-                gigabytes(memory.total),
-                gigabytes(memory.available)
+                "{} total, {} available",
+                format_bytes(memory.total),
+                format_bytes(memory.available)
             ),
         );
     }
@@ -105,21 +107,24 @@ pub(crate) async fn doctor(
         () = &mut interrupt => return Err(Failure::interrupted()),
         () = packs(env, &config, &mut findings) => {}
     }
-    match resolve_args::studio_home(env) {
+    match client::lm_studio_home(env) {
         Some(home) => findings.add(
-            Mark::Ok,
+            Severity::Ok,
             "lm studio",
-            format!("its folder is {}", home.display()),
+            format!("folder {}", home.display()),
         ),
         None => findings.add(
-            Mark::Note,
+            Severity::Note,
             "lm studio",
-            "its folder was not found; `save` needs it",
+            "folder not found; `save` requires it",
         ),
     };
-    let ok = findings.0.iter().all(|it| it.mark != Mark::Wrong);
+    let ok = findings
+        .0
+        .iter()
+        .all(|finding| finding.severity != Severity::Wrong);
     if args.json {
-        let report = Report {
+        let report = DoctorReport {
             schema: 1,
             version: env!("CARGO_PKG_VERSION"),
             ok,
@@ -128,15 +133,19 @@ pub(crate) async fn doctor(
         print_json(&report, env)?;
     } else {
         let mut text = format!("lmstrix-host {}\n", env!("CARGO_PKG_VERSION"));
-        for it in &findings.0 {
-            let mark = match it.mark {
-                Mark::Ok => "ok   ",
-                Mark::Note => "note ",
-                Mark::Wrong => "WRONG",
+        for finding in &findings.0 {
+            let severity = match finding.severity {
+                Severity::Ok => "ok   ",
+                Severity::Note => "note ",
+                Severity::Wrong => "WRONG",
             };
-            text.push_str(&format!("{mark} {}: {}\n", it.about, shown(&it.text, env)));
-            if let Some(hint) = &it.hint {
-                text.push_str(&format!("      -> {}\n", shown(hint, env)));
+            text.push_str(&format!(
+                "{severity} {}: {}\n",
+                finding.about,
+                escape_for_terminal(&finding.text, env)
+            ));
+            if let Some(hint) = &finding.hint {
+                text.push_str(&format!("      -> {}\n", escape_for_terminal(hint, env)));
             }
         }
         print(&text)?;
@@ -144,16 +153,20 @@ pub(crate) async fn doctor(
     Ok(if ok { Exit::Done } else { Exit::Broken })
 }
 
-fn config(common: &Common, env: &Env, findings: &mut Findings) -> Config {
+fn config(common: &CommonArgs, env: &Env, findings: &mut Findings) -> Config {
     let path = common.config.as_ref().unwrap_or(&env.paths.config);
     match resolve_args::config(common, env) {
         Ok(config) => {
-            let what = if path.exists() {
+            let suffix = if path.exists() {
                 ""
             } else {
-                " (not there; it need not be)"
+                " (does not exist; optional)"
             };
-            findings.add(Mark::Ok, "config", format!("{}{what}", path.display()));
+            findings.add(
+                Severity::Ok,
+                "config",
+                format!("{}{suffix}", path.display()),
+            );
             config
         }
         Err(failure) => {
@@ -170,146 +183,173 @@ fn folders(env: &Env, findings: &mut Findings) {
         ("cache", &env.paths.cache),
     ];
     for (about, folder) in all {
-        if let Err(e) = writable(folder) {
+        if let Err(e) = check_writable(folder) {
             findings.add(
-                Mark::Wrong,
+                Severity::Wrong,
                 about,
-                format!("{} cannot be written: {e}", folder.display()),
+                format!("{} is not writable: {e}", folder.display()),
             );
-            findings.hint("mend its rights or free some space; LMSTRIX_HOST_HOME moves it");
+            findings.hint(
+                "check permissions and free space, or set LMSTRIX_HOST_HOME to another folder",
+            );
         } else {
-            findings.add(Mark::Ok, about, folder.display().to_string());
+            findings.add(Severity::Ok, about, folder.display().to_string());
         }
     }
 }
 
-/// Whether files can be made there; a folder that is not there yet is made
-/// where it can be, which is the nearest one above that is.
-fn writable(folder: &Path) -> std::io::Result<()> {
-    let there = folder.ancestors().find(|it| it.exists()).unwrap_or(folder);
-    if !fs::metadata(there)?.is_dir() {
+/// Checks that a temporary file can be created in `folder`. If the folder does not exist
+/// yet, checks its nearest existing ancestor.
+fn check_writable(folder: &Path) -> std::io::Result<()> {
+    let existing = folder
+        .ancestors()
+        .find(|ancestor| ancestor.exists())
+        .unwrap_or(folder);
+    if !fs::metadata(existing)?.is_dir() {
         return Err(std::io::ErrorKind::NotADirectory.into());
     }
     tempfile::Builder::new()
         .prefix(".doctor-")
-        .tempfile_in(there)?;
+        .tempfile_in(existing)?;
     Ok(())
 }
 
-async fn engines(args: &Doctor, env: &Env, config: &Config, findings: &mut Findings) {
+async fn engines(args: &DoctorArgs, env: &Env, config: &Config, findings: &mut Findings) {
     let quiet = Messages::new(true, false, false);
-    let wanted = resolve_args::wanted(args.engines.engine.as_deref(), env, config, quiet);
-    let reach = resolve_args::reach(env, config);
-    let (wanted, reach) = match (wanted, reach) {
-        (Ok(wanted), Ok((reach, _))) => (wanted, reach),
+    let selection = client::engine_selection(args.engines.engine.as_deref(), env, config, quiet);
+    let timeouts = client::timeouts(&TimeoutOptions::default(), env, config);
+    let (selection, timeouts) = match (selection, timeouts) {
+        (Ok(selection), Ok((_, timeouts))) => (selection, timeouts),
         (Err(failure), _) | (_, Err(failure)) => return findings.failure("engines", failure),
     };
-    let state = resolve_args::claims(env);
-    let models = env.paths.data.join("models");
-    let asked = survey(&wanted, &models, &state, reach, &mut |_| {}).await;
-    for place in &asked.places {
-        let version = place.version.as_deref().unwrap_or("of an unknown version");
-        match &place.models {
-            Err(why) => {
-                findings.add(Mark::Wrong, "engine", format!("{}: {why}", place.shown));
+    let ownership_folder = client::ownership_folder(env);
+    let models_folder = env.paths.data.join("models");
+    let catalog = query_catalog(
+        &selection,
+        &models_folder,
+        &ownership_folder,
+        timeouts,
+        &mut |_| {},
+    )
+    .await;
+    for engine in &catalog.engines {
+        let version = engine.version.as_deref().unwrap_or("unknown version");
+        match &engine.models {
+            Err(cause) => {
+                findings.add(
+                    Severity::Wrong,
+                    "engine",
+                    format!("{}: {cause}", engine.display_name),
+                );
             }
             Ok(models) => {
-                let loaded: usize = models.iter().map(|it| it.instances.len()).sum();
-                let loaded = match place.kind {
+                let loaded: usize = models.iter().map(|model| model.instances.len()).sum();
+                let loaded = match engine.kind {
                     EMBEDDED => String::new(),
                     _ => format!(", {loaded} loaded"),
                 };
                 findings.add(
-                    Mark::Ok,
+                    Severity::Ok,
                     "engine",
                     format!(
                         "{}, {version}: {}{loaded}",
-                        place.shown,
-                        count(models.len(), "model")
+                        engine.display_name,
+                        format_count(models.len(), "model")
                     ),
                 );
-                let ours: Vec<&str> = models
+                let owned: Vec<&str> = models
                     .iter()
-                    .flat_map(|it| &it.instances)
-                    .filter(|it| it.is_ours)
-                    .map(|it| it.id.as_str())
+                    .flat_map(|model| &model.instances)
+                    .filter(|instance| instance.is_owned)
+                    .map(|instance| instance.id.as_str())
                     .collect();
-                if !ours.is_empty() {
+                if !owned.is_empty() {
                     findings.add(
-                        Mark::Note,
+                        Severity::Note,
                         "loaded",
-                        format!("this program left loaded: {}", ours.join(", ")),
+                        format!("still loaded by this program: {}", owned.join(", ")),
                     );
-                    findings.hint("`unload --all` frees the memory");
+                    findings.hint("free the memory with `unload --all`");
                 }
             }
         }
-        for problem in &place.problems {
-            findings.add(Mark::Wrong, "model", problem.clone());
+        for problem in &engine.problems {
+            findings.add(Severity::Wrong, "model", problem.clone());
             findings.hint("remove the file, or run it with llama-server, LM Studio or Ollama");
         }
     }
-    if let Some(refused) = asked.refused {
-        let failure = Failure::from(refused);
-        // Nobody has to have a server; but one that was written down is missed.
-        if matches!(wanted, Wanted::Auto(_)) && config.engines.is_empty() {
-            findings.add(Mark::Note, "engine", failure.message);
+    if let Some(error) = catalog.server_error {
+        let failure = Failure::from(error);
+        // Servers are optional, unless the config names one.
+        if matches!(selection, EngineSelection::Auto(_)) && config.engines.is_empty() {
+            findings.add(Severity::Note, "engine", failure.message);
             findings.hint(failure.hints.join("; "));
         } else {
             findings.failure("engine", failure);
         }
-    } else if matches!(wanted, Wanted::Auto(_)) {
+    } else if matches!(selection, EngineSelection::Auto(_)) {
         for engine in &config.engines {
-            let base = crate::engine::Endpoint::parse(&engine.url);
-            let base = base.as_ref().map_or("", |it| it.base());
-            if !asked.places.iter().any(|it| it.place == base) {
+            let address = crate::engine::ServerAddress::parse(&engine.url);
+            let base_url = address.as_ref().map_or("", |address| address.base_url());
+            if !catalog
+                .engines
+                .iter()
+                .any(|engine| engine.address == base_url)
+            {
                 findings.add(
-                    Mark::Wrong,
+                    Severity::Wrong,
                     "engine",
                     format!(
-                        "the config's [engines.{}] at {} does not answer",
+                        "[engines.{}] of the config: no answer from {}",
                         engine.name, engine.url
                     ),
                 );
-                findings.hint(format!("--engine {} says why", engine.name));
+                findings.hint(format!(
+                    "`doctor --engine {}` prints the cause",
+                    engine.name
+                ));
             }
         }
     }
 }
 
 fn registry(env: &Env, findings: &mut Findings) {
-    let store = resolve_args::store(env);
+    let store = client::registry_store(env);
     match store.read() {
         Err(error) => findings.failure("registry", error.into()),
-        Ok(known) => {
-            for warning in &known.warnings {
-                findings.add(Mark::Wrong, "registry", warning.clone());
-                findings.hint("`scan` mends it");
+        Ok(loaded) => {
+            for warning in &loaded.warnings {
+                findings.add(Severity::Wrong, "registry", warning.clone());
+                findings.hint("`scan` repairs it");
             }
-            let registry = &known.registry;
+            let registry = &loaded.registry;
             let models = registry.models().count();
-            if known.warnings.is_empty() {
+            if loaded.warnings.is_empty() {
                 findings.add(
-                    Mark::Ok,
+                    Severity::Ok,
                     "registry",
-                    format!("{} in {}", count(models, "model"), store.path().display()),
+                    format!(
+                        "{} in {}",
+                        format_count(models, "model"),
+                        store.path().display()
+                    ),
                 );
             }
             if models == 0 {
-                findings.hint("`scan` asks the engines for their models");
+                findings.hint("`scan` queries the engines for models");
             }
             for (_, id, model) in registry.models() {
                 for (level, trial) in &model.trials {
                     if trial.pending.is_some() {
                         findings.add(
-                            Mark::Note,
+                            Severity::Note,
                             "registry",
                             format!(
-                                "a test of `{id}` ({}) is running, or was killed",
+                                "a test of `{id}` ({}) is running or was killed",
                                 level.as_str()
                             ),
                         );
-                        findings.hint(format!("`test {id}` goes on with it"));
+                        findings.hint(format!("`test {id}` resumes it"));
                     }
                 }
             }
@@ -319,28 +359,32 @@ fn registry(env: &Env, findings: &mut Findings) {
 
 async fn packs(env: &Env, config: &Config, findings: &mut Findings) {
     let quiet = Messages::new(true, false, false);
-    let (packs, folders) = match resolve_args::packs(env, config, quiet) {
-        Ok(it) => it,
+    let (loader, folders) = match client::pack_loader(env, config, quiet) {
+        Ok(loader_and_folders) => loader_and_folders,
         Err(failure) => return findings.failure("packs", failure),
     };
-    let work = move || {
-        let mut loaded = vec![("standard".to_owned(), packs.standard().err())];
-        for found in folders.list() {
-            loaded.push((found.path.display().to_string(), packs.load(&found).err()));
+    let load_all = move || {
+        let mut results = vec![("standard".to_owned(), loader.load_standard().err())];
+        for pack in folders.list() {
+            results.push((pack.path.display().to_string(), loader.load(&pack).err()));
         }
-        loaded
+        results
     };
-    match on_pack_thread(work).await {
+    match on_pack_thread(load_all).await {
         Err(error) => findings.failure("packs", error.into()),
-        Ok(loaded) => {
-            for (name, error) in loaded {
+        Ok(results) => {
+            for (name, error) in results {
                 match error {
                     None => {
-                        findings.add(Mark::Ok, "pack", name);
+                        findings.add(Severity::Ok, "pack", name);
                     }
                     Some(error) => {
-                        findings.add(Mark::Wrong, "pack", format!("{name}: {}", chain(&error)));
-                        findings.hint("build it anew against wit/prompts.wit, or remove it");
+                        findings.add(
+                            Severity::Wrong,
+                            "pack",
+                            format!("{name}: {}", error_chain(&error)),
+                        );
+                        findings.hint("rebuild it against wit/prompts.wit, or remove it");
                     }
                 }
             }

@@ -1,25 +1,26 @@
-//! `list`: what is known. Asks nobody and writes nothing.
+//! `list`: prints the models of the registry. Sends no request and writes no file.
 
 use serde::Serialize;
 
-use super::{ago, fits, places, print, print_json, shown, table};
-use crate::args::List;
+use super::{engine_filter, escape_for_terminal, format_ago, format_table, print, print_json};
+use crate::args::ListArgs;
+use crate::client;
 use crate::command::resolve_args;
-use crate::engine::{Memory, gigabytes};
+use crate::engine::{Memory, format_bytes};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
-use crate::registry::{ModelRecord, Row, Sort, sort};
+use crate::registry::{ModelRecord, SortKey, SortRow, sort_models};
 use crate::sink::Messages;
 
-/// What `--json` prints.
+/// Output of `list --json`.
 #[derive(Serialize)]
-struct Listed<'a> {
+struct ListReport<'a> {
     schema: u32,
-    models: Vec<Entry<'a>>,
+    models: Vec<ListEntry<'a>>,
 }
 
 #[derive(Serialize)]
-struct Entry<'a> {
+struct ListEntry<'a> {
     id: &'a str,
     engine: &'a str,
     kind: &'a str,
@@ -28,7 +29,7 @@ struct Entry<'a> {
     model: &'a ModelRecord,
 }
 
-enum Form {
+enum ListFormat {
     Table,
     Ids,
     Paths,
@@ -39,93 +40,96 @@ enum Form {
 /// Runs `list`.
 ///
 /// # Errors
-/// A wrong flag, or the registry cannot be read.
-pub(crate) fn list(args: &List, env: &Env) -> Result<Exit, Failure> {
+/// Returns an error if a flag is invalid or the registry cannot be read.
+pub(crate) fn list(args: &ListArgs, env: &Env) -> Result<Exit, Failure> {
     let messages = Messages::new(args.common.quiet, env.stderr_is_terminal, env.colour);
     let config = resolve_args::config(&args.common, env)?;
-    let (by, reversed) = Sort::parse(&args.sort).ok_or_else(|| {
-        Failure::usage(format!("--sort `{}`: there is no such order", args.sort))
-            .hint(format!("it takes {}", Sort::NAMES.join(", ")))
+    let (sort_key, is_reversed) = SortKey::parse(&args.sort).ok_or_else(|| {
+        Failure::usage(format!("--sort `{}`: unknown sort key", args.sort))
+            .hint(format!("sort keys: {}", SortKey::NAMES.join(", ")))
     })?;
-    let form = match (args.show.as_deref(), args.ids, args.json) {
-        (_, true, _) | (Some("id"), ..) => Form::Ids,
-        (_, _, true) | (Some("json"), ..) => Form::Json,
-        (Some("path"), ..) => Form::Paths,
-        (Some("md"), ..) => Form::Markdown,
-        (None, ..) => Form::Table,
+    let format = match (args.show.as_deref(), args.ids, args.json) {
+        (_, true, _) | (Some("id"), ..) => ListFormat::Ids,
+        (_, _, true) | (Some("json"), ..) => ListFormat::Json,
+        (Some("path"), ..) => ListFormat::Paths,
+        (Some("md"), ..) => ListFormat::Markdown,
+        (None, ..) => ListFormat::Table,
         (Some(other), ..) => {
             return Err(Failure::usage(format!(
-                "--show `{other}`: it takes id, path, json or md"
+                "--show `{other}`: expected `id`, `path`, `json` or `md`"
             )));
         }
     };
-    let wanted = resolve_args::wanted(args.engines.engine.as_deref(), env, &config, messages)?;
-    let is_meant = places(&wanted, args.engines.engine.is_some());
-    let known = resolve_args::store(env).read()?;
-    for warning in &known.warnings {
+    let selection =
+        client::engine_selection(args.engines.engine.as_deref(), env, &config, messages)?;
+    let is_selected = engine_filter(&selection, args.engines.engine.is_some());
+    let loaded = client::registry_store(env).read()?;
+    for warning in &loaded.warnings {
         messages.warning(warning);
     }
-    let memory = Memory::here();
-    let all = known
-        .registry
+    let registry = &loaded.registry;
+    let memory = Memory::detect();
+    let mut rows: Vec<SortRow<'_>> = registry
         .models()
-        .filter(|(place, ..)| is_meant(place));
-    let mut rows: Vec<Row<'_>> = all
-        .filter(|(_, id, model)| is_wanted(args, id, model))
-        .map(|(engine, id, model)| Row {
+        .filter(|(engine, ..)| is_selected(engine))
+        .filter(|(_, id, model)| matches_filters(args, id, model))
+        .map(|(engine, id, model)| SortRow {
             engine,
             id,
             model,
-            fits: fits(engine, model, memory),
+            fits: client::fits_memory(engine, model, memory),
         })
         .collect();
-    sort(&mut rows, by, reversed != args.reverse);
+    sort_models(&mut rows, sort_key, is_reversed != args.reverse);
     if rows.is_empty() {
-        messages.status(if known.registry.models().next().is_none() {
-            "no models are known yet; `scan` asks the engines for theirs"
+        messages.status(if registry.models().next().is_none() {
+            "the registry is empty; `scan` queries the engines for models"
         } else {
-            "no model is like that"
+            "no model matches"
         });
     }
-    let kind = |place: &str| {
-        let engine = known.registry.engines.get(place);
-        engine.map_or("", |it| it.kind.as_str())
+    let kind = |address: &str| {
+        let engine = registry.engines.get(address);
+        engine.map_or("", |engine| engine.kind.as_str())
     };
-    match form {
-        Form::Ids => print(&lines(rows.iter().map(|it| shown(it.id, env))))?,
-        Form::Paths => {
-            print(&lines(rows.iter().map(|it| {
-                shown(it.model.path.as_deref().unwrap_or(it.id), env)
+    match format {
+        ListFormat::Ids => print(&join_lines(
+            rows.iter().map(|row| escape_for_terminal(row.id, env)),
+        ))?,
+        ListFormat::Paths => {
+            print(&join_lines(rows.iter().map(|row| {
+                escape_for_terminal(row.model.path.as_deref().unwrap_or(row.id), env)
             })))?
         }
-        Form::Json => {
+        ListFormat::Json => {
             let models = rows
                 .iter()
-                .map(|it| Entry {
-                    id: it.id,
-                    engine: it.engine,
-                    kind: kind(it.engine),
-                    fits: it.fits,
-                    model: it.model,
+                .map(|row| ListEntry {
+                    id: row.id,
+                    engine: row.engine,
+                    kind: kind(row.engine),
+                    fits: row.fits,
+                    model: row.model,
                 })
                 .collect();
-            print_json(&Listed { schema: 1, models }, env)?;
+            print_json(&ListReport { schema: 1, models }, env)?;
         }
-        Form::Markdown => print(&shown(&markdown(&rows), env))?,
-        Form::Table if rows.is_empty() => {}
-        Form::Table => {
+        ListFormat::Markdown => print(&escape_for_terminal(&markdown(&rows), env))?,
+        ListFormat::Table if rows.is_empty() => {}
+        ListFormat::Table => {
             let head = [
-                "model", "engine", "size", "context", "tested", "tok/s", "first", "can", "state",
+                "model", "engine", "size", "context", "tested", "tok/s", "ttft", "features",
+                "state",
             ];
             let cells = rows.iter().map(|row| cells(row, kind(row.engine), env));
-            print(&table(&head, cells.collect()))?;
+            print(&format_table(&head, cells.collect()))?;
         }
     }
     Ok(Exit::Done)
 }
 
-fn is_wanted(args: &List, id: &str, model: &ModelRecord) -> bool {
-    let holds = |text: &str| {
+fn matches_filters(args: &ListArgs, id: &str, model: &ModelRecord) -> bool {
+    let contains = |text: &str| {
         let text = text.to_lowercase();
         [
             Some(id),
@@ -134,92 +138,99 @@ fn is_wanted(args: &List, id: &str, model: &ModelRecord) -> bool {
         ]
         .into_iter()
         .flatten()
-        .any(|it| it.to_lowercase().contains(&text))
+        .any(|value| value.to_lowercase().contains(&text))
     };
     (args.all || (model.missing_since.is_none() && !model.embeds_only))
-        && args.filter.as_deref().is_none_or(holds)
+        && args.filter.as_deref().is_none_or(contains)
         && (!args.loaded || !model.loaded.is_empty())
         && (!args.vision || model.vision)
         && (!args.tools || model.tools)
         && (!args.failed || model.failures > 0)
-        && args
-            .key
-            .as_deref()
-            .is_none_or(|it| it.split(',').all(|word| model.has_keyword(word.trim())))
+        && args.key.as_deref().is_none_or(|keywords| {
+            keywords
+                .split(',')
+                .all(|keyword| model.has_keyword(keyword.trim()))
+        })
 }
 
-fn lines(of: impl Iterator<Item = String>) -> String {
-    of.map(|it| it + "\n").collect()
+fn join_lines(lines: impl Iterator<Item = String>) -> String {
+    lines.map(|line| line + "\n").collect()
 }
 
-fn cells(row: &Row<'_>, kind: &str, env: &Env) -> Vec<String> {
+fn cells(row: &SortRow<'_>, kind: &str, env: &Env) -> Vec<String> {
     let model = row.model;
-    let number = |it: Option<f64>, digits: usize| {
-        it.map_or_else(|| "-".to_owned(), |it| format!("{it:.digits$}"))
-    };
-    let tokens = |it: Option<u32>| it.map_or_else(|| "-".to_owned(), |it| it.to_string());
+    let number =
+        |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"));
+    let declared_context = model
+        .declared_context
+        .map_or_else(|| "-".to_owned(), |tokens| tokens.to_string());
     let tested = match &model.tested {
         None => "-".to_owned(),
-        Some(it) => {
-            let level = it.level.map_or("old test", crate::registry::Level::as_str);
-            let more = if it.complete { "" } else { "+" };
-            format!("{}{more} ({level})", it.context)
+        Some(tested) => {
+            // Results of the Python program have no level.
+            let level = tested
+                .level
+                .map_or("imported", crate::registry::TestLevel::as_str);
+            let plus = if tested.complete { "" } else { "+" };
+            format!("{}{plus} ({level})", tested.context)
         }
     };
-    let can = [(model.vision, "vision"), (model.tools, "tools")];
-    let can: Vec<&str> = can
+    let features = [(model.vision, "vision"), (model.tools, "tools")];
+    let features: Vec<&str> = features
         .iter()
-        .filter(|(has, _)| *has)
-        .map(|(_, it)| *it)
+        .filter(|(has_feature, _)| *has_feature)
+        .map(|(_, name)| *name)
         .collect();
     vec![
-        shown(row.id, env),
+        escape_for_terminal(row.id, env),
         kind.to_owned(),
-        model.size_bytes.map_or_else(|| "-".to_owned(), gigabytes),
-        tokens(model.declared_context),
+        model
+            .size_bytes
+            .map_or_else(|| "-".to_owned(), format_bytes),
+        declared_context,
         tested,
-        number(model.speeds.decode.median(), 1),
-        number(model.speeds.first_token_s.median(), 1),
-        if can.is_empty() {
+        number(model.speeds.decode.median()),
+        number(model.speeds.first_token_s.median()),
+        if features.is_empty() {
             "-".to_owned()
         } else {
-            can.join(",")
+            features.join(",")
         },
         state(row),
     ]
 }
 
-fn state(row: &Row<'_>) -> String {
+fn state(row: &SortRow<'_>) -> String {
     let model = row.model;
-    let mut said = Vec::new();
+    let mut states = Vec::new();
     if let Some(at) = model.missing_since {
-        said.push(format!("gone, seen {}", ago(at)));
+        states.push(format!("removed, last seen {}", format_ago(at)));
     }
     if model.embeds_only {
-        said.push("embeds only".to_owned());
+        states.push("embeddings only".to_owned());
     }
     if !model.loaded.is_empty() {
         let contexts: Vec<String> = model.loaded.iter().flatten().map(u32::to_string).collect();
-        said.push(
+        states.push(
             format!("loaded {}", contexts.join(","))
                 .trim_end()
                 .to_owned(),
         );
     }
     if model.failures > 0 {
-        said.push(format!("failed {}", model.failures));
+        states.push(format!("failed {}", model.failures));
     }
     if !row.fits {
-        said.push("too large".to_owned());
+        states.push("too large".to_owned());
     }
-    if said.is_empty() {
+    if states.is_empty() {
         "-".to_owned()
     } else {
-        said.join("; ")
+        states.join("; ")
     }
 }
 
-fn markdown(rows: &[Row<'_>]) -> String {
+fn markdown(rows: &[SortRow<'_>]) -> String {
     let mut text = "# Models\n".to_owned();
     for row in rows {
         let model = row.model;
@@ -227,15 +238,25 @@ fn markdown(rows: &[Row<'_>]) -> String {
         let facts = [
             ("architecture", model.architecture.clone()),
             ("quantization", model.quantization.clone()),
-            ("size", model.size_bytes.map(gigabytes)),
-            ("context", model.declared_context.map(|it| it.to_string())),
+            ("size", model.size_bytes.map(format_bytes)),
+            (
+                "context",
+                model.declared_context.map(|tokens| tokens.to_string()),
+            ),
             (
                 "tested context",
-                model.tested.as_ref().map(|it| it.context.to_string()),
+                model
+                    .tested
+                    .as_ref()
+                    .map(|tested| tested.context.to_string()),
             ),
             (
                 "tokens/s",
-                model.speeds.decode.median().map(|it| format!("{it:.1}")),
+                model
+                    .speeds
+                    .decode
+                    .median()
+                    .map(|rate| format!("{rate:.1}")),
             ),
         ];
         for (name, fact) in facts {

@@ -1,9 +1,10 @@
-//! The life of models: what is there, what is loaded, what is known.
+//! The commands that manage models: `scan`, `list`, `load`, `unload`, `ps`, `reset`,
+//! `save`, `doctor` and `about`. Shared output helpers are here.
 
 mod about;
 mod doctor;
 mod list;
-mod loading;
+mod load;
 mod reset;
 mod save;
 mod scan;
@@ -14,49 +15,50 @@ use std::time::Duration;
 pub(crate) use about::about;
 pub(crate) use doctor::doctor;
 pub(crate) use list::list;
-pub(crate) use loading::{load, ps, unload};
+pub(crate) use load::{load, ps, unload};
 pub(crate) use reset::reset;
 pub(crate) use save::save;
-pub(in crate::command) use scan::record;
 pub(crate) use scan::scan;
 
-use crate::args::{Common, Where};
+use crate::args::{CommonArgs, EngineArgs};
+use crate::client::{self, TimeoutOptions};
 use crate::command::resolve_args;
 use crate::config::Config;
-use crate::engine::{EMBEDDED, Memory, Reach, Survey, Wanted};
+use crate::engine::{Catalog, ConnectTimeouts, EMBEDDED, EngineSelection};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
-use crate::registry::{ModelRecord, Registry};
-use crate::sink::{self, Messages, visible, visible_json};
-use crate::suggest::closest;
+use crate::registry::Registry;
+use crate::sink::{self, Messages, escape_controls, escape_controls_json};
+use crate::suggest::similar_names;
 
-/// What every one of these commands starts with.
-pub(in crate::command) struct Start {
+/// Values that most of these commands need, from flags, environment and config.
+pub(in crate::command) struct CommandSetup {
     pub(in crate::command) messages: Messages,
     pub(in crate::command) config: Config,
-    pub(in crate::command) wanted: Wanted,
-    pub(in crate::command) reach: Reach,
+    pub(in crate::command) selection: EngineSelection,
+    pub(in crate::command) connect_timeouts: ConnectTimeouts,
 }
 
-pub(in crate::command) fn start(
-    common: &Common,
-    engines: &Where,
+/// Loads the config and resolves the engines and timeouts of a command.
+pub(in crate::command) fn command_setup(
+    common: &CommonArgs,
+    engines: &EngineArgs,
     env: &Env,
-) -> Result<Start, Failure> {
+) -> Result<CommandSetup, Failure> {
     let messages = Messages::new(common.quiet, env.stderr_is_terminal, env.colour);
-    resolve_args::warn_of_unknown_variables(env, messages);
+    client::warn_about_unknown_variables(env, messages);
     let config = resolve_args::config(common, env)?;
-    let wanted = resolve_args::wanted(engines.engine.as_deref(), env, &config, messages)?;
-    let (reach, _) = resolve_args::reach(env, &config)?;
-    Ok(Start {
+    let selection = client::engine_selection(engines.engine.as_deref(), env, &config, messages)?;
+    let (_, connect_timeouts) = client::timeouts(&TimeoutOptions::default(), env, &config)?;
+    Ok(CommandSetup {
         messages,
         config,
-        wanted,
-        reach,
+        selection,
+        connect_timeouts,
     })
 }
 
-/// Prints data; a reader that has had enough is success.
+/// Prints `text` to stdout. A closed pipe is not an error.
 pub(in crate::command) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
     match stdout
@@ -69,38 +71,38 @@ pub(in crate::command) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// Prints one JSON object.
+/// Prints `value` as one JSON object; escapes control characters on a terminal.
 pub(in crate::command) fn print_json(
     value: &impl serde::Serialize,
     env: &Env,
 ) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value)
-        .map_err(|e| Failure::new(Exit::Broken, format!("the answer cannot be written: {e}")))?;
+        .map_err(|e| Failure::new(Exit::Broken, format!("cannot serialize the output: {e}")))?;
     let text = if env.stdout_is_terminal {
-        visible_json(&text)
+        escape_controls_json(&text)
     } else {
         text
     };
     print(&format!("{text}\n"))
 }
 
-/// A text of a server's or a file's, for people.
-pub(in crate::command) fn shown(text: &str, env: &Env) -> String {
+/// Escapes control characters if stdout is a terminal. For text from servers and files.
+pub(in crate::command) fn escape_for_terminal(text: &str, env: &Env) -> String {
     if env.stdout_is_terminal {
-        visible(text)
+        escape_controls(text)
     } else {
         text.to_owned()
     }
 }
 
-/// A table without lines, which other programs can cut up, too.
-pub(in crate::command) fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
+/// Formats a table with aligned columns and without borders.
+pub(in crate::command) fn format_table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     use comfy_table::{ContentArrangement, Table, presets};
     let mut table = Table::new();
     table
         .load_preset(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header(head.iter().map(|it| it.to_uppercase()))
+        .set_header(head.iter().map(|name| name.to_uppercase()))
         .add_rows(rows);
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
@@ -115,88 +117,90 @@ pub(in crate::command) fn table(head: &[&str], rows: Vec<Vec<String>>) -> String
     text
 }
 
-/// What is wrong with some engines is said; that none answers is an error.
-fn problems(survey: &Survey, messages: Messages) {
-    for place in &survey.places {
-        if let Err(why) = &place.models {
-            messages.warning(&format!("{}: {why}", place.shown));
+/// Prints a warning for each engine that failed, and for each unusable model file.
+fn warn_about_problems(catalog: &Catalog, messages: Messages) {
+    for engine in &catalog.engines {
+        if let Err(cause) = &engine.models {
+            messages.warning(&format!("{}: {cause}", engine.display_name));
         }
-        for problem in &place.problems {
+        for problem in &engine.problems {
             messages.warning(problem);
         }
     }
 }
 
-/// Whether a model fits into the memory of its machine, as far as one can see.
-pub(in crate::command) fn fits(place: &str, model: &ModelRecord, memory: Memory) -> bool {
-    let is_here = place == EMBEDDED || place.contains("127.0.0.1") || place.contains("localhost");
-    !is_here || model.size_bytes.is_none_or(|it| it <= memory.total)
-}
-
-/// The models of the registry that a name means, by exact identity.
-fn known_models(
+/// Returns the engine address and id of all models in the registry with one of `names`,
+/// by exact match, at the engines that `is_selected` accepts.
+///
+/// # Errors
+/// Returns an error if a name matches no model.
+fn matching_models(
     registry: &Registry,
     names: &[String],
-    is_meant: impl Fn(&str) -> bool,
+    is_selected: impl Fn(&str) -> bool,
 ) -> Result<Vec<(String, String)>, Failure> {
-    let mut found = Vec::new();
+    let mut matches = Vec::new();
     for name in names {
-        let before = found.len();
-        for (place, id, model) in registry.models() {
-            if model.is_named(id, name) && is_meant(place) {
-                found.push((place.to_owned(), id.to_owned()));
+        let previous = matches.len();
+        for (engine, id, model) in registry.models() {
+            if model.is_named(id, name) && is_selected(engine) {
+                matches.push((engine.to_owned(), id.to_owned()));
             }
         }
-        if found.len() == before {
+        if matches.len() == previous {
             let failure = Failure::new(
                 Exit::Model,
-                format!("nothing is known of a model named `{name}`"),
+                format!("no model named `{name}` in the registry"),
             );
-            let meant = registry.models().filter(|(place, ..)| is_meant(place));
-            let close = closest(name, meant.map(|(_, id, _)| id));
-            let failure = match close.first() {
-                Some(close) => failure.hint(format!("did you mean `{close}`?")),
+            let selected = registry.models().filter(|(engine, ..)| is_selected(engine));
+            let similar = similar_names(name, selected.map(|(_, id, _)| id));
+            let failure = match similar.first() {
+                Some(similar) => failure.hint(format!("did you mean `{similar}`?")),
                 None => failure,
             };
-            return Err(failure.hint("`scan` asks the engines for their models, `list` shows them"));
+            return Err(failure.hint("`scan` queries the engines for models, `list` prints them"));
         }
     }
-    Ok(found)
+    Ok(matches)
 }
 
-/// Which places of the registry an `--engine` means.
-fn places(wanted: &Wanted, is_given: bool) -> impl Fn(&str) -> bool {
-    let bases: Option<Vec<String>> = match wanted {
-        _ if !is_given => None,
-        Wanted::Embedded => Some(vec![EMBEDDED.to_owned()]),
-        Wanted::Servers(endpoints) => {
-            Some(endpoints.iter().map(|it| it.base().to_owned()).collect())
-        }
-        Wanted::Auto(_) => None,
+/// Returns a function that tests whether `--engine` selects an engine address of the
+/// registry. Without `--engine` (`is_explicit` is false) it accepts all.
+fn engine_filter(selection: &EngineSelection, is_explicit: bool) -> impl Fn(&str) -> bool {
+    let addresses: Option<Vec<String>> = match selection {
+        _ if !is_explicit => None,
+        EngineSelection::Embedded => Some(vec![EMBEDDED.to_owned()]),
+        EngineSelection::Servers(servers) => Some(
+            servers
+                .iter()
+                .map(|server| server.base_url().to_owned())
+                .collect(),
+        ),
+        EngineSelection::Auto(_) => None,
     };
-    move |place| {
-        bases
+    move |engine| {
+        addresses
             .as_ref()
-            .is_none_or(|it| it.iter().any(|it| it == place))
+            .is_none_or(|addresses| addresses.iter().any(|address| address == engine))
     }
 }
 
-/// A number of things, for people.
-pub(in crate::command) fn count(number: usize, one: &str) -> String {
+/// Formats a number with its unit: `1 model`, `2 models`.
+pub(in crate::command) fn format_count(number: usize, singular: &str) -> String {
     match number {
-        1 => format!("1 {one}"),
-        number => format!("{number} {one}s"),
+        1 => format!("1 {singular}"),
+        number => format!("{number} {singular}s"),
     }
 }
 
-/// How long ago something was, for people.
-fn ago(at: jiff::Timestamp) -> String {
+/// Formats how long ago a time was: `5 min ago`.
+fn format_ago(at: jiff::Timestamp) -> String {
     let seconds = u64::try_from(jiff::Timestamp::now().as_second() - at.as_second()).unwrap_or(0);
-    span(Duration::from_secs(seconds)) + " ago"
+    format_duration(Duration::from_secs(seconds)) + " ago"
 }
 
-/// A span of time, for people.
-pub(in crate::command) fn span(time: Duration) -> String {
+/// Formats a duration in its largest suitable unit: `90 s`, `5 min`, `3 h`, `4 days`.
+pub(in crate::command) fn format_duration(time: Duration) -> String {
     match time.as_secs() {
         seconds @ 0..100 => format!("{seconds} s"),
         seconds @ 100..6000 => format!("{} min", seconds / 60),

@@ -1,7 +1,8 @@
-//! `reset`: forgets what tests found.
+//! `reset`: deletes test results from the registry.
 
-use super::{known_models, places};
-use crate::args::Reset;
+use super::{engine_filter, matching_models};
+use crate::args::ResetArgs;
+use crate::client;
 use crate::command::resolve_args;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
@@ -10,25 +11,26 @@ use crate::sink::Messages;
 /// Runs `reset`.
 ///
 /// # Errors
-/// No such model, or the registry cannot be written.
-pub(crate) fn reset(args: &Reset, env: &Env) -> Result<Exit, Failure> {
+/// Returns an error if a model is not found or the registry cannot be written.
+pub(crate) fn reset(args: &ResetArgs, env: &Env) -> Result<Exit, Failure> {
     let messages = Messages::new(args.common.quiet, env.stderr_is_terminal, env.colour);
     let config = resolve_args::config(&args.common, env)?;
-    let wanted = resolve_args::wanted(args.engines.engine.as_deref(), env, &config, messages)?;
-    let is_meant = places(&wanted, args.engines.engine.is_some());
+    let selection =
+        client::engine_selection(args.engines.engine.as_deref(), env, &config, messages)?;
+    let is_selected = engine_filter(&selection, args.engines.engine.is_some());
     let change = |registry: &mut crate::registry::Registry| {
-        let meant = if args.all {
+        let models = if args.all {
             registry
                 .models()
-                .filter(|(place, ..)| is_meant(place))
-                .map(|(place, id, _)| (place.to_owned(), id.to_owned()))
+                .filter(|(engine, ..)| is_selected(engine))
+                .map(|(engine, id, _)| (engine.to_owned(), id.to_owned()))
                 .collect()
         } else {
-            known_models(registry, &args.models, &is_meant)?
+            matching_models(registry, &args.models, &is_selected)?
         };
         let mut count = 0;
-        for (place, id) in &meant {
-            let model = registry.model_mut(place, id);
+        for (engine, id) in &models {
+            let model = registry.model_mut(engine, id);
             if model.tested.is_some() || !model.trials.is_empty() {
                 count += 1;
             }
@@ -39,14 +41,14 @@ pub(crate) fn reset(args: &Reset, env: &Env) -> Result<Exit, Failure> {
         }
         Ok::<_, Failure>(count)
     };
-    let (count, warnings) = resolve_args::store(env).update(change)?;
+    let (count, warnings) = client::registry_store(env).update(change)?;
     for warning in &warnings {
         messages.warning(warning);
     }
     match count? {
-        0 => messages.status("there were no test results"),
-        1 => messages.status("the test results of 1 model are forgotten"),
-        count => messages.status(&format!("the test results of {count} models are forgotten")),
+        0 => messages.status("no test results to delete"),
+        1 => messages.status("deleted the test results of 1 model"),
+        count => messages.status(&format!("deleted the test results of {count} models")),
     }
     Ok(Exit::Done)
 }

@@ -1,24 +1,26 @@
 //! `save`: writes tested contexts into LM Studio's settings of each model.
 
-use super::{print, shown};
-use crate::args::Save;
-use crate::command::resolve_args;
+use super::{escape_for_terminal, print};
+use crate::args::SaveArgs;
+use crate::client;
 use crate::environment::Env;
-use crate::error::{Exit, Failure, chain};
+use crate::error::{Exit, Failure, error_chain};
 use crate::sink::Messages;
-use crate::studio_settings::{self, Limit, Options, Skip, apply, undo, would_undo};
+use crate::studio_settings::{
+    self, MaxContext, SkipReason, WriteOptions, apply_changes, preview_undo, undo_last,
+};
 
 /// Runs `save`.
 ///
 /// # Errors
 /// A wrong flag, no LM Studio, or its settings cannot be written.
-pub(crate) fn save(args: &Save, env: &Env) -> Result<Exit, Failure> {
+pub(crate) fn save(args: &SaveArgs, env: &Env) -> Result<Exit, Failure> {
     let messages = Messages::new(args.common.quiet, env.stderr_is_terminal, env.colour);
-    resolve_args::warn_of_unknown_variables(env, messages);
+    client::warn_about_unknown_variables(env, messages);
     let failed = |error: studio_settings::Error| {
-        let failure = Failure::new(Exit::Broken, chain(&error));
+        let failure = Failure::new(Exit::Broken, error_chain(&error));
         match error {
-            studio_settings::Error::Nothing => Failure {
+            studio_settings::Error::NothingToUndo => Failure {
                 exit: Exit::Usage,
                 ..failure
             },
@@ -27,19 +29,19 @@ pub(crate) fn save(args: &Save, env: &Env) -> Result<Exit, Failure> {
     };
     if args.undo {
         let (undone, word) = if args.dry_run {
-            (would_undo(&env.paths.state, args.force), "would restore")
+            (preview_undo(&env.paths.state, args.force), "would restore")
         } else {
-            (undo(&env.paths.state, args.force), "restored")
+            (undo_last(&env.paths.state, args.force), "restored")
         };
         let undone = undone.map_err(failed)?;
         for path in &undone.restored {
             messages.status(&format!("{word} {}", path.display()));
         }
-        if undone.changed.is_empty() {
+        if undone.skipped.is_empty() {
             return Ok(Exit::Done);
         }
         let paths: Vec<String> = undone
-            .changed
+            .skipped
             .iter()
             .map(|it| it.display().to_string())
             .collect();
@@ -49,21 +51,22 @@ pub(crate) fn save(args: &Save, env: &Env) -> Result<Exit, Failure> {
         )
         .hint("--undo --force restores it all the same"));
     }
-    let options = Options {
-        limit: Limit::parse(&args.limit).map_err(|why| Failure::usage(format!("--limit {why}")))?,
+    let options = WriteOptions {
+        limit: MaxContext::parse(&args.limit)
+            .map_err(|why| Failure::usage(format!("--limit {why}")))?,
         threshold: args.threshold,
-        flash: args.flash,
+        flash_attention: args.flash,
         force: args.force,
     };
     let home = args
         .studio_home
         .clone()
-        .or_else(|| resolve_args::studio_home(env))
+        .or_else(|| client::lm_studio_home(env))
         .ok_or_else(|| {
             Failure::usage("LM Studio's folder was not found")
                 .hint("--studio-home DIR names it; it holds the folders `models` and `.internal`")
         })?;
-    let known = resolve_args::store(env).read()?;
+    let known = client::registry_store(env).read()?;
     for warning in &known.warnings {
         messages.warning(warning);
     }
@@ -86,10 +89,10 @@ pub(crate) fn save(args: &Save, env: &Env) -> Result<Exit, Failure> {
             without_file.push(id);
             continue;
         };
-        match studio_settings::plan(&home, path, tested.context, options) {
+        match studio_settings::plan_change(&home, path, tested.context, options) {
             Ok(change) => changes.push((id, change)),
-            Err(Skip::Same) => same += 1,
-            Err(Skip::Problem(why)) => {
+            Err(SkipReason::AlreadySet) => same += 1,
+            Err(SkipReason::Problem(why)) => {
                 problems += 1;
                 messages.warning(&format!("`{id}`: {why}"));
             }
@@ -111,7 +114,7 @@ pub(crate) fn save(args: &Save, env: &Env) -> Result<Exit, Failure> {
     if args.dry_run {
         let diffs: String = changes
             .iter()
-            .map(|(_, it)| shown(&it.diff(), env))
+            .map(|(_, it)| escape_for_terminal(&it.diff(), env))
             .collect();
         print(&diffs)?;
         messages.status(&format!(
@@ -127,7 +130,7 @@ pub(crate) fn save(args: &Save, env: &Env) -> Result<Exit, Failure> {
         });
     } else {
         let only: Vec<_> = changes.iter().map(|(_, it)| it.clone()).collect();
-        let backup = apply(&only, &env.paths.state).map_err(failed)?;
+        let backup = apply_changes(&only, &env.paths.state).map_err(failed)?;
         for (id, change) in &changes {
             messages.status(&format!("{id}: {} tokens", change.context));
         }

@@ -7,31 +7,31 @@ use fs_err as fs;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{count, print_json, problems, start};
-use crate::args::Scan;
-use crate::command::resolve_args;
-use crate::engine::{EMBEDDED, Offer, Place, Wanted, survey};
+use super::{command_setup, format_count, print_json, warn_about_problems};
+use crate::args::ScanArgs;
+use crate::client;
+use crate::engine::{CatalogEngine, CatalogModel, EMBEDDED, EngineSelection, query_catalog};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
-use crate::job::Interrupt;
-use crate::registry::{ModelRecord, import};
+use crate::job::Cancel;
+use crate::registry::{ModelRecord, import_lmstrix};
 use crate::sink::Messages;
 use crate::studio_settings;
 
 /// How deep LM Studio's folder of models is: publisher, repository, file.
-const DEPTH: usize = 4;
+const STUDIO_FOLDER_DEPTH: usize = 4;
 
 /// What `--json` prints.
 #[derive(Serialize)]
-struct Found {
+struct ScanReport {
     schema: u32,
-    engines: Vec<FoundEngine>,
+    engines: Vec<ScannedEngine>,
     imported: usize,
     warnings: Vec<String>,
 }
 
 #[derive(Serialize)]
-struct FoundEngine {
+struct ScannedEngine {
     place: String,
     kind: &'static str,
     version: Option<String>,
@@ -44,41 +44,50 @@ struct FoundEngine {
 /// # Errors
 /// The registry cannot be written, or the one engine that was named does not
 /// answer.
-pub(crate) async fn scan(args: Scan, env: &Env, interrupt: Interrupt<'_>) -> Result<Exit, Failure> {
-    let begun = start(&args.common, &args.engines, env)?;
+pub(crate) async fn scan(
+    args: ScanArgs,
+    env: &Env,
+    interrupt: Cancel<'_>,
+) -> Result<Exit, Failure> {
+    let begun = command_setup(&args.common, &args.engines, env)?;
     let messages = begun.messages;
     let imported = args.import.as_deref().map(read_import).transpose()?;
-    let state = resolve_args::claims(env);
+    let state = client::ownership_folder(env);
     let models = env.paths.data.join("models");
     let mut seen = |path: &Path| tracing::debug!(path = %path.display(), "reads a model file");
     let mut asked = tokio::select! {
         biased;
         () = interrupt => return Err(Failure::interrupted()),
-        it = survey(&begun.wanted, &models, &state, begun.reach, &mut seen) => it,
+        it = query_catalog(&begun.selection, &models, &state, begun.connect_timeouts, &mut seen) => it,
     };
-    if let Some(refused) = asked.refused.take() {
-        if !matches!(begun.wanted, Wanted::Auto(_)) {
+    if let Some(refused) = asked.server_error.take() {
+        if !matches!(begun.selection, EngineSelection::Auto(_)) {
             return Err(refused.into());
         }
         messages.status(&format!("{refused}"));
     }
-    problems(&asked, messages);
-    let mut files = Files::default();
+    warn_about_problems(&asked, messages);
+    let mut files = StudioFiles::default();
     if args.no_files {
-        files.is_whole = false;
-    } else if !matches!(begun.wanted, Wanted::Servers(_)) {
+        files.is_complete = false;
+    } else if !matches!(begun.selection, EngineSelection::Servers(_)) {
         files = studio_files(env, messages);
     }
-    let mut places: Vec<(Place, Vec<(String, ModelRecord)>)> = Vec::new();
-    for place in asked.places {
+    let mut places: Vec<(CatalogEngine, Vec<(String, ModelRecord)>)> = Vec::new();
+    for place in asked.engines {
         let mut records: Vec<(String, ModelRecord)> = Vec::new();
         for offer in place.models.iter().flatten() {
-            let mut record = record(offer);
-            files.complete(offer, &mut record);
+            let mut record = client::model_record(offer);
+            files.add_file_facts(offer, &mut record);
             records.push((offer.id.clone(), record));
         }
-        if place.place == EMBEDDED {
-            records.extend(files.offers.iter().map(|it| (it.id.clone(), record(it))));
+        if place.address == EMBEDDED {
+            records.extend(
+                files
+                    .models
+                    .iter()
+                    .map(|it| (it.id.clone(), client::model_record(it))),
+            );
         }
         places.push((place, records));
     }
@@ -86,8 +95,8 @@ pub(crate) async fn scan(args: Scan, env: &Env, interrupt: Interrupt<'_>) -> Res
     let import_place = places
         .iter()
         .find(|(place, _)| place.kind == "lmstudio")
-        .map(|(it, _)| it.place.clone())
-        .or_else(|| resolve_args::usual_studio(env, messages))
+        .map(|(it, _)| it.address.clone())
+        .or_else(|| client::default_lm_studio_address(env, messages))
         .unwrap_or_else(|| "http://127.0.0.1:1234".to_owned());
     let is_import = imported.is_some();
     let update = |registry: &mut crate::registry::Registry| {
@@ -101,7 +110,7 @@ pub(crate) async fn scan(args: Scan, env: &Env, interrupt: Interrupt<'_>) -> Res
             let name = known
                 .find(|(name, model)| model.is_named(name, &id))
                 .map_or(id, |(name, _)| name.clone());
-            gained += usize::from(engine.models.entry(name).or_default().fill(old));
+            gained += usize::from(engine.models.entry(name).or_default().fill_missing(old));
         }
         for (place, records) in &places {
             let version = place.version.as_deref();
@@ -112,9 +121,9 @@ pub(crate) async fn scan(args: Scan, env: &Env, interrupt: Interrupt<'_>) -> Res
             };
             // Of files in LM Studio's folder the name is the path.
             let is_unseen = |id: &str| {
-                place.place == EMBEDDED && !files.is_whole && Path::new(id).is_absolute()
+                place.address == EMBEDDED && !files.is_complete && Path::new(id).is_absolute()
             };
-            registry.scanned(&place.place, place.kind, version, said, now, is_unseen);
+            registry.apply_scan(&place.address, place.kind, version, said, now, is_unseen);
         }
         for model in registry
             .engines
@@ -131,30 +140,30 @@ pub(crate) async fn scan(args: Scan, env: &Env, interrupt: Interrupt<'_>) -> Res
         }
         gained
     };
-    let (imported_count, warnings) = resolve_args::store(env).update(update)?;
+    let (imported_count, warnings) = client::registry_store(env).update(update)?;
     for warning in &warnings {
         messages.warning(warning);
     }
     for (place, records) in &places {
         messages.status(&format!(
             "{}: {}",
-            place.shown,
-            count(records.len(), "model")
+            place.display_name,
+            format_count(records.len(), "model")
         ));
     }
     if imported_count > 0 {
-        let models = count(imported_count, "model");
+        let models = format_count(imported_count, "model");
         messages.status(&format!("taken over from lmstrix: {models}"));
     } else if is_import {
         messages.status("taken over from lmstrix: nothing that was not known already");
     }
     if args.json {
-        let found = Found {
+        let found = ScanReport {
             schema: 1,
             engines: places
                 .into_iter()
-                .map(|(place, records)| FoundEngine {
-                    place: place.place,
+                .map(|(place, records)| ScannedEngine {
+                    place: place.address,
                     kind: place.kind,
                     version: place.version,
                     models: records.into_iter().map(|(id, _)| id).collect(),
@@ -176,51 +185,34 @@ fn read_import(path: &Path) -> Result<Vec<(String, ModelRecord)>, Failure> {
         Failure::usage(format!("--import {}: {why}", path.display()))
             .hint("the Python program keeps it as lmstrix.json in LM Studio's folder")
     };
-    let text = fs::read_to_string(path).map_err(|e| wrong(crate::error::chain(&e)))?;
-    import(&text).map_err(|e| wrong(e.to_string()))
-}
-
-/// What an engine says of a model, as the registry keeps it.
-pub(in crate::command) fn record(offer: &Offer) -> ModelRecord {
-    ModelRecord {
-        aliases: offer.aliases.clone(),
-        architecture: offer.architecture.clone(),
-        quantization: offer.quantization.clone(),
-        size_bytes: offer.size_bytes,
-        declared_context: offer.declared,
-        context_bytes_per_token: offer.context_bytes_per_token,
-        vision: offer.vision,
-        tools: offer.tools,
-        embeds_only: offer.embeds_only,
-        loaded: offer.instances.iter().map(|it| it.context).collect(),
-        ..ModelRecord::default()
-    }
+    let text = fs::read_to_string(path).map_err(|e| wrong(crate::error::error_chain(&e)))?;
+    import_lmstrix(&text).map_err(|e| wrong(e.to_string()))
 }
 
 /// What lies in LM Studio's folder of models.
-struct Files {
+struct StudioFiles {
     /// Whether all of the folder was looked at: what was not is not gone.
-    is_whole: bool,
+    is_complete: bool,
     /// Those that the embedded engine can run; their names are their paths.
-    offers: Vec<Offer>,
+    models: Vec<CatalogModel>,
     /// By size: the path below the folder, and bytes per token of context.
     /// LM Studio's server does not tell which file a model is, and two models
     /// of exactly one size are rare; where they occur, nothing is claimed.
     by_size: BTreeMap<u64, Vec<(String, Option<u64>)>>,
 }
 
-impl Default for Files {
+impl Default for StudioFiles {
     fn default() -> Self {
         Self {
-            is_whole: true,
-            offers: Vec::new(),
+            is_complete: true,
+            models: Vec::new(),
             by_size: BTreeMap::new(),
         }
     }
 }
 
-impl Files {
-    fn complete(&self, offer: &Offer, record: &mut ModelRecord) {
+impl StudioFiles {
+    fn add_file_facts(&self, offer: &CatalogModel, record: &mut ModelRecord) {
         let size = offer.size_bytes.unwrap_or(0);
         if let Some([(path, per_token)]) = self.by_size.get(&size).map(Vec::as_slice) {
             record.path = Some(path.clone());
@@ -231,15 +223,15 @@ impl Files {
     }
 }
 
-fn studio_files(env: &Env, messages: Messages) -> Files {
-    let mut files = Files::default();
-    let Some(home) = resolve_args::studio_home(env) else {
-        files.is_whole = false;
+fn studio_files(env: &Env, messages: Messages) -> StudioFiles {
+    let mut files = StudioFiles::default();
+    let Some(home) = client::lm_studio_home(env) else {
+        files.is_complete = false;
         return files;
     };
     let folder = home.join("models");
     let mut paths = Vec::new();
-    files.is_whole = gguf_files(&folder, DEPTH, &mut paths);
+    files.is_complete = find_gguf_files(&folder, STUDIO_FOLDER_DEPTH, &mut paths);
     let all = paths.len();
     for (number, path) in paths.into_iter().enumerate() {
         if number % 20 == 19 {
@@ -251,8 +243,8 @@ fn studio_files(env: &Env, messages: Messages) -> Files {
         let Ok(size) = fs::metadata(&path).map(|it| it.len()) else {
             continue;
         };
-        let offer = Offer::of_file(&path).ok();
-        if let Some(below) = studio_settings::below(&folder, &path) {
+        let offer = CatalogModel::from_file(&path).ok();
+        if let Some(below) = studio_settings::relative_model_path(&folder, &path) {
             let per_token = offer.as_ref().and_then(|it| it.context_bytes_per_token);
             files
                 .by_size
@@ -261,16 +253,16 @@ fn studio_files(env: &Env, messages: Messages) -> Files {
                 .push((below, per_token));
         }
         if offer.is_none() && fs::File::open(&path).is_err() {
-            files.is_whole = false;
+            files.is_complete = false;
         }
         // What the embedded engine cannot run is no problem: LM Studio can.
-        files.offers.extend(offer);
+        files.models.extend(offer);
     }
     files
 }
 
 /// Finds them; whether all that there is could be looked at.
-fn gguf_files(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> bool {
+fn find_gguf_files(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> bool {
     let Some(depth) = depth.checked_sub(1) else {
         return true;
     };
@@ -288,7 +280,7 @@ fn gguf_files(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> bool {
     paths.sort();
     for path in paths {
         if path.is_dir() {
-            is_whole &= gguf_files(&path, depth, found);
+            is_whole &= find_gguf_files(&path, depth, found);
         } else if path
             .extension()
             .is_some_and(|it| it.eq_ignore_ascii_case("gguf"))

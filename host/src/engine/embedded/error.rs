@@ -1,96 +1,102 @@
-//! What can go wrong in the embedded engine: one variant per decision that
-//! somebody makes about it. Hints and exit codes are added at the border.
+//! Errors of the embedded engine. Hints and exit codes are added by the crate's `error`
+//! module.
 
 use std::io;
 
-/// What can go wrong in the embedded engine.
+/// An error of the embedded engine.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file is not there, or the system does not let us read it.
-    #[error("cannot read {file}: {source}")]
+    /// The file cannot be opened or read.
+    #[error("cannot read `{file}`: {source}")]
     Read {
-        /// The file, as it was named.
+        /// Path of the file.
         file: String,
-        /// What the system says.
+        /// The I/O error.
         source: io::Error,
     },
-    /// The file is something else than a GGUF.
-    #[error("{file} is not a GGUF file")]
+    /// The file is not a GGUF file.
+    #[error("`{file}` is not a GGUF file")]
     NotGguf {
-        /// The file, as it was named.
+        /// Path of the file.
         file: String,
     },
-    /// The file is a GGUF, but cut off, damaged or contradictory.
-    #[error("{file} is broken: {what}")]
-    Broken {
-        /// The file, as it was named.
+    /// The GGUF file is truncated, damaged or inconsistent.
+    #[error("invalid model file `{file}`: {problem}")]
+    InvalidFile {
+        /// Path of the file.
         file: String,
-        /// Where, and what is wrong there.
-        what: String,
+        /// The problem, and its location if known.
+        problem: String,
     },
-    /// The model's architecture is not among those that we compute right.
-    #[error("the embedded engine does not know the architecture `{architecture}`, only {works}")]
-    Architecture {
-        /// `general.architecture`.
-        architecture: String,
-        /// The architectures that work.
-        works: String,
-    },
-    /// The model's tokenizer is not among those that we split texts right for.
+    /// The model's architecture is not supported.
     #[error(
-        "the embedded engine does not know the tokenizer `{tokenizer}` of architecture `{architecture}`, only {works}"
+        "the embedded engine does not support the architecture `{architecture}`, only {supported}"
     )]
-    Tokenizer {
+    UnsupportedArchitecture {
         /// `general.architecture`.
         architecture: String,
-        /// `tokenizer.ggml.model`, a slash, `tokenizer.ggml.pre`.
+        /// The supported architectures, separated by commas.
+        supported: String,
+    },
+    /// The model's tokenizer is not supported.
+    #[error(
+        "the embedded engine does not support the tokenizer `{tokenizer}` of the architecture `{architecture}`, only {supported}"
+    )]
+    UnsupportedTokenizer {
+        /// `general.architecture`.
+        architecture: String,
+        /// `tokenizer.ggml.model` and `tokenizer.ggml.pre`, separated by a slash.
         tokenizer: String,
-        /// The tokenizers that work with this architecture.
-        works: String,
+        /// The supported tokenizers, separated by commas.
+        supported: String,
     },
-    /// The weights are stored in a way that we cannot compute with.
-    #[error("the embedded engine does not know the tensor type {kind} (of {tensor}), only {works}")]
-    TensorType {
-        /// The type, in llama.cpp's spelling.
-        kind: String,
-        /// The first tensor that has it.
+    /// The type of a tensor is not supported.
+    #[error(
+        "the embedded engine does not support the tensor type {tensor_type} (of `{tensor}`), only {supported}"
+    )]
+    UnsupportedTensorType {
+        /// The tensor type as llama.cpp names it.
+        tensor_type: String,
+        /// The first tensor of this type.
         tensor: String,
-        /// The types that work.
-        works: String,
+        /// The supported tensor types, separated by commas.
+        supported: String,
     },
-    /// The model needs something that we would otherwise silently ignore.
-    #[error("the embedded engine does not support {what}")]
-    Feature {
-        /// What it needs.
-        what: String,
+    /// The model needs a feature that is not supported.
+    #[error("the embedded engine does not support {feature}")]
+    UnsupportedFeature {
+        /// The feature.
+        feature: String,
     },
-    /// The file has no chat template, so that only raw prompts can be run.
+    /// The file has no chat template, so only raw prompts can be run.
     #[error("the model file has no chat template")]
-    NoTemplate,
-    /// The chat template does not parse or does not run.
-    #[error("the model's chat template fails: {message}")]
-    Template {
-        /// The template engine's words.
+    NoChatTemplate,
+    /// The chat template cannot be parsed or rendered.
+    #[error("cannot render the model's chat template: {message}")]
+    ChatTemplate {
+        /// The error message of the template engine.
         message: String,
     },
-    /// The chat template itself says that it does not accept these messages.
-    #[error("the model's chat template refuses these messages: {message}")]
-    Refused {
-        /// The template's own words.
+    /// The chat template rejected the messages with `raise_exception`.
+    #[error("the model's chat template rejected the messages: {message}")]
+    TemplateRejected {
+        /// The message of the template.
         message: String,
     },
-    /// The prompt leaves no room for an answer. Nothing was computed.
-    #[error("the prompt has {}{prompt_tokens} tokens, the context only {context_tokens}", if *exact { "" } else { "at least " })]
-    TooLong {
-        /// Tokens of the prompt.
+    /// The prompt does not fit into the context with at least one token of an answer. It is
+    /// raised before any computation.
+    #[error("the prompt has {}{prompt_tokens} tokens, the context length is {context_tokens}", if *exact { "" } else { "at least " })]
+    PromptTooLong {
+        /// Number of tokens of the prompt.
         prompt_tokens: u32,
-        /// Tokens that the context holds.
+        /// Context length in tokens.
         context_tokens: u32,
-        /// Whether they were counted; a prompt that cannot possibly fit is not.
+        /// True if `prompt_tokens` is exact. A prompt that is certainly too long is not
+        /// tokenized, and `prompt_tokens` is then a lower bound.
         exact: bool,
     },
-    /// The computation itself failed.
-    #[error("computing with the model failed: {0}")]
+    /// The computation failed.
+    #[error("inference failed: {0}")]
     Compute(String),
 }
 

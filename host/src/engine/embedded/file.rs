@@ -1,76 +1,91 @@
-//! A model file: what its header says, without loading the weights.
+//! A model file: reads its header without loading the weights.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Cursor};
 use std::path::{Path, PathBuf};
 
-use super::decoder::{Decoder, ReadSeek, Shape};
+use super::decoder::{Decoder, Hyperparameters, ReadSeek};
 use super::gguf::{self, Header};
-use super::template::Template;
-use super::tensor_kind::{TensorKind, file_type_name};
+use super::template::ChatTemplate;
+use super::tensor_type::{TensorType, file_type_name};
 use super::tokenizer::{self, Tokenizer};
 use super::{Error, Model, supported};
-use crate::inference::{Layer, Prompt, Support};
+use crate::inference::{Prompt, SettingSupport, SettingsLayer};
 
 /// A GGUF file whose header has been read.
 #[derive(Debug)]
 pub struct ModelFile {
-    source: Source,
-    /// As it is named in errors.
+    source: ModelSource,
+    /// Path or name for errors.
     file: String,
     header: Header,
     architecture: String,
     size_bytes: u64,
 }
 
+/// The location of the file's content.
 #[derive(Debug)]
-enum Source {
+enum ModelSource {
     Path(PathBuf),
     Bytes(&'static [u8]),
 }
 
 impl ModelFile {
-    /// Reads the header of a file.
+    /// Opens a file and reads its header.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be read or is not a valid GGUF file.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let file = path.display().to_string();
-        let fault = |source| Error::Read {
+        let read_error = |source| Error::Read {
             file: file.clone(),
             source,
         };
-        let input = File::open(path).map_err(fault)?;
-        let metadata = input.metadata().map_err(fault)?;
+        let input = File::open(path).map_err(read_error)?;
+        let metadata = input.metadata().map_err(read_error)?;
         if !metadata.is_file() {
-            // A pipe would block, and a folder has no size.
-            return Err(fault(std::io::Error::other("not a regular file")));
+            // Reading a pipe would block, and a folder has no size.
+            return Err(read_error(std::io::Error::other("not a regular file")));
         }
         let mut input = BufReader::new(input);
-        let header = gguf::read(&mut input, metadata.len());
-        Self::new(Source::Path(path.to_owned()), file, header, metadata.len())
+        let header = gguf::read_header(&mut input, metadata.len());
+        Self::new(
+            ModelSource::Path(path.to_owned()),
+            file,
+            header,
+            metadata.len(),
+        )
     }
 
-    /// Reads the header of a file that is part of this program.
+    /// Reads the header of a model that is embedded in this program. `name` is used in
+    /// errors.
+    ///
+    /// # Errors
+    /// Returns an error if `bytes` is not a valid GGUF file.
     pub fn from_bytes(name: &str, bytes: &'static [u8]) -> Result<Self, Error> {
         let size = bytes.len() as u64;
-        let header = gguf::read(&mut Cursor::new(bytes), size);
-        Self::new(Source::Bytes(bytes), name.to_owned(), header, size)
+        let header = gguf::read_header(&mut Cursor::new(bytes), size);
+        Self::new(ModelSource::Bytes(bytes), name.to_owned(), header, size)
     }
 
     fn new(
-        source: Source,
+        source: ModelSource,
         file: String,
-        header: Result<Header, gguf::Fault>,
+        header: Result<Header, gguf::GgufError>,
         size_bytes: u64,
     ) -> Result<Self, Error> {
         let header = match header {
             Ok(header) => header,
-            Err(gguf::Fault::Io(source)) => return Err(Error::Read { file, source }),
-            Err(gguf::Fault::NotGguf) => return Err(Error::NotGguf { file }),
-            Err(gguf::Fault::Broken(what)) => return Err(Error::Broken { file, what }),
+            Err(gguf::GgufError::Io(source)) => return Err(Error::Read { file, source }),
+            Err(gguf::GgufError::NotGguf) => return Err(Error::NotGguf { file }),
+            Err(gguf::GgufError::Invalid(problem)) => {
+                return Err(Error::InvalidFile { file, problem });
+            }
         };
-        let Some(architecture) = header.text("general.architecture") else {
-            let what = "`general.architecture` is missing".into();
-            return Err(Error::Broken { file, what });
+        let Some(architecture) = header.string("general.architecture") else {
+            let problem = "`general.architecture` is missing".into();
+            return Err(Error::InvalidFile { file, problem });
         };
         Ok(Self {
             source,
@@ -81,48 +96,53 @@ impl ModelFile {
         })
     }
 
-    /// `general.architecture`.
+    /// Returns `general.architecture`.
     #[must_use]
     pub fn architecture(&self) -> &str {
         &self.architecture
     }
 
-    /// What the model calls itself.
+    /// Returns the model's name, `general.name`.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
-        self.header.text("general.name")
+        self.header.string("general.name")
     }
 
-    /// What it says about itself.
+    /// Returns the model's description, `general.description`.
     #[must_use]
     pub fn description(&self) -> Option<&str> {
-        self.header.text("general.description")
+        self.header.string("general.description")
     }
 
-    /// Its licence, as it names it.
+    /// Returns the model's license, `general.license`.
     #[must_use]
     pub fn license(&self) -> Option<&str> {
-        self.header.text("general.license")
+        self.header.string("general.license")
     }
 
-    /// How its weights are stored: what the file says, else the kind that
-    /// most of its bytes are of.
+    /// Returns the quantization that the file declares (`general.file_type`), or else the
+    /// tensor type with the most bytes.
     #[must_use]
     pub fn quantization(&self) -> String {
-        let named = self.header.unsigned("general.file_type");
-        if let Some(name) = named.and_then(file_type_name) {
+        let file_type = self.header.unsigned("general.file_type");
+        if let Some(name) = file_type.and_then(file_type_name) {
             return name.to_owned();
         }
-        let mut bytes: BTreeMap<TensorKind, u64> = BTreeMap::new();
+        let mut bytes_by_type: BTreeMap<TensorType, u64> = BTreeMap::new();
         for tensor in self.header.tensors.values() {
-            let sum = bytes.entry(tensor.kind).or_default();
+            let sum = bytes_by_type.entry(tensor.tensor_type).or_default();
             *sum = sum.saturating_add(tensor.bytes.unwrap_or(0));
         }
-        let most = bytes.iter().max_by_key(|(_, bytes)| **bytes);
-        most.map_or_else(|| "unknown".to_owned(), |(kind, _)| kind.to_string())
+        bytes_by_type
+            .iter()
+            .max_by_key(|(_, bytes)| **bytes)
+            .map_or_else(
+                || "unknown".to_owned(),
+                |(tensor_type, _)| tensor_type.to_string(),
+            )
     }
 
-    /// The context that the model was trained for; 0 when it does not say.
+    /// Returns the declared context length in tokens, or 0 if the file declares none.
     #[must_use]
     pub fn context_length(&self) -> u32 {
         let key = format!("{}.context_length", self.architecture);
@@ -130,82 +150,93 @@ impl ModelFile {
         u32::try_from(length).unwrap_or(u32::MAX)
     }
 
-    /// How many numbers the model consists of.
+    /// Returns the number of parameters of the model.
     #[must_use]
-    pub fn parameters(&self) -> u64 {
-        self.header.parameters()
+    pub fn parameter_count(&self) -> u64 {
+        self.header.parameter_count()
     }
 
-    /// The size of the file.
+    /// Returns the size of the file in bytes.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
         self.size_bytes
     }
 
-    /// The bytes of memory that the weights take: those of 16 bits become 32.
+    /// Returns the memory in bytes that the weights need. Weights of 16 bits are converted to
+    /// 32 bits.
     #[must_use]
-    pub fn memory_bytes(&self) -> u64 {
+    pub fn weight_memory_bytes(&self) -> u64 {
         match self.quantization().as_str() {
             "F16" | "BF16" => self.size_bytes.saturating_mul(2),
             _ => self.size_bytes,
         }
     }
 
-    /// The bytes of memory that each token of context takes, once it is used;
-    /// 0 when the model is not supported.
+    /// Returns the memory in bytes that the KV cache needs per token of context, or 0 if the
+    /// model is not supported.
     #[must_use]
-    pub fn context_bytes_per_token(&self) -> u64 {
-        Shape::read(&self.header, &self.architecture).map_or(0, |shape| shape.cache_bytes())
+    pub fn kv_cache_bytes_per_token(&self) -> u64 {
+        Hyperparameters::read(&self.header, &self.architecture)
+            .map_or(0, |shape| shape.kv_cache_bytes_per_token())
     }
 
-    /// `tokenizer.ggml.model`, or nothing.
+    /// Returns `tokenizer.ggml.model`, or an empty string if it is missing.
     #[must_use]
     pub fn tokenizer_model(&self) -> &str {
-        self.header.text("tokenizer.ggml.model").unwrap_or("")
+        self.header.string("tokenizer.ggml.model").unwrap_or("")
     }
 
-    /// `tokenizer.ggml.pre`: how a byte-level tokenizer cuts words. Without
-    /// it llama.cpp takes `default`; other kinds of tokenizers have none.
+    /// Returns `tokenizer.ggml.pre`, the pre-tokenizer of a byte-level tokenizer. If it is
+    /// missing, llama.cpp uses `default`. Returns an empty string for other tokenizers, which
+    /// have none.
     #[must_use]
     pub fn tokenizer_pre(&self) -> &str {
         match self.tokenizer_model() {
-            "gpt2" => self.header.text("tokenizer.ggml.pre").unwrap_or("default"),
+            "gpt2" => self
+                .header
+                .string("tokenizer.ggml.pre")
+                .unwrap_or("default"),
             _ => "",
         }
     }
 
-    /// Both in one, as errors and `supported` name them.
+    /// Returns the model and pre-tokenizer of the tokenizer as one name, as used in errors and
+    /// by [`super::supported()`].
     #[must_use]
-    pub fn tokenizer(&self) -> String {
+    pub fn tokenizer_name(&self) -> String {
         supported::tokenizer_name(self.tokenizer_model(), self.tokenizer_pre())
     }
 
-    /// The model's chat template.
+    /// Returns the source of the model's chat template.
     #[must_use]
     pub fn chat_template(&self) -> Option<&str> {
-        self.header.text("tokenizer.chat_template")
+        self.header.string("tokenizer.chat_template")
     }
 
-    /// The settings that the file recommends.
+    /// Returns the sampling settings that the file recommends (`general.sampling.*`).
     #[must_use]
-    pub fn recommended(&self) -> Layer {
+    pub fn recommended_settings(&self) -> SettingsLayer {
         let float = |key: &str| {
             let key = format!("general.sampling.{key}");
             self.header.float(&key).filter(|value| value.is_finite())
         };
         let top_k = self.header.unsigned("general.sampling.top_k");
-        Layer {
+        SettingsLayer {
             temperature: float("temp"),
             top_k: top_k.and_then(|top_k| u32::try_from(top_k).ok()),
             top_p: float("top_p"),
             min_p: float("min_p"),
             repeat_penalty: float("penalty_repeat"),
-            ..Layer::default()
+            ..SettingsLayer::default()
         }
     }
 
-    /// Whether the embedded engine gives this model's own answers. Cheap:
-    /// neither the tokenizer is built nor are weights read.
+    /// Checks that the embedded engine supports this model. Cheap: neither builds the tokenizer
+    /// nor reads weights.
+    ///
+    /// # Errors
+    /// Returns an error that names the unsupported architecture, tokenizer, tensor type or
+    /// feature.
     pub fn check_supported(&self) -> Result<(), Error> {
         supported::check(
             &self.architecture,
@@ -213,97 +244,116 @@ impl ModelFile {
             self.tokenizer_pre(),
         )?;
         if self.header.unsigned("split.count").unwrap_or(1) > 1 {
-            return Err(Error::Feature {
-                what: "models in several files".into(),
+            return Err(Error::UnsupportedFeature {
+                feature: "models that are split into several files".into(),
             });
         }
         for (name, tensor) in &self.header.tensors {
-            if tensor.kind.layout().is_none() {
-                return Err(Error::TensorType {
-                    kind: tensor.kind.to_string(),
+            if tensor.tensor_type.layout().is_none() {
+                return Err(Error::UnsupportedTensorType {
+                    tensor_type: tensor.tensor_type.to_string(),
                     tensor: name.clone(),
-                    works: TensorKind::works(),
+                    supported: TensorType::supported_names(),
                 });
             }
         }
         if self.context_length() == 0 {
-            return Err(self.broken("`context_length` is missing or 0".into()));
+            return Err(self.invalid_file("the context length is missing or 0".into()));
         }
-        self.shape().map(|_| ())
+        self.hyperparameters().map(|_| ())
     }
 
-    /// Loads the model with a context of at most `context` tokens; more than
-    /// the model was trained for is never given.
+    /// Loads the model with a context length of at most `context` tokens, limited to the
+    /// declared context length.
+    ///
+    /// # Errors
+    /// Returns an error if the model is not supported or its weights cannot be read.
     pub fn load(&self, context: u32) -> Result<Model, Error> {
         self.check_supported()?;
         let context = context.min(self.context_length()).max(1);
-        let shape = self.shape()?;
-        let tokenizer = Tokenizer::read(&self.header).map_err(|fault| self.fault(fault))?;
-        let mut input = self.input()?;
-        let decoder = Decoder::read(
+        let hyperparameters = self.hyperparameters()?;
+        let tokenizer =
+            Tokenizer::read(&self.header).map_err(|error| self.metadata_error(error))?;
+        let mut input = self.open_input()?;
+        let decoder = Decoder::load(
             &self.file,
             &self.header,
-            &shape,
+            &hyperparameters,
             tokenizer.vocabulary.len(),
             context as usize,
             input.as_mut(),
         )?;
-        let template = self.template(&tokenizer);
+        let template = self.load_chat_template(&tokenizer);
         Ok(Model::new(tokenizer, template, decoder, context))
     }
 
-    fn template(&self, tokenizer: &Tokenizer) -> Option<Template> {
-        let text = |id: Option<u32>| id.map_or("", |id| tokenizer.vocabulary.text(id));
+    fn load_chat_template(&self, tokenizer: &Tokenizer) -> Option<ChatTemplate> {
+        let token_text = |id: Option<u32>| id.map_or("", |id| tokenizer.vocabulary.text(id));
         self.chat_template().map(|source| {
-            let beginning = text(tokenizer.vocabulary.beginning);
-            Template::new(source, beginning, text(tokenizer.vocabulary.end))
+            ChatTemplate::new(
+                source,
+                token_text(tokenizer.vocabulary.bos_token),
+                token_text(tokenizer.vocabulary.eos_token),
+            )
         })
     }
 
-    /// The exact text that the model would be sent; no weights are read.
-    /// `reasoning` is the setting of that name.
+    /// Returns the exact text of the prompt that the model would receive, without reading
+    /// weights. `reasoning` is the setting of that name.
+    ///
+    /// # Errors
+    /// Returns an error if the chat template is missing, cannot be rendered, or rejects the
+    /// messages.
     pub fn render(&self, prompt: &Prompt, reasoning: Option<&str>) -> Result<String, Error> {
         if let Prompt::Raw(text) = prompt {
             return Ok(text.clone());
         }
-        let tokenizer = Tokenizer::read(&self.header).map_err(|fault| self.fault(fault))?;
-        super::model::render(self.template(&tokenizer).as_ref(), prompt, reasoning)
+        let tokenizer =
+            Tokenizer::read(&self.header).map_err(|error| self.metadata_error(error))?;
+        super::model::render(
+            self.load_chat_template(&tokenizer).as_ref(),
+            prompt,
+            reasoning,
+        )
     }
 
-    /// What becomes of a setting, by its name in snake case.
+    /// Returns whether a setting is supported. `setting` is its name in snake case.
     #[must_use]
-    pub fn support(&self, setting: &str) -> Support {
-        let thinks = self
+    pub fn setting_support(&self, setting: &str) -> SettingSupport {
+        let has_thinking_switch = self
             .chat_template()
-            .is_some_and(super::template::knows_thinking);
-        super::model::support(setting, thinks)
+            .is_some_and(super::template::supports_thinking);
+        super::model::setting_support(setting, has_thinking_switch)
     }
 
-    fn input(&self) -> Result<Box<dyn ReadSeek>, Error> {
+    fn open_input(&self) -> Result<Box<dyn ReadSeek>, Error> {
         Ok(match &self.source {
-            Source::Bytes(bytes) => Box::new(Cursor::new(*bytes)),
-            Source::Path(path) => Box::new(File::open(path).map_err(|source| Error::Read {
-                file: self.file.clone(),
-                source,
-            })?),
+            ModelSource::Bytes(bytes) => Box::new(Cursor::new(*bytes)),
+            ModelSource::Path(path) => {
+                Box::new(File::open(path).map_err(|source| Error::Read {
+                    file: self.file.clone(),
+                    source,
+                })?)
+            }
         })
     }
 
-    fn shape(&self) -> Result<Shape, Error> {
-        Shape::read(&self.header, &self.architecture).map_err(|fault| self.fault(fault))
+    fn hyperparameters(&self) -> Result<Hyperparameters, Error> {
+        Hyperparameters::read(&self.header, &self.architecture)
+            .map_err(|error| self.metadata_error(error))
     }
 
-    fn broken(&self, what: String) -> Error {
-        Error::Broken {
+    fn invalid_file(&self, problem: String) -> Error {
+        Error::InvalidFile {
             file: self.file.clone(),
-            what,
+            problem,
         }
     }
 
-    fn fault(&self, fault: tokenizer::Fault) -> Error {
-        match fault {
-            tokenizer::Fault::Broken(what) => self.broken(what),
-            tokenizer::Fault::Feature(what) => Error::Feature { what },
+    fn metadata_error(&self, error: tokenizer::MetadataError) -> Error {
+        match error {
+            tokenizer::MetadataError::Invalid(problem) => self.invalid_file(problem),
+            tokenizer::MetadataError::Unsupported(feature) => Error::UnsupportedFeature { feature },
         }
     }
 }

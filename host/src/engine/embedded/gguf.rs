@@ -1,153 +1,155 @@
-//! Reads the header of a GGUF file: metadata and the table of tensors.
+//! Reads the header of a GGUF file: the metadata and the tensor table.
 //!
-//! Our own reader, because files come from strangers: candle's divides by an
-//! alignment that the file gives, does not name the tensor types that it does
-//! not know, and needs 24 bytes for every byte of an array. This one never
-//! allocates more than about three times the header, and says where a file is
-//! broken. What the keys mean is decided elsewhere.
+//! candle's reader is not used because model files are untrusted: it divides by an alignment
+//! taken from the file, does not name unknown tensor types, and needs 24 bytes of memory for
+//! every byte of an array. This reader never allocates more than about three times the size
+//! of the header, and reports the position of an error. It does not interpret the keys.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read};
 
-use super::tensor_kind::TensorKind;
+use super::tensor_type::TensorType;
 
-/// Headers of real models, vocabularies of 260,000 tokens with their merges
-/// included, stay below 20 MiB.
+/// Maximum size of a header in bytes. Headers of real models stay below 20 MiB, even with a
+/// vocabulary of 260,000 tokens and its merges.
 const HEADER_BYTES_MAX: u64 = 64 << 20;
-/// The largest tensor count in the wild (many experts) is some thousands.
+/// Maximum number of tensors. Real models (with many experts) have up to some thousands.
 const TENSORS_MAX: u64 = 1 << 16;
-/// Real files have some dozens of keys.
+/// Maximum number of metadata keys. Real files have some dozens.
 const KEYS_MAX: u64 = 1 << 12;
-/// The largest arrays are merges, half a million in the wild.
+/// Maximum number of elements of an array. The largest real arrays have half a million merges.
 const ARRAY_ELEMENTS_MAX: u64 = 1 << 22;
-/// Names of keys and tensors; llama.cpp itself allows 64 for tensors.
+/// Maximum length in bytes of a key or tensor name. llama.cpp allows 64 for tensors.
 const NAME_BYTES_MAX: u64 = 1 << 12;
-/// What llama.cpp's own tensors have.
+/// Maximum number of dimensions of a tensor, as in llama.cpp.
 const DIMENSIONS_MAX: u32 = 4;
-/// Alignments are powers of two; 32 is the default.
+/// Maximum alignment in bytes. Alignments are powers of two; the default is 32.
 const ALIGNMENT_MAX: u64 = 1 << 20;
 
-/// Why a header could not be read.
+/// An error from reading a header.
 #[derive(Debug)]
-pub(super) enum Fault {
-    /// The system does not let us.
+pub(super) enum GgufError {
+    /// The file cannot be read.
     Io(io::Error),
-    /// The magic number is not there.
+    /// The file does not start with the magic number.
     NotGguf,
-    /// Where and what.
-    Broken(String),
+    /// The header is invalid. Contains the problem and its location.
+    Invalid(String),
 }
 
-/// One value of the metadata, in the widest type of its family.
+/// A metadata value. Numbers are widened to 64 bits.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
+pub(super) enum MetadataValue {
     Unsigned(u64),
     Signed(i64),
     Float(f64),
     Bool(bool),
-    Text(String),
-    Texts(Vec<String>),
+    String(String),
+    Strings(Vec<String>),
     Integers(Vec<i32>),
     Floats(Vec<f32>),
-    /// An array of a kind that no key of ours has; read over, not kept.
+    /// An array of another element type, which no known key has. Its elements are skipped.
     OtherArray,
 }
 
-/// Where one tensor lies.
+/// Type, shape and location of a tensor.
 #[derive(Clone, Debug)]
 pub(super) struct TensorInfo {
-    pub(super) kind: TensorKind,
-    /// Rows first, as candle wants them (GGUF has them the other way round).
-    pub(super) dims: Vec<usize>,
-    /// From the start of the file.
-    pub(super) start: u64,
-    /// How many bytes; absent for kinds whose layout we do not know.
+    pub(super) tensor_type: TensorType,
+    /// Dimensions in candle's order, which is the reverse of GGUF's.
+    pub(super) shape: Vec<usize>,
+    /// Offset in bytes from the start of the file.
+    pub(super) offset: u64,
+    /// Size in bytes, or `None` if the tensor type is not supported.
     pub(super) bytes: Option<u64>,
 }
 
 /// The header of a GGUF file.
 #[derive(Debug, Default)]
 pub(super) struct Header {
-    pub(super) metadata: HashMap<String, Value>,
+    pub(super) metadata: HashMap<String, MetadataValue>,
     pub(super) tensors: BTreeMap<String, TensorInfo>,
 }
 
 impl Header {
-    /// How many numbers all tensors have together.
-    pub(super) fn parameters(&self) -> u64 {
+    /// Returns the number of elements of all tensors.
+    pub(super) fn parameter_count(&self) -> u64 {
         let tensors = self.tensors.values();
         tensors
-            .map(|tensor| tensor.dims.iter().product::<usize>() as u64)
+            .map(|tensor| tensor.shape.iter().product::<usize>() as u64)
             .fold(0, u64::saturating_add)
     }
 
-    pub(super) fn text(&self, key: &str) -> Option<&str> {
+    pub(super) fn string(&self, key: &str) -> Option<&str> {
         match self.metadata.get(key)? {
-            Value::Text(text) => Some(text),
+            MetadataValue::String(string) => Some(string),
             _ => None,
         }
     }
 
     pub(super) fn unsigned(&self, key: &str) -> Option<u64> {
         match self.metadata.get(key)? {
-            Value::Unsigned(number) => Some(*number),
-            Value::Signed(number) => u64::try_from(*number).ok(),
+            MetadataValue::Unsigned(number) => Some(*number),
+            MetadataValue::Signed(number) => u64::try_from(*number).ok(),
             _ => None,
         }
     }
 
     pub(super) fn float(&self, key: &str) -> Option<f64> {
         match self.metadata.get(key)? {
-            Value::Float(number) => Some(*number),
+            MetadataValue::Float(number) => Some(*number),
             _ => None,
         }
     }
 
     pub(super) fn boolean(&self, key: &str) -> Option<bool> {
         match self.metadata.get(key)? {
-            Value::Bool(yes) => Some(*yes),
+            MetadataValue::Bool(value) => Some(*value),
             _ => None,
         }
     }
 
-    pub(super) fn texts(&self, key: &str) -> Option<&[String]> {
+    pub(super) fn strings(&self, key: &str) -> Option<&[String]> {
         match self.metadata.get(key)? {
-            Value::Texts(texts) => Some(texts),
+            MetadataValue::Strings(strings) => Some(strings),
             _ => None,
         }
     }
 
     pub(super) fn integers(&self, key: &str) -> Option<&[i32]> {
         match self.metadata.get(key)? {
-            Value::Integers(numbers) => Some(numbers),
+            MetadataValue::Integers(numbers) => Some(numbers),
             _ => None,
         }
     }
 
     pub(super) fn floats(&self, key: &str) -> Option<&[f32]> {
         match self.metadata.get(key)? {
-            Value::Floats(numbers) => Some(numbers),
+            MetadataValue::Floats(numbers) => Some(numbers),
             _ => None,
         }
     }
 }
 
-/// Reads the header. `size` is the size of the whole file in bytes; every
-/// tensor must lie within it.
-pub(super) fn read(input: &mut dyn Read, size: u64) -> Result<Header, Fault> {
-    let mut input = Input {
+/// Reads the header. `size` is the size of the whole file in bytes.
+///
+/// # Errors
+/// Returns an error if the input cannot be read, is not GGUF version 2 or 3, exceeds a limit,
+/// or has a tensor that is not within the file.
+pub(super) fn read_header(input: &mut dyn Read, size: u64) -> Result<Header, GgufError> {
+    let mut input = HeaderReader {
         input,
         position: 0,
-        end: size.min(HEADER_BYTES_MAX),
-        cut: size <= HEADER_BYTES_MAX,
+        limit: size.min(HEADER_BYTES_MAX),
+        limit_is_file_end: size <= HEADER_BYTES_MAX,
     };
-    if size < 4 || &input.array::<4>("the magic number")? != b"GGUF" {
-        return Err(Fault::NotGguf);
+    if size < 4 || &input.byte_array::<4>("the magic number")? != b"GGUF" {
+        return Err(GgufError::NotGguf);
     }
     let version = input.u32("the version")?;
     if !(2..=3).contains(&version) {
-        return Err(Fault::Broken(format!(
-            "GGUF version {version:#x} is neither 2 nor 3"
+        return Err(GgufError::Invalid(format!(
+            "GGUF version {version:#x} is not supported, only 2 and 3"
         )));
     }
     let tensor_count = input.count("the number of tensors", TENSORS_MAX)?;
@@ -155,166 +157,179 @@ pub(super) fn read(input: &mut dyn Read, size: u64) -> Result<Header, Fault> {
 
     let mut header = Header::default();
     for _ in 0..key_count {
-        let key = input.text("a key", NAME_BYTES_MAX)?;
-        let kind = input.u32(&key)?;
-        let value = input.value(&key, kind)?;
+        let key = input.string("a key", NAME_BYTES_MAX)?;
+        let value_type = input.u32(&key)?;
+        let value = input.value(&key, value_type)?;
         header.metadata.insert(key, value);
     }
-    let mut offsets = Vec::new();
     for _ in 0..tensor_count {
         let (name, info) = input.tensor()?;
-        offsets.push((name.clone(), info.start));
         if header.tensors.insert(name.clone(), info).is_some() {
-            return Err(input.broken(format!("there are two tensors `{name}`")));
+            return Err(input.invalid(format!("duplicate tensor `{name}`")));
         }
     }
 
     let alignment = header.unsigned("general.alignment").unwrap_or(32);
     if !alignment.is_power_of_two() || alignment > ALIGNMENT_MAX {
-        return Err(input.broken(format!("an alignment of {alignment} bytes")));
+        return Err(input.invalid(format!("invalid alignment of {alignment} bytes")));
     }
     let data_start = input.position.next_multiple_of(alignment);
-    let mut total = 0u64;
+    let mut total_bytes = 0u64;
     for (name, info) in &mut header.tensors {
-        total = total.saturating_add(info.bytes.unwrap_or(0));
-        let start = data_start.checked_add(info.start);
+        total_bytes = total_bytes.saturating_add(info.bytes.unwrap_or(0));
+        let start = data_start.checked_add(info.offset);
         let end = start.and_then(|start| start.checked_add(info.bytes.unwrap_or(0)));
         match (start, end) {
-            (Some(start), Some(end)) if end <= size => info.start = start,
+            (Some(start), Some(end)) if end <= size => info.offset = start,
             _ => {
-                return Err(Fault::Broken(format!(
-                    "tensor `{name}` ends behind the end of the file ({size} bytes)"
+                return Err(GgufError::Invalid(format!(
+                    "tensor `{name}` exceeds the end of the file ({size} bytes)"
                 )));
             }
         }
     }
-    // Tensors that share their bytes would let a small file claim any amount
-    // of memory.
-    if total > size.saturating_sub(data_start) {
-        return Err(Fault::Broken(format!(
-            "its tensors have {total} bytes together, more than the file ({size} bytes)"
+    // With tensors that overlap, a small file could require any amount of memory.
+    if total_bytes > size.saturating_sub(data_start) {
+        return Err(GgufError::Invalid(format!(
+            "the tensors have {total_bytes} bytes together, more than the file ({size} bytes)"
         )));
     }
     Ok(header)
 }
 
-/// The bytes of a header, counted.
-struct Input<'a> {
+/// Reads values from a header and tracks the position.
+struct HeaderReader<'a> {
     input: &'a mut dyn Read,
     position: u64,
-    /// No byte behind this one is read.
-    end: u64,
-    /// Whether `end` is the end of the file rather than our limit.
-    cut: bool,
+    /// The position up to which bytes are read.
+    limit: u64,
+    /// True if `limit` is the end of the file rather than [`HEADER_BYTES_MAX`].
+    limit_is_file_end: bool,
 }
 
-impl Input<'_> {
-    fn broken(&self, what: impl std::fmt::Display) -> Fault {
-        Fault::Broken(format!("{what} (at byte {})", self.position))
+impl HeaderReader<'_> {
+    fn invalid(&self, problem: impl std::fmt::Display) -> GgufError {
+        GgufError::Invalid(format!("{problem} (at byte {})", self.position))
     }
 
-    /// Makes sure that there are `bytes` more, before anything is allocated.
-    fn need(&self, what: &str, bytes: u64) -> Result<(), Fault> {
-        if bytes <= self.end - self.position {
+    /// Returns an error unless `bytes` more bytes are available. Called before any allocation.
+    /// `item` describes the value for errors, as in the other methods.
+    fn ensure_available(&self, item: &str, bytes: u64) -> Result<(), GgufError> {
+        if bytes <= self.limit - self.position {
             Ok(())
-        } else if self.cut {
-            Err(self.broken(format!("the file ends within {what}")))
+        } else if self.limit_is_file_end {
+            Err(self.invalid(format!("unexpected end of file in {item}")))
         } else {
-            Err(self.broken(format!(
-                "the header is longer than {HEADER_BYTES_MAX} bytes, at {what}"
+            Err(self.invalid(format!(
+                "the header exceeds {HEADER_BYTES_MAX} bytes at {item}"
             )))
         }
     }
 
-    fn bytes(&mut self, what: &str, count: u64) -> Result<Vec<u8>, Fault> {
-        self.need(what, count)?;
-        // `need` bounds it by HEADER_BYTES_MAX, which fits everywhere.
+    fn bytes(&mut self, item: &str, count: u64) -> Result<Vec<u8>, GgufError> {
+        self.ensure_available(item, count)?;
+        // `count` is at most HEADER_BYTES_MAX here, which fits into any usize.
         let mut bytes = vec![0; usize::try_from(count).unwrap_or(0)];
-        self.input.read_exact(&mut bytes).map_err(Fault::Io)?;
+        self.input.read_exact(&mut bytes).map_err(GgufError::Io)?;
         self.position += count;
         Ok(bytes)
     }
 
-    fn array<const N: usize>(&mut self, what: &str) -> Result<[u8; N], Fault> {
-        self.need(what, N as u64)?;
+    fn byte_array<const N: usize>(&mut self, item: &str) -> Result<[u8; N], GgufError> {
+        self.ensure_available(item, N as u64)?;
         let mut bytes = [0; N];
-        self.input.read_exact(&mut bytes).map_err(Fault::Io)?;
+        self.input.read_exact(&mut bytes).map_err(GgufError::Io)?;
         self.position += N as u64;
         Ok(bytes)
     }
 
-    fn u32(&mut self, what: &str) -> Result<u32, Fault> {
-        Ok(u32::from_le_bytes(self.array(what)?))
+    fn u32(&mut self, item: &str) -> Result<u32, GgufError> {
+        Ok(u32::from_le_bytes(self.byte_array(item)?))
     }
 
-    fn u64(&mut self, what: &str) -> Result<u64, Fault> {
-        Ok(u64::from_le_bytes(self.array(what)?))
+    fn u64(&mut self, item: &str) -> Result<u64, GgufError> {
+        Ok(u64::from_le_bytes(self.byte_array(item)?))
     }
 
-    fn count(&mut self, what: &str, most: u64) -> Result<u64, Fault> {
-        let count = self.u64(what)?;
-        if count > most {
-            return Err(self.broken(format!("{what} is {count}, more than {most}")));
+    /// Reads a number of elements. Returns an error if it exceeds `max`.
+    fn count(&mut self, item: &str, max: u64) -> Result<u64, GgufError> {
+        let count = self.u64(item)?;
+        if count > max {
+            return Err(self.invalid(format!("{item} is {count}, the limit is {max}")));
         }
         Ok(count)
     }
 
-    fn text(&mut self, what: &str, most: u64) -> Result<String, Fault> {
-        let length = self.u64(what)?;
-        if length > most {
-            return Err(self.broken(format!("{what} is {length} bytes long")));
+    /// Reads a string. Returns an error if it has more than `bytes_max` bytes.
+    fn string(&mut self, item: &str, bytes_max: u64) -> Result<String, GgufError> {
+        let length = self.u64(item)?;
+        if length > bytes_max {
+            return Err(self.invalid(format!(
+                "{item} has {length} bytes, the limit is {bytes_max}"
+            )));
         }
-        let bytes = self.bytes(what, length)?;
-        // Some vocabularies in the wild hold bytes that are not UTF-8; such
-        // tokens are never matched and print as the replacement character.
+        let bytes = self.bytes(item, length)?;
+        // Some real vocabularies contain invalid UTF-8. Such tokens are never matched, and
+        // their text is the replacement character.
         Ok(String::from_utf8(bytes)
             .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
     }
 
-    fn value(&mut self, key: &str, kind: u32) -> Result<Value, Fault> {
-        Ok(match kind {
-            0 => Value::Unsigned(u64::from(u8::from_le_bytes(self.array(key)?))),
-            1 => Value::Signed(i64::from(i8::from_le_bytes(self.array(key)?))),
-            2 => Value::Unsigned(u64::from(u16::from_le_bytes(self.array(key)?))),
-            3 => Value::Signed(i64::from(i16::from_le_bytes(self.array(key)?))),
-            4 => Value::Unsigned(u64::from(self.u32(key)?)),
-            5 => Value::Signed(i64::from(i32::from_le_bytes(self.array(key)?))),
-            6 => Value::Float(widen(f32::from_le_bytes(self.array(key)?))),
-            7 => match self.array::<1>(key)? {
-                [0] => Value::Bool(false),
-                [1] => Value::Bool(true),
-                [other] => return Err(self.broken(format!("`{key}` is the truth value {other}"))),
+    /// Reads a metadata value of this GGUF value type.
+    fn value(&mut self, key: &str, value_type: u32) -> Result<MetadataValue, GgufError> {
+        Ok(match value_type {
+            0 => MetadataValue::Unsigned(u64::from(u8::from_le_bytes(self.byte_array(key)?))),
+            1 => MetadataValue::Signed(i64::from(i8::from_le_bytes(self.byte_array(key)?))),
+            2 => MetadataValue::Unsigned(u64::from(u16::from_le_bytes(self.byte_array(key)?))),
+            3 => MetadataValue::Signed(i64::from(i16::from_le_bytes(self.byte_array(key)?))),
+            4 => MetadataValue::Unsigned(u64::from(self.u32(key)?)),
+            5 => MetadataValue::Signed(i64::from(i32::from_le_bytes(self.byte_array(key)?))),
+            6 => MetadataValue::Float(f32_to_f64_shortest(f32::from_le_bytes(
+                self.byte_array(key)?,
+            ))),
+            7 => match self.byte_array::<1>(key)? {
+                [0] => MetadataValue::Bool(false),
+                [1] => MetadataValue::Bool(true),
+                [other] => {
+                    return Err(
+                        self.invalid(format!("`{key}` has the invalid boolean value {other}"))
+                    );
+                }
             },
-            8 => Value::Text(self.text(key, HEADER_BYTES_MAX)?),
-            9 => self.value_array(key)?,
-            10 => Value::Unsigned(self.u64(key)?),
-            11 => Value::Signed(i64::from_le_bytes(self.array(key)?)),
-            12 => Value::Float(f64::from_le_bytes(self.array(key)?)),
-            other => return Err(self.broken(format!("`{key}` is of the unknown kind {other}"))),
+            8 => MetadataValue::String(self.string(key, HEADER_BYTES_MAX)?),
+            9 => self.array_value(key)?,
+            10 => MetadataValue::Unsigned(self.u64(key)?),
+            11 => MetadataValue::Signed(i64::from_le_bytes(self.byte_array(key)?)),
+            12 => MetadataValue::Float(f64::from_le_bytes(self.byte_array(key)?)),
+            other => {
+                return Err(self.invalid(format!("`{key}` has the unknown value type {other}")));
+            }
         })
     }
 
-    fn value_array(&mut self, key: &str) -> Result<Value, Fault> {
-        let kind = self.u32(key)?;
+    fn array_value(&mut self, key: &str) -> Result<MetadataValue, GgufError> {
+        let element_type = self.u32(key)?;
         let count = self.count(key, ARRAY_ELEMENTS_MAX)?;
-        let least = match kind {
+        let element_bytes_min = match element_type {
             0 | 1 | 7 => 1,
             2 | 3 => 2,
             4..=6 => 4,
             8 | 10..=12 => 8,
-            9 => return Err(self.broken(format!("`{key}` is an array of arrays"))),
-            other => return Err(self.broken(format!("`{key}` is of the unknown kind {other}"))),
-        };
-        self.need(key, count * least)?;
-        Ok(match kind {
-            8 => {
-                let mut texts = Vec::new();
-                for _ in 0..count {
-                    texts.push(self.text(key, HEADER_BYTES_MAX)?);
-                }
-                Value::Texts(texts)
+            9 => return Err(self.invalid(format!("`{key}` is an array of arrays"))),
+            other => {
+                return Err(self.invalid(format!("`{key}` has the unknown value type {other}")));
             }
-            4 | 5 => Value::Integers(
+        };
+        self.ensure_available(key, count * element_bytes_min)?;
+        Ok(match element_type {
+            8 => {
+                let mut strings = Vec::new();
+                for _ in 0..count {
+                    strings.push(self.string(key, HEADER_BYTES_MAX)?);
+                }
+                MetadataValue::Strings(strings)
+            }
+            4 | 5 => MetadataValue::Integers(
                 self.bytes(key, count * 4)?
                     .as_chunks()
                     .0
@@ -322,7 +337,7 @@ impl Input<'_> {
                     .map(|bytes| i32::from_le_bytes(*bytes))
                     .collect(),
             ),
-            6 => Value::Floats(
+            6 => MetadataValue::Floats(
                 self.bytes(key, count * 4)?
                     .as_chunks()
                     .0
@@ -331,57 +346,62 @@ impl Input<'_> {
                     .collect(),
             ),
             _ => {
-                self.bytes(key, count * least)?;
-                Value::OtherArray
+                self.bytes(key, count * element_bytes_min)?;
+                MetadataValue::OtherArray
             }
         })
     }
 
-    fn tensor(&mut self) -> Result<(String, TensorInfo), Fault> {
-        let name = self.text("a tensor's name", NAME_BYTES_MAX)?;
-        let count = self.u32(&name)?;
-        if count == 0 || count > DIMENSIONS_MAX {
-            return Err(self.broken(format!("tensor `{name}` has {count} dimensions")));
+    /// Reads an entry of the tensor table. Its offset is relative to the start of the data.
+    fn tensor(&mut self) -> Result<(String, TensorInfo), GgufError> {
+        let name = self.string("a tensor's name", NAME_BYTES_MAX)?;
+        let dimensions = self.u32(&name)?;
+        if dimensions == 0 || dimensions > DIMENSIONS_MAX {
+            return Err(self.invalid(format!("tensor `{name}` has {dimensions} dimensions")));
         }
-        let mut dims = Vec::new();
+        let mut shape = Vec::new();
         let mut elements = 1usize;
-        for _ in 0..count {
-            let dim = usize::try_from(self.u64(&name)?).unwrap_or(usize::MAX);
-            // An empty tensor has no use, and candle asserts on it.
-            elements = match elements.checked_mul(dim) {
+        for _ in 0..dimensions {
+            let size = usize::try_from(self.u64(&name)?).unwrap_or(usize::MAX);
+            // candle panics on empty tensors.
+            elements = match elements.checked_mul(size) {
                 Some(product) if product > 0 && product <= isize::MAX as usize => product,
-                _ => return Err(self.broken(format!("tensor `{name}` is {dim} long"))),
+                _ => {
+                    return Err(self.invalid(format!(
+                        "tensor `{name}` has a dimension of invalid size {size}"
+                    )));
+                }
             };
-            dims.push(dim);
+            shape.push(size);
         }
-        dims.reverse();
-        let kind = TensorKind::from_id(self.u32(&name)?);
-        let row = dims.last().copied().unwrap_or(0);
-        let bytes = match kind.bytes_of(row) {
-            Some(row_bytes) => (elements / row).checked_mul(row_bytes),
-            None if kind.layout().is_some() => {
-                return Err(self.broken(format!(
-                    "tensor `{name}` has rows of {row}, which does not divide into blocks of {kind}"
+        shape.reverse();
+        let tensor_type = TensorType::from_id(self.u32(&name)?);
+        let row_length = shape.last().copied().unwrap_or(0);
+        let bytes = match tensor_type.row_bytes(row_length) {
+            Some(row_bytes) => (elements / row_length).checked_mul(row_bytes),
+            None if tensor_type.layout().is_some() => {
+                return Err(self.invalid(format!(
+                    "tensor `{name}` has rows of {row_length} elements, which is not a multiple of the block size of {tensor_type}"
                 )));
             }
             None => None,
         };
-        let start = self.u64(&name)?;
+        let offset = self.u64(&name)?;
         Ok((
             name,
             TensorInfo {
-                kind,
-                dims,
-                start,
+                tensor_type,
+                shape,
+                offset,
                 bytes: bytes.map(|bytes| bytes as u64),
             },
         ))
     }
 }
 
-/// A float as its shortest decimal says it: a file's 0.7 stays 0.7, and does
-/// not become 0.699999988.
-fn widen(number: f32) -> f64 {
+/// Converts an f32 to the f64 that has the same shortest decimal representation, so that 0.7
+/// in the file stays 0.7 and does not become 0.699999988.
+fn f32_to_f64_shortest(number: f32) -> f64 {
     number
         .to_string()
         .parse()

@@ -1,14 +1,13 @@
-//! The embedded engine: GGUF files, computed in process with candle, on the
-//! CPU. Nothing else needs to be installed.
+//! The embedded engine: runs GGUF models in this process on the CPU, with candle.
 //!
-//! It is synchronous and knows neither threads nor the network; who uses it
-//! gives it a thread. It claims only models that it answers for as llama.cpp
-//! does (`supported.rs`), and refuses all others by name.
+//! The engine is synchronous and uses neither threads nor the network; callers run it on
+//! a thread of their own. It supports only models for which it gives the same answers as
+//! llama.cpp (see `supported.rs`), and rejects all others by name.
 //!
-//! In the order of the way through: `file` (what a header says) reads `gguf`;
-//! `model` (one inference) renders the `template`, asks the `tokenizer`, lets
-//! the `decoder` compute, the `sampler` choose, and gives out whole characters
-//! (`utf8`) up to a stop text (`stop`).
+//! `file` reads the header of a model file with `gguf`. `model` runs an inference: it
+//! renders the prompt with `template`, tokenizes it with `tokenizer`, computes logits with
+//! `decoder`, picks tokens with `sampler`, and emits complete characters (`utf8`) up to a
+//! stop sequence (`stop`).
 
 mod decoder;
 mod error;
@@ -19,15 +18,15 @@ mod sampler;
 mod stop;
 mod supported;
 mod template;
-mod tensor_kind;
+mod tensor_type;
 mod tokenizer;
 mod utf8;
 
 pub use error::Error;
 pub use file::ModelFile;
-pub use model::{Model, Outcome};
+pub use model::{InferenceSummary, Model};
 
-/// The pairs of architecture and tokenizer that work, for `about` and errors.
+/// Returns the supported pairs of architecture and tokenizer.
 pub fn supported() -> impl Iterator<Item = (&'static str, String)> {
     supported::ARCHITECTURES.iter().flat_map(|architecture| {
         supported::TOKENIZERS

@@ -1,41 +1,41 @@
-//! A loaded model: prompts in, events out.
+//! A loaded model, which runs inferences and emits events.
 
 use super::Error;
 use super::decoder::{BATCH_TOKENS_MAX, Decoder};
 use super::sampler::Sampler;
-use super::stop::StopTexts;
-use super::template::Template;
+use super::stop::StopSequences;
+use super::template::ChatTemplate;
 use super::tokenizer::Tokenizer;
-use super::utf8::Utf8;
-use crate::inference::{Event, Finish, MaxTokens, Prompt, Settings, Support, Usage};
+use super::utf8::Utf8Decoder;
+use crate::inference::{Event, FinishReason, MaxTokens, Prompt, SettingSupport, Settings, Usage};
 
-/// What reasoning models begin their thinking with.
+/// The tag with which reasoning models begin their reasoning.
 const THINK: &str = "<think>";
 
-/// A model that is loaded. It remembers nothing between inferences.
+/// A loaded model. No state is kept between inferences.
 #[derive(Debug)]
 pub struct Model {
     tokenizer: Tokenizer,
-    template: Option<Template>,
+    template: Option<ChatTemplate>,
     decoder: Decoder,
-    context: u32,
+    context_length: u32,
 }
 
-/// What only the engine knows about an inference that is over.
+/// The result of a finished inference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// The seed that was given, or drawn: it gives the same answer again.
+pub struct InferenceSummary {
+    /// The seed that was set or generated. It reproduces the same answer.
     pub seed: u64,
-    /// Why it ended; the same as in the last event.
-    pub finish: Finish,
-    /// The counts of the last usage event.
+    /// The finish reason, the same as in the last event.
+    pub finish: FinishReason,
+    /// The token counts, the same as in the last usage event.
     pub usage: Usage,
 }
 
 impl Model {
     pub(super) fn new(
         tokenizer: Tokenizer,
-        template: Option<Template>,
+        template: Option<ChatTemplate>,
         decoder: Decoder,
         context: u32,
     ) -> Self {
@@ -43,292 +43,317 @@ impl Model {
             tokenizer,
             template,
             decoder,
-            context,
+            context_length: context,
         }
     }
 
-    /// How many tokens prompt and answer may have together.
+    /// Returns the context length: the maximum number of tokens of prompt and answer.
     #[must_use]
-    pub fn context(&self) -> u32 {
-        self.context
+    pub fn context_length(&self) -> u32 {
+        self.context_length
     }
 
-    /// What becomes of a setting, by its name in snake case.
+    /// Returns whether a setting is supported. `setting` is its name in snake case.
     #[must_use]
-    pub fn support(&self, setting: &str) -> Support {
-        let thinks = self.template.as_ref().is_some_and(Template::knows_thinking);
-        support(setting, thinks)
+    pub fn setting_support(&self, setting: &str) -> SettingSupport {
+        let has_thinking_switch = self
+            .template
+            .as_ref()
+            .is_some_and(ChatTemplate::supports_thinking);
+        setting_support(setting, has_thinking_switch)
     }
 
-    /// The exact text that the model is sent. `reasoning` is the setting of
-    /// that name: `off` switches thinking off where the template can, any
-    /// other value switches it on, none leaves it to the template.
+    /// Returns the exact text of the prompt. `reasoning` is the setting of that name: `off`
+    /// disables thinking if the template supports that, any other value enables it, and
+    /// `None` leaves the choice to the template.
+    ///
+    /// # Errors
+    /// Returns an error if the chat template is missing, cannot be rendered, or rejects the
+    /// messages.
     pub fn render(&self, prompt: &Prompt, reasoning: Option<&str>) -> Result<String, Error> {
         render(self.template.as_ref(), prompt, reasoning)
     }
 
-    /// How many tokens a prompt has; exact.
+    /// Returns the exact number of tokens of a prompt.
+    ///
+    /// # Errors
+    /// Returns an error if the prompt cannot be rendered or tokenized.
     pub fn count_tokens(&self, prompt: &Prompt, reasoning: Option<&str>) -> Result<u32, Error> {
-        Ok(count(&self.tokens(&self.render(prompt, reasoning)?)?))
+        Ok(token_count(
+            &self.tokenize(&self.render(prompt, reasoning)?)?,
+        ))
     }
 
-    /// The tokens of a rendered prompt.
-    pub fn tokens(&self, rendered: &str) -> Result<Vec<u32>, Error> {
+    /// Returns the tokens of a rendered prompt.
+    ///
+    /// # Errors
+    /// Returns an error if a pattern of the pre-tokenizer fails.
+    pub fn tokenize(&self, rendered: &str) -> Result<Vec<u32>, Error> {
         self.tokenizer.encode(rendered).map_err(Error::Compute)
     }
 
-    /// Appends the bytes that a token prints; not always whole characters,
-    /// and nothing for special tokens.
-    pub fn print(&self, token: u32, bytes: &mut Vec<u8>) {
-        self.tokenizer.print(token, bytes);
+    /// Appends the text of a token as bytes, which may be a part of a character. Special
+    /// tokens have no text.
+    pub fn detokenize_token(&self, token: u32, bytes: &mut Vec<u8>) {
+        self.tokenizer.detokenize_token(token, bytes);
     }
 
-    /// Runs one inference and says through `emit` what happens: `Prefill`,
-    /// `Text`, `Usage`, `Warning`, and `Finished` as the last. Asks
-    /// `cancelled` before every batch of the prompt and every token.
+    /// Runs one inference and passes its events to `emit`: `Prefill`, `Text`, `Usage` and
+    /// `Warning`, and `Finished` as the last one. Calls `cancelled` before every batch of the
+    /// prompt and before every token.
     ///
-    /// A prompt that does not fit is an error before any event and any work.
+    /// # Errors
+    /// Returns an error, before any event, if the prompt cannot be rendered, is empty, or
+    /// exceeds the context. Returns an error if the computation fails.
     pub fn infer(
         &mut self,
         prompt: &Prompt,
         settings: &Settings,
         cancelled: &dyn Fn() -> bool,
         emit: &mut dyn FnMut(Event),
-    ) -> Result<Outcome, Error> {
+    ) -> Result<InferenceSummary, Error> {
         let reasoning = settings.reasoning.as_ref();
-        let reasoning = reasoning.map(|given| given.value.as_str());
+        let reasoning = reasoning.map(|setting| setting.value.as_str());
         let rendered = self.render(prompt, reasoning)?;
-        // Splitting takes time and memory by the megabyte; what cannot fit,
-        // even if all its tokens were the longest, is not split at all.
-        let bytes_max = self.tokenizer.vocabulary.token_bytes_max();
-        let least = u32::try_from(rendered.len() / bytes_max).unwrap_or(u32::MAX);
-        self.check_fits(least, false)?;
-        let mut tokens = self.tokens(&rendered)?;
-        let prompt_tokens = count(&tokens);
+        // Tokenizing a long text takes much time and memory. A prompt that would not fit
+        // even if all its tokens had the maximum length is rejected without tokenizing it.
+        let token_bytes_max = self.tokenizer.vocabulary.token_bytes_max();
+        let tokens_min = u32::try_from(rendered.len() / token_bytes_max).unwrap_or(u32::MAX);
+        self.check_fits(tokens_min, false)?;
+        let mut tokens = self.tokenize(&rendered)?;
+        let prompt_tokens = token_count(&tokens);
         self.check_fits(prompt_tokens, true)?;
         if tokens.is_empty() {
-            // Nothing to continue; llama.cpp's server refuses this, too.
+            // There is no token to continue from; llama.cpp's server rejects this, too.
             return Err(Error::Compute("the prompt is empty".into()));
         }
-        self.warn(settings, emit);
+        self.warn_about_ignored_settings(settings, emit);
 
         let mut sampler = Sampler::new(settings);
-        let mut answer = Answer::new(settings);
+        let mut detokenizer = Detokenizer::new(settings);
         let mut usage = Usage {
             prompt_tokens,
             completion_tokens: 0,
         };
-        let mut scores = self.prefill(&tokens, cancelled, emit)?;
-        if scores.is_some() {
+        let mut logits = self.prefill(&tokens, cancelled, emit)?;
+        if logits.is_some() {
             emit(Event::Usage(usage));
             if matches!(prompt, Prompt::Chat(_)) && rendered.trim_end().ends_with(THINK) {
-                // The template has begun the thinking; whoever reads the answer
-                // would see only its end.
+                // The template has already opened the reasoning block. Emit the tag as
+                // well, so that the output contains the complete block.
                 emit(Event::Text(format!("{THINK}\n")));
             }
         }
-        let room = Room::new(self.context, prompt_tokens, settings.max_tokens.value);
+        let budget = TokenBudget::new(
+            self.context_length,
+            prompt_tokens,
+            settings.max_tokens.value,
+        );
         let finish = loop {
-            let Some(mut these) = scores else {
-                break Finish::Cancelled;
+            let Some(mut current_logits) = logits else {
+                break FinishReason::Cancelled;
             };
-            if let Some(finish) = room.full(usage.completion_tokens) {
+            if let Some(finish) = budget.exhausted(usage.completion_tokens) {
                 break finish;
             }
-            let Some(token) = sampler.choose(&mut these, &tokens) else {
-                return Err(Error::Compute("the model's scores are not numbers".into()));
+            let Some(token) = sampler.sample(&mut current_logits, &tokens) else {
+                return Err(Error::Compute("the model's logits are not numbers".into()));
             };
-            if self.tokenizer.vocabulary.ends.contains(&token) {
-                break Finish::End;
+            if self.tokenizer.vocabulary.eog_tokens.contains(&token) {
+                break FinishReason::End;
             }
             tokens.push(token);
             usage.completion_tokens += 1;
-            if answer.push(&self.tokenizer, token, emit) {
-                break Finish::End;
+            if detokenizer.push(&self.tokenizer, token, emit) {
+                break FinishReason::End;
             }
-            if let Some(finish) = room.full(usage.completion_tokens) {
+            if let Some(finish) = budget.exhausted(usage.completion_tokens) {
                 break finish;
             }
-            let newest = tokens.len() - 1;
-            scores = match cancelled() {
+            let last = tokens.len() - 1;
+            logits = match cancelled() {
                 true => None,
-                false => Some(self.decoder.scores(&tokens[newest..], newest)?),
+                false => Some(self.decoder.logits(&tokens[last..], last)?),
             };
         };
-        answer.finish(emit);
+        detokenizer.finish(emit);
         emit(Event::Usage(usage));
         emit(Event::Finished(finish));
-        Ok(Outcome {
+        Ok(InferenceSummary {
             seed: sampler.seed(),
             finish,
             usage,
         })
     }
 
+    /// Returns an error if the prompt leaves no room for an answer.
     fn check_fits(&self, prompt_tokens: u32, exact: bool) -> Result<(), Error> {
-        if prompt_tokens < self.context {
+        if prompt_tokens < self.context_length {
             return Ok(());
         }
-        Err(Error::TooLong {
+        Err(Error::PromptTooLong {
             prompt_tokens,
-            context_tokens: self.context,
+            context_tokens: self.context_length,
             exact,
         })
     }
 
-    /// Reads the prompt in batches and gives the scores of what comes next;
-    /// None when it was cancelled.
+    /// Processes the prompt in batches and returns the logits of the next token, or `None` if
+    /// the inference was cancelled.
     fn prefill(
         &mut self,
         tokens: &[u32],
         cancelled: &dyn Fn() -> bool,
         emit: &mut dyn FnMut(Event),
     ) -> Result<Option<Vec<f32>>, Error> {
-        let total = count(tokens);
-        let mut scores = None;
+        let total = token_count(tokens);
+        let mut logits = None;
         let mut done = 0;
-        emit(prefill(done, total));
+        emit(prefill_event(done, total));
         for batch in tokens.chunks(BATCH_TOKENS_MAX) {
             if cancelled() {
                 return Ok(None);
             }
             let start = done as usize;
-            done += count(batch);
+            done += token_count(batch);
             match done == total {
-                true => scores = Some(self.decoder.scores(batch, start)?),
-                false => self.decoder.read_on(batch, start)?,
+                true => logits = Some(self.decoder.logits(batch, start)?),
+                false => self.decoder.prefill(batch, start)?,
             }
-            emit(prefill(done, total));
+            emit(prefill_event(done, total));
         }
-        Ok(scores)
+        Ok(logits)
     }
 
-    fn warn(&self, settings: &Settings, emit: &mut dyn FnMut(Event)) {
-        let mut dropped = Vec::new();
+    fn warn_about_ignored_settings(&self, settings: &Settings, emit: &mut dyn FnMut(Event)) {
+        let mut ignored = Vec::new();
         if settings.json_schema.is_some() {
-            dropped.push("json_schema");
+            ignored.push("json_schema");
         }
-        if settings.reasoning.is_some() && self.support("reasoning") == Support::Dropped {
-            dropped.push("reasoning");
+        if settings.reasoning.is_some()
+            && self.setting_support("reasoning") == SettingSupport::Dropped
+        {
+            ignored.push("reasoning");
         }
-        dropped.extend(settings.other.keys().map(String::as_str));
-        for setting in dropped {
+        ignored.extend(settings.other.keys().map(String::as_str));
+        for setting in ignored {
             emit(Event::Warning(format!(
-                "the embedded engine does not honour the setting `{setting}`"
+                "the embedded engine does not support the setting `{setting}`"
             )));
         }
     }
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a share that is shown to people"
-)]
-fn prefill(done: u32, total: u32) -> Event {
+#[expect(clippy::cast_precision_loss, reason = "a fraction for display")]
+fn prefill_event(done: u32, total: u32) -> Event {
     Event::Prefill {
         progress: done as f32 / total.max(1) as f32,
         tokens: Some(total),
     }
 }
 
-/// What becomes of a setting; `thinks` is whether the template can be told to.
-pub(super) fn support(setting: &str, thinks: bool) -> Support {
+/// Returns whether a setting is supported. `has_thinking_switch` is true if the chat template
+/// can enable and disable thinking.
+pub(super) fn setting_support(setting: &str, has_thinking_switch: bool) -> SettingSupport {
     match setting {
         "temperature" | "top_k" | "top_p" | "min_p" | "repeat_penalty" | "presence_penalty"
-        | "frequency_penalty" | "seed" | "max_tokens" | "stop" => Support::Honoured,
-        "reasoning" if thinks => Support::Honoured,
-        _ => Support::Dropped,
+        | "frequency_penalty" | "seed" | "max_tokens" | "stop" => SettingSupport::Honoured,
+        "reasoning" if has_thinking_switch => SettingSupport::Honoured,
+        _ => SettingSupport::Dropped,
     }
 }
 
+/// Returns the exact text of a prompt: a raw prompt as it is, a chat through the template.
 pub(super) fn render(
-    template: Option<&Template>,
+    template: Option<&ChatTemplate>,
     prompt: &Prompt,
     reasoning: Option<&str>,
 ) -> Result<String, Error> {
     match prompt {
         Prompt::Raw(text) => Ok(text.clone()),
         Prompt::Chat(messages) => {
-            let template = template.ok_or(Error::NoTemplate)?;
+            let template = template.ok_or(Error::NoChatTemplate)?;
             template.render(messages, reasoning.map(|reasoning| reasoning != "off"))
         }
     }
 }
 
-/// How long the answer may become.
-struct Room {
-    limit: Option<u32>,
-    context: u32,
+/// The maximum length of the answer.
+struct TokenBudget {
+    /// From the setting `max_tokens`; `None` is unlimited.
+    max_tokens: Option<u32>,
+    /// The part of the context that the prompt leaves free.
+    context_tokens: u32,
 }
 
-impl Room {
-    fn new(context: u32, prompt_tokens: u32, most: MaxTokens) -> Self {
+impl TokenBudget {
+    fn new(context: u32, prompt_tokens: u32, max_tokens: MaxTokens) -> Self {
         Self {
-            limit: most.tokens(context),
-            context: context - prompt_tokens,
+            max_tokens: max_tokens.tokens(context),
+            context_tokens: context - prompt_tokens,
         }
     }
 
-    /// Why an answer of so many tokens cannot have another.
-    fn full(&self, tokens: u32) -> Option<Finish> {
-        if self.limit.is_some_and(|limit| tokens >= limit) {
-            Some(Finish::Length)
-        } else if tokens >= self.context {
-            Some(Finish::ContextFull)
+    /// Returns the finish reason if an answer with this number of tokens cannot be continued.
+    fn exhausted(&self, tokens: u32) -> Option<FinishReason> {
+        if self.max_tokens.is_some_and(|limit| tokens >= limit) {
+            Some(FinishReason::Length)
+        } else if tokens >= self.context_tokens {
+            Some(FinishReason::ContextFull)
         } else {
             None
         }
     }
 }
 
-/// The way from tokens to text that may be shown.
-struct Answer {
-    utf8: Utf8,
-    stop: StopTexts,
+/// Converts tokens to output text: complete characters, up to a stop sequence.
+struct Detokenizer {
+    utf8: Utf8Decoder,
+    stop_sequences: StopSequences,
     bytes: Vec<u8>,
 }
 
-impl Answer {
+impl Detokenizer {
     fn new(settings: &Settings) -> Self {
         Self {
-            utf8: Utf8::default(),
-            stop: StopTexts::new(&settings.stop.value),
+            utf8: Utf8Decoder::default(),
+            stop_sequences: StopSequences::new(&settings.stop.value),
             bytes: Vec::new(),
         }
     }
 
-    /// Whether a stop text has come.
+    /// Emits the text of a token. Returns true if the answer contains a stop sequence.
     fn push(&mut self, tokenizer: &Tokenizer, token: u32, emit: &mut dyn FnMut(Event)) -> bool {
         self.bytes.clear();
-        tokenizer.print(token, &mut self.bytes);
-        let (mut whole, mut shown) = (String::new(), String::new());
-        self.utf8.push(&self.bytes, &mut whole);
-        let stopped = self.stop.push(&whole, &mut shown);
+        tokenizer.detokenize_token(token, &mut self.bytes);
+        let (mut decoded, mut output) = (String::new(), String::new());
+        self.utf8.push(&self.bytes, &mut decoded);
+        let stopped = self.stop_sequences.push(&decoded, &mut output);
         if stopped {
-            // Nothing after the stop text is part of the answer.
-            self.utf8 = Utf8::default();
+            // Text after the stop sequence is not part of the answer.
+            self.utf8 = Utf8Decoder::default();
         }
-        show(shown, emit);
+        emit_text(output, emit);
         stopped
     }
 
-    /// Gives what was held back.
+    /// Emits the text that is still buffered.
     fn finish(mut self, emit: &mut dyn FnMut(Event)) {
-        let (mut whole, mut shown) = (String::new(), String::new());
-        self.utf8.finish(&mut whole);
-        if !self.stop.push(&whole, &mut shown) {
-            self.stop.finish(&mut shown);
+        let (mut decoded, mut output) = (String::new(), String::new());
+        self.utf8.finish(&mut decoded);
+        if !self.stop_sequences.push(&decoded, &mut output) {
+            self.stop_sequences.finish(&mut output);
         }
-        show(shown, emit);
+        emit_text(output, emit);
     }
 }
 
-fn show(text: String, emit: &mut dyn FnMut(Event)) {
+fn emit_text(text: String, emit: &mut dyn FnMut(Event)) {
     if !text.is_empty() {
         emit(Event::Text(text));
     }
 }
 
-fn count(tokens: &[u32]) -> u32 {
+fn token_count(tokens: &[u32]) -> u32 {
     u32::try_from(tokens.len()).unwrap_or(u32::MAX)
 }

@@ -1,10 +1,9 @@
-//! Chooses the next token from the model's scores, in the order of
-//! llama.cpp's default chain: penalties, top-k, top-p, min-p, temperature,
-//! draw.
+//! Samples the next token from the model's logits, in the order of llama.cpp's default
+//! sampler chain: penalties, top-k, top-p, min-p, temperature, random choice.
 //!
-//! Draws come from ChaCha8, whose output is fixed by its specification, so
-//! that a seed means the same on every platform and in every release. (The
-//! scores themselves may differ in their last bits between kinds of CPU.)
+//! Random numbers come from ChaCha8, whose output is fixed by its specification, so a seed
+//! gives the same numbers on every platform and in every release. (The last bits of the
+//! logits may differ between CPU types.)
 
 use std::cmp::Ordering;
 
@@ -13,38 +12,40 @@ use rand_chacha::rand_core::{OsRng, RngCore, SeedableRng, TryRngCore};
 
 use crate::inference::{REPEAT_LAST_TOKENS, Settings};
 
-/// A token and its score.
+/// A token and its logit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Candidate {
     id: u32,
-    score: f32,
+    logit: f32,
 }
 
-/// Chooses tokens; made anew for every inference.
+/// Samples tokens. Each inference uses a new sampler.
 #[derive(Debug)]
 pub(super) struct Sampler {
     temperature: f64,
     top_k: usize,
     top_p: f64,
     min_p: f64,
-    repeat: f32,
-    presence: f32,
-    frequency: f32,
+    repeat_penalty: f32,
+    presence_penalty: f32,
+    frequency_penalty: f32,
     seed: u64,
-    random: ChaCha8Rng,
-    /// Kept between tokens, so that the vocabulary is allocated once.
+    rng: ChaCha8Rng,
+    /// Buffer that is reused for all tokens, to avoid an allocation per token.
     candidates: Vec<Candidate>,
 }
 
 impl Sampler {
-    /// Without a seed one is drawn; `seed` tells which.
+    /// Returns a sampler for these settings. Generates a seed if none is set; see
+    /// [`Sampler::seed`].
     pub(super) fn new(settings: &Settings) -> Self {
-        let penalty =
-            |given: Option<crate::inference::Given<f64>>| given.map_or(0.0, |given| given.value);
+        let penalty = |setting: Option<crate::inference::WithOrigin<f64>>| {
+            setting.map_or(0.0, |setting| setting.value)
+        };
         let seed = match &settings.seed {
-            Some(given) => given.value,
-            // Short, so that a person can type it again. A system without
-            // randomness is no reason to fail.
+            Some(setting) => setting.value,
+            // 32 bits, so that the seed is short enough to type. A system without a source
+            // of randomness is not an error.
             None => u64::from(OsRng.try_next_u32().unwrap_or(0)),
         };
         Self {
@@ -52,136 +53,144 @@ impl Sampler {
             top_k: settings.top_k.value as usize,
             top_p: settings.top_p.value,
             min_p: settings.min_p.value,
-            repeat: settings.repeat_penalty.value as f32,
-            presence: penalty(settings.presence_penalty) as f32,
-            frequency: penalty(settings.frequency_penalty) as f32,
+            repeat_penalty: settings.repeat_penalty.value as f32,
+            presence_penalty: penalty(settings.presence_penalty) as f32,
+            frequency_penalty: penalty(settings.frequency_penalty) as f32,
             seed,
-            random: ChaCha8Rng::seed_from_u64(seed),
+            rng: ChaCha8Rng::seed_from_u64(seed),
             candidates: Vec::new(),
         }
     }
 
-    /// The seed that is in use.
+    /// Returns the seed that was set or generated.
     pub(super) fn seed(&self) -> u64 {
         self.seed
     }
 
-    /// The next token after `tokens` (prompt and answer so far). None when no
-    /// score is a number: the model, or its file, is broken.
-    pub(super) fn choose(&mut self, scores: &mut [f32], tokens: &[u32]) -> Option<u32> {
-        self.penalise(scores, tokens);
-        // A model's minus infinity is a decision, its NaN an accident; neither
-        // may be chosen.
-        let usable = |(_, score): &(u32, &f32)| !score.is_nan() && **score != f32::NEG_INFINITY;
+    /// Returns the next token. `logits` has one entry per token of the vocabulary; `tokens` is
+    /// the prompt and the answer so far. Returns `None` if no logit is a number, which means
+    /// that the model or its file is damaged.
+    pub(super) fn sample(&mut self, logits: &mut [f32], tokens: &[u32]) -> Option<u32> {
+        self.apply_penalties(logits, tokens);
+        // Minus infinity excludes a token, and NaN is an error; neither is ever sampled.
+        let is_usable = |(_, logit): &(u32, &f32)| !logit.is_nan() && **logit != f32::NEG_INFINITY;
+        let usable = (0u32..).zip(&*logits).filter(is_usable);
         if self.temperature <= 0.0 || self.temperature.is_nan() {
-            let best = (0u32..).zip(&*scores).filter(usable);
-            return best.reduce(likelier).map(|(id, _)| id);
+            return usable.reduce(more_likely).map(|(id, _)| id);
         }
-        let candidates = (0u32..).zip(&*scores).filter(usable);
         self.candidates.clear();
         self.candidates
-            .extend(candidates.map(|(id, score)| Candidate { id, score: *score }));
+            .extend(usable.map(|(id, logit)| Candidate { id, logit: *logit }));
         self.keep_top_k();
         self.keep_top_p();
         self.keep_min_p();
-        self.draw()
+        self.sample_candidate()
     }
 
-    fn penalise(&self, scores: &mut [f32], tokens: &[u32]) {
-        if self.repeat == 1.0 && self.presence == 0.0 && self.frequency == 0.0 {
+    /// Applies the repeat, presence and frequency penalties for the last
+    /// [`REPEAT_LAST_TOKENS`] tokens.
+    fn apply_penalties(&self, logits: &mut [f32], tokens: &[u32]) {
+        if self.repeat_penalty == 1.0
+            && self.presence_penalty == 0.0
+            && self.frequency_penalty == 0.0
+        {
             return;
         }
         let last = &tokens[tokens.len().saturating_sub(REPEAT_LAST_TOKENS)..];
         for (index, id) in last.iter().enumerate() {
-            let (Some(score), false) = (scores.get_mut(*id as usize), last[..index].contains(id))
+            let (Some(logit), false) = (logits.get_mut(*id as usize), last[..index].contains(id))
             else {
                 continue;
             };
             let count = last.iter().filter(|other| *other == id).count();
-            // Dividing a negative score would reward the token.
-            if *score <= 0.0 {
-                *score *= self.repeat;
+            // Dividing a negative logit would make the token more likely.
+            if *logit <= 0.0 {
+                *logit *= self.repeat_penalty;
             } else {
-                *score /= self.repeat;
+                *logit /= self.repeat_penalty;
             }
-            *score -= count as f32 * self.frequency + self.presence;
+            *logit -= count as f32 * self.frequency_penalty + self.presence_penalty;
         }
     }
 
-    /// Sorts, likeliest first, and keeps the first k.
+    /// Sorts the candidates by descending logit and keeps the first `top_k`.
     fn keep_top_k(&mut self) {
-        let by_score =
-            |a: &Candidate, b: &Candidate| b.score.total_cmp(&a.score).then(a.id.cmp(&b.id));
+        let by_logit =
+            |a: &Candidate, b: &Candidate| b.logit.total_cmp(&a.logit).then(a.id.cmp(&b.id));
         if self.top_k > 0 && self.top_k < self.candidates.len() {
             self.candidates
-                .select_nth_unstable_by(self.top_k - 1, by_score);
+                .select_nth_unstable_by(self.top_k - 1, by_logit);
             self.candidates.truncate(self.top_k);
         }
-        self.candidates.sort_unstable_by(by_score);
+        self.candidates.sort_unstable_by(by_logit);
     }
 
-    /// Keeps the first that reach the probability together; at least one.
+    /// Keeps the fewest most likely candidates whose probabilities sum up to at least `top_p`.
     fn keep_top_p(&mut self) {
         if self.top_p >= 1.0 || self.top_p.is_nan() {
             return;
         }
-        let total: f64 = weights(&self.candidates, 1.0).sum();
+        let total: f64 = relative_probabilities(&self.candidates, 1.0).sum();
         let mut sum = 0.0;
-        let enough = weights(&self.candidates, 1.0).position(|weight| {
-            sum += weight / total;
+        let last = relative_probabilities(&self.candidates, 1.0).position(|probability| {
+            sum += probability / total;
             sum >= self.top_p
         });
-        if let Some(last) = enough {
+        if let Some(last) = last {
             self.candidates.truncate(last + 1);
         }
     }
 
-    /// Keeps those at least this fraction as likely as the likeliest.
+    /// Keeps the candidates whose probability is at least `min_p` times that of the most likely
+    /// one.
     fn keep_min_p(&mut self) {
         if self.min_p <= 0.0 || self.min_p.is_nan() {
             return;
         }
-        let kept = weights(&self.candidates, 1.0)
-            .take_while(|weight| *weight >= self.min_p)
+        let count = relative_probabilities(&self.candidates, 1.0)
+            .take_while(|probability| *probability >= self.min_p)
             .count();
-        self.candidates.truncate(kept.max(1));
+        self.candidates.truncate(count.max(1));
     }
 
-    fn draw(&mut self) -> Option<u32> {
-        let total: f64 = weights(&self.candidates, self.temperature).sum();
-        // 53 bits: every value is an exact double below 1.
-        let fraction = (self.random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-        let mut left = fraction * total;
-        let chosen = weights(&self.candidates, self.temperature).position(|weight| {
-            left -= weight;
-            left < 0.0
-        });
-        // Rounding can leave a rest behind the last.
-        let chosen = chosen.unwrap_or(self.candidates.len().saturating_sub(1));
-        self.candidates.get(chosen).map(|candidate| candidate.id)
+    /// Samples one of the candidates at random, after applying the temperature.
+    fn sample_candidate(&mut self) -> Option<u32> {
+        let total: f64 = relative_probabilities(&self.candidates, self.temperature).sum();
+        // 53 random bits give a uniform f64 in [0, 1).
+        let fraction = (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        let mut remaining = fraction * total;
+        let index =
+            relative_probabilities(&self.candidates, self.temperature).position(|probability| {
+                remaining -= probability;
+                remaining < 0.0
+            });
+        // Because of rounding, the sum can stay below `fraction * total`.
+        let index = index.unwrap_or(self.candidates.len().saturating_sub(1));
+        self.candidates.get(index).map(|candidate| candidate.id)
     }
 }
 
-/// The earlier of two equally likely tokens wins, as in llama.cpp.
-fn likelier<'a>(best: (u32, &'a f32), other: (u32, &'a f32)) -> (u32, &'a f32) {
+/// Returns the token with the larger logit; of equal ones the first, as in llama.cpp.
+fn more_likely<'a>(best: (u32, &'a f32), other: (u32, &'a f32)) -> (u32, &'a f32) {
     match other.1.partial_cmp(best.1) {
         Some(Ordering::Greater) => other,
         _ => best,
     }
 }
 
-/// How likely each is, relative to the first, which must be the likeliest.
-fn weights(candidates: &[Candidate], temperature: f64) -> impl Iterator<Item = f64> {
-    let most = candidates
+/// Returns the probability of each candidate, divided by that of the first. The first
+/// candidate must be the most likely one.
+fn relative_probabilities(candidates: &[Candidate], temperature: f64) -> impl Iterator<Item = f64> {
+    let logit_max = candidates
         .first()
-        .map_or(0.0, |candidate| f64::from(candidate.score));
+        .map_or(0.0, |candidate| f64::from(candidate.logit));
     candidates.iter().map(move |candidate| {
-        let distance = f64::from(candidate.score) - most;
-        // Infinity minus infinity: as likely as the likeliest.
-        if distance.is_nan() {
+        let difference = f64::from(candidate.logit) - logit_max;
+        // Infinity minus infinity: as likely as the first candidate.
+        if difference.is_nan() {
             1.0
         } else {
-            (distance / temperature).exp()
+            (difference / temperature).exp()
         }
     })
 }
@@ -189,122 +198,149 @@ fn weights(candidates: &[Candidate], temperature: f64) -> impl Iterator<Item = f
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inference::{Layer, Origin, settle};
+    use crate::inference::{Origin, SettingsLayer, resolve_settings};
 
-    fn sampler(layer: Layer) -> Sampler {
-        let off = Layer {
+    fn sampler(layer: SettingsLayer) -> Sampler {
+        let off = SettingsLayer {
             top_k: Some(0),
             top_p: Some(1.0),
             min_p: Some(0.0),
             repeat_penalty: Some(1.0),
             temperature: Some(1.0),
             seed: Some(7),
-            ..Layer::default()
+            ..SettingsLayer::default()
         };
-        Sampler::new(&settle(&[(Origin::Flag, layer), (Origin::Config, off)]))
+        Sampler::new(&resolve_settings(&[
+            (Origin::Flag, &layer),
+            (Origin::Config, &off),
+        ]))
     }
 
-    /// Which tokens come up in many draws.
-    fn drawn(layer: Layer, scores: &[f32]) -> Vec<u32> {
+    /// Returns the distinct tokens of many samples, sorted.
+    fn sampled_tokens(layer: SettingsLayer, logits: &[f32]) -> Vec<u32> {
         let mut sampler = sampler(layer);
-        let mut drawn: Vec<u32> = (0..2000)
-            .filter_map(|_| sampler.choose(&mut scores.to_vec(), &[]))
+        let mut tokens: Vec<u32> = (0..2000)
+            .filter_map(|_| sampler.sample(&mut logits.to_vec(), &[]))
             .collect();
-        drawn.sort_unstable();
-        drawn.dedup();
-        drawn
+        tokens.sort_unstable();
+        tokens.dedup();
+        tokens
     }
 
     #[test]
-    fn each_setting_narrows_the_choice() {
+    fn each_setting_limits_the_candidates() {
         // Probabilities 0.64, 0.24, 0.09, 0.03.
-        let scores = [2.0, 3.0, 0.0, 1.0];
-        let set = |change: fn(&mut Layer)| {
-            let mut layer = Layer::default();
+        let logits = [2.0, 3.0, 0.0, 1.0];
+        let with = |change: fn(&mut SettingsLayer)| {
+            let mut layer = SettingsLayer::default();
             change(&mut layer);
             layer
         };
         for (name, layer, expected) in [
-            ("nothing", set(|_| {}), &[0, 1, 2, 3][..]),
-            ("greedy", set(|l| l.temperature = Some(0.0)), &[1]),
-            ("cold", set(|l| l.temperature = Some(-1.0)), &[1]),
-            ("top-k 1", set(|l| l.top_k = Some(1)), &[1]),
-            ("top-k 2", set(|l| l.top_k = Some(2)), &[0, 1]),
-            ("top-k 9", set(|l| l.top_k = Some(9)), &[0, 1, 2, 3]),
-            ("top-p 0", set(|l| l.top_p = Some(0.0)), &[1]),
-            ("top-p 0.6", set(|l| l.top_p = Some(0.6)), &[1]),
-            ("top-p 0.7", set(|l| l.top_p = Some(0.7)), &[0, 1]),
-            ("top-p 0.9", set(|l| l.top_p = Some(0.9)), &[0, 1, 3]),
-            ("top-p 1", set(|l| l.top_p = Some(1.0)), &[0, 1, 2, 3]),
-            ("min-p 0.3", set(|l| l.min_p = Some(0.3)), &[0, 1]),
-            ("min-p 1", set(|l| l.min_p = Some(1.0)), &[1]),
-            ("min-p 2", set(|l| l.min_p = Some(2.0)), &[1]),
+            ("nothing", with(|_| {}), &[0, 1, 2, 3][..]),
+            ("greedy", with(|layer| layer.temperature = Some(0.0)), &[1]),
+            ("cold", with(|layer| layer.temperature = Some(-1.0)), &[1]),
+            ("top-k 1", with(|layer| layer.top_k = Some(1)), &[1]),
+            ("top-k 2", with(|layer| layer.top_k = Some(2)), &[0, 1]),
+            (
+                "top-k 9",
+                with(|layer| layer.top_k = Some(9)),
+                &[0, 1, 2, 3],
+            ),
+            ("top-p 0", with(|layer| layer.top_p = Some(0.0)), &[1]),
+            ("top-p 0.6", with(|layer| layer.top_p = Some(0.6)), &[1]),
+            ("top-p 0.7", with(|layer| layer.top_p = Some(0.7)), &[0, 1]),
+            (
+                "top-p 0.9",
+                with(|layer| layer.top_p = Some(0.9)),
+                &[0, 1, 3],
+            ),
+            (
+                "top-p 1",
+                with(|layer| layer.top_p = Some(1.0)),
+                &[0, 1, 2, 3],
+            ),
+            ("min-p 0.3", with(|layer| layer.min_p = Some(0.3)), &[0, 1]),
+            ("min-p 1", with(|layer| layer.min_p = Some(1.0)), &[1]),
+            ("min-p 2", with(|layer| layer.min_p = Some(2.0)), &[1]),
         ] {
-            assert_eq!(drawn(layer, &scores), expected, "{name}");
+            assert_eq!(sampled_tokens(layer, &logits), expected, "{name}");
         }
     }
 
     #[test]
-    fn scores_that_are_no_numbers_are_never_chosen() {
-        let scores = [f32::NAN, 1.0, f32::NEG_INFINITY, f32::NAN];
+    fn logits_that_are_not_numbers_are_never_sampled() {
+        let logits = [f32::NAN, 1.0, f32::NEG_INFINITY, f32::NAN];
         for temperature in [0.0, 1.0] {
-            let layer = Layer {
+            let layer = SettingsLayer {
                 temperature: Some(temperature),
-                ..Layer::default()
+                ..SettingsLayer::default()
             };
-            assert_eq!(drawn(layer.clone(), &scores), [1]);
-            assert!(drawn(layer.clone(), &[f32::NAN, f32::NAN]).is_empty());
-            assert!(drawn(layer.clone(), &[]).is_empty());
-            assert_eq!(drawn(layer, &[0.0, f32::INFINITY]), [1]);
+            assert_eq!(sampled_tokens(layer.clone(), &logits), [1]);
+            assert!(sampled_tokens(layer.clone(), &[f32::NAN, f32::NAN]).is_empty());
+            assert!(sampled_tokens(layer.clone(), &[]).is_empty());
+            assert_eq!(sampled_tokens(layer, &[0.0, f32::INFINITY]), [1]);
         }
     }
 
     #[test]
-    fn penalties_look_at_the_last_tokens() {
-        let greedy = |change: fn(&mut Layer), tokens: &[u32]| {
-            let mut layer = Layer {
+    fn penalties_apply_to_the_last_tokens() {
+        let greedy = |change: fn(&mut SettingsLayer), tokens: &[u32]| {
+            let mut layer = SettingsLayer {
                 temperature: Some(0.0),
-                ..Layer::default()
+                ..SettingsLayer::default()
             };
             change(&mut layer);
-            sampler(layer).choose(&mut [1.0, 1.5, -1.0, -1.5], tokens)
+            sampler(layer).sample(&mut [1.0, 1.5, -1.0, -1.5], tokens)
         };
-        let long_ago = [&[1][..], &[3; REPEAT_LAST_TOKENS]].concat();
+        let outside_window = [&[1][..], &[3; REPEAT_LAST_TOKENS]].concat();
         assert_eq!(greedy(|_| {}, &[1]), Some(1));
-        assert_eq!(greedy(|l| l.repeat_penalty = Some(2.0), &[1]), Some(0));
-        assert_eq!(greedy(|l| l.repeat_penalty = Some(2.0), &long_ago), Some(1));
-        assert_eq!(greedy(|l| l.presence_penalty = Some(0.6), &[1]), Some(0));
-        assert_eq!(greedy(|l| l.frequency_penalty = Some(0.3), &[1]), Some(1));
         assert_eq!(
-            greedy(|l| l.frequency_penalty = Some(0.3), &[1, 1]),
+            greedy(|layer| layer.repeat_penalty = Some(2.0), &[1]),
+            Some(0)
+        );
+        assert_eq!(
+            greedy(|layer| layer.repeat_penalty = Some(2.0), &outside_window),
+            Some(1)
+        );
+        assert_eq!(
+            greedy(|layer| layer.presence_penalty = Some(0.6), &[1]),
+            Some(0)
+        );
+        assert_eq!(
+            greedy(|layer| layer.frequency_penalty = Some(0.3), &[1]),
+            Some(1)
+        );
+        assert_eq!(
+            greedy(|layer| layer.frequency_penalty = Some(0.3), &[1, 1]),
             Some(0)
         );
 
-        // A negative score is multiplied.
-        let mut scores = [-1.0, -1.5];
-        let layer = Layer {
+        // A negative logit is multiplied.
+        let mut logits = [-1.0, -1.5];
+        let layer = SettingsLayer {
             repeat_penalty: Some(2.0),
-            ..Layer::default()
+            ..SettingsLayer::default()
         };
-        sampler(layer).penalise(&mut scores, &[0, 0]);
-        assert_eq!(scores, [-2.0, -1.5]);
+        sampler(layer).apply_penalties(&mut logits, &[0, 0]);
+        assert_eq!(logits, [-2.0, -1.5]);
     }
 
     #[test]
-    fn a_seed_repeats_the_draws() {
+    fn the_same_seed_gives_the_same_tokens() {
         let run = |seed| {
-            let layer = Layer {
+            let layer = SettingsLayer {
                 seed: Some(seed),
-                ..Layer::default()
+                ..SettingsLayer::default()
             };
             let mut sampler = sampler(layer);
             (0..24)
-                .filter_map(|_| sampler.choose(&mut [0.0; 10], &[]))
+                .filter_map(|_| sampler.sample(&mut [0.0; 10], &[]))
                 .collect::<Vec<_>>()
         };
         assert_eq!(run(1), run(1));
         assert_ne!(run(1), run(2));
-        // Pinned: a change here changes what users' seeds give.
+        // A change of these values would change the answers of existing seeds.
         assert_eq!(run(42)[..8], [6, 9, 4, 6, 2, 1, 3, 8]);
     }
 }

@@ -1,60 +1,62 @@
-//! Stop texts: the answer ends before the first of them. Text that could
-//! still become one is held back.
+//! Stop sequences: the answer ends before the first of them. Text that could be the
+//! beginning of one is buffered.
 
-/// Watches an answer for stop texts.
+/// Searches a streamed answer for stop sequences.
 #[derive(Debug)]
-pub(super) struct StopTexts {
-    texts: Vec<String>,
-    held: String,
+pub(super) struct StopSequences {
+    sequences: Vec<String>,
+    pending: String,
 }
 
-impl StopTexts {
-    pub(super) fn new(texts: &[String]) -> Self {
-        // The empty text would stop every answer before it begins.
-        let texts = texts.iter().filter(|text| !text.is_empty());
+impl StopSequences {
+    pub(super) fn new(sequences: &[String]) -> Self {
+        // An empty stop sequence would end every answer before its first character.
+        let sequences = sequences.iter().filter(|sequence| !sequence.is_empty());
         Self {
-            texts: texts.cloned().collect(),
-            held: String::new(),
+            sequences: sequences.cloned().collect(),
+            pending: String::new(),
         }
     }
 
-    /// Takes a piece of the answer, appends to `out` what is certainly part
-    /// of it, and says whether a stop text has come.
+    /// Adds a piece of the answer and appends to `out` the text that cannot be part of a stop
+    /// sequence. Returns true if a stop sequence was found.
     pub(super) fn push(&mut self, piece: &str, out: &mut String) -> bool {
-        self.held.push_str(piece);
-        // The text that is complete first counts, and of those the longest,
-        // so that it does not matter how the answer was cut into pieces.
-        let found = self
-            .texts
+        self.pending.push_str(piece);
+        // The sequence that ends first applies, and of those the longest, so that the result
+        // does not depend on how the answer is split into pieces.
+        let first_match = self
+            .sequences
             .iter()
-            .filter_map(|text| {
-                let start = self.held.find(text.as_str())?;
-                Some((start + text.len(), start))
+            .filter_map(|sequence| {
+                let start = self.pending.find(sequence.as_str())?;
+                Some((start + sequence.len(), start))
             })
             .min();
-        if let Some((_, start)) = found {
-            out.push_str(&self.held[..start]);
-            self.held.clear();
+        if let Some((_, start)) = first_match {
+            out.push_str(&self.pending[..start]);
+            self.pending.clear();
             return true;
         }
-        let certain = self
-            .held
+        let partial_match = self
+            .pending
             .char_indices()
             .map(|(start, _)| start)
             .find(|start| {
-                let rest = &self.held[*start..];
-                self.texts.iter().any(|text| text.starts_with(rest))
+                let rest = &self.pending[*start..];
+                self.sequences
+                    .iter()
+                    .any(|sequence| sequence.starts_with(rest))
             });
-        let certain = certain.unwrap_or(self.held.len());
-        out.push_str(&self.held[..certain]);
-        self.held.drain(..certain);
+        let end = partial_match.unwrap_or(self.pending.len());
+        out.push_str(&self.pending[..end]);
+        self.pending.drain(..end);
         false
     }
 
-    /// The answer ends without a stop text: what was held back is part of it.
+    /// Appends the buffered text to `out` at the end of an answer without a stop sequence.
     pub(super) fn finish(&mut self, out: &mut String) {
-        out.push_str(&self.held);
-        self.held.clear();
+        out.push_str(&self.pending);
+        self.pending.clear();
     }
 }
 
@@ -62,22 +64,26 @@ impl StopTexts {
 mod tests {
     use super::*;
 
-    /// The answer and whether it was stopped, cut at one place.
-    fn run(stops: &[&str], answer: &str, cut: usize) -> (String, bool) {
-        let stops: Vec<_> = stops.iter().map(|stop| (*stop).to_owned()).collect();
-        let (mut watch, mut out) = (StopTexts::new(&stops), String::new());
-        for piece in [&answer[..cut], &answer[cut..]] {
-            if watch.push(piece, &mut out) {
+    /// Passes the answer in two pieces, split at `split`. Returns the output and whether a stop
+    /// sequence was found.
+    fn run(sequences: &[&str], answer: &str, split: usize) -> (String, bool) {
+        let sequences: Vec<_> = sequences
+            .iter()
+            .map(|sequence| (*sequence).to_owned())
+            .collect();
+        let (mut stop, mut out) = (StopSequences::new(&sequences), String::new());
+        for piece in [&answer[..split], &answer[split..]] {
+            if stop.push(piece, &mut out) {
                 return (out, true);
             }
         }
-        watch.finish(&mut out);
+        stop.finish(&mut out);
         (out, false)
     }
 
     #[test]
-    fn the_cut_does_not_matter() {
-        for (stops, answer, expected, stopped) in [
+    fn the_result_does_not_depend_on_the_split() {
+        for (sequences, answer, expected, stopped) in [
             (&["END"][..], "abcENDdef", "abc", true),
             (&["END"], "abcEN", "abcEN", false),
             (&["END"], "EEND", "E", true),
@@ -88,21 +94,25 @@ mod tests {
             (&["</s>"], "<</s", "<</s", false),
             (&[], "all of it", "all of it", false),
         ] {
-            for cut in (0..=answer.len()).filter(|cut| answer.is_char_boundary(*cut)) {
-                let result = run(stops, answer, cut);
-                assert_eq!(result, (expected.to_owned(), stopped), "{stops:?} at {cut}");
+            for split in (0..=answer.len()).filter(|split| answer.is_char_boundary(*split)) {
+                let result = run(sequences, answer, split);
+                assert_eq!(
+                    result,
+                    (expected.to_owned(), stopped),
+                    "{sequences:?} at {split}"
+                );
             }
         }
     }
 
     #[test]
-    fn only_what_could_become_a_stop_text_is_held_back() {
-        let (mut watch, mut out) = (StopTexts::new(&["\nUser:".to_owned()]), String::new());
-        assert!(!watch.push("one\nUse", &mut out));
+    fn only_possible_beginnings_of_stop_sequences_are_buffered() {
+        let (mut stop, mut out) = (StopSequences::new(&["\nUser:".to_owned()]), String::new());
+        assert!(!stop.push("one\nUse", &mut out));
         assert_eq!(out, "one");
-        assert!(!watch.push("ful\n", &mut out));
+        assert!(!stop.push("ful\n", &mut out));
         assert_eq!(out, "one\nUseful");
-        assert!(watch.push("User: hi", &mut out));
+        assert!(stop.push("User: hi", &mut out));
         assert_eq!(out, "one\nUseful");
     }
 }

@@ -1,17 +1,16 @@
-//! Which pairs of architecture and tokenizer the embedded engine claims.
+//! The supported pairs of architecture and tokenizer.
 //!
-//! A pair is here only because `tests/embedded` has shown that prompts become
-//! the same tokens as in llama.cpp, and that greedy answers do, too. Every
-//! other pair is refused by name: a model with slightly wrong tokens answers
-//! slightly worse, and nobody would know why.
+//! A pair is supported if `tests/embedded` shows that prompts give the same tokens and greedy
+//! sampling the same answers as in llama.cpp. All other pairs are rejected by name, because a
+//! model with slightly wrong tokens gives slightly worse answers without any visible error.
 
 use super::Error;
 
-/// Architectures that are computed as llama.cpp does it.
+/// Architectures that give the same results as in llama.cpp.
 pub(super) const ARCHITECTURES: &[&str] = &["llama", "qwen2", "qwen3"];
 
-/// `tokenizer.ggml.model` and `tokenizer.ggml.pre` that are split as llama.cpp
-/// does it. SentencePiece tokenizers have no `pre`.
+/// Pairs of `tokenizer.ggml.model` and `tokenizer.ggml.pre` that give the same tokens as in
+/// llama.cpp. SentencePiece tokenizers have no `pre`.
 pub(super) const TOKENIZERS: &[(&str, &str)] = &[
     ("gpt2", "command-r"),
     ("gpt2", "dbrx"),
@@ -33,29 +32,29 @@ pub(super) const TOKENIZERS: &[(&str, &str)] = &[
     ("llama", ""),
 ];
 
-/// Whether a pair is claimed.
+/// Returns an error unless the pair is supported.
 pub(super) fn check(architecture: &str, model: &str, pre: &str) -> Result<(), Error> {
     if !ARCHITECTURES.contains(&architecture) {
-        return Err(Error::Architecture {
+        return Err(Error::UnsupportedArchitecture {
             architecture: architecture.to_owned(),
-            works: ARCHITECTURES.join(", "),
+            supported: ARCHITECTURES.join(", "),
         });
     }
     if !TOKENIZERS.contains(&(model, pre)) {
-        let works: Vec<_> = TOKENIZERS
+        let supported: Vec<_> = TOKENIZERS
             .iter()
             .map(|(model, pre)| tokenizer_name(model, pre))
             .collect();
-        return Err(Error::Tokenizer {
+        return Err(Error::UnsupportedTokenizer {
             architecture: architecture.to_owned(),
             tokenizer: tokenizer_name(model, pre),
-            works: works.join(", "),
+            supported: supported.join(", "),
         });
     }
     Ok(())
 }
 
-/// Both words of a tokenizer in one.
+/// Returns `model/pre`, or `model` if `pre` is empty.
 pub(super) fn tokenizer_name(model: &str, pre: &str) -> String {
     match pre {
         "" => model.to_owned(),

@@ -1,8 +1,8 @@
-//! The chat template of a file: Jinja, run the way Hugging Face's
-//! transformers runs it, with a limit on the work that a template may do.
+//! Renders the Jinja chat template of a file as Hugging Face's transformers does, with a
+//! limit on the number of steps.
 //!
-//! `strftime_now` gives a fixed day, so that the same prompt is the same text
-//! tomorrow; it is the day that Llama 3's own template falls back to.
+//! `strftime_now` returns a fixed date, so that a prompt gives the same text every day. It is
+//! the default date of Llama 3's template.
 
 use std::collections::BTreeMap;
 
@@ -12,85 +12,94 @@ use minijinja::{Environment, ErrorKind, State, UndefinedBehavior, context};
 use super::Error;
 use crate::inference::Message;
 
-/// Real templates take some thousand steps. This ends loops; it does not bound
-/// memory, since one step can double a value: a model's file is trusted that
-/// far, and a pack is not.
+/// Maximum number of steps, without those for the messages. Real templates take some thousand
+/// steps. The limit ends endless loops; it does not bound memory, since one step can double a
+/// value. Unlike packs, model files are trusted in this respect.
 const STEPS_MAX: u64 = 200_000;
-/// The longest template; real ones have up to some ten kilobytes.
+/// Maximum size of a template in bytes. Real templates have up to some ten kilobytes.
 const SOURCE_BYTES_MAX: usize = 1 << 20;
-/// What a template may do with every byte of the messages on top.
+/// Additional steps for each byte of the messages.
 const STEPS_PER_BYTE: u64 = 4;
 
-/// A chat template and what it may name.
+/// A chat template and the special tokens that it can refer to.
 #[derive(Debug)]
-pub(super) struct Template {
+pub(super) struct ChatTemplate {
     source: String,
-    beginning: String,
-    end: String,
+    bos_token: String,
+    eos_token: String,
 }
 
-/// What the template raises by `raise_exception`.
+/// The error that a template raises with `raise_exception`.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-struct Refusal(String);
+struct TemplateException(String);
 
-impl Template {
-    pub(super) fn new(source: &str, beginning: &str, end: &str) -> Self {
+impl ChatTemplate {
+    pub(super) fn new(source: &str, bos_token: &str, eos_token: &str) -> Self {
         Self {
             source: source.to_owned(),
-            beginning: beginning.to_owned(),
-            end: end.to_owned(),
+            bos_token: bos_token.to_owned(),
+            eos_token: eos_token.to_owned(),
         }
     }
 
-    /// The exact text that the model is sent, up to where its answer begins.
+    /// Returns the exact text of the prompt, up to the beginning of the answer.
     ///
-    /// `thinking` is what templates of reasoning models know as
-    /// `enable_thinking`; unset leaves the choice to the template.
+    /// `thinking` is passed as `enable_thinking`, which templates of reasoning models use;
+    /// `None` leaves the choice to the template.
+    ///
+    /// # Errors
+    /// Returns an error if the template is too large, cannot be parsed or rendered, exceeds
+    /// the number of steps, or rejects the messages.
     pub(super) fn render(
         &self,
         messages: &[Message],
         thinking: Option<bool>,
     ) -> Result<String, Error> {
         if self.source.len() > SOURCE_BYTES_MAX {
-            let message = format!("it has {} bytes", self.source.len());
-            return Err(Error::Template { message });
+            let message = format!(
+                "it has {} bytes, the limit is {SOURCE_BYTES_MAX}",
+                self.source.len()
+            );
+            return Err(Error::ChatTemplate { message });
         }
-        let bytes: usize = messages.iter().map(|message| message.content.len()).sum();
-        let steps = STEPS_MAX.saturating_add((bytes as u64).saturating_mul(STEPS_PER_BYTE));
-        let environment = environment(steps).map_err(|error| fault(&error))?;
+        let content_bytes: usize = messages.iter().map(|message| message.content.len()).sum();
+        let steps = STEPS_MAX.saturating_add((content_bytes as u64).saturating_mul(STEPS_PER_BYTE));
+        let environment = environment(steps).map_err(|error| template_error(&error))?;
         let template = environment
             .template_from_named_str("chat_template", &self.source)
-            .map_err(|error| fault(&error))?;
+            .map_err(|error| template_error(&error))?;
         let messages: Vec<Value> = messages
             .iter()
             .map(|message| context! { role => message.role.as_str(), content => message.content.as_str() })
             .collect();
-        let mut known = BTreeMap::from([
+        let mut variables = BTreeMap::from([
             ("messages", Value::from(messages)),
             ("add_generation_prompt", Value::from(true)),
-            ("bos_token", Value::from(self.beginning.as_str())),
-            ("eos_token", Value::from(self.end.as_str())),
+            ("bos_token", Value::from(self.bos_token.as_str())),
+            ("eos_token", Value::from(self.eos_token.as_str())),
         ]);
         if let Some(thinking) = thinking {
-            known.insert("enable_thinking", Value::from(thinking));
+            variables.insert("enable_thinking", Value::from(thinking));
         }
         template
-            .render(Value::from(known))
-            .map_err(|error| fault(&error))
+            .render(Value::from(variables))
+            .map_err(|error| template_error(&error))
     }
 
-    /// Whether the template looks at `enable_thinking` at all.
-    pub(super) fn knows_thinking(&self) -> bool {
-        knows_thinking(&self.source)
+    /// Returns true if the template uses `enable_thinking`.
+    pub(super) fn supports_thinking(&self) -> bool {
+        supports_thinking(&self.source)
     }
 }
 
-/// Whether a template's source looks at `enable_thinking` at all.
-pub(super) fn knows_thinking(source: &str) -> bool {
+/// Returns true if a template's source uses `enable_thinking`.
+pub(super) fn supports_thinking(source: &str) -> bool {
     source.contains("enable_thinking")
 }
 
+/// Returns a Jinja environment with the functions that chat templates use and a limit of
+/// `steps`.
 fn environment(steps: u64) -> Result<Environment<'static>, minijinja::Error> {
     let mut environment = Environment::new();
     let syntax = minijinja::syntax::SyntaxConfig::builder()
@@ -108,8 +117,8 @@ fn environment(steps: u64) -> Result<Environment<'static>, minijinja::Error> {
     Ok(environment)
 }
 
-/// Python's methods of texts, lists and maps, but for `format`: its widths
-/// allocate without limit, and no chat template was seen to use it.
+/// Implements Python's methods of strings, lists and maps. `format` is excluded: its widths
+/// allocate without limit, and no known chat template uses it.
 fn python_method(
     state: &mut State<'_, '_>,
     value: &Value,
@@ -125,11 +134,11 @@ fn python_method(
 fn raise_exception(message: String) -> Result<Value, minijinja::Error> {
     Err(
         minijinja::Error::new(ErrorKind::InvalidOperation, "raise_exception")
-            .with_source(Refusal(message)),
+            .with_source(TemplateException(message)),
     )
 }
 
-/// 26 July 2024, a Friday, midnight.
+/// Formats the fixed date Friday, 26 July 2024, midnight.
 fn strftime_now(format: &str) -> String {
     let mut out = String::new();
     let mut chars = format.chars();
@@ -156,50 +165,50 @@ fn strftime_now(format: &str) -> String {
     out
 }
 
-/// Python's `json.dumps`: unlike minijinja's own filter it leaves `<`, `>`,
-/// `&` and `'` alone.
-fn tojson(state: &State, value: &Value, rest: Rest<Value>) -> Result<Value, minijinja::Error> {
+/// Formats JSON as Python's `json.dumps` does: unlike minijinja's filter, it does not escape
+/// `<`, `>`, `&` and `'`.
+fn tojson(state: &State, value: &Value, options: Rest<Value>) -> Result<Value, minijinja::Error> {
     let mut args = vec![value.clone()];
-    args.extend(rest.0);
+    args.extend(options.0);
     let builtin = Environment::new();
     let escaped = builtin.empty_state().apply_filter("tojson", &args)?;
     let escaped = escaped.to_string();
     state.consume_fuel(escaped.len() as u64 / 64)?;
-    let mut plain = String::with_capacity(escaped.len());
-    let mut left = escaped.as_str();
-    while let Some(start) = left.find('\\') {
-        plain.push_str(&left[..start]);
-        left = &left[start..];
-        let (piece, length) = match left.get(..6) {
+    let mut unescaped = String::with_capacity(escaped.len());
+    let mut rest = escaped.as_str();
+    while let Some(start) = rest.find('\\') {
+        unescaped.push_str(&rest[..start]);
+        rest = &rest[start..];
+        let (piece, length) = match rest.get(..6) {
             Some("\\u003c") => ("<", 6),
             Some("\\u003e") => (">", 6),
             Some("\\u0026") => ("&", 6),
             Some("\\u0027") => ("'", 6),
-            // An escape and the character that it escapes belong together:
-            // the text \\u003c means a backslash, then u003c.
-            _ => left
+            // Copy a backslash together with the character that it escapes: `\\u003c` is an
+            // escaped backslash followed by `u003c`.
+            _ => rest
                 .split_at_checked(2)
-                .map_or((left, left.len()), |(two, _)| (two, 2)),
+                .map_or((rest, rest.len()), |(escape, _)| (escape, 2)),
         };
-        plain.push_str(piece);
-        left = &left[length..];
+        unescaped.push_str(piece);
+        rest = &rest[length..];
     }
-    plain.push_str(left);
-    Ok(Value::from_safe_string(plain))
+    unescaped.push_str(rest);
+    Ok(Value::from_safe_string(unescaped))
 }
 
-/// A template's own refusal, or its failure.
-fn fault(error: &minijinja::Error) -> Error {
+/// Converts an error of the template engine, which may wrap a [`TemplateException`].
+fn template_error(error: &minijinja::Error) -> Error {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = source {
-        if let Some(Refusal(message)) = error.downcast_ref() {
-            return Error::Refused {
+        if let Some(TemplateException(message)) = error.downcast_ref() {
+            return Error::TemplateRejected {
                 message: message.clone(),
             };
         }
         source = error.source();
     }
-    Error::Template {
+    Error::ChatTemplate {
         message: error.to_string(),
     }
 }
@@ -248,11 +257,11 @@ mod tests {
     }
 
     fn render(source: &str, messages: &[Message]) -> Result<String, Error> {
-        Template::new(source, "<s>", "</s>").render(messages, None)
+        ChatTemplate::new(source, "<s>", "</s>").render(messages, None)
     }
 
     #[test]
-    fn the_usual_templates_render() {
+    fn common_templates_are_rendered() {
         let (system, user) = (
             message(Role::System, " be brief "),
             message(Role::User, " hi\n"),
@@ -269,17 +278,17 @@ mod tests {
             render(GEMMA, std::slice::from_ref(&user)).unwrap(),
             "<s><start_of_turn>user\nhi<end_of_turn>\n<start_of_turn>model\n"
         );
-        let refused = render(GEMMA, &[system, user]).unwrap_err();
+        let error = render(GEMMA, &[system, user]).unwrap_err();
         assert!(
-            matches!(&refused, Error::Refused { message } if message == "System role not supported"),
-            "{refused}"
+            matches!(&error, Error::TemplateRejected { message } if message == "System role not supported"),
+            "{error}"
         );
     }
 
     #[test]
-    fn thinking_can_be_switched_off() {
-        let template = Template::new(CHATML, "", "");
-        assert!(template.knows_thinking());
+    fn thinking_can_be_disabled() {
+        let template = ChatTemplate::new(CHATML, "", "");
+        assert!(template.supports_thinking());
         let off = template.render(&[], Some(false)).unwrap();
         assert!(off.ends_with("<think>\n\n</think>\n\n"));
         let on = template.render(&[], Some(true)).unwrap();
@@ -287,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_as_python_writes_it() {
+    fn json_is_formatted_as_in_python() {
         let content = "<a> & 'b' \\u003c \"é\"\n";
         let rendered = render(
             "{{ messages[0].content | tojson }}",
@@ -299,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_and_endless_templates_are_errors() {
+    fn invalid_and_endless_templates_are_errors() {
         for source in [
             "{% if %}",
             "{{ messages[0].content.explode() }}",
@@ -309,7 +318,10 @@ mod tests {
             "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
         ] {
             let error = render(source, &[message(Role::User, "hi")]).unwrap_err();
-            assert!(matches!(error, Error::Template { .. }), "{source}: {error}");
+            assert!(
+                matches!(error, Error::ChatTemplate { .. }),
+                "{source}: {error}"
+            );
         }
     }
 }

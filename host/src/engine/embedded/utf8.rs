@@ -1,27 +1,27 @@
-//! Whole UTF-8 from bytes that come in pieces: tokens of byte-level models
-//! end in the middle of a character.
+//! Decodes UTF-8 from pieces of bytes, since tokens of byte-level models may end in the
+//! middle of a character.
 
-/// Holds back the bytes of a character that is not complete yet.
+/// A streaming UTF-8 decoder that buffers the bytes of an incomplete character.
 #[derive(Debug, Default)]
-pub(super) struct Utf8 {
-    held: Vec<u8>,
+pub(super) struct Utf8Decoder {
+    pending: Vec<u8>,
 }
 
-impl Utf8 {
-    /// Appends to `text` what is complete now. Bytes that cannot become a
-    /// character are the replacement character.
+impl Utf8Decoder {
+    /// Appends the complete characters to `text`. Invalid bytes become the replacement
+    /// character.
     pub(super) fn push(&mut self, bytes: &[u8], text: &mut String) {
-        self.held.extend_from_slice(bytes);
+        self.pending.extend_from_slice(bytes);
         let mut done = 0;
-        while done < self.held.len() {
-            match std::str::from_utf8(&self.held[done..]) {
+        while done < self.pending.len() {
+            match std::str::from_utf8(&self.pending[done..]) {
                 Ok(valid) => {
                     text.push_str(valid);
-                    done = self.held.len();
+                    done = self.pending.len();
                 }
                 Err(error) => {
                     let valid = done + error.valid_up_to();
-                    text.push_str(&String::from_utf8_lossy(&self.held[done..valid]));
+                    text.push_str(&String::from_utf8_lossy(&self.pending[done..valid]));
                     done = valid;
                     match error.error_len() {
                         Some(length) => {
@@ -33,13 +33,13 @@ impl Utf8 {
                 }
             }
         }
-        self.held.drain(..done);
+        self.pending.drain(..done);
     }
 
-    /// Appends what can no longer become complete.
+    /// Appends the replacement character if an incomplete character is left.
     pub(super) fn finish(&mut self, text: &mut String) {
-        if !self.held.is_empty() {
-            self.held.clear();
+        if !self.pending.is_empty() {
+            self.pending.clear();
             text.push(char::REPLACEMENT_CHARACTER);
         }
     }
@@ -50,25 +50,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn characters_are_whole_wherever_the_bytes_are_cut() {
-        let whole = "aé語🦀\u{301}z";
-        for first in 0..=whole.len() {
-            for second in first..=whole.len() {
-                let (mut utf8, mut text) = (Utf8::default(), String::new());
-                let bytes = whole.as_bytes();
+    fn only_complete_characters_are_decoded() {
+        let expected = "aé語🦀\u{301}z";
+        for first in 0..=expected.len() {
+            for second in first..=expected.len() {
+                let (mut utf8, mut text) = (Utf8Decoder::default(), String::new());
+                let bytes = expected.as_bytes();
                 for piece in [&bytes[..first], &bytes[first..second], &bytes[second..]] {
                     utf8.push(piece, &mut text);
-                    assert!(whole.starts_with(&text));
+                    assert!(expected.starts_with(&text));
                 }
                 utf8.finish(&mut text);
-                assert_eq!(text, whole);
+                assert_eq!(text, expected);
             }
         }
     }
 
     #[test]
-    fn what_is_no_character_is_replaced() {
-        let (mut utf8, mut text) = (Utf8::default(), String::new());
+    fn invalid_bytes_are_replaced() {
+        let (mut utf8, mut text) = (Utf8Decoder::default(), String::new());
         utf8.push(b"a\xff\xf0\x9fb", &mut text);
         utf8.push(b"\xf0\x9f", &mut text);
         assert_eq!(text, "a\u{fffd}\u{fffd}b");

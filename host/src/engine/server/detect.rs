@@ -1,45 +1,44 @@
-//! Who answers at an address: told by the bodies of several probes, never by a
-//! status alone. LM Studio says 200 to every path there is.
+//! Detects the kind of server at an address by the bodies of several probes.
+//! The status alone is not enough, because LM Studio answers 200 to every path.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::client::{Client, Trouble, Whole};
-use super::{Endpoint, Reach, Server, fault};
+use super::http_client::{ClientError, HttpClient, Response};
+use super::{ConnectTimeouts, Server, ServerAddress, fault};
 use crate::engine::Error;
 
-/// How long one probe may take. A server that computes on its only thread says
-/// nothing meanwhile, and waiting longer would not tell us more.
-const PROBE_LIMIT: Duration = Duration::from_secs(3);
+/// Time limit of one probe. A server that computes on its only thread does not
+/// answer meanwhile, and waiting longer would not help.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long LM Studio may take to say its version.
-const VERSION_LIMIT: Duration = Duration::from_secs(1);
+/// Time limit for reading LM Studio's version.
+const LMSTUDIO_VERSION_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How often a server that is still loading is asked again.
-const ASK_AGAIN: Duration = Duration::from_millis(300);
+/// Interval between probes of a server that is still loading.
+const RETRY_INTERVAL: Duration = Duration::from_millis(300);
 
-/// The kinds of server, each with its own protocol or its own names in a
-/// shared one.
+/// The kinds of server. Each has its own API, or its own variant of OpenAI's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ServerKind {
     /// LM Studio.
     LmStudio,
-    /// Ollama, by its own protocol.
+    /// Ollama, used by its native API.
     Ollama,
-    /// llama.cpp's server with one model.
+    /// llama.cpp's server, started with one model.
     LlamaServer,
-    /// llama.cpp's server that loads models as they are asked for.
+    /// llama.cpp's server in router mode, which loads models on request.
     LlamaRouter,
     /// vLLM.
     Vllm,
-    /// Anything else that speaks OpenAI's protocol.
+    /// Any other server with an OpenAI-compatible API.
     OpenAi,
 }
 
-impl Kind {
-    /// Its name in the config, in `--engine` and in reports.
+impl ServerKind {
+    /// Returns the name in the config, in `--engine` and in reports.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -51,10 +50,10 @@ impl Kind {
         }
     }
 
-    /// The names that the config and `--engine` take.
+    /// The names that the config and `--engine` accept.
     pub const NAMES: [&'static str; 5] = ["lmstudio", "ollama", "llama-server", "vllm", "openai"];
 
-    /// The kind of that name.
+    /// Returns the kind of this name; `None` unless it is one of `NAMES`.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Some(match name {
@@ -67,10 +66,10 @@ impl Kind {
         })
     }
 
-    /// The ports that it listens on when nobody says otherwise. llama-server
-    /// is on its way from 8080 to 9931.
+    /// Returns the default ports. llama-server is changing its default from
+    /// 8080 to 9931.
     #[must_use]
-    pub fn ports(self) -> &'static [u16] {
+    pub fn default_ports(self) -> &'static [u16] {
         match self {
             Self::LmStudio => &[1234],
             Self::Ollama => &[11434],
@@ -80,13 +79,14 @@ impl Kind {
         }
     }
 
-    /// Whether a configured `self` is what a probe found.
-    fn admits(self, found: Self) -> bool {
-        self == found || (self == Self::LlamaServer && found == Self::LlamaRouter)
+    /// Returns `true` if the detected kind satisfies the configured kind
+    /// `self`.
+    fn accepts(self, detected: Self) -> bool {
+        self == detected || (self == Self::LlamaServer && detected == Self::LlamaRouter)
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ServerKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::LmStudio => "LM Studio",
@@ -99,92 +99,104 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Asks all addresses at once and gives who answered, in their order.
+/// Detects the servers at all addresses in parallel. Returns those that answer,
+/// in the order of `addresses`.
 ///
 /// # Errors
-/// Nobody did; for a `named` address, why.
-pub(super) async fn all(
-    endpoints: &[Endpoint],
-    named: bool,
-    reach: Reach,
+/// Returns an error if none answers: for an explicitly given address its own
+/// error, else a missing or wrong key if there is one, else `Error::NoEngine`.
+pub(super) async fn detect_all(
+    addresses: &[ServerAddress],
+    is_explicit: bool,
+    timeouts: ConnectTimeouts,
 ) -> Result<Vec<Server>, Error> {
-    let mut asking = tokio::task::JoinSet::new();
-    for (at, endpoint) in endpoints.iter().cloned().enumerate() {
-        asking.spawn(async move { (at, detect(&endpoint, named, reach).await) });
+    let mut tasks = tokio::task::JoinSet::new();
+    for (index, address) in addresses.iter().cloned().enumerate() {
+        tasks.spawn(async move { (index, detect(&address, is_explicit, timeouts).await) });
     }
-    let mut answers = Vec::new();
-    while let Some(joined) = asking.join_next().await {
-        if let Ok(answer) = joined {
-            answers.push(answer);
+    let mut results = Vec::new();
+    while let Some(joined) = tasks.join_next().await {
+        if let Ok(result) = joined {
+            results.push(result);
         }
     }
-    answers.sort_by_key(|(at, _)| *at);
-    let mut found = Vec::new();
-    let mut refused = Vec::new();
-    for (at, answer) in answers {
-        match answer {
+    results.sort_by_key(|(index, _)| *index);
+    let mut servers = Vec::new();
+    let mut errors = Vec::new();
+    for (index, result) in results {
+        match result {
             Ok(server) => {
                 tracing::info!(
                     kind = server.kind.name(),
                     version = server.version,
-                    url = server.client.base(),
-                    "found a server"
+                    url = server.client.base_url(),
+                    "detected a server"
                 );
-                found.push(server);
+                servers.push(server);
             }
             Err(error) => {
-                let url = endpoints.get(at).map_or("", Endpoint::base);
-                tracing::info!(url, %error, "no server");
-                refused.push(error);
+                let url = addresses.get(index).map_or("", ServerAddress::base_url);
+                tracing::info!(url, %error, "no server detected");
+                errors.push(error);
             }
         }
     }
-    if !found.is_empty() {
-        return Ok(found);
+    if !servers.is_empty() {
+        return Ok(servers);
     }
-    // One that is there and refuses us is worth more words than five that are
-    // not there.
-    let worst = refused
+    // A server that rejects the key is more informative than several addresses
+    // without a server.
+    let reported = errors
         .iter()
-        .position(|it| named || matches!(it, Error::Unauthorised { .. }));
-    match worst {
-        Some(at) => Err(refused.swap_remove(at)),
+        .position(|error| is_explicit || matches!(error, Error::Unauthorised { .. }));
+    match reported {
+        Some(index) => Err(errors.swap_remove(index)),
         None => Err(Error::NoEngine {
-            tried: endpoints.iter().map(|it| it.base.clone()).collect(),
+            addresses: addresses
+                .iter()
+                .map(|address| address.base_url.clone())
+                .collect(),
         }),
     }
 }
 
-/// Everything that was asked.
-struct Probes {
-    greeting: Result<Whole, Trouble>,
-    version: Result<Whole, Trouble>,
-    root: Result<Whole, Trouble>,
-    props: Result<Whole, Trouble>,
-    health: Result<Whole, Trouble>,
-    plain_version: Result<Whole, Trouble>,
-    models: Result<Whole, Trouble>,
+/// The responses to all probes of one server.
+struct ProbeResponses {
+    lmstudio_greeting: Result<Response, ClientError>,
+    ollama_version: Result<Response, ClientError>,
+    root: Result<Response, ClientError>,
+    props: Result<Response, ClientError>,
+    health: Result<Response, ClientError>,
+    vllm_version: Result<Response, ClientError>,
+    models: Result<Response, ClientError>,
 }
 
-async fn detect(endpoint: &Endpoint, named: bool, reach: Reach) -> Result<Server, Error> {
-    let mut client = Client::new(endpoint, reach.connect)?;
+async fn detect(
+    address: &ServerAddress,
+    is_explicit: bool,
+    timeouts: ConnectTimeouts,
+) -> Result<Server, Error> {
+    let mut client = HttpClient::new(address, timeouts.connect)?;
     let start = Instant::now();
     loop {
-        let probes = probe(&client, endpoint.is_loopback, reach.connect).await;
-        if let Some((kind, version)) = judge(&probes) {
-            if endpoint.dialect.is_some_and(|it| !it.admits(kind)) {
+        let probes = probe(&client, address.is_loopback, timeouts.connect).await;
+        if let Some((kind, version)) = identify(&probes) {
+            if address
+                .kind
+                .is_some_and(|configured| !configured.accepts(kind))
+            {
                 return Err(Error::NotAServer {
-                    url: endpoint.base.clone(),
-                    what: format!("it is {kind}, and the config says otherwise"),
+                    url: address.base_url.clone(),
+                    response: format!("detected {kind}, but the config sets another kind"),
                 });
             }
-            let studio_key = endpoint
-                .studio_key
+            let lmstudio_key = address
+                .lmstudio_key
                 .clone()
-                .filter(|_| kind == Kind::LmStudio);
-            client.trust(endpoint.key.clone().or(studio_key));
+                .filter(|_| kind == ServerKind::LmStudio);
+            client.set_key(address.key.clone().or(lmstudio_key));
             let version = match kind {
-                Kind::LmStudio => studio_version(&client).await,
+                ServerKind::LmStudio => lmstudio_version(&client).await,
                 _ => version,
             };
             return Ok(Server {
@@ -193,115 +205,136 @@ async fn detect(endpoint: &Endpoint, named: bool, reach: Reach) -> Result<Server
                 client,
             });
         }
-        let is_loading = [&probes.health, &probes.models].into_iter().any(|it| {
-            it.as_ref().is_ok_and(|it| {
-                it.status == 503
-                    && fault::of_response(it.status, None, &it.body).kind
+        let is_loading = [&probes.health, &probes.models]
+            .into_iter()
+            .flatten()
+            .any(|response| {
+                response.status == 503
+                    && fault::from_response(response.status, None, &response.body).kind
                         == fault::FaultKind::Loading
-            })
-        });
-        if is_loading && named {
-            if reach.load.is_some_and(|limit| start.elapsed() >= limit) {
+            });
+        if is_loading && is_explicit {
+            if timeouts.load.is_some_and(|limit| start.elapsed() >= limit) {
                 return Err(Error::StillLoading {
-                    engine: endpoint.base.clone(),
+                    engine: address.base_url.clone(),
                     limit: start.elapsed(),
                 });
             }
-            tokio::time::sleep(ASK_AGAIN).await;
+            tokio::time::sleep(RETRY_INTERVAL).await;
             continue;
         }
-        // The key of this very address may go where the user said it belongs,
-        // once something there asks for one.
-        if !client.has_key() && endpoint.key.is_some() && asks_for_key(&probes) {
-            client.trust(endpoint.key.clone());
+        // The key configured for this address is sent only once the server at
+        // this address requires one.
+        if !client.has_key() && address.key.is_some() && requires_key(&probes) {
+            client.set_key(address.key.clone());
             continue;
         }
-        return Err(refusal(endpoint, &client, &probes));
+        return Err(detection_error(address, &client, &probes));
     }
 }
 
-/// LM Studio tells its version to its own programs. It is for show only: who
-/// does not answer in no time is not waited for.
-async fn studio_version(client: &Client) -> Option<String> {
-    let status = client.get("/lms-status", VERSION_LIMIT).await.ok()?;
+/// Reads LM Studio's version from the address for its own programs. The version
+/// is only displayed, so the time limit is short.
+async fn lmstudio_version(client: &HttpClient) -> Option<String> {
+    let status = client
+        .get("/lms-status", LMSTUDIO_VERSION_TIMEOUT)
+        .await
+        .ok()?;
     let status = status.json().filter(|_| status.status == 200)?;
     status.get("version")?.as_str().map(str::to_owned)
 }
 
-async fn probe(client: &Client, is_loopback: bool, connect: Option<Duration>) -> Probes {
-    // The probe's own limit holds for a server that says nothing; a connection
-    // that takes its time has its own. On this machine there is none to wait for.
+async fn probe(
+    client: &HttpClient,
+    is_loopback: bool,
+    connect: Option<Duration>,
+) -> ProbeResponses {
+    // The probe limit covers a server that does not answer. A remote connection
+    // gets its own time in addition; a loopback connection needs none.
     let limit = match connect {
-        Some(connect) if !is_loopback => connect.saturating_add(PROBE_LIMIT),
-        _ => PROBE_LIMIT,
+        Some(connect) if !is_loopback => connect.saturating_add(PROBE_TIMEOUT),
+        _ => PROBE_TIMEOUT,
     };
-    let quick = |path: &'static str| async move {
+    let get_probe = |path: &'static str| async move {
         match client.get(path, limit).await {
-            Err(Trouble::Silent(_)) => Err(Trouble::Silent(limit)),
+            Err(ClientError::ResponseTimeout(_)) => Err(ClientError::ResponseTimeout(limit)),
             other => other,
         }
     };
-    // One alone first: where nobody listens, six more say nothing new.
-    let greeting = quick("/lmstudio-greeting").await;
+    // If the first probe gets no connection, the others would not either.
+    let lmstudio_greeting = get_probe("/lmstudio-greeting").await;
     if matches!(
-        greeting,
-        Err(Trouble::Refused(_) | Trouble::ConnectTimeout(_) | Trouble::Silent(_))
+        lmstudio_greeting,
+        Err(ClientError::ConnectFailed(_)
+            | ClientError::ConnectTimeout(_)
+            | ClientError::ResponseTimeout(_))
     ) {
-        let nothing = || Err(Trouble::Broken("not asked".to_owned()));
-        return Probes {
-            greeting,
-            version: nothing(),
-            root: nothing(),
-            props: nothing(),
-            health: nothing(),
-            plain_version: nothing(),
-            models: nothing(),
+        let skipped = || Err(ClientError::ConnectionLost("not probed".to_owned()));
+        return ProbeResponses {
+            lmstudio_greeting,
+            ollama_version: skipped(),
+            root: skipped(),
+            props: skipped(),
+            health: skipped(),
+            vllm_version: skipped(),
+            models: skipped(),
         };
     }
-    let (version, root, props, health, plain_version, models) = tokio::join!(
-        quick("/api/version"),
-        quick("/"),
-        quick("/props"),
-        quick("/health"),
-        quick("/version"),
-        quick("/v1/models"),
+    let (ollama_version, root, props, health, vllm_version, models) = tokio::join!(
+        get_probe("/api/version"),
+        get_probe("/"),
+        get_probe("/props"),
+        get_probe("/health"),
+        get_probe("/version"),
+        get_probe("/v1/models"),
     );
-    Probes {
-        greeting,
-        version,
+    ProbeResponses {
+        lmstudio_greeting,
+        ollama_version,
         root,
         props,
         health,
-        plain_version,
+        vllm_version,
         models,
     }
 }
 
-/// The order matters: what LM Studio says to unknown paths must not be taken
-/// for somebody else's word.
-fn judge(probes: &Probes) -> Option<(Kind, Option<String>)> {
-    let good = |probe: &Result<Whole, Trouble>| {
-        let whole = probe.as_ref().ok().filter(|it| it.status == 200)?;
-        let value = whole.json()?;
+/// Identifies the kind of server and its version.
+///
+/// The order of the checks matters: LM Studio answers unknown paths, too, and
+/// must not be taken for another server.
+fn identify(probes: &ProbeResponses) -> Option<(ServerKind, Option<String>)> {
+    let valid_json = |probe: &Result<Response, ClientError>| {
+        let response = probe
+            .as_ref()
+            .ok()
+            .filter(|response| response.status == 200)?;
+        let value = response.json()?;
         value.get("error").is_none().then_some(value)
     };
-    let word = |value: &Value, key: &str| value.get(key)?.as_str().map(str::to_owned);
-    if good(&probes.greeting).is_some_and(|it| it.get("lmstudio") == Some(&Value::Bool(true))) {
-        return Some((Kind::LmStudio, None));
+    let string_field = |value: &Value, key: &str| value.get(key)?.as_str().map(str::to_owned);
+    if valid_json(&probes.lmstudio_greeting)
+        .is_some_and(|value| value.get("lmstudio") == Some(&Value::Bool(true)))
+    {
+        return Some((ServerKind::LmStudio, None));
     }
     let root = probes.root.as_ref().ok();
-    let is_ollama = root.is_some_and(|it| it.body.starts_with(b"Ollama is running"));
-    if is_ollama && let Some(version) = good(&probes.version).and_then(|it| word(&it, "version")) {
-        return Some((Kind::Ollama, Some(version)));
+    let is_ollama = root.is_some_and(|response| response.body.starts_with(b"Ollama is running"));
+    if is_ollama
+        && let Some(version) =
+            valid_json(&probes.ollama_version).and_then(|value| string_field(&value, "version"))
+    {
+        return Some((ServerKind::Ollama, Some(version)));
     }
-    let models = good(&probes.models).filter(|it| it.get("data").is_some_and(Value::is_array));
-    if let Some(props) = good(&probes.props) {
-        let build = word(&props, "build_info");
+    let models =
+        valid_json(&probes.models).filter(|value| value.get("data").is_some_and(Value::is_array));
+    if let Some(props) = valid_json(&probes.props) {
+        let build = string_field(&props, "build_info");
         if props.get("role").and_then(Value::as_str) == Some("router") {
-            return Some((Kind::LlamaRouter, build));
+            return Some((ServerKind::LlamaRouter, build));
         }
         if props.get("default_generation_settings").is_some() {
-            return Some((Kind::LlamaServer, build));
+            return Some((ServerKind::LlamaServer, build));
         }
     }
     let models = models?;
@@ -310,65 +343,70 @@ fn judge(probes: &Probes) -> Option<(Kind, Option<String>)> {
         .and_then(Value::as_str)
         .unwrap_or_default();
     match owner {
-        "llamacpp" => Some((Kind::LlamaServer, None)),
+        "llamacpp" => Some((ServerKind::LlamaServer, None)),
         "vllm" => Some((
-            Kind::Vllm,
-            good(&probes.plain_version).and_then(|it| word(&it, "version")),
+            ServerKind::Vllm,
+            valid_json(&probes.vllm_version).and_then(|value| string_field(&value, "version")),
         )),
         _ if models.get("object").and_then(Value::as_str) == Some("list") => {
-            Some((Kind::OpenAi, None))
+            Some((ServerKind::OpenAi, None))
         }
         _ => None,
     }
 }
 
-fn asks_for_key(probes: &Probes) -> bool {
+fn requires_key(probes: &ProbeResponses) -> bool {
     [&probes.models, &probes.props]
         .into_iter()
-        .any(|it| it.as_ref().is_ok_and(|it| matches!(it.status, 401 | 403)))
+        .flatten()
+        .any(|response| matches!(response.status, 401 | 403))
 }
 
-/// Why nobody was recognised.
-fn refusal(endpoint: &Endpoint, client: &Client, probes: &Probes) -> Error {
-    let url = endpoint.base.clone();
-    match &probes.greeting {
-        Err(Trouble::ConnectTimeout(limit)) => {
+/// Returns the reason why no server was detected.
+fn detection_error(address: &ServerAddress, client: &HttpClient, probes: &ProbeResponses) -> Error {
+    let url = address.base_url.clone();
+    match &probes.lmstudio_greeting {
+        Err(ClientError::ConnectTimeout(limit)) => {
             return Error::ConnectTimeout {
                 engine: url,
                 limit: *limit,
             };
         }
-        Err(trouble @ (Trouble::Refused(_) | Trouble::Silent(_) | Trouble::Redirect(_))) => {
+        Err(
+            error @ (ClientError::ConnectFailed(_)
+            | ClientError::ResponseTimeout(_)
+            | ClientError::Redirect(_)),
+        ) => {
             return Error::Unreachable {
                 engine: url,
-                why: trouble.to_string(),
+                reason: error.to_string(),
             };
         }
         _ => {}
     }
-    if asks_for_key(probes) {
-        let answer = probes.models.as_ref().ok().or(probes.props.as_ref().ok());
-        let words = answer.map_or_else(String::new, |it| {
-            fault::of_response(it.status, None, &it.body).message
+    if requires_key(probes) {
+        let response = probes.models.as_ref().ok().or(probes.props.as_ref().ok());
+        let message = response.map_or_else(String::new, |response| {
+            fault::from_response(response.status, None, &response.body).message
         });
         return Error::Unauthorised {
             engine: url,
             had_key: client.has_key(),
-            message: client.redact(&words),
+            message: client.redact(&message),
         };
     }
     match &probes.models {
-        Ok(whole) => Error::NotAServer {
+        Ok(response) => Error::NotAServer {
             url,
-            what: format!(
-                "GET /v1/models gives HTTP {}: {}",
-                whole.status,
-                client.redact(&fault::of_text(&String::from_utf8_lossy(&whole.body)).message)
+            response: format!(
+                "`GET /v1/models` returned HTTP {}: {}",
+                response.status,
+                client.redact(&fault::from_text(&String::from_utf8_lossy(&response.body)).message)
             ),
         },
-        Err(trouble) => Error::Unreachable {
+        Err(error) => Error::Unreachable {
             engine: url,
-            why: trouble.to_string(),
+            reason: error.to_string(),
         },
     }
 }

@@ -1,90 +1,95 @@
-//! What a server says of its failure, as a value. Servers say it in a dozen
-//! shapes, some of them with a status of success.
+//! Errors that servers report, as a value. Servers report them in a dozen
+//! shapes, some of them with a success status.
 
-mod words;
+mod error_message;
 
 use std::time::Duration;
 
 use serde_json::Value;
 
-/// What went wrong at a server.
+/// The kind of an error that a server reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FaultKind {
-    /// No key, or a wrong one.
+    /// Missing or invalid API key.
     Auth,
-    /// It has no such model.
+    /// The server has no such model.
     UnknownModel,
-    /// The model was taken out of memory, or none is in it.
+    /// The model has been unloaded, or no model is loaded.
     Unloaded,
-    /// The prompt does not fit, with the numbers that were said.
+    /// The prompt exceeds the context. The numbers are `None` if the server
+    /// does not report them.
     Overflow {
-        /// Tokens of the prompt.
+        /// Length of the prompt in tokens.
         prompt_tokens: Option<u64>,
-        /// Tokens that the context has.
+        /// Context length in tokens.
         context_tokens: Option<u64>,
     },
-    /// Too much to do; later it may work.
+    /// The server is overloaded; a later attempt may succeed.
     Busy,
-    /// The model is still being loaded; later it will work.
+    /// The model is still loading; a later attempt will succeed.
     Loading,
-    /// A key of the request that it does not take, where it names one.
+    /// A key of the request that the server does not accept, if it names one.
     Unsupported(Option<String>),
     /// Not enough memory.
     OutOfMemory,
-    /// Anything else.
+    /// Any other error.
     Other,
 }
 
-/// A server's failure.
+/// An error that a server reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// What went wrong.
+pub struct ServerFault {
+    /// The kind of error.
     pub kind: FaultKind,
-    /// The server's own words, in one line.
+    /// The server's message, in one line.
     pub message: String,
-    /// The HTTP status, where it was not one of success.
+    /// The HTTP status, if it is 400 or higher.
     pub status: Option<u16>,
-    /// When to come back.
+    /// The delay after which the server allows another request.
     pub retry_after: Option<Duration>,
 }
 
-/// A response that is no success.
-pub(super) fn of_response(status: u16, retry_after: Option<&str>, body: &[u8]) -> Fault {
+/// Parses the error of a response whose status is not a success.
+pub(super) fn from_response(status: u16, retry_after: Option<&str>, body: &[u8]) -> ServerFault {
     let text = String::from_utf8_lossy(body);
     let value: Option<Value> = serde_json::from_str(&text).ok();
-    let parts = value
+    let message = value
         .as_ref()
-        .and_then(|it| words::of_error(it).or_else(|| words::of_body(it)))
-        .unwrap_or_else(|| words::plain(&text));
-    let mut fault = parts.judge(Some(status));
+        .and_then(|value| {
+            error_message::parse_error(value).or_else(|| error_message::parse_body(value))
+        })
+        .unwrap_or_else(|| error_message::parse_plain_text(&text));
+    let mut fault = message.classify(Some(status));
     fault.message = if fault.message.is_empty() {
-        format!("HTTP {status} without a word")
+        format!("HTTP {status} without an error message")
     } else {
         format!("HTTP {status}: {}", fault.message)
     };
-    fault.retry_after = retry_after.and_then(|it| {
-        let seconds: f64 = it.trim().parse().ok()?;
+    fault.retry_after = retry_after.and_then(|header| {
+        let seconds: f64 = header.trim().parse().ok()?;
         Duration::try_from_secs_f64(seconds).ok()
     });
     fault
 }
 
-/// The error in a JSON value of a stream, or of a whole answer; `None` when it
-/// is an answer.
-pub(super) fn in_value(value: &Value) -> Option<Fault> {
-    words::of_error(value).map(|it| it.judge(None))
+/// Returns the error in a JSON value of a stream or of a whole response; `None`
+/// if the value is no error.
+pub(super) fn find_in_json(value: &Value) -> Option<ServerFault> {
+    error_message::parse_error(value).map(|message| message.classify(None))
 }
 
-/// An error that is given as a text, which may be JSON.
-pub(super) fn of_text(text: &str) -> Fault {
+/// Parses an error given as text, which may be JSON.
+pub(super) fn from_text(text: &str) -> ServerFault {
     let value: Option<Value> = serde_json::from_str(text).ok();
-    let parts = value
+    let message = value
         .as_ref()
-        .and_then(|it| words::of_error(it).or_else(|| words::of_body(it)))
-        .unwrap_or_else(|| words::plain(text));
-    let mut fault = parts.judge(None);
+        .and_then(|value| {
+            error_message::parse_error(value).or_else(|| error_message::parse_body(value))
+        })
+        .unwrap_or_else(|| error_message::parse_plain_text(text));
+    let mut fault = message.classify(None);
     if fault.message.is_empty() {
-        "an error without a word".clone_into(&mut fault.message);
+        "error without a message".clone_into(&mut fault.message);
     }
     fault
 }
@@ -97,8 +102,8 @@ mod tests {
 
     fn overflow(prompt: u64, context: u64) -> FaultKind {
         FaultKind::Overflow {
-            prompt_tokens: Some(prompt).filter(|it| *it > 0),
-            context_tokens: Some(context).filter(|it| *it > 0),
+            prompt_tokens: Some(prompt).filter(|tokens| *tokens > 0),
+            context_tokens: Some(context).filter(|tokens| *tokens > 0),
         }
     }
 
@@ -107,8 +112,8 @@ mod tests {
     }
 
     #[test]
-    fn responses_are_understood_in_all_their_shapes() {
-        for (status, body, kind, says) in [
+    fn from_response_classifies_known_error_shapes() {
+        for (status, body, kind, expected) in [
             (
                 401,
                 r#"{"error":{"type":"invalid_request","code":"invalid_api_key","message":"An LM Studio API token is required"}}"#,
@@ -163,7 +168,12 @@ mod tests {
                 FaultKind::Busy,
                 "busy",
             ),
-            (429, "", FaultKind::Busy, "HTTP 429 without a word"),
+            (
+                429,
+                "",
+                FaultKind::Busy,
+                "HTTP 429 without an error message",
+            ),
             (
                 404,
                 r#"{"error":"model 'x' not found"}"#,
@@ -248,7 +258,12 @@ mod tests {
                 FaultKind::Other,
                 "500 Internal Server Error",
             ),
-            (502, "", FaultKind::Other, "HTTP 502 without a word"),
+            (
+                502,
+                "",
+                FaultKind::Other,
+                "HTTP 502 without an error message",
+            ),
             (500, "plain\n  words", FaultKind::Other, "plain words"),
             (
                 400,
@@ -257,17 +272,21 @@ mod tests {
                 "context_length",
             ),
         ] {
-            let fault = of_response(status, None, body.as_bytes());
+            let fault = from_response(status, None, body.as_bytes());
             assert_eq!(fault.kind, kind, "{body}");
-            assert!(fault.message.contains(says), "{}: {body}", fault.message);
+            assert!(
+                fault.message.contains(expected),
+                "{}: {body}",
+                fault.message
+            );
             assert_eq!(fault.status, Some(status));
         }
-        let fault = of_response(429, Some("1.5"), b"");
+        let fault = from_response(429, Some("1.5"), b"");
         assert_eq!(fault.retry_after, Some(Duration::from_millis(1500)));
     }
 
     #[test]
-    fn errors_in_a_stream_are_told_from_answers() {
+    fn find_in_json_distinguishes_errors_from_answers() {
         for (value, kind) in [
             (
                 json!({"error": {"message": "Model unloaded."}}),
@@ -291,11 +310,15 @@ mod tests {
             (json!({"choices": [{"delta": {"content": "error"}}]}), None),
             (json!({"message": {"content": "x"}, "done": false}), None),
         ] {
-            assert_eq!(in_value(&value).map(|it| it.kind), kind, "{value}");
+            assert_eq!(
+                find_in_json(&value).map(|fault| fault.kind),
+                kind,
+                "{value}"
+            );
         }
-        assert_eq!(of_text("out of memory").kind, FaultKind::OutOfMemory);
-        assert_eq!(of_text("{\"error\":\"boom\"}").message, "boom");
-        let long = of_text(&"x".repeat(5000)).message;
+        assert_eq!(from_text("out of memory").kind, FaultKind::OutOfMemory);
+        assert_eq!(from_text("{\"error\":\"boom\"}").message, "boom");
+        let long = from_text(&"x".repeat(5000)).message;
         assert!(long.len() < 700 && long.ends_with('…'));
     }
 }

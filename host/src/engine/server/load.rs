@@ -1,60 +1,65 @@
-//! Loading and unloading, in each server's own way: LM Studio and llama.cpp's
-//! router when they are told to, Ollama when it is asked with nothing to say.
+//! Loading and unloading of instances. LM Studio and llama.cpp's router have
+//! endpoints for it; Ollama loads on a request without a prompt.
 
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::models::{self, Loaded, get, unreachable};
-use super::{Kind, Server, Target, fault, lms, router};
+use super::model_list::{self, ListedInstance, connection_error, get_json};
+use super::{Server, ServerKind, ServerTarget, fault, llama_router, lms_cli};
 use crate::engine::Error;
 use crate::inference::Event;
 
-/// What a load gave.
-pub(super) struct Got {
-    pub(super) loaded: Loaded,
-    /// Not so when somebody else's load was faster.
-    pub(super) is_ours: bool,
-    /// What the user should know of it.
+/// The result of a load.
+pub(super) struct LoadResult {
+    pub(super) loaded: ListedInstance,
+    /// `true` if this program loaded the instance; `false` if another program
+    /// was faster.
+    pub(super) is_owned: bool,
+    /// Warnings to show to the user.
     pub(super) warnings: Vec<String>,
 }
 
-/// Loads one more instance.
+/// Loads an instance, in addition to those loaded already.
+///
+/// # Errors
+/// Returns an error if the server cannot be reached or cannot load the model.
 pub(super) async fn load(
-    target: &Target,
+    target: &ServerTarget,
     emit: &mut (dyn FnMut(Event) + Send),
-) -> Result<Got, Error> {
-    let mut is_ours = true;
+) -> Result<LoadResult, Error> {
+    let mut is_owned = true;
     let mut warnings = Vec::new();
     let loaded = match target.server.kind {
-        Kind::LmStudio if !target.listed.has_studio_chat => {
-            let (loaded, warning) = older_studio(target).await?;
+        ServerKind::LmStudio if !target.listed.has_lmstudio_chat => {
+            let (loaded, warning) = load_old_lmstudio(target).await?;
             warnings.extend(warning);
             loaded
         }
-        Kind::LmStudio => studio(target).await?,
-        Kind::Ollama => ollama(target).await?,
-        Kind::LlamaRouter => {
+        ServerKind::LmStudio => load_lmstudio(target).await?,
+        ServerKind::Ollama => load_ollama(target).await?,
+        ServerKind::LlamaRouter => {
             let loaded;
-            (loaded, is_ours) = router::load(target, emit).await?;
+            (loaded, is_owned) = llama_router::load(target, emit).await?;
             loaded
         }
-        Kind::LlamaServer | Kind::Vllm | Kind::OpenAi => Loaded {
+        ServerKind::LlamaServer | ServerKind::Vllm | ServerKind::OpenAi => ListedInstance {
             id: target.listed.id.clone(),
             context: None,
         },
     };
-    Ok(Got {
+    Ok(LoadResult {
         loaded,
-        is_ours,
+        is_owned,
         warnings,
     })
 }
 
-/// Unloads one instance; `lms` is LM Studio's own program, where it was found.
+/// Unloads one instance. `lms` is the path of LM Studio's program, if found.
 ///
 /// # Errors
-/// The server cannot, or cannot be reached. That it is gone already is none.
+/// Returns an error if the server cannot be reached or cannot unload. An
+/// instance that is not loaded is not an error.
 pub(super) async fn unload(
     server: &Server,
     model: &str,
@@ -62,26 +67,26 @@ pub(super) async fn unload(
     lms: Option<&Path>,
 ) -> Result<(), Error> {
     let (path, body) = match server.kind {
-        Kind::LmStudio if is_older_studio(server).await? => {
-            return unload_older(server, model, instance, lms).await;
+        ServerKind::LmStudio if is_old_lmstudio(server).await? => {
+            return unload_with_lms(server, model, instance, lms).await;
         }
-        Kind::LmStudio => ("/api/v1/models/unload", json!({ "instance_id": instance })),
-        Kind::Ollama => (
+        ServerKind::LmStudio => ("/api/v1/models/unload", json!({ "instance_id": instance })),
+        ServerKind::Ollama => (
             "/api/generate",
             json!({ "model": instance, "keep_alive": 0, "stream": false }),
         ),
-        Kind::LlamaRouter => ("/models/unload", json!({ "model": instance })),
-        Kind::LlamaServer | Kind::Vllm | Kind::OpenAi => {
+        ServerKind::LlamaRouter => ("/models/unload", json!({ "model": instance })),
+        ServerKind::LlamaServer | ServerKind::Vllm | ServerKind::OpenAi => {
             return Err(Error::Refused {
-                engine: server.shown(),
+                engine: server.display_name(),
                 model: model.to_owned(),
-                why: "the server was started with its model and cannot unload it".to_owned(),
+                reason: "the server was started with its model and cannot unload it".to_owned(),
             });
         }
     };
-    match post(server, model, path, &body).await {
-        Err(Error::NotLoaded { fault, .. }) if is_gone(&fault) => Ok(()),
-        Err(Error::NotLoaded {
+    match post_json(server, model, path, &body).await {
+        Err(Error::LoadFailed { fault, .. }) if is_not_loaded(&fault) => Ok(()),
+        Err(Error::LoadFailed {
             engine,
             model,
             fault,
@@ -91,57 +96,71 @@ pub(super) async fn unload(
             fault,
         }),
         Err(error) => Err(error),
-        Ok(_) if server.kind == Kind::LlamaRouter => router::gone(server, instance).await,
+        Ok(_) if server.kind == ServerKind::LlamaRouter => {
+            llama_router::wait_until_unloaded(server, instance).await
+        }
         Ok(_) => Ok(()),
     }
 }
 
-/// LM Studio before 0.4.0 says 200 to a request to unload, and does nothing.
-async fn is_older_studio(server: &Server) -> Result<bool, Error> {
-    let all = models::list(server).await?;
-    Ok(!all.is_empty() && !all.iter().any(|it| it.has_studio_chat))
+/// Returns `true` if this LM Studio is older than 0.4.0, which answers 200 to a
+/// request to unload but does nothing.
+async fn is_old_lmstudio(server: &Server) -> Result<bool, Error> {
+    let models = model_list::list_models(server).await?;
+    Ok(!models.is_empty() && !models.iter().any(|model| model.has_lmstudio_chat))
 }
 
-/// Only its own program can make it.
-async fn unload_older(
+/// Unloads an instance of an old LM Studio, for which only `lms` can unload.
+async fn unload_with_lms(
     server: &Server,
     model: &str,
     instance: &str,
     lms: Option<&Path>,
 ) -> Result<(), Error> {
-    let cannot = |why: String| Error::Refused {
-        engine: server.shown(),
+    let refused = |reason: String| Error::Refused {
+        engine: server.display_name(),
         model: model.to_owned(),
-        why: format!("this program cannot unload it: {why}"),
+        reason: format!("cannot unload the model: {reason}"),
     };
     let Some(lms) = lms.filter(|_| server.client.is_loopback()) else {
-        return Err(cannot(
-            "LM Studio before 0.4.0 takes that from its own program `lms` alone, which was not \
-             found here"
+        return Err(refused(
+            "LM Studio before 0.4.0 unloads models only by its program `lms`, which was not found"
                 .to_owned(),
         ));
     };
-    lms::unload(lms, server.client.base(), instance)
+    lms_cli::unload(lms, server.client.base_url(), instance)
         .await
-        .map_err(|why| cannot(format!("`lms unload {instance}` failed ({why})")))
+        .map_err(|error| refused(format!("`lms unload {instance}` failed ({error})")))
 }
 
-fn is_gone(fault: &fault::Fault) -> bool {
+fn is_not_loaded(fault: &fault::ServerFault) -> bool {
     fault.status == Some(404) || fault.message.contains("is not running")
 }
 
-/// Sends a body and reads the whole answer, errors as errors.
-pub(super) async fn post(
+/// Posts a JSON body and parses the JSON response.
+///
+/// # Errors
+/// Returns an error if the server cannot be reached, or `Error::LoadFailed` if
+/// it reports an error.
+pub(super) async fn post_json(
     server: &Server,
     model: &str,
     path: &str,
     body: &Value,
 ) -> Result<Value, Error> {
-    let lost = |trouble| unreachable(server, &trouble);
-    let response = server.client.post(path, body).await.map_err(lost)?;
-    let whole = server.client.whole(response).await.map_err(lost)?;
-    models::read(server, path, &whole).map_err(|error| match error {
-        Error::Server { engine, fault, .. } => Error::NotLoaded {
+    let connection_error = |error| connection_error(server, &error);
+    let response = server
+        .client
+        .post(path, body)
+        .await
+        .map_err(connection_error)?;
+    let response = server
+        .client
+        .read_body(response)
+        .await
+        .map_err(connection_error)?;
+    model_list::parse_response(server, path, &response).map_err(|error| match error {
+        Error::Server { engine, fault, .. } => Error::LoadFailed {
             engine,
             model: model.to_owned(),
             fault,
@@ -150,93 +169,102 @@ pub(super) async fn post(
     })
 }
 
-/// Loading is not idempotent: each request stacks another instance.
-async fn studio(target: &Target) -> Result<Loaded, Error> {
+/// Loads with LM Studio 0.4.0 or newer. Each request adds another instance, so
+/// that loading is not idempotent.
+async fn load_lmstudio(target: &ServerTarget) -> Result<ListedInstance, Error> {
     let id = target.listed.id.clone();
     let mut body = json!({ "model": id, "echo_load_config": true });
-    if let Some(context) = target.load_context() {
+    if let Some(context) = target.context_to_load() {
         body["context_length"] = context.into();
     }
-    let answer = post(&target.server, &id, "/api/v1/models/load", &body).await?;
-    let instance = answer
+    let response = post_json(&target.server, &id, "/api/v1/models/load", &body).await?;
+    let instance = response
         .get("instance_id")
         .and_then(Value::as_str)
         .map_or(id, str::to_owned);
-    let context = answer
+    let context = response
         .pointer("/load_config/context_length")
         .and_then(Value::as_u64)
-        .and_then(|it| u32::try_from(it).ok());
-    // What was asked for is not always what came; a server that does not echo
-    // it says it in its list.
+        .and_then(|context| u32::try_from(context).ok());
+    // The effective context length may differ from the requested one. A server
+    // that does not echo it reports it in its list.
     let context = match context {
         Some(context) => Some(context),
-        None => models::list(&target.server)
+        None => model_list::list_models(&target.server)
             .await?
             .iter()
-            .flat_map(|it| &it.loaded)
-            .find(|it| it.id == instance)
-            .and_then(|it| it.context),
+            .flat_map(|model| &model.instances)
+            .find(|listed| listed.id == instance)
+            .and_then(|listed| listed.context),
     };
-    Ok(Loaded {
+    Ok(ListedInstance {
         id: instance,
         context,
     })
 }
 
-/// Before 0.4.0 only its own program loads with a context; without it the first
-/// request does, with whatever is set in LM Studio.
-async fn older_studio(target: &Target) -> Result<(Loaded, Option<String>), Error> {
+/// Loads with LM Studio before 0.4.0, where only `lms` can set the context
+/// length. Without `lms`, the first request loads the model with LM Studio's
+/// own settings. Returns the instance and a warning.
+async fn load_old_lmstudio(
+    target: &ServerTarget,
+) -> Result<(ListedInstance, Option<String>), Error> {
     let id = target.listed.id.clone();
-    let context = target.load_context();
-    let base = target.server.client.base();
+    let context = target.context_to_load();
+    let base_url = target.server.client.base_url();
     if let Some(lms) = target
-        .life
-        .lms
+        .lifecycle
+        .lms_path
         .as_ref()
         .filter(|_| target.server.client.is_loopback())
     {
-        match lms::load(lms, base, &id, context).await {
+        match lms_cli::load(lms, base_url, &id, context).await {
             Ok(()) => {
-                let all = models::list(&target.server).await?;
-                let there = all.into_iter().flat_map(|it| it.loaded);
-                let context = there
+                let models = model_list::list_models(&target.server).await?;
+                let context = models
                     .into_iter()
-                    .find(|it| it.id == id)
-                    .and_then(|it| it.context);
-                return Ok((Loaded { id, context }, None));
+                    .flat_map(|model| model.instances)
+                    .find(|instance| instance.id == id)
+                    .and_then(|instance| instance.context);
+                return Ok((ListedInstance { id, context }, None));
             }
-            Err(why) => {
-                let warning =
-                    format!("`lms load {id}` failed ({why}); LM Studio loads it by itself");
-                return Ok((Loaded { id, context: None }, Some(warning)));
+            Err(error) => {
+                let warning = format!(
+                    "`lms load {id}` failed ({error}); LM Studio loads the model on the first request"
+                );
+                return Ok((ListedInstance { id, context: None }, Some(warning)));
             }
         }
     }
-    let warning = "this LM Studio is older than 0.4.0: it loads the model by itself, with its own \
-                   context"
-        .to_owned();
-    Ok((Loaded { id, context: None }, Some(warning)))
+    let warning =
+        "LM Studio is older than 0.4.0: it loads the model on the first request, with the \
+                   context length of its own settings"
+            .to_owned();
+    Ok((ListedInstance { id, context: None }, Some(warning)))
 }
 
-/// Another context than the loaded one makes Ollama load the model anew.
-async fn ollama(target: &Target) -> Result<Loaded, Error> {
+/// Loads with Ollama. A context length other than that of the loaded instance
+/// makes it reload the model.
+async fn load_ollama(target: &ServerTarget) -> Result<ListedInstance, Error> {
     let id = &target.listed.id;
-    // How long it is kept is for the server's own settings to say.
+    // `keep_alive` is left to the server's settings.
     let mut body = json!({ "model": id, "stream": false });
-    if let Some(context) = target.load_context() {
+    if let Some(context) = target.context_to_load() {
         body["options"] = json!({ "num_ctx": context });
     }
-    post(&target.server, id, "/api/generate", &body).await?;
-    let running = get(&target.server, "/api/ps").await?;
+    post_json(&target.server, id, "/api/generate", &body).await?;
+    let running = get_json(&target.server, "/api/ps").await?;
     let context = running
         .get("models")
         .and_then(Value::as_array)
         .into_iter()
         .flatten()
-        .find(|it| it.get("model").or_else(|| it.get("name")) == Some(&Value::from(id.as_str())))
-        .and_then(|it| it.get("context_length")?.as_u64())
-        .and_then(|it| u32::try_from(it).ok());
-    Ok(Loaded {
+        .find(|model| {
+            model.get("model").or_else(|| model.get("name")) == Some(&Value::from(id.as_str()))
+        })
+        .and_then(|model| model.get("context_length")?.as_u64())
+        .and_then(|context| u32::try_from(context).ok());
+    Ok(ListedInstance {
         id: id.clone(),
         context,
     })

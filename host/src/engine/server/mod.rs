@@ -1,315 +1,348 @@
-//! Servers: LM Studio, Ollama, llama-server, vLLM and whatever else speaks
-//! OpenAI's protocol.
+//! Engines reached by HTTP: LM Studio, Ollama, llama-server, vLLM and other
+//! servers with an OpenAI-compatible API.
 //!
-//! In the order of the way through: `endpoint` (an address and its key),
-//! `client` (HTTP, and nothing of any protocol), `detect` (who answers there),
-//! `models` (what it has), `pick` (which of them is meant), `ensure` (an
-//! instance that is loaded: `decide` says whether, `load`, `router` and
-//! `lms` do it),
-//! `dialect` (what is asked, in each protocol, and
-//! how its answer reads), `support` (which settings a server honours), `talk`
-//! (one inference, with its retries). `sse`, `ndjson` and `fault` read what
-//! comes over the wire and know no server.
+//! The modules, in the order in which a run uses them:
+//!
+//! - `server_address`: a base URL and its keys
+//! - `http_client`: HTTP, independent of any API
+//! - `detect`: the kind of server at an address
+//! - `model_list`: the models and loaded instances of a server
+//! - `select_listing`: selects one model from those lists
+//! - `ensure_loaded`: reuses or loads an instance; `load_decision` decides,
+//!   `load`, `llama_router` and `lms_cli` load
+//! - `dialect`: request bodies and response formats of each API
+//! - `setting_support`: the settings that each server honours
+//! - `chat_request`: one inference with its retries
+//!
+//! `sse`, `ndjson`, `line_decoder` and `fault` decode what comes over the wire,
+//! for all kinds of server.
 
-mod client;
-mod decide;
+mod chat_request;
 mod detect;
 mod dialect;
-mod endpoint;
-mod ensure;
+mod ensure_loaded;
 mod fault;
-mod lines;
-mod lms;
+mod http_client;
+mod line_decoder;
+mod llama_router;
+mod lms_cli;
 mod load;
-mod models;
+mod load_decision;
+mod model_list;
 mod ndjson;
-mod pick;
-mod router;
+mod select_listing;
+mod server_address;
+mod setting_support;
 mod sse;
-mod support;
-mod talk;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use detect::Kind;
-pub use endpoint::{BadUrl, Endpoint};
-pub use fault::{Fault, FaultKind};
+pub use detect::ServerKind;
+pub use fault::{FaultKind, ServerFault};
+pub use server_address::{InvalidUrl, ServerAddress};
 
-use super::claims::Claims;
-use super::context::beyond;
-use super::{Ask, Context, Error, Facts, Life, Offer, Offered, Place, Stream};
-use crate::inference::{Event, Prompt, Settings, Support};
-use client::Client;
-use dialect::Road;
-use models::Listed;
-use pick::Picked;
+use super::context::exceeds_declared_error;
+use super::ownership::Ownership;
+use super::{
+    CatalogEngine, CatalogModel, ContextSize, Error, InferenceRequest, InferenceStream, KnownModel,
+    LifecycleOptions, LoadedInstance,
+};
+use crate::inference::{Event, Prompt, SettingSupport, Settings};
+use dialect::Endpoint;
+use http_client::HttpClient;
+use model_list::ListedModel;
+use select_listing::SelectedListing;
 
-/// How long a server may take to be reached, and who hears of a wait.
+/// The limits on connecting to a server.
 #[derive(Clone, Copy, Debug)]
-pub struct Reach {
-    /// For the connection; `None` waits as long as the system does.
+pub struct ConnectTimeouts {
+    /// The limit on making a connection; `None` leaves it to the system.
     pub connect: Option<Duration>,
-    /// For a server that says that it is still loading; `None` is for ever.
+    /// The limit on waiting for a server that reports that it is still loading
+    /// its model; `None` is unlimited.
     pub load: Option<Duration>,
 }
 
-/// A server that said who it is.
+/// A server whose kind has been detected.
 #[derive(Debug)]
 pub(super) struct Server {
-    pub(super) kind: Kind,
+    pub(super) kind: ServerKind,
     pub(super) version: Option<String>,
-    client: Client,
+    client: HttpClient,
 }
 
 impl Server {
-    /// How messages name it: `LM Studio at http://127.0.0.1:1234`.
-    pub(super) fn shown(&self) -> String {
-        format!("{} at {}", self.kind, self.client.base())
+    /// The name in messages, such as `LM Studio at http://127.0.0.1:1234`.
+    pub(super) fn display_name(&self) -> String {
+        format!("{} at {}", self.kind, self.client.base_url())
     }
 }
 
-/// A model of a server; nothing is loaded yet.
+/// A model selected on a server, not necessarily loaded.
 #[derive(Clone, Debug)]
-pub(super) struct Target {
+pub(super) struct ServerTarget {
     server: Arc<Server>,
-    listed: Listed,
-    loaded: Option<models::Loaded>,
-    /// The instance that was named, where that was no model's name.
-    instance: Option<String>,
-    asked_context: Option<u32>,
-    life: Arc<Life>,
+    listed: ListedModel,
+    listed_instance: Option<model_list::ListedInstance>,
+    /// The requested instance, if the requested name is an instance's and not
+    /// the model's.
+    requested_instance: Option<String>,
+    requested_context: Option<u32>,
+    lifecycle: Arc<LifecycleOptions>,
 }
 
-/// A model that is loaded, as its server says.
+/// A loaded instance, as reported by its server.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Instance {
-    /// What requests name.
+pub(super) struct ServerInstance {
+    /// The identifier that requests use.
     pub(super) id: String,
-    /// Tokens of context that it has, where known.
+    /// Effective context length in tokens, if known.
     pub(super) context: Option<u32>,
-    /// Tokens of context that the model was made for, where known.
+    /// Context length in tokens that the model declares, if known.
     pub(super) declared: Option<u32>,
-    /// Seconds of loading, when this run loaded it.
+    /// Load time in seconds, if this run loaded the instance.
     pub(super) load_s: Option<f64>,
-    /// Whether this run loaded it.
-    pub(super) is_ours: bool,
-    /// What the user should know.
+    /// `true` if this run loaded the instance.
+    pub(super) is_owned: bool,
+    /// Warnings to show to the user.
     pub(super) warnings: Vec<String>,
 }
 
-/// Finds the servers among `endpoints` and the model that is meant.
+/// Detects the servers at `addresses` and selects a model by `names`.
 ///
 /// # Errors
-/// None answers, none has the model, or it is not clear which is meant.
-pub(super) async fn choose(
-    endpoints: &[Endpoint],
-    named: bool,
-    names: Names<'_>,
-    context: Option<Context>,
-    reach: Reach,
-    life: Arc<Life>,
-) -> Result<Target, Error> {
-    let model = names.model;
-    let servers = detect::all(endpoints, named, reach).await?;
+/// Returns an error if no server answers, none has the model, the names select
+/// no model, or the requested context length exceeds the declared one.
+pub(super) async fn select_target(
+    addresses: &[ServerAddress],
+    is_explicit: bool,
+    names: ModelNames<'_>,
+    context: Option<ContextSize>,
+    timeouts: ConnectTimeouts,
+    lifecycle: Arc<LifecycleOptions>,
+) -> Result<ServerTarget, Error> {
+    let model = names.requested;
+    let servers = detect::detect_all(addresses, is_explicit, timeouts).await?;
     let mut lists = Vec::new();
-    let mut failed = None;
+    let mut list_error = None;
     for server in servers {
-        // One server that cannot be asked must not hide what another has.
-        match models::list(&server).await {
+        // A server that fails to list its models must not hide those of others.
+        match model_list::list_models(&server).await {
             Ok(listed) => lists.push((Arc::new(server), listed)),
-            Err(error) => failed = Some(error),
+            Err(error) => list_error = Some(error),
         }
     }
-    if let (true, Some(error)) = (lists.is_empty(), failed) {
+    if let (true, Some(error)) = (lists.is_empty(), list_error) {
         return Err(error);
     }
-    let Picked {
-        at,
+    let SelectedListing {
+        server_index,
         mut listed,
-        loaded,
-    } = pick::pick(&lists, names)?;
-    let Some((server, _)) = lists.get(at) else {
-        return Err(Error::NoEngine { tried: Vec::new() });
+        instance: listed_instance,
+    } = select_listing::select_listing(&lists, names)?;
+    let Some((server, _)) = lists.get(server_index) else {
+        return Err(Error::NoEngine {
+            addresses: Vec::new(),
+        });
     };
-    models::complete(server, &mut listed).await;
-    let tested = life.facts(server.client.base(), &listed.id).tested;
-    // Percent are of what works, where that is known.
-    let asked_context = match (context, tested.or(listed.declared)) {
+    model_list::fill_details(server, &mut listed).await;
+    let tested = lifecycle
+        .known_model(server.client.base_url(), &listed.id)
+        .tested;
+    // A percentage refers to the tested context length, if there is one.
+    let requested_context = match (context, tested.or(listed.declared)) {
         (None, _) => None,
-        (Some(Context::Tokens(tokens)), _) => Some(tokens),
-        (Some(Context::Percent(percent)), Some(declared)) => {
-            let share = u64::from(declared) * u64::from(percent) / 100;
-            Some(u32::try_from(share).unwrap_or(declared).max(1))
+        (Some(ContextSize::Tokens(tokens)), _) => Some(tokens),
+        (Some(ContextSize::Percent(percent)), Some(declared)) => {
+            let tokens = u64::from(declared) * u64::from(percent) / 100;
+            Some(u32::try_from(tokens).unwrap_or(declared).max(1))
         }
-        (Some(Context::Percent(_)), None) => {
-            return Err(Error::Context(format!(
-                "{} does not say how much context `{}` was made for, so a percentage means \
-                 nothing; give a number of tokens",
-                server.shown(),
+        (Some(ContextSize::Percent(_)), None) => {
+            return Err(Error::InvalidContext(format!(
+                "{} does not report the context length of `{}`, so a percentage cannot be \
+                 resolved; give a number of tokens",
+                server.display_name(),
                 listed.id
             )));
         }
     };
-    if let (Some(asked), Some(declared), false) = (asked_context, listed.declared, life.force)
-        && asked > declared
+    if let (Some(requested), Some(declared), false) =
+        (requested_context, listed.declared, lifecycle.force)
+        && requested > declared
     {
-        return Err(beyond(asked, declared));
+        return Err(exceeds_declared_error(requested, declared));
     }
-    let is_instance =
-        |name: &&str| *name != listed.id && loaded.as_ref().is_some_and(|it| it.id == **name);
-    Ok(Target {
+    let is_instance = |name: &&str| {
+        *name != listed.id
+            && listed_instance
+                .as_ref()
+                .is_some_and(|instance| instance.id == **name)
+    };
+    Ok(ServerTarget {
         server: Arc::clone(server),
-        instance: model.filter(is_instance).map(str::to_owned),
+        requested_instance: model.filter(is_instance).map(str::to_owned),
         listed,
-        loaded,
-        asked_context,
-        life,
+        listed_instance,
+        requested_context,
+        lifecycle,
     })
 }
 
-/// All servers among `endpoints` with their models.
+/// Lists the servers at `addresses` with their models.
 ///
 /// # Errors
-/// None answers.
-pub(super) async fn survey(
-    endpoints: &[Endpoint],
-    named: bool,
-    reach: Reach,
-) -> Result<Vec<Place>, Error> {
-    let mut places = Vec::new();
-    for server in detect::all(endpoints, named, reach).await? {
-        let models = match models::list(&server).await {
+/// Returns an error if no server answers.
+pub(super) async fn catalog_servers(
+    addresses: &[ServerAddress],
+    is_explicit: bool,
+    timeouts: ConnectTimeouts,
+) -> Result<Vec<CatalogEngine>, Error> {
+    let mut servers = Vec::new();
+    for server in detect::detect_all(addresses, is_explicit, timeouts).await? {
+        let models = match model_list::list_models(&server).await {
             Ok(mut listed) => {
-                for it in &mut listed {
-                    // Ollama's list leaves out how much context there is.
-                    if it.declared.is_none() {
-                        models::complete(&server, it).await;
+                for model in &mut listed {
+                    // Ollama's list has no context lengths.
+                    if model.declared.is_none() {
+                        model_list::fill_details(&server, model).await;
                     }
                 }
-                Ok(listed.into_iter().map(offer).collect())
+                Ok(listed.into_iter().map(catalog_model).collect())
             }
             Err(error) => Err(error.to_string()),
         };
-        places.push(Place {
-            place: server.client.base().to_owned(),
+        servers.push(CatalogEngine {
+            address: server.client.base_url().to_owned(),
             kind: server.kind.name(),
-            shown: server.shown(),
+            display_name: server.display_name(),
             version: server.version,
             models,
             problems: Vec::new(),
         });
     }
-    Ok(places)
+    Ok(servers)
 }
 
-fn offer(listed: Listed) -> Offer {
-    let instances = listed.loaded.into_iter().map(|it| Offered {
-        id: it.id,
-        context: it.context,
-        is_ours: false,
+fn catalog_model(listed: ListedModel) -> CatalogModel {
+    let instances = listed.instances.into_iter().map(|instance| LoadedInstance {
+        id: instance.id,
+        context: instance.context,
+        is_owned: false,
     });
-    Offer {
+    CatalogModel {
         instances: instances.collect(),
         id: listed.id,
         aliases: listed.aliases,
-        declared: listed.declared,
+        declared_context: listed.declared,
         architecture: listed.architecture,
         quantization: listed.quantization,
         size_bytes: listed.size_bytes,
         context_bytes_per_token: None,
-        vision: listed.vision,
-        tools: listed.tools,
-        embeds_only: listed.embeds_only,
+        vision: listed.supports_vision,
+        tools: listed.supports_tools,
+        embeds_only: listed.is_embedding_only,
     }
 }
 
-/// Unloads instances (model and instance) under the server's lock; gives those
-/// that somebody else loaded and that were left alone.
-pub(super) async fn unload(
-    endpoint: &Endpoint,
-    instances: &[(String, Offered)],
+/// Unloads `instances`, pairs of model ID and instance, under the server's
+/// lock.
+///
+/// Returns the IDs of the instances that were skipped because another program
+/// loaded them and `force` is not set.
+///
+/// # Errors
+/// Returns an error if the server does not answer, its lock cannot be taken, or
+/// an unload fails.
+pub(super) async fn unload_instances(
+    address: &ServerAddress,
+    instances: &[(String, LoadedInstance)],
     force: bool,
-    state: &Path,
+    state_dir: &Path,
     lms: Option<&Path>,
-    reach: Reach,
+    timeouts: ConnectTimeouts,
 ) -> Result<Vec<String>, Error> {
-    let servers = detect::all(std::slice::from_ref(endpoint), true, reach).await?;
+    let servers = detect::detect_all(std::slice::from_ref(address), true, timeouts).await?;
     let Some(server) = servers.first() else {
         return Err(Error::NoEngine {
-            tried: vec![endpoint.base().to_owned()],
+            addresses: vec![address.base_url().to_owned()],
         });
     };
-    let mut claims = Claims::lock(state, server.client.base()).await?;
-    let mut left = Vec::new();
+    let mut ownership = Ownership::lock(state_dir, server.client.base_url()).await?;
+    let mut skipped = Vec::new();
     for (model, instance) in instances {
-        if force || claims.is_ours(&instance.id, instance.context) {
+        if force || ownership.is_owned(&instance.id, instance.context) {
             load::unload(server, model, &instance.id, lms).await?;
-            claims.release(&instance.id)?;
+            ownership.release(&instance.id)?;
         } else {
-            left.push(instance.id.clone());
+            skipped.push(instance.id.clone());
         }
     }
-    Ok(left)
+    Ok(skipped)
 }
 
-/// By which names a model may be meant.
+/// The names by which a model is selected, in the order of precedence.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Names<'a> {
-    /// The one that was given.
-    pub(super) model: Option<&'a str>,
-    /// The config's, when none was given and not exactly one is loaded.
+pub(super) struct ModelNames<'a> {
+    /// The name given for this run, of a model or an instance.
+    pub(super) requested: Option<&'a str>,
+    /// The configured default, used if no name is given and not exactly one
+    /// model is loaded.
     pub(super) fallback: Option<&'a str>,
-    /// The one used last, when there is nothing else to go by.
-    pub(super) last: Option<&'a str>,
+    /// The model used last, used if nothing else selects a model.
+    pub(super) last_used: Option<&'a str>,
 }
 
-impl Target {
-    /// The server's address.
-    pub(super) fn place(&self) -> &str {
-        self.server.client.base()
+impl ServerTarget {
+    /// Returns the base URL of the server.
+    pub(super) fn base_url(&self) -> &str {
+        self.server.client.base_url()
     }
 
-    /// Tokens of context that the model was made for, where known.
-    pub(super) fn declared(&self) -> Option<u32> {
+    /// Returns the context length in tokens that the model declares, if known.
+    pub(super) fn declared_context(&self) -> Option<u32> {
         self.listed.declared
     }
 
-    /// Whether it can be loaded with a context of one's choice.
-    pub(super) fn loads_with_context(&self) -> bool {
-        let way = ensure::way(self.server.kind, &self.listed);
-        matches!(way, decide::Way::Stacks | decide::Way::Replaces)
+    /// Returns `true` if a load can set the context length.
+    pub(super) fn can_set_context(&self) -> bool {
+        let method = ensure_loaded::load_method(self.server.kind, &self.listed);
+        matches!(
+            method,
+            load_decision::LoadMethod::AddsInstance | load_decision::LoadMethod::ReplacesInstance
+        )
     }
 
-    /// What is known of the model from before.
-    pub(super) fn facts(&self) -> Facts {
-        self.life.facts(self.place(), &self.listed.id)
+    /// Returns what earlier runs recorded about the model.
+    pub(super) fn facts(&self) -> KnownModel {
+        self.lifecycle.known_model(self.base_url(), &self.listed.id)
     }
 
-    /// The context that a load asks for: what the user wants, else what was
-    /// found to work. Without either the server's own settings hold, since
-    /// nobody here sees its video memory.
-    pub(super) fn load_context(&self) -> Option<u32> {
+    /// Returns the context length in tokens to load with: the requested one,
+    /// else the tested one. `None` leaves it to the server's settings, since
+    /// the server's video memory is not visible from here.
+    pub(super) fn context_to_load(&self) -> Option<u32> {
         let declared = self.listed.declared.unwrap_or(u32::MAX);
-        self.asked_context
-            .or(self.facts().tested.map(|it| it.min(declared)))
+        self.requested_context
+            .or(self.facts().tested.map(|tested| tested.min(declared)))
     }
 
-    /// Unloads an instance that this program loaded; whether it was one.
-    pub(super) async fn unload(&self, instance: &Instance) -> Result<bool, Error> {
-        let mut claims = Claims::lock(&self.life.state, self.place()).await?;
-        if !claims.is_ours(&instance.id, instance.context) {
+    /// Unloads `instance` if this program loaded it, in this run or an earlier
+    /// one. Returns whether it did.
+    pub(super) async fn unload_if_owned(&self, instance: &ServerInstance) -> Result<bool, Error> {
+        let mut ownership = Ownership::lock(&self.lifecycle.state_dir, self.base_url()).await?;
+        if !ownership.is_owned(&instance.id, instance.context) {
             return Ok(false);
         }
         load::unload(
             &self.server,
             &self.listed.id,
             &instance.id,
-            self.life.lms.as_deref(),
+            self.lifecycle.lms_path.as_deref(),
         )
         .await?;
-        claims.release(&instance.id)?;
+        ownership.release(&instance.id)?;
         Ok(true)
     }
 
@@ -317,12 +350,12 @@ impl Target {
         &self.listed.id
     }
 
-    pub(super) fn engine(&self) -> &'static str {
+    pub(super) fn engine_name(&self) -> &'static str {
         self.server.kind.name()
     }
 
-    pub(super) fn shown(&self) -> String {
-        self.server.shown()
+    pub(super) fn display_name(&self) -> String {
+        self.server.display_name()
     }
 
     pub(super) fn version(&self) -> Option<&str> {
@@ -337,72 +370,98 @@ impl Target {
         self.listed.quantization.as_deref()
     }
 
-    /// The most context that this run would load: what is loaded, what was
-    /// asked for, or what the model was made for.
-    pub(super) fn context(&self) -> Option<u32> {
-        let loaded = self.loaded.as_ref().and_then(|it| it.context);
-        // Ollama loads a model anew when another context is asked for.
-        if self.server.kind == Kind::Ollama {
+    /// Returns the context length in tokens that the instance of this run is
+    /// expected to have: that of the loaded instance, the one to load with, or
+    /// the declared one.
+    pub(super) fn expected_context(&self) -> Option<u32> {
+        let loaded = self
+            .listed_instance
+            .as_ref()
+            .and_then(|instance| instance.context);
+        // Ollama reloads a model if a request has another context length.
+        if self.server.kind == ServerKind::Ollama {
             return self
-                .asked_context
+                .requested_context
                 .or(loaded)
-                .or(self.load_context())
+                .or(self.context_to_load())
                 .or(self.listed.declared);
         }
-        loaded.or(self.load_context()).or(self.listed.declared)
+        loaded.or(self.context_to_load()).or(self.listed.declared)
     }
 
-    pub(super) fn asked_context(&self) -> Option<u32> {
-        self.asked_context
+    pub(super) fn requested_context(&self) -> Option<u32> {
+        self.requested_context
     }
 
-    /// Whether the model answers raw texts by more than going on with them.
+    /// Returns `true` if the model is probably instruction-tuned, judged by its
+    /// name.
     pub(super) fn is_instruct(&self) -> bool {
         self.listed.is_instruct()
     }
 
-    pub(super) fn support(&self, prompt: &Prompt, settings: &Settings, name: &str) -> Support {
-        let road = Road::of(
+    /// Returns whether the server honours the setting `name` (snake case) for
+    /// this prompt and these settings.
+    pub(super) fn support(
+        &self,
+        prompt: &Prompt,
+        settings: &Settings,
+        name: &str,
+    ) -> SettingSupport {
+        let endpoint = Endpoint::select(
             self.server.kind,
-            self.listed.has_studio_chat,
+            self.listed.has_lmstudio_chat,
             prompt,
             settings,
         );
-        let level = settings.reasoning.as_ref().map(|it| it.value.as_str());
-        if let ("reasoning", Some(levels), Some(level)) = (name, &self.listed.reasoning, level)
-            && !levels.iter().any(|it| it == level)
+        let level = settings
+            .reasoning
+            .as_ref()
+            .map(|reasoning| reasoning.value.as_str());
+        if let ("reasoning", Some(levels), Some(level)) =
+            (name, &self.listed.reasoning_levels, level)
+            && !levels.iter().any(|known| known == level)
         {
-            // A model that cannot think has it switched off.
+            // For a model without reasoning, `off` is what it does anyway.
             return if level == "off" && levels.is_empty() {
-                Support::Honoured
+                SettingSupport::Honoured
             } else {
-                Support::Dropped
+                SettingSupport::Dropped
             };
         }
-        support::support(self.server.kind, road, name)
+        setting_support::setting_support(self.server.kind, endpoint, name)
     }
 
-    /// Sees to it that an instance is there; says what goes on through `emit`.
-    pub(super) async fn ensure(
+    /// Ensures that an instance is loaded, and reports progress through `emit`.
+    pub(super) async fn ensure_loaded(
         &self,
         emit: &mut (dyn FnMut(Event) + Send),
-    ) -> Result<Instance, Error> {
-        ensure::ensure(self, emit).await
+    ) -> Result<ServerInstance, Error> {
+        ensure_loaded::ensure_loaded(self, emit).await
     }
 
-    /// How many inferences an instance runs at once, where the server says so.
-    pub(super) async fn slots(&self, instance: &Instance) -> Option<u32> {
-        models::slots(&self.server, &instance.id).await
+    /// Returns the number of inferences that the instance runs in parallel, if
+    /// the server reports it.
+    pub(super) async fn parallel_slots(&self, instance: &ServerInstance) -> Option<u32> {
+        model_list::parallel_slots(&self.server, &instance.id).await
     }
 
-    /// The exact text that the model would be sent, where the server tells.
-    pub(super) async fn rendered(&self, prompt: &Prompt, instance: &Instance) -> Option<String> {
-        talk::rendered(self, prompt, instance).await
+    /// Returns the prompt with the chat template applied, if the server
+    /// supports that.
+    pub(super) async fn render_prompt(
+        &self,
+        prompt: &Prompt,
+        instance: &ServerInstance,
+    ) -> Option<String> {
+        chat_request::render_prompt(self, prompt, instance).await
     }
 
-    /// Starts the inference; dropping the stream closes the connection, by
+    /// Starts the inference. Dropping the stream closes the connection, on
     /// which servers stop generating.
-    pub(super) fn infer(self, instance: Instance, ask: Ask) -> Stream {
-        talk::start(self, instance, ask)
+    pub(super) fn infer(
+        self,
+        instance: ServerInstance,
+        request: InferenceRequest,
+    ) -> InferenceStream {
+        chat_request::start(self, instance, request)
     }
 }

@@ -1,15 +1,20 @@
-//! Lines of JSON, as Ollama streams them.
+//! Decodes newline-delimited JSON, the format of Ollama's streams.
 
-use super::lines::{Lines, TooLong};
+use super::line_decoder::{LineDecoder, LineTooLong};
 
-/// Takes bytes in any pieces and gives lines that are not blank.
+/// Splits a byte stream into lines without the blank ones, independent of its
+/// chunks.
 #[derive(Debug, Default)]
-pub(super) struct Decoder {
-    lines: Lines,
+pub(super) struct NdjsonDecoder {
+    lines: LineDecoder,
 }
 
-impl Decoder {
-    pub(super) fn push(&mut self, bytes: &[u8], lines: &mut Vec<String>) -> Result<(), TooLong> {
+impl NdjsonDecoder {
+    pub(super) fn push(
+        &mut self,
+        bytes: &[u8],
+        lines: &mut Vec<String>,
+    ) -> Result<(), LineTooLong> {
         self.lines.push(bytes, |line| {
             if !line.trim().is_empty() {
                 lines.push(line.to_owned());
@@ -18,9 +23,13 @@ impl Decoder {
         })
     }
 
-    /// The body has ended; a last line may lack its end.
+    /// Ends the stream. The last line may lack its line end.
     pub(super) fn finish(&mut self, lines: &mut Vec<String>) {
-        lines.extend(self.lines.rest().filter(|it| !it.trim().is_empty()));
+        lines.extend(
+            self.lines
+                .take_rest()
+                .filter(|line| !line.trim().is_empty()),
+        );
     }
 }
 
@@ -28,17 +37,17 @@ impl Decoder {
 mod tests {
     use super::*;
 
-    fn decode(pieces: &[&[u8]]) -> Vec<String> {
-        let (mut decoder, mut lines) = (Decoder::default(), Vec::new());
-        for piece in pieces {
-            decoder.push(piece, &mut lines).unwrap();
+    fn decode(chunks: &[&[u8]]) -> Vec<String> {
+        let (mut decoder, mut lines) = (NdjsonDecoder::default(), Vec::new());
+        for chunk in chunks {
+            decoder.push(chunk, &mut lines).unwrap();
         }
         decoder.finish(&mut lines);
         lines
     }
 
     #[test]
-    fn the_cut_does_not_matter() {
+    fn lines_do_not_depend_on_chunk_boundaries() {
         for (body, expected) in [
             (
                 "{\"a\":1}\n{\"b\":\"ä\"}\n",
@@ -57,11 +66,11 @@ mod tests {
                 assert_eq!(
                     decode(&[&bytes[..at], &bytes[at..]]),
                     expected,
-                    "cut at {at}"
+                    "split at {at}"
                 );
             }
-            let each: Vec<&[u8]> = bytes.chunks(1).collect();
-            assert_eq!(decode(&each), expected);
+            let single_bytes: Vec<&[u8]> = bytes.chunks(1).collect();
+            assert_eq!(decode(&single_bytes), expected);
         }
     }
 }

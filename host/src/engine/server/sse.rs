@@ -1,81 +1,86 @@
-//! Server-sent events, as servers send them and not only as the specification
-//! has them (<https://html.spec.whatwg.org/multipage/server-sent-events.html>):
-//! a frame that the end of the body completes counts, and `error:` as a field's
-//! name, which llama.cpp once used, is an error.
+//! Decodes server-sent events
+//! (<https://html.spec.whatwg.org/multipage/server-sent-events.html>), with two
+//! deviations for real servers: the end of the body completes a pending frame,
+//! and a field named `error`, which older llama.cpp builds send, is an `error`
+//! event.
 
-use super::lines::{BYTES_MAX, Lines, TooLong};
+use super::line_decoder::{LineDecoder, LineTooLong, MAX_LINE_BYTES};
 
-/// One event.
+/// One frame of a stream: a server-sent event or a line of JSON.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Frame {
-    /// Its name; empty when the stream gave none.
+    /// The name of the event; empty if the stream gave none.
     pub(super) event: String,
-    /// Its data, lines joined by a line end.
+    /// The data, with multiple lines joined by LF.
     pub(super) data: String,
 }
 
-/// Takes bytes in any pieces and gives the same frames for every way of cutting.
+/// Splits a byte stream into frames, independent of its chunks.
 #[derive(Debug, Default)]
-pub(super) struct Decoder {
-    lines: Lines,
-    fields: Fields,
+pub(super) struct SseDecoder {
+    lines: LineDecoder,
+    fields: FrameBuilder,
 }
 
 #[derive(Debug, Default)]
-struct Fields {
+struct FrameBuilder {
     started: bool,
     event: String,
     data: Option<String>,
 }
 
-impl Decoder {
-    pub(super) fn push(&mut self, bytes: &[u8], frames: &mut Vec<Frame>) -> Result<(), TooLong> {
+impl SseDecoder {
+    pub(super) fn push(
+        &mut self,
+        bytes: &[u8],
+        frames: &mut Vec<Frame>,
+    ) -> Result<(), LineTooLong> {
         let Self { lines, fields } = self;
-        lines.push(bytes, |line| fields.line(line, frames))
+        lines.push(bytes, |line| fields.push_line(line, frames))
     }
 
-    /// The body has ended: what is pending is given out, too.
-    pub(super) fn finish(&mut self, frames: &mut Vec<Frame>) -> Result<(), TooLong> {
-        if let Some(line) = self.lines.rest() {
-            self.fields.line(&line, frames)?;
+    /// Ends the stream and completes the pending frame.
+    pub(super) fn finish(&mut self, frames: &mut Vec<Frame>) -> Result<(), LineTooLong> {
+        if let Some(line) = self.lines.take_rest() {
+            self.fields.push_line(&line, frames)?;
         }
-        self.fields.give(frames);
+        self.fields.finish_frame(frames);
         Ok(())
     }
 }
 
-impl Fields {
-    fn line(&mut self, line: &str, frames: &mut Vec<Frame>) -> Result<(), TooLong> {
+impl FrameBuilder {
+    fn push_line(&mut self, line: &str, frames: &mut Vec<Frame>) -> Result<(), LineTooLong> {
         let line = if std::mem::replace(&mut self.started, true) {
             line
         } else {
             line.strip_prefix('\u{feff}').unwrap_or(line)
         };
         if line.is_empty() {
-            self.give(frames);
+            self.finish_frame(frames);
             return Ok(());
         }
-        // A comment's name is empty.
+        // The field name of a comment is empty.
         let (name, value) = line.split_once(':').unwrap_or((line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match name {
-            "data" => self.add(value)?,
+            "data" => self.append_data(value)?,
             "event" => value.clone_into(&mut self.event),
             "error" => {
                 "error".clone_into(&mut self.event);
-                self.add(value)?;
+                self.append_data(value)?;
             }
             _ => {}
         }
         Ok(())
     }
 
-    fn add(&mut self, value: &str) -> Result<(), TooLong> {
+    fn append_data(&mut self, value: &str) -> Result<(), LineTooLong> {
         match &mut self.data {
             None => self.data = Some(value.to_owned()),
             Some(data) => {
-                if data.len() + value.len() > BYTES_MAX {
-                    return Err(TooLong);
+                if data.len() + value.len() > MAX_LINE_BYTES {
+                    return Err(LineTooLong);
                 }
                 data.push('\n');
                 data.push_str(value);
@@ -84,7 +89,7 @@ impl Fields {
         Ok(())
     }
 
-    fn give(&mut self, frames: &mut Vec<Frame>) {
+    fn finish_frame(&mut self, frames: &mut Vec<Frame>) {
         let event = std::mem::take(&mut self.event);
         if let Some(data) = self.data.take() {
             frames.push(Frame { event, data });
@@ -98,13 +103,16 @@ mod tests {
 
     use super::*;
 
-    fn decode(pieces: &[&[u8]]) -> Vec<(String, String)> {
-        let (mut decoder, mut frames) = (Decoder::default(), Vec::new());
-        for piece in pieces {
-            decoder.push(piece, &mut frames).unwrap();
+    fn decode(chunks: &[&[u8]]) -> Vec<(String, String)> {
+        let (mut decoder, mut frames) = (SseDecoder::default(), Vec::new());
+        for chunk in chunks {
+            decoder.push(chunk, &mut frames).unwrap();
         }
         decoder.finish(&mut frames).unwrap();
-        frames.into_iter().map(|it| (it.event, it.data)).collect()
+        frames
+            .into_iter()
+            .map(|frame| (frame.event, frame.data))
+            .collect()
     }
 
     const FIXTURES: [(&str, &[(&str, &str)]); 12] = [
@@ -138,7 +146,7 @@ mod tests {
     ];
 
     #[test]
-    fn the_cut_does_not_matter() {
+    fn frames_do_not_depend_on_chunk_boundaries() {
         for (body, expected) in FIXTURES {
             let expected: Vec<(String, String)> = expected
                 .iter()
@@ -147,44 +155,44 @@ mod tests {
             let bytes = body.as_bytes();
             assert_eq!(decode(&[bytes]), expected, "{body:?}");
             for at in 0..=bytes.len() {
-                let cut = decode(&[&bytes[..at], &bytes[at..]]);
-                assert_eq!(cut, expected, "{body:?} cut at {at}");
+                let split = decode(&[&bytes[..at], &bytes[at..]]);
+                assert_eq!(split, expected, "{body:?} split at {at}");
             }
-            let each: Vec<&[u8]> = bytes.chunks(1).collect();
-            assert_eq!(decode(&each), expected, "{body:?}");
+            let single_bytes: Vec<&[u8]> = bytes.chunks(1).collect();
+            assert_eq!(decode(&single_bytes), expected, "{body:?}");
         }
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_replaced_and_endless_lines_refused() {
+    fn invalid_utf8_is_replaced_and_long_lines_are_rejected() {
         assert_eq!(
             decode(&[b"data: a\xffb\n\n"]),
             [(String::new(), "a\u{fffd}b".to_owned())]
         );
-        let (mut decoder, mut frames) = (Decoder::default(), Vec::new());
-        let long = vec![b'x'; BYTES_MAX];
+        let (mut decoder, mut frames) = (SseDecoder::default(), Vec::new());
+        let long = vec![b'x'; MAX_LINE_BYTES];
         assert_eq!(decoder.push(b"data: ", &mut frames), Ok(()));
-        assert_eq!(decoder.push(&long, &mut frames), Err(TooLong));
+        assert_eq!(decoder.push(&long, &mut frames), Err(LineTooLong));
     }
 
     proptest! {
         #[test]
-        fn random_streams_in_random_pieces(
-            which in prop::collection::vec(0..FIXTURES.len(), 1..6),
-            cuts in prop::collection::vec(0..400_usize, 0..20),
+        fn random_chunking_yields_the_same_frames(
+            fixtures in prop::collection::vec(0..FIXTURES.len(), 1..6),
+            splits in prop::collection::vec(0..400_usize, 0..20),
         ) {
-            let body: String = which.iter().map(|at| FIXTURES[*at].0).collect();
-            let mut cuts: Vec<usize> = cuts.into_iter().filter(|at| *at <= body.len()).collect();
-            cuts.sort_unstable();
+            let body: String = fixtures.iter().map(|index| FIXTURES[*index].0).collect();
+            let mut splits: Vec<usize> = splits.into_iter().filter(|at| *at <= body.len()).collect();
+            splits.sort_unstable();
             let bytes = body.as_bytes();
-            let mut pieces = Vec::new();
-            let mut from = 0;
-            for at in cuts {
-                pieces.push(&bytes[from..at]);
-                from = at;
+            let mut chunks = Vec::new();
+            let mut start = 0;
+            for at in splits {
+                chunks.push(&bytes[start..at]);
+                start = at;
             }
-            pieces.push(&bytes[from..]);
-            prop_assert_eq!(decode(&pieces), decode(&[bytes]));
+            chunks.push(&bytes[start..]);
+            prop_assert_eq!(decode(&chunks), decode(&[bytes]));
         }
     }
 }

@@ -1,44 +1,44 @@
-//! Progress as lines, for stderr that is no terminal: no escapes, and no more
-//! lines than a person reads in a log.
+//! Progress as lines, for stderr that is not a terminal. There are no escape
+//! sequences, and the number of lines is limited.
 
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-/// Between two lines of one phase.
-const EVERY: Duration = Duration::from_secs(1);
-/// Between two lines while the answer comes.
-const EVERY_WRITING: Duration = Duration::from_secs(10);
+/// Minimum time between two lines of one phase.
+const LINE_INTERVAL: Duration = Duration::from_secs(1);
+/// Minimum time between two lines while the answer arrives.
+const WRITING_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Writes a line when there is news.
-pub(super) struct Plain {
+/// Writes a line when the progress changes.
+pub(super) struct ProgressLines {
     out: Box<dyn Write + Send>,
     start: Instant,
-    last: String,
-    at: Option<Instant>,
-    has_first: bool,
+    last_line: String,
+    printed_at: Option<Instant>,
+    has_first_token: bool,
 }
 
-impl std::fmt::Debug for Plain {
+impl std::fmt::Debug for ProgressLines {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Plain").finish_non_exhaustive()
     }
 }
 
-impl Plain {
+impl ProgressLines {
     pub(super) fn new(out: Box<dyn Write + Send>) -> Self {
         Self {
             out,
             start: Instant::now(),
-            last: String::new(),
-            at: None,
-            has_first: false,
+            last_line: String::new(),
+            printed_at: None,
+            has_first_token: false,
         }
     }
 
     pub(super) fn loading(&mut self, progress: Option<f32>) {
         match progress {
-            None => self.say("loading the model".to_owned(), true),
-            Some(done) => self.say(
+            None => self.print("loading the model".to_owned(), true),
+            Some(done) => self.print(
                 format!("loading the model: {:.0} %", done * 100.0),
                 done >= 1.0,
             ),
@@ -46,43 +46,50 @@ impl Plain {
     }
 
     pub(super) fn reading(&mut self, progress: f32, tokens: Option<u32>) {
-        let is_whole = progress >= 1.0;
+        let is_complete = progress >= 1.0;
         match tokens {
             None if progress <= 0.0 => {
-                self.say("waiting for the first token".to_owned(), true);
+                self.print("waiting for the first token".to_owned(), true);
             }
-            None => self.say(
+            None => self.print(
                 format!("reading the prompt: {:.0} %", progress * 100.0),
-                is_whole,
+                is_complete,
             ),
-            Some(tokens) => self.say(
+            Some(tokens) => self.print(
                 format!(
                     "reading the prompt: {:.0} % of {tokens} tokens",
                     progress * 100.0
                 ),
-                is_whole,
+                is_complete,
             ),
         }
     }
 
-    pub(super) fn wrote(&mut self, counts: &str) {
-        if !std::mem::replace(&mut self.has_first, true) {
+    pub(super) fn piece_received(&mut self, counts: &str) {
+        if !std::mem::replace(&mut self.has_first_token, true) {
             let first = self.start.elapsed().as_secs_f64();
-            self.say(format!("first token after {first:.2} s"), true);
-        } else if self.at.is_none_or(|at| at.elapsed() >= EVERY_WRITING) {
-            self.say(counts.to_owned(), true);
+            self.print(format!("first token after {first:.2} s"), true);
+        } else if self
+            .printed_at
+            .is_none_or(|at| at.elapsed() >= WRITING_INTERVAL)
+        {
+            self.print(counts.to_owned(), true);
         }
     }
 
-    /// `now` is said also when something was said a moment ago.
-    fn say(&mut self, line: String, now: bool) {
-        let is_due = now || self.at.is_none_or(|at| at.elapsed() >= EVERY);
-        if !is_due || line == self.last {
+    /// Prints a line unless it is the same as the last one. Without `force` it
+    /// is also skipped within `LINE_INTERVAL` of the last one.
+    fn print(&mut self, line: String, force: bool) {
+        let is_due = force
+            || self
+                .printed_at
+                .is_none_or(|at| at.elapsed() >= LINE_INTERVAL);
+        if !is_due || line == self.last_line {
             return;
         }
-        let _unwritable = writeln!(self.out, "{line}");
-        self.at = Some(Instant::now());
-        self.last = line;
+        let _ignored = writeln!(self.out, "{line}");
+        self.printed_at = Some(Instant::now());
+        self.last_line = line;
     }
 }
 
@@ -93,9 +100,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Shared(Arc<Mutex<Vec<u8>>>);
+    struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Shared {
+    impl Write for SharedBuffer {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
@@ -107,18 +114,18 @@ mod tests {
     }
 
     #[test]
-    fn news_is_a_line_and_the_same_again_is_none() {
-        let out = Shared::default();
-        let mut plain = Plain::new(Box::new(out.clone()));
+    fn changes_are_printed_once() {
+        let out = SharedBuffer::default();
+        let mut plain = ProgressLines::new(Box::new(out.clone()));
         plain.loading(None);
         plain.loading(None);
         plain.loading(Some(1.0));
         plain.reading(0.0, None);
-        // Too soon after the last line to be worth one.
+        // Skipped: too soon after the last line.
         plain.reading(0.5, Some(2048));
         plain.reading(1.0, Some(2048));
-        plain.wrote("1 tokens");
-        plain.wrote("2 tokens");
+        plain.piece_received("1 tokens");
+        plain.piece_received("2 tokens");
         let text = String::from_utf8(out.0.lock().unwrap().clone()).unwrap();
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(

@@ -1,67 +1,67 @@
-//! The grammar of JSON, one character at a time (RFC 8259).
+//! The grammar of JSON (RFC 8259) as a state machine that reads one character at a time.
 //!
-//! It remembers the open brackets and nothing else, so that an answer of any
-//! length is checked in the memory of its depth.
+//! It stores only the open brackets, so that the memory use depends on the depth of the
+//! JSON and not on its length.
 
-/// The most brackets that may be open. With indents, depth costs the square of
-/// its length, and no reader of JSON goes this deep.
-const DEPTH_MAX: usize = 512;
+/// The maximum number of open brackets. Indented output grows with the square of the depth,
+/// and JSON parsers commonly have lower limits.
+const MAX_DEPTH: usize = 512;
 
-/// What a character is.
+/// The role of a character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
-    /// It cannot stand here; this was expected.
-    Wrong(&'static str),
-    /// A blank between tokens.
-    Blank,
-    /// A blank before or after the whole value.
-    Outside,
-    /// An opening bracket, which may begin an element.
+pub(super) enum CharRole {
+    /// The character is invalid here. Contains what was expected.
+    Unexpected(&'static str),
+    /// Whitespace between tokens.
+    Whitespace,
+    /// Whitespace before or after the top-level value.
+    OuterWhitespace,
+    /// An opening bracket.
     Open,
     /// A closing bracket.
     Close { empty: bool },
-    /// The first character of a key or of any other value.
+    /// The first character of a key or of a scalar value.
     Begin,
-    /// A later character of a string, number or word.
-    Within,
-    /// Between elements.
+    /// A later character of a string, number or literal.
+    Continue,
+    /// A comma between elements.
     Comma,
-    /// Between key and value.
+    /// A colon between key and value.
     Colon,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Before a value; after an opening square bracket, a closing one will do.
+enum GrammarState {
+    /// Before a value. `or_close` is true after `[`, where `]` is also valid.
     Value { or_close: bool },
-    /// Before a key; after an opening brace, a closing one will do.
+    /// Before a key. `or_close` is true after `{`, where `}` is also valid.
     Key { or_close: bool },
     /// After a key.
     Colon,
     /// After a value inside brackets.
     After,
-    /// In a string; it is a key if `key`.
-    Text { key: bool, escape: Escape },
+    /// In a string. `key` is true if the string is a key.
+    Text { key: bool, escape: EscapeState },
     /// In a number.
-    Number(Number),
-    /// In `true`, `false` or `null`; what is left of it.
+    Number(NumberState),
+    /// In `true`, `false` or `null`. Contains the remaining characters.
     Word(&'static str),
-    /// After the last bracket: nothing further is looked at.
+    /// After the last bracket. No further characters are read.
     Closed,
-    /// After a value at the top that has no brackets: nothing but blanks.
+    /// After a top-level scalar. Only whitespace may follow.
     Ended,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Escape {
+enum EscapeState {
     None,
     Begun,
-    /// So many hexadecimal digits are left.
+    /// Inside `\u`. Contains the number of remaining hexadecimal digits.
     Hex(u8),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Number {
+enum NumberState {
     Minus,
     Zero,
     Integer,
@@ -72,133 +72,154 @@ enum Number {
     ExponentDigits,
 }
 
-/// Where in a JSON text we are.
+/// The position in a JSON text.
 #[derive(Debug)]
 pub(super) struct Grammar {
-    state: State,
-    /// The open brackets; `true` is an object.
+    state: GrammarState,
+    /// The open brackets: true for an object, false for an array.
     open: Vec<bool>,
 }
 
 impl Default for Grammar {
     fn default() -> Self {
         Self {
-            state: State::Value { or_close: false },
+            state: GrammarState::Value { or_close: false },
             open: Vec::new(),
         }
     }
 }
 
 impl Grammar {
-    /// How many brackets are open.
+    /// Returns the number of open brackets.
     pub(super) fn depth(&self) -> usize {
         self.open.len()
     }
 
-    /// The last bracket has been seen.
-    pub(super) fn closed(&self) -> bool {
-        self.state == State::Closed
+    /// Returns true after the last bracket.
+    pub(super) fn is_closed(&self) -> bool {
+        self.state == GrammarState::Closed
     }
 
-    /// Whether the text may end here; if not, what should follow.
-    pub(super) fn complete(&self) -> Result<(), &'static str> {
+    /// Checks that the text may end here.
+    ///
+    /// # Errors
+    /// Returns a description of what is missing.
+    pub(super) fn check_complete(&self) -> Result<(), &'static str> {
         match self.state {
-            State::Closed | State::Ended => Ok(()),
-            State::Number(number) if self.open.is_empty() && number.may_end() => Ok(()),
-            State::Number(number) if !number.may_end() => Err("a digit"),
-            State::Text { .. } => Err("the end of the string"),
-            State::Word(_) => Err("the rest of a word"),
-            State::Value { .. } => Err("a value"),
-            State::Key { .. } => Err("a key"),
-            State::Colon => Err("`:`"),
-            State::After | State::Number(_) => Err(self.expected_after()),
+            GrammarState::Closed | GrammarState::Ended => Ok(()),
+            GrammarState::Number(number) if self.open.is_empty() && number.can_end() => Ok(()),
+            GrammarState::Number(number) if !number.can_end() => Err("a digit"),
+            GrammarState::Text { .. } => Err("the end of the string"),
+            GrammarState::Word(_) => Err("the rest of `true`, `false` or `null`"),
+            GrammarState::Value { .. } => Err("a value"),
+            GrammarState::Key { .. } => Err("a key"),
+            GrammarState::Colon => Err("`:`"),
+            GrammarState::After | GrammarState::Number(_) => Err(self.expected_after()),
         }
     }
 
-    /// Takes the next character.
-    pub(super) fn take(&mut self, c: char) -> Step {
-        if let State::Number(number) = self.state {
+    /// Processes the next character.
+    pub(super) fn push(&mut self, c: char) -> CharRole {
+        if let GrammarState::Number(number) = self.state {
             if let Some(next) = number.next(c) {
-                self.state = State::Number(next);
-                return Step::Within;
+                self.state = GrammarState::Number(next);
+                return CharRole::Continue;
             }
-            if !number.may_end() {
-                return Step::Wrong("a digit");
+            if !number.can_end() {
+                return CharRole::Unexpected("a digit");
             }
-            self.value_ends(State::Ended);
+            self.end_value(GrammarState::Ended);
         }
         match self.state {
-            State::Text { key, escape } => self.take_text(c, key, escape),
-            State::Word(rest) => match rest.strip_prefix(c) {
-                Some("") => self.scalar_ends(),
-                Some(rest) => self.go(State::Word(rest), Step::Within),
-                None => Step::Wrong("true, false or null"),
+            GrammarState::Text { key, escape } => self.push_string_char(c, key, escape),
+            GrammarState::Word(rest) => match rest.strip_prefix(c) {
+                Some("") => self.end_scalar(),
+                Some(rest) => self.transition(GrammarState::Word(rest), CharRole::Continue),
+                None => CharRole::Unexpected("`true`, `false` or `null`"),
             },
             _ if matches!(c, ' ' | '\t' | '\n' | '\r') => match self.open.is_empty() {
-                true => Step::Outside,
-                false => Step::Blank,
+                true => CharRole::OuterWhitespace,
+                false => CharRole::Whitespace,
             },
-            State::Value { or_close } => self.take_value(c, or_close),
-            State::Key { or_close } => match c {
-                '"' => self.go(text(true), Step::Begin),
+            GrammarState::Value { or_close } => self.push_value_start(c, or_close),
+            GrammarState::Key { or_close } => match c {
+                '"' => self.transition(string_state(true), CharRole::Begin),
                 '}' if or_close => self.close(true),
-                _ if or_close => Step::Wrong("a key or `}`"),
-                _ => Step::Wrong("a key"),
+                _ if or_close => CharRole::Unexpected("a key or `}`"),
+                _ => CharRole::Unexpected("a key"),
             },
-            State::Colon if c == ':' => self.go(State::Value { or_close: false }, Step::Colon),
-            State::Colon => Step::Wrong("`:`"),
-            State::After => self.take_after(c),
-            State::Number(_) | State::Closed | State::Ended => Step::Wrong("the end"),
+            GrammarState::Colon if c == ':' => {
+                self.transition(GrammarState::Value { or_close: false }, CharRole::Colon)
+            }
+            GrammarState::Colon => CharRole::Unexpected("`:`"),
+            GrammarState::After => self.push_after_value(c),
+            GrammarState::Number(_) | GrammarState::Closed | GrammarState::Ended => {
+                CharRole::Unexpected("the end of the text")
+            }
         }
     }
 
-    fn take_text(&mut self, c: char, key: bool, escape: Escape) -> Step {
+    fn push_string_char(&mut self, c: char, key: bool, escape: EscapeState) -> CharRole {
         let next = match (escape, c) {
-            (Escape::None, '"') if key => return self.go(State::Colon, Step::Within),
-            (Escape::None, '"') => return self.scalar_ends(),
-            (Escape::None, '\\') => Escape::Begun,
-            (Escape::None, c) if c < ' ' => return Step::Wrong("an escape such as `\\n`"),
-            (Escape::None, _) => Escape::None,
-            (Escape::Begun, '"' | '\\' | '/' | 'b' | 'f' | 'n' | 'r' | 't') => Escape::None,
-            (Escape::Begun, 'u') => Escape::Hex(4),
-            (Escape::Begun, _) => return Step::Wrong("one of `\"\\/bfnrtu`"),
-            (Escape::Hex(1), c) if c.is_ascii_hexdigit() => Escape::None,
-            (Escape::Hex(left), c) if c.is_ascii_hexdigit() => Escape::Hex(left - 1),
-            (Escape::Hex(_), _) => return Step::Wrong("a hexadecimal digit"),
+            (EscapeState::None, '"') if key => {
+                return self.transition(GrammarState::Colon, CharRole::Continue);
+            }
+            (EscapeState::None, '"') => return self.end_scalar(),
+            (EscapeState::None, '\\') => EscapeState::Begun,
+            (EscapeState::None, c) if c < ' ' => {
+                return CharRole::Unexpected("an escape such as `\\n`");
+            }
+            (EscapeState::None, _) => EscapeState::None,
+            (EscapeState::Begun, '"' | '\\' | '/' | 'b' | 'f' | 'n' | 'r' | 't') => {
+                EscapeState::None
+            }
+            (EscapeState::Begun, 'u') => EscapeState::Hex(4),
+            (EscapeState::Begun, _) => return CharRole::Unexpected("one of `\"\\/bfnrtu`"),
+            (EscapeState::Hex(1), c) if c.is_ascii_hexdigit() => EscapeState::None,
+            (EscapeState::Hex(left), c) if c.is_ascii_hexdigit() => EscapeState::Hex(left - 1),
+            (EscapeState::Hex(_), _) => return CharRole::Unexpected("a hexadecimal digit"),
         };
-        self.go(State::Text { key, escape: next }, Step::Within)
+        self.transition(GrammarState::Text { key, escape: next }, CharRole::Continue)
     }
 
-    fn take_value(&mut self, c: char, or_close: bool) -> Step {
+    fn push_value_start(&mut self, c: char, or_close: bool) -> CharRole {
         match c {
-            '{' | '[' if self.open.len() == DEPTH_MAX => Step::Wrong("a less deep value"),
+            '{' | '[' if self.open.len() == MAX_DEPTH => {
+                CharRole::Unexpected("at most 512 levels of brackets")
+            }
             '{' => {
                 self.open.push(true);
-                self.go(State::Key { or_close: true }, Step::Open)
+                self.transition(GrammarState::Key { or_close: true }, CharRole::Open)
             }
             '[' => {
                 self.open.push(false);
-                self.go(State::Value { or_close: true }, Step::Open)
+                self.transition(GrammarState::Value { or_close: true }, CharRole::Open)
             }
             ']' if or_close => self.close(true),
-            '"' => self.go(text(false), Step::Begin),
-            't' => self.go(State::Word("rue"), Step::Begin),
-            'f' => self.go(State::Word("alse"), Step::Begin),
-            'n' => self.go(State::Word("ull"), Step::Begin),
-            '-' => self.go(State::Number(Number::Minus), Step::Begin),
-            '0' => self.go(State::Number(Number::Zero), Step::Begin),
-            '1'..='9' => self.go(State::Number(Number::Integer), Step::Begin),
-            _ if or_close => Step::Wrong("a value or `]`"),
-            _ => Step::Wrong("a value"),
+            '"' => self.transition(string_state(false), CharRole::Begin),
+            't' => self.transition(GrammarState::Word("rue"), CharRole::Begin),
+            'f' => self.transition(GrammarState::Word("alse"), CharRole::Begin),
+            'n' => self.transition(GrammarState::Word("ull"), CharRole::Begin),
+            '-' => self.transition(GrammarState::Number(NumberState::Minus), CharRole::Begin),
+            '0' => self.transition(GrammarState::Number(NumberState::Zero), CharRole::Begin),
+            '1'..='9' => {
+                self.transition(GrammarState::Number(NumberState::Integer), CharRole::Begin)
+            }
+            _ if or_close => CharRole::Unexpected("a value or `]`"),
+            _ => CharRole::Unexpected("a value"),
         }
     }
 
-    fn take_after(&mut self, c: char) -> Step {
+    fn push_after_value(&mut self, c: char) -> CharRole {
         match (self.open.last(), c) {
-            (Some(true), ',') => self.go(State::Key { or_close: false }, Step::Comma),
-            (Some(false), ',') => self.go(State::Value { or_close: false }, Step::Comma),
+            (Some(true), ',') => {
+                self.transition(GrammarState::Key { or_close: false }, CharRole::Comma)
+            }
+            (Some(false), ',') => {
+                self.transition(GrammarState::Value { or_close: false }, CharRole::Comma)
+            }
             (Some(true), '}') | (Some(false), ']') => self.close(false),
-            _ => Step::Wrong(self.expected_after()),
+            _ => CharRole::Unexpected(self.expected_after()),
         }
     }
 
@@ -209,38 +230,38 @@ impl Grammar {
         }
     }
 
-    fn close(&mut self, empty: bool) -> Step {
+    fn close(&mut self, empty: bool) -> CharRole {
         self.open.pop();
-        self.value_ends(State::Closed);
-        Step::Close { empty }
+        self.end_value(GrammarState::Closed);
+        CharRole::Close { empty }
     }
 
-    fn scalar_ends(&mut self) -> Step {
-        self.value_ends(State::Ended);
-        Step::Within
+    fn end_scalar(&mut self) -> CharRole {
+        self.end_value(GrammarState::Ended);
+        CharRole::Continue
     }
 
-    fn value_ends(&mut self, at_top: State) {
+    fn end_value(&mut self, at_top: GrammarState) {
         self.state = match self.open.is_empty() {
             true => at_top,
-            false => State::After,
+            false => GrammarState::After,
         };
     }
 
-    fn go(&mut self, state: State, step: Step) -> Step {
+    fn transition(&mut self, state: GrammarState, step: CharRole) -> CharRole {
         self.state = state;
         step
     }
 }
 
-fn text(key: bool) -> State {
-    State::Text {
+fn string_state(key: bool) -> GrammarState {
+    GrammarState::Text {
         key,
-        escape: Escape::None,
+        escape: EscapeState::None,
     }
 }
 
-impl Number {
+impl NumberState {
     fn next(self, c: char) -> Option<Self> {
         Some(match (self, c) {
             (Self::Minus, '0') => Self::Zero,
@@ -257,7 +278,7 @@ impl Number {
         })
     }
 
-    fn may_end(self) -> bool {
+    fn can_end(self) -> bool {
         matches!(
             self,
             Self::Zero | Self::Integer | Self::Fraction | Self::ExponentDigits

@@ -1,52 +1,55 @@
-//! `json`: passes JSON on and rejects everything else, at the first character
-//! that cannot be JSON.
+//! The `json` processor: passes JSON through, and rejects any other answer at the first
+//! invalid character.
 //!
-//! An object or array is complete at its last bracket: what a model says after
-//! it is not waited for. After any other value only blanks may follow.
+//! An object or array is complete at its last bracket; text after it is ignored. After any
+//! other value, only whitespace may follow.
 
 mod grammar;
 
-use grammar::{Grammar, Step};
+use grammar::{CharRole, Grammar};
 
-use super::{Kind, OptionInfo, Options, Outcome, Processor, Pushed};
-use crate::types::{Error, Stop};
+use super::{FinishedText, OptionInfo, Processor, ProcessorKind, ProcessorOptions, PushOutput};
+use crate::types::{Error, StopReason};
 
-pub(super) const KIND: Kind = Kind {
+pub(super) const KIND: ProcessorKind = ProcessorKind {
     name: "json",
-    summary: "rejects what is not JSON; optionally writes it anew",
+    summary: "rejects an answer that is not JSON; optionally reformats it",
     options: &[OptionInfo::new(
         "indent",
-        "blanks per level, 0 for one line; without it, as the model wrote it",
+        "spaces per level, 0 for a single line; if not set, the format is unchanged",
     )],
     open,
 };
 
-/// The widest indent on offer.
-const INDENT_MAX: usize = 8;
+/// The maximum indent per level, in spaces.
+const MAX_INDENT: usize = 8;
 
-fn open(options: &Options<'_>) -> Result<Box<dyn Processor>, Error> {
-    Ok(Box::new(Json::new(options.number("indent", INDENT_MAX)?)))
+fn open(options: &ProcessorOptions<'_>) -> Result<Box<dyn Processor>, Error> {
+    Ok(Box::new(Json::new(options.number("indent", MAX_INDENT)?)))
 }
 
-/// Whether a text is JSON and nothing else; if not, what is wrong.
-pub fn check(text: &str) -> Result<(), String> {
+/// Validates a text that must be JSON without other text after it.
+///
+/// # Errors
+/// Returns a message with the position of the first invalid character.
+pub fn check_json(text: &str) -> Result<(), String> {
     let mut json = Json::new(None);
     let mut out = String::new();
     let mut chars = text.trim_end_matches([' ', '\t', '\n', '\r']).chars();
     while let Some(c) = chars.next() {
-        if json.take(c, &mut out)? {
+        if json.push_char(c, &mut out)? {
             for next in chars.by_ref() {
                 json.column += 1;
                 match next {
                     '\n' => (json.line, json.column) = (json.line + 1, 0),
                     ' ' | '\t' | '\r' => {}
-                    other => return Err(json.wrong("the end", other)),
+                    other => return Err(json.syntax_error("the end of the text", other)),
                 }
             }
         }
         out.clear();
     }
-    json.end()
+    json.check_complete()
 }
 
 struct Json {
@@ -54,7 +57,7 @@ struct Json {
     indent: Option<usize>,
     line: usize,
     column: usize,
-    /// An element of an array or object comes next.
+    /// True if an element of an array or object follows.
     element_next: bool,
 }
 
@@ -69,79 +72,82 @@ impl Json {
         }
     }
 
-    /// Takes a character and writes what it leads to; `true` at the end of the
-    /// JSON.
-    fn take(&mut self, c: char, out: &mut String) -> Result<bool, String> {
+    /// Processes one character and appends the output to `out`. Returns true after the last
+    /// bracket.
+    ///
+    /// # Errors
+    /// Returns a message if the character is invalid here.
+    fn push_char(&mut self, c: char, out: &mut String) -> Result<bool, String> {
         self.column += 1;
-        let step = self.grammar.take(c);
+        let step = self.grammar.push(c);
         match step {
-            Step::Wrong(expected) => return Err(self.wrong(expected, c)),
-            Step::Outside => {}
+            CharRole::Unexpected(expected) => return Err(self.syntax_error(expected, c)),
+            CharRole::OuterWhitespace => {}
             _ => self.write(c, step, out),
         }
-        self.element_next =
-            matches!(step, Step::Open | Step::Comma) || (self.element_next && step == Step::Blank);
+        self.element_next = matches!(step, CharRole::Open | CharRole::Comma)
+            || (self.element_next && step == CharRole::Whitespace);
         if c == '\n' {
             self.line += 1;
             self.column = 0;
         }
-        Ok(self.grammar.closed())
+        Ok(self.grammar.is_closed())
     }
 
-    fn write(&self, c: char, step: Step, out: &mut String) {
+    fn write(&self, c: char, step: CharRole, out: &mut String) {
         let Some(indent) = self.indent else {
             return out.push(c);
         };
         let depth = self.grammar.depth();
         let begins_line = match step {
-            Step::Begin | Step::Open => self.element_next,
-            Step::Close { empty } => !empty,
+            CharRole::Begin | CharRole::Open => self.element_next,
+            CharRole::Close { empty } => !empty,
             _ => false,
         };
         if begins_line && indent > 0 {
-            // The bracket that opens a level stands on the level outside it.
-            let level = depth - usize::from(step == Step::Open);
+            // An opening bracket is indented by the level outside it.
+            let level = depth - usize::from(step == CharRole::Open);
             out.push('\n');
             out.extend(std::iter::repeat_n(' ', indent * level));
         }
         match step {
-            Step::Blank => {}
-            Step::Colon if indent > 0 => out.push_str(": "),
+            CharRole::Whitespace => {}
+            CharRole::Colon if indent > 0 => out.push_str(": "),
             _ => out.push(c),
         }
     }
 
-    fn end(&self) -> Result<(), String> {
-        match self.grammar.complete() {
+    fn check_complete(&self) -> Result<(), String> {
+        match self.grammar.check_complete() {
             Ok(()) => Ok(()),
-            Err(expected) => Err(format!("not JSON: it ends where {expected} is expected")),
+            Err(expected) => Err(format!("not JSON: unexpected end, expected {expected}")),
         }
     }
 
-    fn wrong(&self, expected: &str, found: char) -> String {
+    fn syntax_error(&self, expected: &str, found: char) -> String {
         let (line, column) = (self.line, self.column);
         let found = found.escape_debug();
-        format!("not JSON: line {line}, column {column}: `{found}` where {expected} is expected")
+        format!("not JSON: line {line}, column {column}: unexpected `{found}`, expected {expected}")
     }
 }
 
 impl Processor for Json {
-    fn push(&mut self, chunk: &str) -> Result<Pushed, Error> {
+    fn push(&mut self, chunk: &str) -> Result<PushOutput, Error> {
         let mut text = String::with_capacity(chunk.len());
         for c in chunk.chars() {
-            if self.take(c, &mut text).map_err(Error::Rejected)? {
-                return Ok(Pushed { text, done: true });
+            if self.push_char(c, &mut text).map_err(Error::Rejected)? {
+                return Ok(PushOutput { text, done: true });
             }
         }
-        Ok(Pushed { text, done: false })
+        Ok(PushOutput { text, done: false })
     }
 
-    fn finish(&mut self, stop: Stop) -> Result<Outcome, Error> {
-        match self.end() {
-            Ok(()) => Ok(Outcome::default()),
-            Err(message) if stop == Stop::Cut => {
-                Err(Error::Rejected(format!("{message}; the answer was cut")))
-            }
+    fn finish(&mut self, stop: StopReason) -> Result<FinishedText, Error> {
+        match self.check_complete() {
+            Ok(()) => Ok(FinishedText::default()),
+            Err(message) if stop == StopReason::Truncated => Err(Error::Rejected(format!(
+                "{message}; the answer was truncated"
+            ))),
             Err(message) => Err(Error::Rejected(message)),
         }
     }

@@ -1,40 +1,43 @@
-//! What attention remembers: keys and values of the positions so far. The
-//! room for them doubles when it is full; a context of 131,072 tokens costs
-//! nothing before it is used.
+//! The KV cache: keys and values of the positions so far. The buffer doubles when it is full,
+//! so a context of 131,072 tokens needs memory only for the positions in use.
 
 use candle_core::{DType, Device, Result, Tensor};
 
-/// Room for the first positions.
+/// Initial number of positions.
 const POSITIONS_MIN: usize = 256;
 
-/// Keys or values of one layer: (heads, positions, head).
+/// The keys or the values of one layer. The shape of the buffer is (heads, positions, head
+/// size).
 #[derive(Debug)]
-pub(super) struct Cache {
-    room: Tensor,
-    /// More will never be needed.
-    most: usize,
+pub(super) struct KvCache {
+    buffer: Tensor,
+    /// Maximum number of positions: the context length.
+    positions_max: usize,
 }
 
-impl Cache {
-    pub(super) fn new(heads: usize, head: usize, most: usize) -> Result<Self> {
-        let positions = POSITIONS_MIN.min(most);
-        let room = Tensor::zeros((heads, positions, head), DType::F32, &Device::Cpu)?;
-        Ok(Self { room, most })
+impl KvCache {
+    pub(super) fn new(heads: usize, head_size: usize, positions_max: usize) -> Result<Self> {
+        let positions = POSITIONS_MIN.min(positions_max);
+        let buffer = Tensor::zeros((heads, positions, head_size), DType::F32, &Device::Cpu)?;
+        Ok(Self {
+            buffer,
+            positions_max,
+        })
     }
 
-    /// Writes `new` (heads, positions, head) at `start`, forgets what was
-    /// there and behind, and gives everything up to it.
-    pub(super) fn put(&mut self, new: &Tensor, start: usize) -> Result<Tensor> {
-        let (heads, count, head) = new.dims3()?;
+    /// Writes `new`, of shape (heads, positions, head size), at position `start`, which discards
+    /// all later positions. Returns the content up to the last written position.
+    pub(super) fn write(&mut self, new: &Tensor, start: usize) -> Result<Tensor> {
+        let (heads, count, head_size) = new.dims3()?;
         let end = start + count;
-        let have = self.room.dim(1)?;
-        if end > have {
-            let positions = end.max(self.most.min(have * 2));
-            let room = Tensor::zeros((heads, positions, head), DType::F32, &Device::Cpu)?;
-            room.slice_set(&self.room, 1, 0)?;
-            self.room = room;
+        let capacity = self.buffer.dim(1)?;
+        if end > capacity {
+            let positions = end.max(self.positions_max.min(capacity * 2));
+            let buffer = Tensor::zeros((heads, positions, head_size), DType::F32, &Device::Cpu)?;
+            buffer.slice_set(&self.buffer, 1, 0)?;
+            self.buffer = buffer;
         }
-        self.room.slice_set(&new.contiguous()?, 1, start)?;
-        self.room.narrow(1, 0, end)
+        self.buffer.slice_set(&new.contiguous()?, 1, start)?;
+        self.buffer.narrow(1, 0, end)
     }
 }

@@ -1,16 +1,16 @@
-//! One layer: attention, then feed forward, each added to what came in.
+//! A transformer layer: attention, then feed-forward network, each with a residual connection.
 
 use candle_core::quantized::QMatMul;
-use candle_core::{Module, Result as Computed, Tensor};
+use candle_core::{Module, Result as CandleResult, Tensor};
 use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
 
 use super::super::Error;
-use super::cache::Cache;
-use super::rope::{Angles, Rope};
-use super::shape::Shape;
-use super::weights::Weights;
+use super::cache::KvCache;
+use super::hyperparameters::Hyperparameters;
+use super::rope::{Rope, RopeAngles};
+use super::weights::WeightReader;
 
-/// A matrix, and what is added to its products.
+/// A linear layer: a matrix and an optional bias.
 #[derive(Debug)]
 struct Linear {
     matrix: QMatMul,
@@ -18,14 +18,21 @@ struct Linear {
 }
 
 impl Linear {
-    fn read(weights: &mut Weights, name: &str, rows: usize, row: usize) -> Result<Self, Error> {
+    /// Reads the tensors `name.weight` and `name.bias`. The matrix has the shape (output,
+    /// input).
+    fn read(
+        weights: &mut WeightReader,
+        name: &str,
+        output: usize,
+        input: usize,
+    ) -> Result<Self, Error> {
         Ok(Self {
-            matrix: weights.matrix(&format!("{name}.weight"), rows, row)?,
-            bias: weights.vector_if(&format!("{name}.bias"), rows)?,
+            matrix: weights.matrix(&format!("{name}.weight"), output, input)?,
+            bias: weights.optional_vector(&format!("{name}.bias"), output)?,
         })
     }
 
-    fn forward(&self, x: &Tensor) -> Computed<Tensor> {
+    fn forward(&self, x: &Tensor) -> CandleResult<Tensor> {
         let y = self.matrix.forward(x)?;
         match &self.bias {
             Some(bias) => y.broadcast_add(bias),
@@ -34,20 +41,20 @@ impl Linear {
     }
 }
 
-/// The batch that goes through the layers.
-pub(super) struct Batch {
-    /// The position of its first token.
+/// Position data of a batch of tokens, the same for all layers.
+pub(super) struct TokenBatch {
+    /// Position of the first token.
     pub(super) start: usize,
-    pub(super) angles: Angles,
-    /// What forbids looking ahead: (tokens, positions), 0 or minus infinity.
-    /// Absent for a single token, which is the last position anyway.
+    pub(super) angles: RopeAngles,
+    /// Causal mask of shape (tokens, positions) with the values 0 and minus infinity. `None` for
+    /// a single token, which attends to all positions.
     pub(super) mask: Option<Tensor>,
 }
 
-/// The weights of one layer, and what it remembers.
+/// The weights and the KV cache of a layer.
 #[derive(Debug)]
 pub(super) struct Layer {
-    shape: Shape,
+    hyperparameters: Hyperparameters,
     attention_norm: Tensor,
     query: Linear,
     key: Linear,
@@ -59,23 +66,25 @@ pub(super) struct Layer {
     gate: QMatMul,
     up: QMatMul,
     down: QMatMul,
-    keys: Cache,
-    values: Cache,
+    keys: KvCache,
+    values: KvCache,
 }
 
 impl Layer {
     pub(super) fn read(
-        weights: &mut Weights,
-        shape: &Shape,
+        weights: &mut WeightReader,
+        hyperparameters: &Hyperparameters,
         index: usize,
         context: usize,
     ) -> Result<Self, Error> {
         let name = |part: &str| format!("blk.{index}.{part}");
-        let (wide, narrow) = (shape.heads * shape.head, shape.kv_heads * shape.head);
-        let size = shape.embedding;
-        let inner = shape.feed_forward;
-        let mut norm = |part: &str| match shape.traits.head_norms {
-            true => weights.vector(&name(part), shape.head).map(Some),
+        let head_size = hyperparameters.head_size;
+        let query_size = hyperparameters.head_count * head_size;
+        let kv_size = hyperparameters.kv_head_count * head_size;
+        let embedding = hyperparameters.embedding_length;
+        let feed_forward = hyperparameters.feed_forward_length;
+        let mut norm = |part: &str| match hyperparameters.traits.qk_norm {
+            true => weights.vector(&name(part), head_size).map(Some),
             false => Ok(None),
         };
         let query_norm = norm("attn_q_norm.weight")?;
@@ -83,78 +92,94 @@ impl Layer {
         Ok(Self {
             query_norm,
             key_norm,
-            attention_norm: weights.vector(&name("attn_norm.weight"), size)?,
-            query: Linear::read(weights, &name("attn_q"), wide, size)?,
-            key: Linear::read(weights, &name("attn_k"), narrow, size)?,
-            value: Linear::read(weights, &name("attn_v"), narrow, size)?,
-            output: Linear::read(weights, &name("attn_output"), size, wide)?,
-            feed_forward_norm: weights.vector(&name("ffn_norm.weight"), size)?,
-            gate: weights.matrix(&name("ffn_gate.weight"), inner, size)?,
-            up: weights.matrix(&name("ffn_up.weight"), inner, size)?,
-            down: weights.matrix(&name("ffn_down.weight"), size, inner)?,
-            keys: Cache::new(shape.kv_heads, shape.head, context)?,
-            values: Cache::new(shape.kv_heads, shape.head, context)?,
-            shape: shape.clone(),
+            attention_norm: weights.vector(&name("attn_norm.weight"), embedding)?,
+            query: Linear::read(weights, &name("attn_q"), query_size, embedding)?,
+            key: Linear::read(weights, &name("attn_k"), kv_size, embedding)?,
+            value: Linear::read(weights, &name("attn_v"), kv_size, embedding)?,
+            output: Linear::read(weights, &name("attn_output"), embedding, query_size)?,
+            feed_forward_norm: weights.vector(&name("ffn_norm.weight"), embedding)?,
+            gate: weights.matrix(&name("ffn_gate.weight"), feed_forward, embedding)?,
+            up: weights.matrix(&name("ffn_up.weight"), feed_forward, embedding)?,
+            down: weights.matrix(&name("ffn_down.weight"), embedding, feed_forward)?,
+            keys: KvCache::new(hyperparameters.kv_head_count, head_size, context)?,
+            values: KvCache::new(hyperparameters.kv_head_count, head_size, context)?,
+            hyperparameters: hyperparameters.clone(),
         })
     }
 
-    /// `x` is (tokens, embedding).
-    pub(super) fn forward(&mut self, x: &Tensor, rope: &Rope, batch: &Batch) -> Computed<Tensor> {
-        let normed = rms_norm(x, &self.attention_norm, self.shape.epsilon)?;
-        let x = (x + self.attend(&normed, rope, batch)?)?;
-        let normed = rms_norm(&x, &self.feed_forward_norm, self.shape.epsilon)?;
+    /// Computes the output of the layer. The shape of `x` and of the result is (tokens,
+    /// embedding).
+    pub(super) fn forward(
+        &mut self,
+        x: &Tensor,
+        rope: &Rope,
+        batch: &TokenBatch,
+    ) -> CandleResult<Tensor> {
+        let normed = rms_norm(x, &self.attention_norm, self.hyperparameters.epsilon)?;
+        let x = (x + self.attention(&normed, rope, batch)?)?;
+        let normed = rms_norm(&x, &self.feed_forward_norm, self.hyperparameters.epsilon)?;
         let inner = (silu(&self.gate.forward(&normed)?)? * self.up.forward(&normed)?)?;
         &x + self.down.forward(&inner)?
     }
 
-    fn attend(&mut self, x: &Tensor, rope: &Rope, batch: &Batch) -> Computed<Tensor> {
-        let shape = &self.shape;
+    /// Computes grouped-query attention. The shape of `x` and of the result is (tokens,
+    /// embedding).
+    fn attention(&mut self, x: &Tensor, rope: &Rope, batch: &TokenBatch) -> CandleResult<Tensor> {
+        let Hyperparameters {
+            head_count,
+            kv_head_count,
+            head_size,
+            epsilon,
+            ..
+        } = self.hyperparameters;
         let count = x.dim(0)?;
-        // (tokens, heads * head) to (heads, tokens, head).
-        let heads = |x: Tensor, heads: usize, norm: &Option<Tensor>| -> Computed<Tensor> {
-            let x = x.reshape((count, heads, shape.head))?;
-            let x = match norm {
-                Some(norm) => rms_norm(&x, norm, shape.epsilon)?,
-                None => x,
+        // Converts (tokens, heads * head size) to (heads, tokens, head size).
+        let split_heads =
+            |x: Tensor, heads: usize, norm: &Option<Tensor>| -> CandleResult<Tensor> {
+                let x = x.reshape((count, heads, head_size))?;
+                let x = match norm {
+                    Some(norm) => rms_norm(&x, norm, epsilon)?,
+                    None => x,
+                };
+                x.transpose(0, 1)?.contiguous()
             };
-            x.transpose(0, 1)?.contiguous()
-        };
-        let query = heads(self.query.forward(x)?, shape.heads, &self.query_norm)?;
-        let key = heads(self.key.forward(x)?, shape.kv_heads, &self.key_norm)?;
-        let value = heads(self.value.forward(x)?, shape.kv_heads, &None)?;
-        let query = (rope.turn(&query, &batch.angles)? * (1.0 / (shape.head as f64).sqrt()))?;
-        let key = rope.turn(&key, &batch.angles)?;
-        let keys = self.keys.put(&key, batch.start)?;
-        let values = self.values.put(&value, batch.start)?;
+        let query = split_heads(self.query.forward(x)?, head_count, &self.query_norm)?;
+        let key = split_heads(self.key.forward(x)?, kv_head_count, &self.key_norm)?;
+        let value = split_heads(self.value.forward(x)?, kv_head_count, &None)?;
+        let query = (rope.apply(&query, &batch.angles)? * (1.0 / (head_size as f64).sqrt()))?;
+        let key = rope.apply(&key, &batch.angles)?;
+        let keys = self.keys.write(&key, batch.start)?;
+        let values = self.values.write(&value, batch.start)?;
 
-        // Query heads that share a key head lie together, as more rows.
-        let sharing = shape.heads / shape.kv_heads;
-        let query = query.reshape((shape.kv_heads, sharing * count, shape.head))?;
+        // The query heads that share a key head become additional rows of one matrix.
+        let group_size = head_count / kv_head_count;
+        let query = query.reshape((kv_head_count, group_size * count, head_size))?;
         let attended = match &batch.mask {
             None => {
                 let scores = query.matmul(&keys.transpose(1, 2)?)?;
                 softmax_last_dim(&scores)?.matmul(&values)?
             }
-            // One key head after the other, because the scores of a batch
-            // against a long context are by far the largest thing in memory.
+            // One key head at a time, because the scores of a batch against a long context
+            // need by far the most memory.
             Some(mask) => {
-                let mut attended = Vec::with_capacity(shape.kv_heads);
-                for head in 0..shape.kv_heads {
-                    let one = |x: &Tensor| x.narrow(0, head, 1);
-                    let scores = one(&query)?.matmul(&one(&keys)?.transpose(1, 2)?)?;
+                let mut attended = Vec::with_capacity(kv_head_count);
+                for head in 0..kv_head_count {
+                    let select_head = |x: &Tensor| x.narrow(0, head, 1);
+                    let scores =
+                        select_head(&query)?.matmul(&select_head(&keys)?.transpose(1, 2)?)?;
                     let positions = scores.dim(2)?;
-                    let scores = scores.reshape((sharing, count, positions))?;
-                    let shares = softmax_last_dim(&scores.broadcast_add(mask)?)?;
-                    let shares = shares.reshape((1, sharing * count, positions))?;
-                    attended.push(shares.matmul(&one(&values)?)?);
+                    let scores = scores.reshape((group_size, count, positions))?;
+                    let weights = softmax_last_dim(&scores.broadcast_add(mask)?)?;
+                    let weights = weights.reshape((1, group_size * count, positions))?;
+                    attended.push(weights.matmul(&select_head(&values)?)?);
                 }
                 Tensor::cat(&attended, 0)?
             }
         };
         let attended = attended
-            .reshape((shape.heads, count, shape.head))?
+            .reshape((head_count, count, head_size))?
             .transpose(0, 1)?
-            .reshape((count, shape.heads * shape.head))?;
+            .reshape((count, head_count * head_size))?;
         self.output.forward(&attended)
     }
 }

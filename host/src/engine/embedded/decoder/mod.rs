@@ -1,36 +1,35 @@
-//! The computation: a decoder with rotary positions, grouped attention and a
-//! gated feed forward, which is what `llama`, `qwen2` and `qwen3` share.
+//! The decoder: a transformer with rotary position embeddings, grouped-query attention and a
+//! gated feed-forward network, as used by `llama`, `qwen2` and `qwen3`.
 //!
-//! Our own instead of candle's models, because those have tables of fixed
-//! length (a context of 4,096, silently), do not know Llama 3.1's frequency
-//! factors, and copy keys and values once per token. Matrices, quantised or
-//! not, are candle's.
+//! candle's own models are not used, because they silently limit the context to tables of 4,096
+//! positions, do not support Llama 3.1's frequency factors, and copy all keys and values for
+//! every token. Matrix operations, quantized or not, are candle's.
 
 mod cache;
+mod hyperparameters;
 mod layer;
 mod rope;
-mod shape;
 mod weights;
 
 use std::sync::Arc;
 
 use candle_core::quantized::{QMatMul, QTensor};
-use candle_core::{Device, Module, Result as Computed, Tensor};
+use candle_core::{Device, Module, Result as CandleResult, Tensor};
 use candle_nn::ops::rms_norm;
 
 use super::Error;
 use super::gguf::Header;
-use layer::{Batch, Layer};
+pub(super) use hyperparameters::Hyperparameters;
+use layer::{Layer, TokenBatch};
 use rope::Rope;
-pub(super) use shape::Shape;
 pub(super) use weights::ReadSeek;
-use weights::Weights;
+use weights::WeightReader;
 
-/// Tokens that are computed together at most; between batches an inference
-/// can be cancelled, and says how far it is.
+/// Maximum number of tokens per batch. Between batches, an inference can be cancelled and
+/// reports its progress.
 pub(super) const BATCH_TOKENS_MAX: usize = 256;
 
-/// A model that can compute.
+/// A transformer decoder with loaded weights.
 #[derive(Debug)]
 pub(super) struct Decoder {
     embedding: Arc<QTensor>,
@@ -42,63 +41,77 @@ pub(super) struct Decoder {
 }
 
 impl Decoder {
-    /// Reads all weights. `tokens` is the size of the vocabulary.
-    pub(super) fn read(
+    /// Reads all weights. `vocabulary_size` is the number of tokens of the vocabulary, `context`
+    /// the context length in tokens.
+    ///
+    /// # Errors
+    /// Returns an error if a tensor is missing, invalid or unknown, or cannot be read.
+    pub(super) fn load(
         file: &str,
         header: &Header,
-        shape: &Shape,
-        tokens: usize,
+        hyperparameters: &Hyperparameters,
+        vocabulary_size: usize,
         context: usize,
         input: &mut dyn ReadSeek,
     ) -> Result<Self, Error> {
-        let mut weights = Weights::new(file, header, input);
-        let embedding = weights.stored("token_embd.weight", &[tokens, shape.embedding])?;
-        let factors = weights.vector_if("rope_freqs.weight", shape.head / 2)?;
-        let factors = factors
+        let mut weights = WeightReader::new(file, header, input);
+        let embedding = weights.quantized_tensor(
+            "token_embd.weight",
+            &[vocabulary_size, hyperparameters.embedding_length],
+        )?;
+        let frequency_factors =
+            weights.optional_vector("rope_freqs.weight", hyperparameters.head_size / 2)?;
+        let frequency_factors = frequency_factors
             .map(|factors| factors.to_vec1::<f32>())
             .transpose()?;
-        let layers = (0..shape.layers)
-            .map(|index| Layer::read(&mut weights, shape, index, context))
+        let layers = (0..hyperparameters.layer_count)
+            .map(|index| Layer::read(&mut weights, hyperparameters, index, context))
             .collect::<Result<_, _>>()?;
-        let norm = weights.vector("output_norm.weight", shape.embedding)?;
+        let norm = weights.vector("output_norm.weight", hyperparameters.embedding_length)?;
         let output = match weights.has("output.weight") {
-            true => weights.matrix("output.weight", tokens, shape.embedding)?,
-            // Small models use the same matrix for reading and writing.
-            false => weights.multiplier(embedding.clone())?,
+            true => weights.matrix(
+                "output.weight",
+                vocabulary_size,
+                hyperparameters.embedding_length,
+            )?,
+            // Small models use the embedding matrix for the output as well (tied embeddings).
+            false => weights.to_matmul(embedding.clone())?,
         };
-        weights.finish()?;
+        weights.check_all_read()?;
         Ok(Self {
             embedding,
             layers,
             norm,
             output,
-            rope: Rope::new(shape, factors.as_deref()),
-            epsilon: shape.epsilon,
+            rope: Rope::new(hyperparameters, frequency_factors.as_deref()),
+            epsilon: hyperparameters.epsilon,
         })
     }
 
-    /// Reads tokens that stand at `start` and behind. What was read there
-    /// before is forgotten.
-    pub(super) fn read_on(&mut self, tokens: &[u32], start: usize) -> Computed<()> {
+    /// Processes tokens at the positions from `start` on. Earlier results for these and all later
+    /// positions are discarded.
+    pub(super) fn prefill(&mut self, tokens: &[u32], start: usize) -> CandleResult<()> {
         self.forward(tokens, start).map(|_| ())
     }
 
-    /// Reads on, and gives the scores of all tokens to come next.
-    pub(super) fn scores(&mut self, tokens: &[u32], start: usize) -> Computed<Vec<f32>> {
+    /// Processes tokens as [`Decoder::prefill`] does, and returns the logits of the next token:
+    /// one for each token of the vocabulary.
+    pub(super) fn logits(&mut self, tokens: &[u32], start: usize) -> CandleResult<Vec<f32>> {
         let x = self.forward(tokens, start)?;
         let last = x.narrow(0, tokens.len() - 1, 1)?.contiguous()?;
         let last = rms_norm(&last, &self.norm, self.epsilon)?;
         self.output.forward(&last)?.squeeze(0)?.to_vec1()
     }
 
-    fn forward(&mut self, tokens: &[u32], start: usize) -> Computed<Tensor> {
+    /// Computes the output of the last layer, of shape (tokens, embedding).
+    fn forward(&mut self, tokens: &[u32], start: usize) -> CandleResult<Tensor> {
         let count = tokens.len();
-        let batch = Batch {
+        let batch = TokenBatch {
             start,
             angles: self.rope.angles(start, count)?,
             mask: match count {
                 1 => None,
-                _ => Some(mask(start, count)?),
+                _ => Some(causal_mask(start, count)?),
             },
         };
         let tokens = Tensor::new(tokens, &Device::Cpu)?;
@@ -110,8 +123,9 @@ impl Decoder {
     }
 }
 
-/// Token i of a batch sees the positions up to its own.
-fn mask(start: usize, count: usize) -> Computed<Tensor> {
+/// Returns the causal mask of `count` tokens from position `start` on, of shape (tokens,
+/// positions): 0 up to the position of a token, minus infinity after it.
+fn causal_mask(start: usize, count: usize) -> CandleResult<Tensor> {
     let positions = start + count;
     let mask: Vec<f32> = (0..count)
         .flat_map(|token| {
@@ -138,24 +152,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn how_the_prompt_is_cut_into_batches_does_not_matter() {
+    fn logits_do_not_depend_on_the_batch_size() {
         let bytes = Tiny::new().bytes();
-        let header = gguf::read(&mut Cursor::new(&bytes), bytes.len() as u64).unwrap();
-        let shape = Shape::read(&header, "llama").unwrap();
+        let header = gguf::read_header(&mut Cursor::new(&bytes), bytes.len() as u64).unwrap();
+        let hyperparameters = Hyperparameters::read(&header, "llama").unwrap();
         let mut input = Cursor::new(&bytes);
-        let mut decoder = Decoder::read("tiny", &header, &shape, 258, 600, &mut input).unwrap();
+        let mut decoder =
+            Decoder::load("tiny", &header, &hyperparameters, 258, 600, &mut input).unwrap();
         let tokens: Vec<u32> = (0..600).map(|n| n * n % 251).collect();
         for length in [2, 255, 256, 257, 511, 513, 600] {
             let tokens = &tokens[..length];
-            let whole = decoder.scores(tokens, 0).unwrap();
+            let expected = decoder.logits(tokens, 0).unwrap();
             for batch in [1, 7, 256] {
-                let mut scores = Vec::new();
+                let mut logits = Vec::new();
                 for (index, piece) in tokens.chunks(batch).enumerate() {
-                    scores = decoder.scores(piece, index * batch).unwrap();
+                    logits = decoder.logits(piece, index * batch).unwrap();
                 }
-                let differences = whole.iter().zip(&scores).map(|(a, b)| (a - b).abs());
-                let most = differences.fold(0.0, f32::max);
-                assert!(most < 1e-3, "{length} in {batch}: {most}");
+                let differences = expected.iter().zip(&logits).map(|(a, b)| (a - b).abs());
+                let max = differences.fold(0.0, f32::max);
+                assert!(max < 1e-3, "{length} in {batch}: {max}");
             }
         }
     }

@@ -1,5 +1,4 @@
-//! Takes tensors out of a file, each of exactly the size that the metadata
-//! promise, and notices those that nobody took.
+//! Reads tensors from a file, checks their shapes, and detects tensors that were not read.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Seek, SeekFrom};
@@ -10,45 +9,44 @@ use candle_core::{Device, Tensor};
 
 use super::super::Error;
 use super::super::gguf::Header;
-use super::super::tensor_kind::TensorKind;
+use super::super::tensor_type::TensorType;
 
-/// Models up to this size are computed with plain numbers, whatever they are
-/// stored as: 16 MiB.
+/// Models with up to this number of parameters are dequantized to f32 (16 MiB).
 ///
-/// candle hands every product of a quantised matrix to all cores and waits for
-/// them in a loop that does not sleep. For a small model that costs more than
-/// the work, and when another program wants the cores as well it is ruinous:
-/// 16 tokens a second instead of 2,000 were measured.
-const PLAIN_PARAMETERS_MAX: u64 = 4 << 20;
+/// candle distributes every product of a quantized matrix over all cores and waits for them in a
+/// busy loop. For a small model that takes longer than the computation, and it is extremely
+/// slow when other programs use the cores as well: 16 instead of 2,000 tokens per second were
+/// measured.
+const DEQUANTIZED_PARAMETERS_MAX: u64 = 4 << 20;
 
-/// A file that can be read from anywhere.
+/// A readable and seekable input.
 pub(in super::super) trait ReadSeek: Read + Seek {}
 impl<T: Read + Seek> ReadSeek for T {}
 
-/// The tensors of a file.
-pub(super) struct Weights<'a> {
+/// Reads the tensors of a file and records which ones were read.
+pub(super) struct WeightReader<'a> {
     pub(super) file: &'a str,
     pub(super) header: &'a Header,
     pub(super) input: &'a mut dyn ReadSeek,
-    taken: BTreeSet<String>,
-    plain: bool,
+    read_tensors: BTreeSet<String>,
+    dequantize: bool,
 }
 
-impl<'a> Weights<'a> {
+impl<'a> WeightReader<'a> {
     pub(super) fn new(file: &'a str, header: &'a Header, input: &'a mut dyn ReadSeek) -> Self {
         Self {
             file,
             header,
             input,
-            taken: BTreeSet::new(),
-            plain: header.parameters() <= PLAIN_PARAMETERS_MAX,
+            read_tensors: BTreeSet::new(),
+            dequantize: header.parameter_count() <= DEQUANTIZED_PARAMETERS_MAX,
         }
     }
 
-    fn broken(&self, what: String) -> Error {
-        Error::Broken {
+    fn invalid_file(&self, problem: String) -> Error {
+        Error::InvalidFile {
             file: self.file.to_owned(),
-            what,
+            problem,
         }
     }
 
@@ -56,76 +54,97 @@ impl<'a> Weights<'a> {
         self.header.tensors.contains_key(name)
     }
 
-    /// The tensor as it is stored.
-    pub(super) fn stored(&mut self, name: &str, dims: &[usize]) -> Result<Arc<QTensor>, Error> {
+    /// Reads a tensor without converting it.
+    ///
+    /// # Errors
+    /// Returns an error if the tensor is missing, has another shape or an unsupported type, or
+    /// cannot be read.
+    pub(super) fn quantized_tensor(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<Arc<QTensor>, Error> {
         let Some(info) = self.header.tensors.get(name) else {
-            return Err(self.broken(format!("tensor `{name}` is missing")));
+            return Err(self.invalid_file(format!("tensor `{name}` is missing")));
         };
-        if info.dims != dims {
-            return Err(self.broken(format!(
-                "tensor `{name}` is {:?}, the metadata want {dims:?}",
-                info.dims
+        if info.shape != shape {
+            return Err(self.invalid_file(format!(
+                "tensor `{name}` has the shape {:?}, expected {shape:?}",
+                info.shape
             )));
         }
-        let (Some((_, _, dtype)), Some(bytes)) = (info.kind.layout(), info.bytes) else {
-            return Err(Error::TensorType {
-                kind: info.kind.to_string(),
+        let (Some((_, _, dtype)), Some(bytes)) = (info.tensor_type.layout(), info.bytes) else {
+            return Err(Error::UnsupportedTensorType {
+                tensor_type: info.tensor_type.to_string(),
                 tensor: name.to_owned(),
-                works: TensorKind::works(),
+                supported: TensorType::supported_names(),
             });
         };
-        // The header's reader has seen that so many bytes are in the file.
+        // The header reader has checked that the file contains this number of bytes.
         let mut data = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
         self.input
-            .seek(SeekFrom::Start(info.start))
+            .seek(SeekFrom::Start(info.offset))
             .and_then(|_| self.input.read_exact(&mut data))
             .map_err(|source| Error::Read {
                 file: self.file.to_owned(),
                 source,
             })?;
-        self.taken.insert(name.to_owned());
-        let tensor = ggml_file::qtensor_from_ggml(dtype, &data, dims.to_vec(), &Device::Cpu)?;
+        self.read_tensors.insert(name.to_owned());
+        let tensor = ggml_file::qtensor_from_ggml(dtype, &data, shape.to_vec(), &Device::Cpu)?;
         Ok(Arc::new(tensor))
     }
 
-    /// A matrix to multiply with.
-    pub(super) fn matrix(&mut self, name: &str, rows: usize, row: usize) -> Result<QMatMul, Error> {
-        let stored = self.stored(name, &[rows, row])?;
-        self.multiplier(stored)
+    /// Reads a matrix for multiplication.
+    pub(super) fn matrix(
+        &mut self,
+        name: &str,
+        rows: usize,
+        columns: usize,
+    ) -> Result<QMatMul, Error> {
+        let tensor = self.quantized_tensor(name, &[rows, columns])?;
+        self.to_matmul(tensor)
     }
 
-    /// The matrix in the form in which it is multiplied with.
-    pub(super) fn multiplier(&self, stored: Arc<QTensor>) -> Result<QMatMul, Error> {
-        Ok(match self.plain {
-            true => QMatMul::Tensor(stored.dequantize(&Device::Cpu)?),
-            false => QMatMul::from_arc(stored)?,
+    /// Converts a tensor to the form that is used for multiplication: dequantized for small
+    /// models.
+    pub(super) fn to_matmul(&self, tensor: Arc<QTensor>) -> Result<QMatMul, Error> {
+        Ok(match self.dequantize {
+            true => QMatMul::Tensor(tensor.dequantize(&Device::Cpu)?),
+            false => QMatMul::from_arc(tensor)?,
         })
     }
 
-    /// A vector of plain numbers.
+    /// Reads a vector and dequantizes it to f32.
     pub(super) fn vector(&mut self, name: &str, length: usize) -> Result<Tensor, Error> {
-        Ok(self.stored(name, &[length])?.dequantize(&Device::Cpu)?)
+        Ok(self
+            .quantized_tensor(name, &[length])?
+            .dequantize(&Device::Cpu)?)
     }
 
-    /// A vector that not every model has.
-    pub(super) fn vector_if(&mut self, name: &str, length: usize) -> Result<Option<Tensor>, Error> {
+    /// Reads a vector if the file contains it.
+    pub(super) fn optional_vector(
+        &mut self,
+        name: &str,
+        length: usize,
+    ) -> Result<Option<Tensor>, Error> {
         match self.has(name) {
             true => self.vector(name, length).map(Some),
             false => Ok(None),
         }
     }
 
-    /// A tensor that nobody took belongs to a computation that we do not do.
-    pub(super) fn finish(self) -> Result<(), Error> {
+    /// Returns an error if a tensor was not read, because it belongs to a computation that is
+    /// not implemented.
+    pub(super) fn check_all_read(self) -> Result<(), Error> {
         match self
             .header
             .tensors
             .keys()
-            .find(|name| !self.taken.contains(*name))
+            .find(|name| !self.read_tensors.contains(*name))
         {
             None => Ok(()),
-            Some(name) => Err(Error::Feature {
-                what: format!("the tensor `{name}`"),
+            Some(name) => Err(Error::UnsupportedFeature {
+                feature: format!("the tensor `{name}`"),
             }),
         }
     }

@@ -1,48 +1,51 @@
-//! Byte-level byte pair encoding: every byte is written as a printable
-//! character, and neighbours are merged in the order of the file's list.
+//! Byte-level byte pair encoding: every byte is represented by a printable character, and
+//! adjacent symbols are merged in the order of the file's merge list.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
-use super::split::{Rule, Splitter};
+use super::pre_tokenizer::{PreTokenizer, PreTokenizerRule};
 use super::vocabulary::Vocabulary;
 
-/// A text that occurs as a token or in a merge.
+/// The number of a text that occurs as a token or in a merge.
 type Symbol = u32;
 
-/// The merges of a vocabulary. Texts are numbered once, so that merging works
-/// on numbers; some merges lead over texts that are no tokens.
+/// A byte pair encoder with the merges of a vocabulary. It merges symbols rather than tokens,
+/// because some intermediate results of merges are not tokens.
 #[derive(Debug)]
-pub(super) struct Merges {
-    splitter: Splitter,
+pub(super) struct BytePairEncoder {
+    pre_tokenizer: PreTokenizer,
+    /// See [`PreTokenizerRule::whole_words`].
     whole_words: bool,
     symbols: HashMap<String, Symbol>,
+    /// The token of each symbol, if it is a token.
     tokens: Vec<Option<u32>>,
-    /// What is written for symbols that are no tokens.
+    /// The tokens of symbols that are not tokens.
     fallbacks: HashMap<Symbol, Vec<u32>>,
-    /// Left and right symbol to rank and merged symbol.
+    /// Maps a left and a right symbol to the rank of their merge and the merged symbol.
     ranks: HashMap<(Symbol, Symbol), (u32, Symbol)>,
-    /// The symbol of each byte.
+    /// The symbol of each byte, indexed by the byte.
     bytes: Vec<Symbol>,
 }
 
-/// A piece of a word that is being merged.
-struct Piece {
+/// A symbol of a word that is being merged, as a node of a linked list.
+struct MergeNode {
     symbol: Symbol,
-    /// Merged into the piece before it.
-    gone: bool,
-    before: Option<usize>,
-    after: Option<usize>,
+    /// True if the node was merged into the previous one.
+    merged: bool,
+    previous: Option<usize>,
+    next: Option<usize>,
 }
 
-impl Merges {
+impl BytePairEncoder {
+    /// Returns an error if a merge or a pattern of the rule is invalid.
     pub(super) fn new(
         vocabulary: &Vocabulary,
-        rule: Rule,
+        rule: PreTokenizerRule,
         merges: &[String],
     ) -> Result<Self, String> {
         let mut this = Self {
-            splitter: Splitter::new(rule)?,
+            pre_tokenizer: PreTokenizer::new(rule)?,
             whole_words: rule.whole_words,
             symbols: HashMap::new(),
             tokens: Vec::new(),
@@ -51,20 +54,21 @@ impl Merges {
             bytes: Vec::new(),
         };
         this.bytes = (0..=255)
-            .map(|byte| this.symbol(byte_char(byte).encode_utf8(&mut [0; 4])))
+            .map(|byte| this.intern(byte_to_char(byte).encode_utf8(&mut [0; 4])))
             .collect();
         for text in &vocabulary.texts {
-            this.symbol(text);
+            this.intern(text);
         }
         for (rank, merge) in (0u32..).zip(merges) {
-            // The left part may itself be a space, so the search begins later.
-            let space = merge.char_indices().skip(1).find(|(_, c)| *c == ' ');
-            let Some((space, _)) = space else {
-                return Err(format!("merge {rank} of the tokenizer has one part"));
+            // The left part may start with a space, so the separator is searched after the
+            // first character.
+            let separator = merge.char_indices().skip(1).find(|(_, c)| *c == ' ');
+            let Some((separator, _)) = separator else {
+                return Err(format!("merge {rank} of the tokenizer has only one part"));
             };
-            let (left, right) = (&merge[..space], &merge[space + 1..]);
-            let merged = this.symbol(&format!("{left}{right}"));
-            let pair = (this.symbol(left), this.symbol(right));
+            let (left, right) = (&merge[..separator], &merge[separator + 1..]);
+            let merged = this.intern(&format!("{left}{right}"));
+            let pair = (this.intern(left), this.intern(right));
             this.ranks.entry(pair).or_insert((rank, merged));
         }
         this.tokens = vec![None; this.symbols.len()];
@@ -72,7 +76,7 @@ impl Merges {
             match vocabulary.ids.get(text) {
                 Some(token) => this.tokens[*symbol as usize] = Some(*token),
                 None => {
-                    let tokens = fallback(vocabulary, text);
+                    let tokens = fallback_tokens(vocabulary, text);
                     this.fallbacks.insert(*symbol, tokens);
                 }
             }
@@ -81,88 +85,93 @@ impl Merges {
     }
 
     /// Appends the tokens of a text without special tokens.
+    ///
+    /// # Errors
+    /// Returns an error if a pattern of the pre-tokenizer fails.
     pub(super) fn encode(&self, text: &str, tokens: &mut Vec<u32>) -> Result<(), String> {
-        for word in self.splitter.words(text)? {
+        for word in self.pre_tokenizer.split(text)? {
             let word = &text.as_bytes()[word];
-            if self.whole_words && self.push_whole(word, tokens) {
+            if self.whole_words && self.push_whole_word(word, tokens) {
                 continue;
             }
             for symbol in self.merge(word) {
-                self.push(symbol, tokens);
+                self.push_symbol(symbol, tokens);
             }
         }
         Ok(())
     }
 
-    fn push_whole(&self, word: &[u8], tokens: &mut Vec<u32>) -> bool {
-        let written: String = word.iter().map(|byte| byte_char(*byte)).collect();
+    /// Appends the token of a whole word. Returns false if the word is not a token.
+    fn push_whole_word(&self, word: &[u8], tokens: &mut Vec<u32>) -> bool {
+        let text: String = word.iter().map(|byte| byte_to_char(*byte)).collect();
         let token = self
             .symbols
-            .get(&written)
+            .get(&text)
             .and_then(|symbol| self.tokens[*symbol as usize]);
         tokens.extend(token);
         token.is_some()
     }
 
-    fn push(&self, symbol: Symbol, tokens: &mut Vec<u32>) {
+    /// Appends the token or fallback tokens of a symbol.
+    fn push_symbol(&self, symbol: Symbol, tokens: &mut Vec<u32>) {
         match self.tokens[symbol as usize] {
             Some(token) => tokens.push(token),
             None => tokens.extend(self.fallbacks.get(&symbol).into_iter().flatten()),
         }
     }
 
-    /// Merges a word's bytes, always the pair of the lowest rank next, and of
-    /// equal ranks the leftmost.
+    /// Merges the bytes of a word. Each step merges the pair with the lowest rank, and of equal
+    /// ranks the leftmost pair.
     fn merge(&self, word: &[u8]) -> impl Iterator<Item = Symbol> + use<> {
         let count = word.len();
-        let mut pieces: Vec<Piece> = word
+        let mut nodes: Vec<MergeNode> = word
             .iter()
             .enumerate()
-            .map(|(index, byte)| Piece {
+            .map(|(index, byte)| MergeNode {
                 symbol: self.bytes[usize::from(*byte)],
-                gone: false,
-                before: index.checked_sub(1),
-                after: (index + 1 < count).then_some(index + 1),
+                merged: false,
+                previous: index.checked_sub(1),
+                next: (index + 1 < count).then_some(index + 1),
             })
             .collect();
-        // Rank, left piece, right piece, and the symbols that they had.
-        let mut pairs = BinaryHeap::new();
-        let add = |pairs: &mut BinaryHeap<_>, pieces: &[Piece], left: usize, right: usize| {
-            let pair = (pieces[left].symbol, pieces[right].symbol);
+        // Entries: rank, left node, right node, their symbols at that time, merged symbol.
+        let mut queue = BinaryHeap::new();
+        let add = |queue: &mut BinaryHeap<_>, nodes: &[MergeNode], left: usize, right: usize| {
+            let pair = (nodes[left].symbol, nodes[right].symbol);
             if let Some((rank, merged)) = self.ranks.get(&pair) {
-                pairs.push(Reverse((*rank, left, right, pair, *merged)));
+                queue.push(Reverse((*rank, left, right, pair, *merged)));
             }
         };
         for right in 1..count {
-            add(&mut pairs, &pieces, right - 1, right);
+            add(&mut queue, &nodes, right - 1, right);
         }
-        while let Some(Reverse((_, left, right, pair, merged))) = pairs.pop() {
-            let outdated = pieces[left].gone
-                || pieces[right].gone
-                || (pieces[left].symbol, pieces[right].symbol) != pair;
+        while let Some(Reverse((_, left, right, pair, merged))) = queue.pop() {
+            let outdated = nodes[left].merged
+                || nodes[right].merged
+                || (nodes[left].symbol, nodes[right].symbol) != pair;
             if outdated {
                 continue;
             }
-            pieces[left].symbol = merged;
-            pieces[right].gone = true;
-            let after = pieces[right].after;
-            pieces[left].after = after;
-            if let Some(after) = after {
-                pieces[after].before = Some(left);
-                add(&mut pairs, &pieces, left, after);
+            nodes[left].symbol = merged;
+            nodes[right].merged = true;
+            let next = nodes[right].next;
+            nodes[left].next = next;
+            if let Some(next) = next {
+                nodes[next].previous = Some(left);
+                add(&mut queue, &nodes, left, next);
             }
-            if let Some(before) = pieces[left].before {
-                add(&mut pairs, &pieces, before, left);
+            if let Some(previous) = nodes[left].previous {
+                add(&mut queue, &nodes, previous, left);
             }
         }
-        pieces
+        nodes
             .into_iter()
-            .filter(|piece| !piece.gone)
-            .map(|piece| piece.symbol)
+            .filter(|node| !node.merged)
+            .map(|node| node.symbol)
     }
 
-    /// The number of a text, given on first sight.
-    fn symbol(&mut self, text: &str) -> Symbol {
+    /// Returns the symbol of a text, and assigns the next number to a new text.
+    fn intern(&mut self, text: &str) -> Symbol {
         let next = u32::try_from(self.symbols.len()).unwrap_or(u32::MAX);
         match self.symbols.get(text) {
             Some(symbol) => *symbol,
@@ -171,9 +180,9 @@ impl Merges {
     }
 }
 
-/// The character that stands for a byte: printable Latin-1 stands for itself,
-/// the others follow from U+0100 on, in order.
-pub(super) fn byte_char(byte: u8) -> char {
+/// Returns the character that represents a byte in GPT-2's byte-level vocabulary: printable
+/// Latin-1 characters represent themselves, the other bytes follow from U+0100 on, in order.
+pub(super) fn byte_to_char(byte: u8) -> char {
     let shifted = match byte {
         b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff => return char::from(byte),
         0..=b' ' => u32::from(byte),
@@ -183,8 +192,8 @@ pub(super) fn byte_char(byte: u8) -> char {
     char::from_u32(0x100 + shifted).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 
-/// The byte that a character stands for.
-pub(super) fn char_byte(c: char) -> Option<u8> {
+/// Returns the byte that a character represents; the inverse of [`byte_to_char`].
+pub(super) fn char_to_byte(c: char) -> Option<u8> {
     match u32::from(c) {
         code @ (0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff) => u8::try_from(code).ok(),
         code @ 0x100..=0x120 => u8::try_from(code - 0x100).ok(),
@@ -194,10 +203,9 @@ pub(super) fn char_byte(c: char) -> Option<u8> {
     }
 }
 
-/// What is written for a text that is no token: those of its characters that
-/// are ASCII and tokens. The others are lost, as in llama.cpp. Vocabularies
-/// that were trained never come here.
-fn fallback(vocabulary: &Vocabulary, text: &str) -> Vec<u32> {
+/// Returns the tokens of a text that is not a token: its ASCII characters that are tokens.
+/// Other characters are lost, as in llama.cpp. This does not occur with trained vocabularies.
+fn fallback_tokens(vocabulary: &Vocabulary, text: &str) -> Vec<u32> {
     text.chars()
         .filter(char::is_ascii)
         .filter_map(|c| vocabulary.ids.get(c.encode_utf8(&mut [0; 4]) as &str))
@@ -210,10 +218,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_byte_has_its_own_character() {
+    fn each_byte_maps_to_a_distinct_character() {
         for byte in 0..=255 {
-            assert_eq!(char_byte(byte_char(byte)), Some(byte));
+            assert_eq!(char_to_byte(byte_to_char(byte)), Some(byte));
         }
-        assert_eq!(char_byte('\u{144}'), None);
+        assert_eq!(char_to_byte('\u{144}'), None);
     }
 }

@@ -1,14 +1,14 @@
-//! The tokens of a model: their texts, their kinds, what each prints, and
-//! which of them end an answer. Read from `tokenizer.ggml.*`.
+//! The vocabulary of a model: texts, types and scores of its tokens, and the tokens that end
+//! an answer. Read from `tokenizer.ggml.*`.
 
 use std::collections::{BTreeSet, HashMap};
 
 use super::super::gguf::Header;
 
-/// Texts of tokens that end an answer wherever they occur in a vocabulary.
-/// llama.cpp goes by the same names (its log lists them), because many files
-/// name only one of their end tokens in the metadata.
-const END_TEXTS: &[&str] = &[
+/// Texts of end-of-generation tokens: a token with one of these texts ends an answer. llama.cpp
+/// uses the same texts (its log lists them), because many files declare only one of their
+/// end-of-generation tokens in the metadata.
+const EOG_TEXTS: &[&str] = &[
     "<|eot_id|>",
     "<|im_end|>",
     "<|end|>",
@@ -31,9 +31,9 @@ const END_TEXTS: &[&str] = &[
     "<｜end▁of▁sentence｜>",
 ];
 
-/// Markers of fill-in-the-middle that llama.cpp takes for ends as well, with
-/// the keys that can name them instead.
-const FILL_ENDS: &[(&str, &[&str])] = &[
+/// Fill-in-the-middle tokens that end an answer as well, as in llama.cpp: the key that declares
+/// the token, and the texts to search for if the key is missing.
+const FIM_EOG_TEXTS: &[(&str, &[&str])] = &[
     (
         "tokenizer.ggml.fim_pad_token_id",
         &["<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>"],
@@ -51,9 +51,9 @@ const FILL_ENDS: &[(&str, &[&str])] = &[
     ("tokenizer.ggml.fim_sep_token_id", &["<|file_sep|>"]),
 ];
 
-/// What a token is for (`tokenizer.ggml.token_type`).
+/// The type of a token (`tokenizer.ggml.token_type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum TokenType {
     Normal,
     Unknown,
     Control,
@@ -62,30 +62,34 @@ pub(super) enum Kind {
     Byte,
 }
 
-/// The tokens of a model.
+/// The vocabulary of a model. Tokens are indexes into `texts`, `token_types` and `scores`.
 #[derive(Debug)]
 pub(in super::super) struct Vocabulary {
     pub(super) texts: Vec<String>,
-    pub(super) kinds: Vec<Kind>,
+    pub(super) token_types: Vec<TokenType>,
     pub(super) scores: Vec<f32>,
     pub(super) ids: HashMap<String, u32>,
-    /// Tokens that are found in a text before anything else, longest first.
-    pub(super) specials: Vec<u32>,
-    pub(in super::super) beginning: Option<u32>,
-    pub(in super::super) end: Option<u32>,
-    pub(in super::super) ends: BTreeSet<u32>,
+    /// Tokens that are recognized by their text before tokenizing, longest first.
+    pub(super) special_tokens: Vec<u32>,
+    pub(in super::super) bos_token: Option<u32>,
+    pub(in super::super) eos_token: Option<u32>,
+    /// The end-of-generation tokens.
+    pub(in super::super) eog_tokens: BTreeSet<u32>,
 }
 
 impl Vocabulary {
-    /// Reads the vocabulary; an error says what is wrong with it.
+    /// Reads the vocabulary.
+    ///
+    /// # Errors
+    /// Returns the problem if the vocabulary is missing or inconsistent.
     pub(super) fn read(header: &Header) -> Result<Self, String> {
         let texts = header
-            .texts("tokenizer.ggml.tokens")
+            .strings("tokenizer.ggml.tokens")
             .ok_or("`tokenizer.ggml.tokens` is missing")?;
         if texts.is_empty() {
             return Err("`tokenizer.ggml.tokens` is empty".into());
         }
-        // A token without text would be found everywhere.
+        // An empty special token would match everywhere.
         let texts: Vec<String> = texts
             .iter()
             .enumerate()
@@ -94,16 +98,16 @@ impl Vocabulary {
                 false => text.clone(),
             })
             .collect();
-        let kinds = match header.integers("tokenizer.ggml.token_type") {
-            None => vec![Kind::Normal; texts.len()],
+        let token_types = match header.integers("tokenizer.ggml.token_type") {
+            None => vec![TokenType::Normal; texts.len()],
             Some(numbers) if numbers.len() == texts.len() => {
-                numbers.iter().map(|number| kind(*number)).collect()
+                numbers.iter().map(|number| token_type(*number)).collect()
             }
             Some(numbers) => {
                 return Err(format!(
-                    "{} tokens have {} entries in `tokenizer.ggml.token_type`",
-                    texts.len(),
-                    numbers.len()
+                    "`tokenizer.ggml.token_type` has {} entries for {} tokens",
+                    numbers.len(),
+                    texts.len()
                 ));
             }
         };
@@ -112,9 +116,9 @@ impl Vocabulary {
             Some(scores) if scores.len() == texts.len() => scores.to_vec(),
             Some(scores) => {
                 return Err(format!(
-                    "{} tokens have {} entries in `tokenizer.ggml.scores`",
-                    texts.len(),
-                    scores.len()
+                    "`tokenizer.ggml.scores` has {} entries for {} tokens",
+                    scores.len(),
+                    texts.len()
                 ));
             }
         };
@@ -124,21 +128,21 @@ impl Vocabulary {
         }
         let mut vocabulary = Self {
             texts,
-            kinds,
+            token_types,
             scores,
             ids,
-            specials: Vec::new(),
-            beginning: None,
-            end: None,
-            ends: BTreeSet::new(),
+            special_tokens: Vec::new(),
+            bos_token: None,
+            eos_token: None,
+            eog_tokens: BTreeSet::new(),
         };
-        vocabulary.find_ends(header);
-        vocabulary.find_specials();
+        vocabulary.find_eog_tokens(header);
+        vocabulary.find_special_tokens();
         Ok(vocabulary)
     }
 
-    /// The most bytes of text that one token can stand for; at least 1. Tokens
-    /// are stored in forms that are never shorter than what they stand for.
+    /// Returns the maximum number of bytes of text that one token can represent; at least 1. The
+    /// stored form of a token is never shorter than its text.
     pub(in super::super) fn token_bytes_max(&self) -> usize {
         self.texts.iter().map(String::len).max().unwrap_or(1).max(1)
     }
@@ -151,67 +155,74 @@ impl Vocabulary {
         self.texts.get(id as usize).map_or("", String::as_str)
     }
 
-    /// The id that a key names, when there is such a token.
-    fn named(&self, header: &Header, key: &str) -> Option<u32> {
+    /// Returns the token id that a key declares, if it is within the vocabulary.
+    fn token_id(&self, header: &Header, key: &str) -> Option<u32> {
         let id = u32::try_from(header.unsigned(key)?).ok()?;
         ((id as usize) < self.texts.len()).then_some(id)
     }
 
-    fn find_ends(&mut self, header: &Header) {
-        self.beginning = self.named(header, "tokenizer.ggml.bos_token_id");
-        self.end = self.named(header, "tokenizer.ggml.eos_token_id");
+    /// Sets the BOS, EOS and end-of-generation tokens.
+    fn find_eog_tokens(&mut self, header: &Header) {
+        self.bos_token = self.token_id(header, "tokenizer.ggml.bos_token_id");
+        self.eos_token = self.token_id(header, "tokenizer.ggml.eos_token_id");
         for key in [
             "tokenizer.ggml.eos_token_id",
             "tokenizer.ggml.eot_token_id",
             "tokenizer.ggml.eom_token_id",
         ] {
-            self.ends.extend(self.named(header, key));
+            self.eog_tokens.extend(self.token_id(header, key));
         }
-        for text in END_TEXTS {
+        for text in EOG_TEXTS {
             if let Some(&id) = self.ids.get(*text) {
-                self.ends.insert(id);
-                // Some files call their end tokens normal ones; then they
-                // would neither be found in a prompt nor kept from print.
-                self.kinds[id as usize] = Kind::Control;
+                self.eog_tokens.insert(id);
+                // Some files declare these tokens as normal. They would then not be recognized
+                // in prompts and would occur in the output.
+                self.token_types[id as usize] = TokenType::Control;
             }
         }
-        // Models with these end an answer by them, and only a part by `<|end|>`.
-        for parts in [["<|return|>", "<|call|>"], ["<|calls|>", "<|flush|>"]] {
-            if parts.iter().all(|text| self.ids.contains_key(*text)) {
-                let part = self.ids.get("<|end|>");
-                self.ends.retain(|id| Some(id) != part);
+        // In models with these tokens, `<|end|>` ends only a part of the answer.
+        for markers in [["<|return|>", "<|call|>"], ["<|calls|>", "<|flush|>"]] {
+            if markers.iter().all(|text| self.ids.contains_key(*text)) {
+                let part_end = self.ids.get("<|end|>");
+                self.eog_tokens.retain(|id| Some(id) != part_end);
             }
         }
-        for (key, texts) in FILL_ENDS {
-            let found = self.named(header, key);
-            let found =
-                found.or_else(|| texts.iter().find_map(|text| self.ids.get(*text).copied()));
-            if let Some(id) = found {
-                self.ends.insert(id);
-                self.kinds[id as usize] = Kind::Control;
+        for (key, texts) in FIM_EOG_TEXTS {
+            let declared = self.token_id(header, key);
+            let token =
+                declared.or_else(|| texts.iter().find_map(|text| self.ids.get(*text).copied()));
+            if let Some(id) = token {
+                self.eog_tokens.insert(id);
+                self.token_types[id as usize] = TokenType::Control;
             }
         }
     }
 
-    fn find_specials(&mut self) {
-        self.specials = (0u32..)
-            .zip(&self.kinds)
-            .filter(|(_, kind)| matches!(kind, Kind::Control | Kind::UserDefined | Kind::Unknown))
+    /// Sets the special tokens according to the token types.
+    fn find_special_tokens(&mut self) {
+        self.special_tokens = (0u32..)
+            .zip(&self.token_types)
+            .filter(|(_, token_type)| {
+                matches!(
+                    token_type,
+                    TokenType::Control | TokenType::UserDefined | TokenType::Unknown
+                )
+            })
             .map(|(id, _)| id)
             .collect();
         let texts = &self.texts;
-        self.specials
+        self.special_tokens
             .sort_by_key(|id| std::cmp::Reverse(texts[*id as usize].len()));
     }
 }
 
-fn kind(number: i32) -> Kind {
+fn token_type(number: i32) -> TokenType {
     match number {
-        1 => Kind::Normal,
-        2 => Kind::Unknown,
-        3 => Kind::Control,
-        4 => Kind::UserDefined,
-        6 => Kind::Byte,
-        _ => Kind::Unused,
+        1 => TokenType::Normal,
+        2 => TokenType::Unknown,
+        3 => TokenType::Control,
+        4 => TokenType::UserDefined,
+        6 => TokenType::Byte,
+        _ => TokenType::Unused,
     }
 }

@@ -1,119 +1,131 @@
-//! The protocols: what is asked in each, and how its answer reads. Pure: bodies
-//! out, frames in.
+//! The wire formats: builds the request bodies of each API and parses its
+//! responses into events. Pure.
 
-mod completion;
+mod lmstudio_chat;
 mod ollama;
-mod openai;
-mod studio;
+mod openai_chat;
+mod openai_completion;
 
 use serde_json::{Map, Value};
 
-use super::fault::Fault;
-use super::{Kind, fault};
-use crate::inference::{Finish, Origin, Prompt, Role, Settings, Usage};
+use super::fault::ServerFault;
+use super::{ServerKind, fault};
+use crate::inference::{FinishReason, Origin, Prompt, Role, Settings, Usage};
 
-/// Which endpoint takes the request.
+/// The endpoint for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Road {
-    /// OpenAI's chat.
-    Chat,
-    /// OpenAI's completion: the text as it stands.
-    Completion,
-    /// LM Studio's own chat: certain of min-p, and without stop texts, seed,
-    /// schema and history.
-    StudioChat,
-    /// Ollama's chat.
+pub(super) enum Endpoint {
+    /// OpenAI's chat completions.
+    OpenAiChat,
+    /// OpenAI's completions, without a chat template.
+    OpenAiCompletion,
+    /// LM Studio's native chat. It is certain to honour min-p, but has no stop
+    /// sequences, seed, JSON schema or chat history.
+    LmStudioChat,
+    /// Ollama's native chat.
     OllamaChat,
-    /// Ollama's completion, raw.
+    /// Ollama's native completion in raw mode, without a chat template.
     OllamaGenerate,
 }
 
-/// What a frame said.
+/// An event of a response, independent of the API.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Said {
+pub(super) enum WireEvent {
+    /// The model is loading, with the progress from 0 to 1.
     Loading(Option<f32>),
+    /// The prompt is being processed.
     Prefill {
+        /// From 0 to 1.
         progress: f32,
+        /// The length of the prompt in tokens.
         tokens: Option<u32>,
     },
     Reasoning(String),
     Text(String),
     Usage(Usage),
+    /// The model that answers, by the server's name.
     Model(String),
     Warning(String),
-    Fault(Fault),
-    /// Why the answer ended; counts may still follow.
-    Finish(Finish),
-    /// Nothing follows.
+    Fault(ServerFault),
+    /// The finish reason; token counts may still follow.
+    Finish(FinishReason),
+    /// The end of the response.
     Done,
 }
 
-/// What a request is made of.
+/// The contents of a request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Request<'a> {
-    pub(super) kind: Kind,
+pub(super) struct WireRequest<'a> {
+    pub(super) kind: ServerKind,
     pub(super) model: &'a str,
     pub(super) prompt: &'a Prompt,
     pub(super) settings: &'a Settings,
-    /// The limit as a number of tokens; `None` is no limit.
+    /// The limit of output tokens; `None` is unlimited.
     pub(super) max_tokens: Option<u32>,
-    /// The context that was asked for; only Ollama takes it here.
+    /// The context length in tokens; only Ollama accepts it in a request.
     pub(super) context: Option<u32>,
     pub(super) stream: bool,
 }
 
-/// How the answer is framed on the wire.
+/// The framing of a streamed response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Framing {
     ServerSentEvents,
-    Lines,
+    NdjsonLines,
 }
 
-impl Road {
-    /// The road for this server and prompt. LM Studio's own chat endpoint is
-    /// taken when somebody asked for min-p, of which the other one says
-    /// nothing, and for nothing that it would refuse.
-    pub(super) fn of(
-        kind: Kind,
+impl Endpoint {
+    /// Selects the endpoint for a server and a prompt. LM Studio's native chat
+    /// is used if min-p is set explicitly, which the other endpoint does not
+    /// document, and if nothing is set that it would reject.
+    pub(super) fn select(
+        kind: ServerKind,
         has_studio_chat: bool,
         prompt: &Prompt,
         settings: &Settings,
     ) -> Self {
         let messages = match (kind, prompt) {
-            (Kind::Ollama, Prompt::Raw(_)) => return Self::OllamaGenerate,
-            (Kind::Ollama, Prompt::Chat(_)) => return Self::OllamaChat,
-            (_, Prompt::Raw(_)) => return Self::Completion,
+            (ServerKind::Ollama, Prompt::Raw(_)) => return Self::OllamaGenerate,
+            (ServerKind::Ollama, Prompt::Chat(_)) => return Self::OllamaChat,
+            (_, Prompt::Raw(_)) => return Self::OpenAiCompletion,
             (_, Prompt::Chat(messages)) => messages,
         };
-        let users = messages.iter().filter(|it| it.role == Role::User).count();
-        let is_plain = users == 1
-            && messages.last().is_some_and(|it| it.role == Role::User)
-            && messages.iter().all(|it| it.role != Role::Assistant);
-        let is_given = |origin: Origin| origin != Origin::Default && origin != Origin::ModelFile;
-        let loses_nothing = settings.stop.value.is_empty()
-            && settings.seed.is_none_or(|it| !is_given(it.origin))
+        let users = messages
+            .iter()
+            .filter(|message| message.role == Role::User)
+            .count();
+        let is_single_turn = users == 1
+            && messages
+                .last()
+                .is_some_and(|message| message.role == Role::User)
+            && messages
+                .iter()
+                .all(|message| message.role != Role::Assistant);
+        let is_explicit = |origin: Origin| origin != Origin::Default && origin != Origin::ModelFile;
+        let is_supported = settings.stop.value.is_empty()
+            && settings.seed.is_none_or(|seed| !is_explicit(seed.origin))
             && settings.json_schema.is_none()
             && settings.presence_penalty.is_none()
             && settings.frequency_penalty.is_none()
             && settings.other.is_empty()
             && settings.temperature.value <= 1.0;
-        if kind == Kind::LmStudio
+        if kind == ServerKind::LmStudio
             && has_studio_chat
-            && is_given(settings.min_p.origin)
-            && is_plain
-            && loses_nothing
+            && is_explicit(settings.min_p.origin)
+            && is_single_turn
+            && is_supported
         {
-            Self::StudioChat
+            Self::LmStudioChat
         } else {
-            Self::Chat
+            Self::OpenAiChat
         }
     }
 
     pub(super) fn path(self) -> &'static str {
         match self {
-            Self::Chat => "/v1/chat/completions",
-            Self::Completion => "/v1/completions",
-            Self::StudioChat => "/api/v1/chat",
+            Self::OpenAiChat => "/v1/chat/completions",
+            Self::OpenAiCompletion => "/v1/completions",
+            Self::LmStudioChat => "/api/v1/chat",
             Self::OllamaChat => "/api/chat",
             Self::OllamaGenerate => "/api/generate",
         }
@@ -121,86 +133,95 @@ impl Road {
 
     pub(super) fn framing(self) -> Framing {
         match self {
-            Self::Chat | Self::Completion | Self::StudioChat => Framing::ServerSentEvents,
-            Self::OllamaChat | Self::OllamaGenerate => Framing::Lines,
+            Self::OpenAiChat | Self::OpenAiCompletion | Self::LmStudioChat => {
+                Framing::ServerSentEvents
+            }
+            Self::OllamaChat | Self::OllamaGenerate => Framing::NdjsonLines,
         }
     }
 
-    /// The request's body.
-    pub(super) fn body(self, request: &Request<'_>) -> Map<String, Value> {
+    /// Builds the request body.
+    pub(super) fn request_body(self, request: &WireRequest<'_>) -> Map<String, Value> {
         match self {
-            Self::Chat => openai::body(request),
-            Self::Completion => completion::body(request),
-            Self::StudioChat => studio::body(request),
-            Self::OllamaChat | Self::OllamaGenerate => ollama::body(request),
+            Self::OpenAiChat => openai_chat::request_body(request),
+            Self::OpenAiCompletion => openai_completion::request_body(request),
+            Self::LmStudioChat => lmstudio_chat::request_body(request),
+            Self::OllamaChat | Self::OllamaGenerate => ollama::request_body(request),
         }
     }
 
-    /// Reads one frame of a stream.
+    /// Parses one frame of a stream and appends its events.
     ///
     /// # Errors
-    /// It is no JSON; the text says what it is.
-    pub(super) fn frame(self, event: &str, data: &str, said: &mut Vec<Said>) -> Result<(), String> {
+    /// Returns a description if the frame is not JSON.
+    pub(super) fn parse_frame(
+        self,
+        event: &str,
+        data: &str,
+        events: &mut Vec<WireEvent>,
+    ) -> Result<(), String> {
         let data = data.trim();
         if data.is_empty() {
             return Ok(());
         }
         if data == "[DONE]" {
-            said.push(Said::Done);
+            events.push(WireEvent::Done);
             return Ok(());
         }
         let value: Value = match serde_json::from_str(data) {
             Ok(value) => value,
-            Err(_) if let Some(value) = without_halves(data) => value,
+            Err(_) if let Some(value) = replace_lone_surrogates(data) => value,
             Err(_) if event == "error" => {
-                said.push(Said::Fault(fault::of_text(data)));
+                events.push(WireEvent::Fault(fault::from_text(data)));
                 return Ok(());
             }
-            Err(e) => return Err(format!("{e} in {} bytes", data.len())),
+            Err(error) => return Err(format!("{error} in {} bytes", data.len())),
         };
-        if event == "error" && self != Self::StudioChat {
-            said.push(Said::Fault(
-                fault::in_value(&value).unwrap_or_else(|| fault::of_text(data)),
+        if event == "error" && self != Self::LmStudioChat {
+            events.push(WireEvent::Fault(
+                fault::find_in_json(&value).unwrap_or_else(|| fault::from_text(data)),
             ));
             return Ok(());
         }
         match self {
-            Self::StudioChat => studio::event(&value, said),
-            // What a server says when it has failed has many shapes, and none
-            // of them is an answer.
-            _ if let Some(fault) = fault::in_value(&value) => said.push(Said::Fault(fault)),
-            Self::Chat => openai::chunk(&value, said),
-            Self::Completion => completion::chunk(&value, said),
-            Self::OllamaChat | Self::OllamaGenerate => ollama::line(&value, said),
+            Self::LmStudioChat => lmstudio_chat::parse_event(&value, events),
+            // Errors have many shapes, none of which is a valid answer.
+            _ if let Some(fault) = fault::find_in_json(&value) => {
+                events.push(WireEvent::Fault(fault))
+            }
+            Self::OpenAiChat => openai_chat::parse_chunk(&value, events),
+            Self::OpenAiCompletion => openai_completion::parse_chunk(&value, events),
+            Self::OllamaChat | Self::OllamaGenerate => ollama::parse_line(&value, events),
         }
         Ok(())
     }
 
-    /// Reads an answer that came in one piece.
-    pub(super) fn whole(self, value: &Value, said: &mut Vec<Said>) {
-        if let Some(fault) = fault::in_value(value) {
-            said.push(Said::Fault(fault));
+    /// Parses a response that is not streamed and appends its events.
+    pub(super) fn parse_response(self, value: &Value, events: &mut Vec<WireEvent>) {
+        if let Some(fault) = fault::find_in_json(value) {
+            events.push(WireEvent::Fault(fault));
             return;
         }
         match self {
-            Self::Chat => openai::whole(value, said),
-            Self::Completion => completion::whole(value, said),
-            Self::StudioChat => studio::whole(value, said),
-            Self::OllamaChat | Self::OllamaGenerate => ollama::line(value, said),
+            Self::OpenAiChat => openai_chat::parse_response(value, events),
+            Self::OpenAiCompletion => openai_completion::parse_response(value, events),
+            Self::LmStudioChat => lmstudio_chat::parse_response(value, events),
+            Self::OllamaChat | Self::OllamaGenerate => ollama::parse_line(value, events),
         }
     }
 }
 
-/// A server that cuts its text between two tokens may cut a character in two,
-/// each half an escape that is no character: each is replaced, and the rest of
-/// the answer is not lost for it. `None` when that was not the reason.
-fn without_halves(data: &str) -> Option<Value> {
-    let mut mended = String::with_capacity(data.len());
+/// Replaces escapes of lone surrogates by U+FFFD and parses the result. A
+/// server that splits its text between tokens may split a character into two
+/// such escapes, which are not valid JSON. Returns `None` if there is none or
+/// the result is not valid either.
+fn replace_lone_surrogates(data: &str) -> Option<Value> {
+    let mut repaired = String::with_capacity(data.len());
     let mut rest = data;
     let mut found = false;
     while let Some(at) = rest.find('\\') {
         let (before, escape) = rest.split_at(at);
-        mended.push_str(before);
+        repaired.push_str(before);
         let unit = |text: &str| -> Option<u16> {
             let digits = text.strip_prefix("\\u")?.get(..4)?;
             u16::from_str_radix(digits, 16).ok()
@@ -213,56 +234,56 @@ fn without_halves(data: &str) -> Option<Value> {
             }
             Some(0xD800..=0xDFFF) => {
                 found = true;
-                mended.push('\u{fffd}');
+                repaired.push('\u{fffd}');
                 rest = escape.get(6..)?;
                 continue;
             }
-            // An escaped backslash is two characters, and the next is free.
+            // Skip the escaped character, which may be a backslash itself.
             _ => 1 + escape.chars().nth(1).map_or(0, char::len_utf8),
         };
-        let (escape, left) = escape.split_at_checked(length)?;
-        mended.push_str(escape);
-        rest = left;
+        let (escape, tail) = escape.split_at_checked(length)?;
+        repaired.push_str(escape);
+        rest = tail;
     }
-    mended.push_str(rest);
+    repaired.push_str(rest);
     if !found {
         return None;
     }
-    serde_json::from_str(&mended).ok()
+    serde_json::from_str(&repaired).ok()
 }
 
-/// A pack's setting as JSON: a number or a yes or no, and nothing else, so that
-/// no text gets into a request by this way.
-fn plain(value: &str) -> Option<Value> {
+/// Parses a pack's setting as a JSON number or boolean. Other values are
+/// rejected, so that a pack cannot put text into a request.
+fn number_or_bool(value: &str) -> Option<Value> {
     match serde_json::from_str(value.trim()) {
         Ok(value @ (Value::Number(_) | Value::Bool(_))) => Some(value),
         _ => None,
     }
 }
 
-/// Settings of `other` that this server knows.
-fn others<'a>(request: &Request<'a>) -> impl Iterator<Item = (&'a String, Value)> {
-    let known = super::support::others(request.kind);
+/// Returns the settings of `other` that this kind of server accepts.
+fn extra_settings<'a>(request: &WireRequest<'a>) -> impl Iterator<Item = (&'a String, Value)> {
+    let known = super::setting_support::extra_settings(request.kind);
     request
         .settings
         .other
         .iter()
         .filter(|(key, _)| known.contains(&key.as_str()))
-        .filter_map(|(key, given)| Some((key, plain(&given.value)?)))
+        .filter_map(|(key, setting)| Some((key, number_or_bool(&setting.value)?)))
 }
 
-/// A count of tokens in a JSON object.
-fn count(value: &Value, key: &str) -> u32 {
+/// Returns a token count of a JSON object; 0 if it is missing.
+fn u32_field(value: &Value, key: &str) -> u32 {
     let number = value.get(key).and_then(Value::as_u64).unwrap_or(0);
     u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-/// A text that is there and not empty.
-fn text(value: &Value, key: &str) -> Option<String> {
+/// Returns a string of a JSON object unless it is missing or empty.
+fn non_empty_string(value: &Value, key: &str) -> Option<String> {
     value
         .get(key)
         .and_then(Value::as_str)
-        .filter(|it| !it.is_empty())
+        .filter(|text| !text.is_empty())
         .map(str::to_owned)
 }
 
@@ -271,7 +292,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn half_a_character_does_not_cost_the_answer() {
+    fn lone_surrogates_are_replaced() {
         for (data, text) in [
             (
                 r#"{"choices":[{"delta":{"content":"a\ud83d"}}]}"#,
@@ -286,89 +307,95 @@ mod tests {
                 "😀\u{fffd}",
             ),
         ] {
-            let mut said = Vec::new();
-            Road::Chat.frame("", data, &mut said).unwrap();
-            assert_eq!(said, [Said::Text(text.to_owned())], "{data}");
+            let mut events = Vec::new();
+            Endpoint::OpenAiChat
+                .parse_frame("", data, &mut events)
+                .unwrap();
+            assert_eq!(events, [WireEvent::Text(text.to_owned())], "{data}");
         }
         assert!(
-            Road::Chat
-                .frame("", "{\"choices\": [\\ud83d", &mut Vec::new())
+            Endpoint::OpenAiChat
+                .parse_frame("", "{\"choices\": [\\ud83d", &mut Vec::new())
                 .is_err()
         );
     }
 
     #[test]
-    fn chunks_of_all_dialects_say_the_same() {
+    fn frames_of_all_dialects_yield_the_same_events() {
         let usage = Usage {
             prompt_tokens: 3,
             completion_tokens: 2,
         };
-        for (road, event, data, expected) in [
+        for (endpoint, event, data, expected) in [
             (
-                Road::Chat,
+                Endpoint::OpenAiChat,
                 "",
                 r#"{"model":"m","choices":[{"index":0,"delta":{"reasoning":"hm"},"finish_reason":null}]}"#,
                 vec![
-                    Said::Model("m".to_owned()),
-                    Said::Reasoning("hm".to_owned()),
+                    WireEvent::Model("m".to_owned()),
+                    WireEvent::Reasoning("hm".to_owned()),
                 ],
             ),
             (
-                Road::Chat,
+                Endpoint::OpenAiChat,
                 "",
                 r#"{"choices":[{"index":0,"delta":{"content":[{"type":"text","text":"x"}]},"finish_reason":"length"}],"usage":{"prompt_tokens":3,"completion_tokens":2}}"#,
                 vec![
-                    Said::Usage(usage),
-                    Said::Text("x".to_owned()),
-                    Said::Finish(Finish::Length),
+                    WireEvent::Usage(usage),
+                    WireEvent::Text("x".to_owned()),
+                    WireEvent::Finish(FinishReason::Length),
                 ],
             ),
             (
-                Road::Completion,
+                Endpoint::OpenAiCompletion,
                 "",
                 r#"{"choices":[{"index":0,"text":"x","finish_reason":null}]}"#,
-                vec![Said::Text("x".to_owned())],
+                vec![WireEvent::Text("x".to_owned())],
             ),
-            (Road::Chat, "", "[DONE]", vec![Said::Done]),
+            (Endpoint::OpenAiChat, "", "[DONE]", vec![WireEvent::Done]),
             (
-                Road::StudioChat,
+                Endpoint::LmStudioChat,
                 "model_load.progress",
                 r#"{"type":"model_load.progress","progress":0.5}"#,
-                vec![Said::Loading(Some(0.5))],
+                vec![WireEvent::Loading(Some(0.5))],
             ),
             (
-                Road::StudioChat,
+                Endpoint::LmStudioChat,
                 "chat.end",
                 r#"{"type":"chat.end","result":{"stats":{"input_tokens":3,"total_output_tokens":2}}}"#,
-                vec![Said::Usage(usage), Said::Finish(Finish::End), Said::Done],
+                vec![
+                    WireEvent::Usage(usage),
+                    WireEvent::Finish(FinishReason::End),
+                    WireEvent::Done,
+                ],
             ),
             (
-                Road::StudioChat,
+                Endpoint::LmStudioChat,
                 "new.kind",
                 r#"{"type":"new.kind"}"#,
                 vec![],
             ),
             (
-                Road::OllamaChat,
+                Endpoint::OllamaChat,
                 "",
                 r#"{"message":{"thinking":"hm","content":""},"done":false}"#,
-                vec![Said::Reasoning("hm".to_owned())],
+                vec![WireEvent::Reasoning("hm".to_owned())],
             ),
             (
-                Road::OllamaGenerate,
+                Endpoint::OllamaGenerate,
                 "",
                 r#"{"response":"x","done":true,"done_reason":"length","prompt_eval_count":3,"eval_count":2}"#,
                 vec![
-                    Said::Text("x".to_owned()),
-                    Said::Usage(usage),
-                    Said::Finish(Finish::Length),
-                    Said::Done,
+                    WireEvent::Text("x".to_owned()),
+                    WireEvent::Usage(usage),
+                    WireEvent::Finish(FinishReason::Length),
+                    WireEvent::Done,
                 ],
             ),
         ] {
-            let mut said = Vec::new();
-            road.frame(event, data, &mut said).unwrap();
-            assert_eq!(said, expected, "{data}");
+            let mut events = Vec::new();
+            endpoint.parse_frame(event, data, &mut events).unwrap();
+            assert_eq!(events, expected, "{data}");
         }
     }
 }

@@ -1,12 +1,12 @@
-//! Ollama's own protocol: its OpenAI one drops top-k, min-p and the context
-//! without a word.
+//! Ollama's native API. Its OpenAI-compatible API silently ignores top-k, min-p
+//! and the context length.
 
 use serde_json::{Map, Value, json};
 
-use super::{Request, Said, count, others, text};
-use crate::inference::{Finish, Prompt, REPEAT_LAST_TOKENS, Usage};
+use super::{WireEvent, WireRequest, extra_settings, non_empty_string, u32_field};
+use crate::inference::{FinishReason, Prompt, REPEAT_LAST_TOKENS, Usage};
 
-pub(super) fn body(request: &Request<'_>) -> Map<String, Value> {
+pub(super) fn request_body(request: &WireRequest<'_>) -> Map<String, Value> {
     let settings = request.settings;
     let mut options = Map::new();
     let mut put = |key: &str, value: Value| {
@@ -20,23 +20,30 @@ pub(super) fn body(request: &Request<'_>) -> Map<String, Value> {
     put("repeat_last_n", REPEAT_LAST_TOKENS.into());
     put(
         "presence_penalty",
-        settings.presence_penalty.map_or(0.0, |it| it.value).into(),
+        settings
+            .presence_penalty
+            .map_or(0.0, |penalty| penalty.value)
+            .into(),
     );
     put(
         "frequency_penalty",
-        settings.frequency_penalty.map_or(0.0, |it| it.value).into(),
+        settings
+            .frequency_penalty
+            .map_or(0.0, |penalty| penalty.value)
+            .into(),
     );
     if let Some(seed) = settings.seed {
         put("seed", seed.value.into());
     }
-    let most = request.max_tokens.map_or(Value::from(-1), Value::from);
-    put("num_predict", most);
+    let num_predict = request.max_tokens.map_or(Value::from(-1), Value::from);
+    put("num_predict", num_predict);
     put("stop", settings.stop.value.clone().into());
     if let Some(context) = request.context {
-        // Another number than the loaded one would load the model anew.
+        // A number other than that of the loaded instance would reload the
+        // model.
         put("num_ctx", context.into());
     }
-    for (key, value) in others(request) {
+    for (key, value) in extra_settings(request) {
         put(key, value);
     }
     let mut body = Map::new();
@@ -46,7 +53,8 @@ pub(super) fn body(request: &Request<'_>) -> Map<String, Value> {
     put("model", request.model.into());
     put("stream", request.stream.into());
     put("options", options.into());
-    // A prompt that does not fit is refused, and not cut in silence.
+    // Reject a prompt that exceeds the context instead of truncating it
+    // silently.
     put("truncate", false.into());
     put("shift", false.into());
     if let Some(schema) = &settings.json_schema {
@@ -63,10 +71,14 @@ pub(super) fn body(request: &Request<'_>) -> Map<String, Value> {
         Prompt::Chat(messages) => {
             let messages: Vec<Value> = messages
                 .iter()
-                .map(|it| json!({ "role": it.role.as_str(), "content": it.content }))
+                .map(|message| json!({ "role": message.role.as_str(), "content": message.content }))
                 .collect();
             put("messages", messages.into());
-            match settings.reasoning.as_ref().map(|it| it.value.as_str()) {
+            match settings
+                .reasoning
+                .as_ref()
+                .map(|reasoning| reasoning.value.as_str())
+            {
                 None => {}
                 Some("off") => put("think", false.into()),
                 Some("on") => put("think", true.into()),
@@ -77,25 +89,27 @@ pub(super) fn body(request: &Request<'_>) -> Map<String, Value> {
     body
 }
 
-/// One line of a stream; a whole answer is one, too.
-pub(super) fn line(value: &Value, said: &mut Vec<Said>) {
-    said.extend(text(value, "model").map(Said::Model));
+/// Parses one line of a stream. A response that is not streamed is such a line,
+/// too.
+pub(super) fn parse_line(value: &Value, events: &mut Vec<WireEvent>) {
+    events.extend(non_empty_string(value, "model").map(WireEvent::Model));
     let message = value.get("message").unwrap_or(value);
-    said.extend(text(message, "thinking").map(Said::Reasoning));
-    let content = text(message, "content").or_else(|| text(message, "response"));
-    said.extend(content.map(Said::Text));
+    events.extend(non_empty_string(message, "thinking").map(WireEvent::Reasoning));
+    let content =
+        non_empty_string(message, "content").or_else(|| non_empty_string(message, "response"));
+    events.extend(content.map(WireEvent::Text));
     if value.get("done") != Some(&Value::Bool(true)) {
         return;
     }
     if value.get("eval_count").is_some() || value.get("prompt_eval_count").is_some() {
-        said.push(Said::Usage(Usage {
-            prompt_tokens: count(value, "prompt_eval_count"),
-            completion_tokens: count(value, "eval_count"),
+        events.push(WireEvent::Usage(Usage {
+            prompt_tokens: u32_field(value, "prompt_eval_count"),
+            completion_tokens: u32_field(value, "eval_count"),
         }));
     }
-    let finish = match text(value, "done_reason").as_deref() {
-        Some("length") => Finish::Length,
-        _ => Finish::End,
+    let finish = match non_empty_string(value, "done_reason").as_deref() {
+        Some("length") => FinishReason::Length,
+        _ => FinishReason::End,
     };
-    said.extend([Said::Finish(finish), Said::Done]);
+    events.extend([WireEvent::Finish(finish), WireEvent::Done]);
 }

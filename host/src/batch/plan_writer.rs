@@ -1,0 +1,265 @@
+//! Writes plans as TOML that `plan_reader` parses to the same plan.
+
+use std::path::{Path, PathBuf};
+
+use super::plan::{
+    InputEntry, ParamValues, Plan, PlanContext, ProcessorEntry, PromptOptions, ResultOptions,
+};
+use super::plan_reader::SCHEMA;
+use crate::inference::{MaxTokens, SettingsLayer};
+
+/// Returns the plan as TOML.
+///
+/// # Errors
+/// Returns a message if a path is not UTF-8, which TOML cannot represent.
+pub fn plan_to_toml(plan: &Plan) -> Result<String, String> {
+    let Plan {
+        out,
+        engine,
+        models,
+        defaults,
+        context,
+        settings,
+        jobs,
+        name,
+        results,
+        prompts,
+        inputs,
+        overrides,
+    } = plan;
+    let mut toml = PlanWriter::default();
+    toml.put("schema", SCHEMA.into());
+    toml.path("out", out.as_deref())?;
+    toml.text("engine", engine.as_deref());
+    toml.texts("models", models);
+    toml.context(*context);
+    toml.count("jobs", *jobs);
+    toml.text("name", name.as_deref());
+    toml.results(*results);
+    toml.settings(settings);
+    toml.prompt_options(defaults)?;
+    for prompt in prompts {
+        toml.table("prompt");
+        toml.text("name", Some(&prompt.name));
+        toml.text("label", prompt.label.as_deref());
+        toml.texts("models", &prompt.models);
+        toml.settings(&prompt.settings);
+        toml.prompt_options(&prompt.options)?;
+    }
+    for input in inputs {
+        toml.table("input");
+        match input {
+            InputEntry::Files(path) => toml.path("file", Some(path))?,
+            InputEntry::RowsOrFiles(path) => toml.path("rows", Some(path))?,
+            InputEntry::Text { name, text } => {
+                toml.text("name", Some(name));
+                toml.text("text", Some(text));
+            }
+        }
+    }
+    for model in overrides {
+        toml.table("model");
+        toml.text("match", Some(&model.pattern));
+        toml.context(model.context);
+        toml.count("jobs", model.jobs);
+        toml.settings(&model.settings);
+    }
+    Ok(toml.0)
+}
+
+/// Writes keys in a readable order, which a [`toml::Table`] would not keep.
+#[derive(Default)]
+struct PlanWriter(String);
+
+impl PlanWriter {
+    fn put(&mut self, key: &str, value: toml::Value) {
+        self.0.push_str(&format!("{key} = {value}\n"));
+    }
+
+    fn table(&mut self, name: &str) {
+        self.0.push_str(&format!("\n[[{name}]]\n"));
+    }
+
+    fn text(&mut self, key: &str, text: Option<&str>) {
+        if let Some(text) = text {
+            self.put(key, text.into());
+        }
+    }
+
+    fn path(&mut self, key: &str, path: Option<&Path>) -> Result<(), String> {
+        self.text(key, path.map(utf8).transpose()?);
+        Ok(())
+    }
+
+    fn texts(&mut self, key: &str, texts: &[String]) {
+        if !texts.is_empty() {
+            self.put(key, texts.to_vec().into());
+        }
+    }
+
+    fn count(&mut self, key: &str, count: Option<usize>) {
+        if let Some(count) = count.and_then(|count| i64::try_from(count).ok()) {
+            self.put(key, count.into());
+        }
+    }
+
+    fn context(&mut self, context: Option<PlanContext>) {
+        match context {
+            None => {}
+            Some(PlanContext::Tokens(tokens)) => self.put("context", i64::from(tokens).into()),
+            Some(other) => self.put("context", other.to_string().into()),
+        }
+    }
+
+    fn results(&mut self, results: ResultOptions) {
+        let ResultOptions {
+            errors_inline,
+            keep_raw,
+            keep_reasoning,
+            strict,
+            keep_reasoning_tags,
+        } = results;
+        self.text("errors", errors_inline.then_some("inline"));
+        self.text("reasoning_tags", keep_reasoning_tags.then_some("none"));
+        for (key, is_set) in [
+            ("keep_raw", keep_raw),
+            ("keep_reasoning", keep_reasoning),
+            ("strict", strict),
+        ] {
+            if is_set {
+                self.put(key, true.into());
+            }
+        }
+    }
+
+    fn prompt_options(&mut self, options: &PromptOptions) -> Result<(), String> {
+        let PromptOptions {
+            prompt_files,
+            packs,
+            pack_dirs,
+            processors,
+            system,
+            raw,
+            params,
+        } = options;
+        let paths = |paths: &[PathBuf]| {
+            let texts = paths.iter().map(|path| utf8(path).map(str::to_owned));
+            texts.collect::<Result<Vec<_>, _>>()
+        };
+        self.texts("prompts", &paths(prompt_files)?);
+        self.texts("packs", packs);
+        self.texts("pack_dirs", &paths(pack_dirs)?);
+        if let Some(processors) = processors {
+            let values: Vec<toml::Value> = processors.iter().map(processor_value).collect();
+            self.put("post", values.into());
+        }
+        self.text("system", system.as_deref());
+        if let Some(raw) = raw {
+            self.put("raw", (*raw).into());
+        }
+        if !params.is_empty() {
+            // Written by hand, since the order of parameters matters.
+            let items = params.iter().map(|(name, values)| {
+                let value: toml::Value = match values {
+                    ParamValues::One(one) => one.clone().into(),
+                    ParamValues::Axis(all) => all.clone().into(),
+                };
+                format!("{} = {value}", key(name))
+            });
+            let items: Vec<String> = items.collect();
+            self.0
+                .push_str(&format!("params = {{ {} }}\n", items.join(", ")));
+        }
+        Ok(())
+    }
+
+    fn settings(&mut self, layer: &SettingsLayer) {
+        // Plans have no keys for `other` settings, just as there are no flags for them.
+        let SettingsLayer {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            repeat_penalty,
+            presence_penalty,
+            frequency_penalty,
+            seed,
+            max_tokens,
+            stop,
+            json_schema,
+            reasoning,
+            other: _,
+        } = layer;
+        let numbers = [
+            ("temperature", temperature),
+            ("top_p", top_p),
+            ("min_p", min_p),
+            ("repeat_penalty", repeat_penalty),
+            ("presence_penalty", presence_penalty),
+            ("frequency_penalty", frequency_penalty),
+        ];
+        for (key, number) in numbers {
+            if let Some(number) = number {
+                self.put(key, (*number).into());
+            }
+        }
+        if let Some(top_k) = top_k {
+            self.put("top_k", i64::from(*top_k).into());
+        }
+        if let Some(seed) = seed {
+            // Written by hand: a seed may exceed the `i64` of `toml::Value`.
+            self.0.push_str(&format!("seed = {seed}\n"));
+        }
+        match max_tokens {
+            None => {}
+            Some(MaxTokens::Unlimited) => self.put("max_tokens", (-1).into()),
+            Some(MaxTokens::Tokens(tokens)) => self.put("max_tokens", i64::from(*tokens).into()),
+            Some(MaxTokens::Percent(percent)) => {
+                self.put("max_tokens", format!("{percent}%").into());
+            }
+        }
+        if let Some(stop) = stop {
+            self.put("stop", stop.clone().into());
+        }
+        self.text("json_schema", json_schema.as_deref());
+        self.text("reasoning", reasoning.as_deref());
+    }
+}
+
+fn processor_value(processor: &ProcessorEntry) -> toml::Value {
+    match processor {
+        ProcessorEntry::Text(text) => text.clone().into(),
+        ProcessorEntry::Named(name, options) => {
+            let mut table = toml::Table::new();
+            table.insert("name".to_owned(), name.clone().into());
+            let options: toml::Table = options
+                .iter()
+                .map(|(key, value)| (key.clone(), value.clone().into()))
+                .collect();
+            table.insert("options".to_owned(), options.into());
+            table.into()
+        }
+    }
+}
+
+/// Returns a key in TOML notation.
+fn key(name: &str) -> String {
+    let is_bare = !name.is_empty()
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    if is_bare {
+        name.to_owned()
+    } else {
+        toml::Value::from(name).to_string()
+    }
+}
+
+fn utf8(path: &Path) -> Result<&str, String> {
+    path.to_str().ok_or_else(|| {
+        format!(
+            "cannot write the plan: path `{}` is not UTF-8",
+            path.display()
+        )
+    })
+}

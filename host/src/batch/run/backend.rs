@@ -1,0 +1,138 @@
+//! What the scheduler needs from the outside: models to load, jobs to run, records to
+//! keep. The real one talks to engines and disks; tests have a fake one.
+
+use crate::batch::Record;
+use crate::error::Failure;
+use crate::job::FailureClass;
+
+/// Runs jobs for the scheduler. Models and jobs are named by their index in the plan.
+pub(crate) trait Backend {
+    /// A model that is selected and not yet loaded.
+    type Selected;
+    /// A loaded instance.
+    type Instance;
+    /// What is left of a failed job: its partial text.
+    type Partial;
+
+    /// Finds the model at its engine. Loads nothing.
+    async fn select(&self, model: usize) -> Result<Self::Selected, LoadError>;
+
+    /// Loads a selected model, or reuses a suitable instance.
+    async fn load(
+        &self,
+        model: usize,
+        selected: Self::Selected,
+    ) -> Result<Loaded<Self::Instance>, LoadError>;
+
+    /// Returns the number of jobs that the instance runs at once, where known.
+    async fn slots(&self, instance: &Self::Instance) -> Option<usize>;
+
+    /// Runs a job once. `attempt` starts at 1.
+    async fn run(
+        &self,
+        instance: &Self::Instance,
+        job: usize,
+        attempt: u32,
+    ) -> FinishedJob<Self::Partial>;
+
+    /// Unloads the instance; returns whether it was loaded by this program, and `None`
+    /// for an engine that has nothing to unload.
+    async fn unload(&self, instance: &Self::Instance) -> Result<Option<bool>, String>;
+
+    /// Returns whether the model's server answers.
+    async fn is_reachable(&self, model: usize) -> bool;
+
+    /// Returns whether the machine that runs the model is this one and has little
+    /// memory left.
+    fn is_short_of_memory(&self, model: usize) -> bool;
+
+    /// Returns the number of tokens that the instance has produced so far.
+    fn tokens(&self, instance: &Self::Instance) -> u64;
+
+    /// Appends a record to the journal.
+    fn record(&self, record: &Record) -> Result<(), Failure>;
+
+    /// Writes the failure of a job beside its result and into the journal.
+    fn record_failure(
+        &self,
+        job: usize,
+        failure: &Failure,
+        partial: Option<Self::Partial>,
+        attempts: u32,
+        seconds: f64,
+    ) -> Result<(), Failure>;
+}
+
+/// A loaded instance, and what the scheduler decides on.
+#[derive(Clone, Debug)]
+pub(crate) struct Loaded<I> {
+    pub(crate) instance: I,
+    /// The instance's name at its server.
+    pub(crate) id: String,
+    /// Context length in tokens, where known.
+    pub(crate) context: Option<u32>,
+    /// Seconds of loading; `None` if it was loaded before.
+    pub(crate) load_s: Option<f64>,
+    /// Whether this process loaded it.
+    pub(crate) is_ours: bool,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Why a model is not loaded.
+#[derive(Debug)]
+pub(crate) struct LoadError {
+    pub(crate) kind: LoadErrorKind,
+    /// What the attempt may have left at the server.
+    pub(crate) left: LeftBehind,
+}
+
+/// What a failed load means for the model's jobs.
+#[derive(Debug)]
+pub(crate) enum LoadErrorKind {
+    /// No server answers.
+    Server(String),
+    /// The model cannot be loaded now; a later attempt may work.
+    Model(String),
+    /// The model cannot be run at all.
+    Impossible(Failure),
+    /// The run is cancelled.
+    Cancelled,
+}
+
+/// What a failed load may have left at the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LeftBehind {
+    /// Nothing: the server refused, or was not asked.
+    Nothing,
+    /// Perhaps a load that goes on; the journal keeps it as loading.
+    Unknown,
+    /// A load of ours that goes on and is to be unloaded when it appears.
+    Ours,
+}
+
+/// A job that has ended.
+#[derive(Debug)]
+pub(crate) struct FinishedJob<P> {
+    pub(crate) result: JobResult<P>,
+    pub(crate) seconds: f64,
+}
+
+/// How one attempt of a job ended.
+#[derive(Debug)]
+pub(crate) enum JobResult<P> {
+    /// The result has its name, and will be safe on the disk soon.
+    Done {
+        /// Tokens of the answer, where known.
+        tokens: Option<u32>,
+    },
+    /// It failed.
+    Failed {
+        failure: Failure,
+        class: FailureClass,
+        partial: P,
+    },
+    /// Nothing can be written: the run must end.
+    Fatal(Failure),
+    /// The run was cancelled.
+    Cancelled,
+}

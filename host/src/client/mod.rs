@@ -1,0 +1,29 @@
+//! The library's door: a [`Request`] becomes a job, and its answer arrives as a stream
+//! of events or as one call that waits.
+
+mod answer_stream;
+mod catalog_records;
+mod engine_selection;
+mod environment_settings;
+mod open;
+mod packs;
+mod processors;
+mod request;
+mod stores;
+mod text_files;
+mod timeouts;
+
+pub use answer_stream::{AnswerStream, Output};
+pub(crate) use catalog_records::{fits_memory, model_record};
+pub(crate) use engine_selection::{default_lm_studio_address, engine_selection, lm_studio_home};
+pub(crate) use environment_settings::warn_about_unknown_variables;
+pub(crate) use open::{model_query, open, prompt_request, resolve_prompt, settings_by_origin};
+pub(crate) use packs::{pack_loader, pack_set, stock_prompt_names};
+pub(crate) use processors::processor;
+pub use request::{LoadPolicy, Request};
+pub(crate) use stores::{
+    lifecycle_options, lms_program, ownership_folder, read_registry, registry_store,
+};
+pub(crate) use text_files::{at_file, parse_json_schema, read_text_file, stdin_text};
+pub use timeouts::TimeoutOptions;
+pub(crate) use timeouts::timeouts;

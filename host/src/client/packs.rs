@@ -1,0 +1,76 @@
+//! The packs that a run can use.
+
+use std::path::PathBuf;
+
+use crate::config::Config;
+use crate::environment::Env;
+use crate::error::Failure;
+use crate::job::PackSet;
+use crate::pack::{CompiledPackCache, Compiler, PackFolders, PackLoader, PackNotice, TextFile};
+use crate::sink::Messages;
+
+/// The built-in prompts.
+const STOCK: &str = include_str!(concat!(env!("OUT_DIR"), "/stock.toml"));
+/// The file name of the built-in prompts in messages.
+const STOCK_NAME: &str = "stock.toml";
+
+/// Returns the loader of packs, and the folders that every run searches.
+///
+/// # Errors
+/// Returns an error if the sandbox cannot be set up.
+pub(crate) fn pack_loader(
+    env: &Env,
+    config: &Config,
+    messages: Messages,
+) -> Result<(PackLoader, PackFolders), Failure> {
+    let loader = PackLoader::new(
+        config.limits,
+        CompiledPackCache::new(env.paths.cache.join("packs")),
+        Compiler::Child(env.program.clone()),
+        move |notice| match notice {
+            PackNotice::Compiling { name, bytes } => {
+                let size = crate::pack::ByteSize(bytes);
+                messages.status(&format!("compiling pack {name} ({size}), once"));
+            }
+            PackNotice::NotCached { folder, reason } => messages.warning(&format!(
+                "compiled packs cannot be kept in {}, so each run compiles them again: {reason}",
+                folder.display()
+            )),
+        },
+    )?;
+    let folders = vec![PathBuf::from("packs"), env.paths.data.join("packs")];
+    Ok((loader, PackFolders(folders)))
+}
+
+/// Returns the packs of a run, which also searches `pack_dirs`.
+///
+/// # Errors
+/// Returns an error if the sandbox cannot be set up.
+pub(crate) fn pack_set(
+    pack_dirs: &[PathBuf],
+    env: &Env,
+    config: &Config,
+    messages: Messages,
+) -> Result<PackSet, Failure> {
+    let (loader, PackFolders(mut folders)) = pack_loader(env, config, messages)?;
+    for folder in pack_dirs.iter().filter(|folder| !folder.is_dir()) {
+        messages.warning(&format!("--pack-dir {} is not a folder", folder.display()));
+    }
+    folders.extend(pack_dirs.iter().cloned());
+    Ok(PackSet::new(loader, PackFolders(folders), stock_file()))
+}
+
+/// Returns the file of the built-in prompts.
+fn stock_file() -> TextFile {
+    TextFile {
+        name: STOCK_NAME.to_owned(),
+        display_path: STOCK_NAME.to_owned(),
+        text: STOCK.to_owned(),
+    }
+}
+
+/// Returns the names of the built-in prompts.
+pub(crate) fn stock_prompt_names() -> Vec<String> {
+    let stock: toml::Table = toml::from_str(STOCK).unwrap_or_default();
+    stock.keys().cloned().collect()
+}

@@ -1,0 +1,100 @@
+//! A request for one answer, as plain data.
+
+use std::path::PathBuf;
+
+use super::timeouts::TimeoutOptions;
+use crate::inference::SettingsLayer;
+use crate::job::ModelReference;
+use crate::pack::ProcessorRef;
+
+/// A request for one answer. What it leaves out comes from the environment, the
+/// config file and the prompt, as for `infer`.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// The prompt's name, `pack/prompt`, or the prompt itself when it contains white
+    /// space or `{{`.
+    pub prompt: String,
+    /// TOML files with prompts.
+    pub prompt_files: Vec<PathBuf>,
+    /// Packs by name or file; the first one resolves the prompt.
+    pub packs: Vec<String>,
+    /// More folders to search for packs.
+    pub pack_dirs: Vec<PathBuf>,
+    /// Parameters, in order.
+    pub params: Vec<(String, String)>,
+    /// Processors instead of the prompt's own; `None` keeps those.
+    pub processors: Option<Vec<ProcessorRef>>,
+    /// Replaces the prompt's system message.
+    pub system: Option<String>,
+    /// Send the text without the model's chat template.
+    pub raw: bool,
+    /// The engine, the model and its context length.
+    pub model: ModelReference,
+    /// How the model is loaded.
+    pub load: LoadPolicy,
+    /// Settings, which win over all other origins.
+    pub settings: SettingsLayer,
+    /// Time limits.
+    pub timeouts: TimeoutOptions,
+    /// Return an error for a setting that would be lost, and for a cut answer.
+    pub strict: bool,
+    /// Keep a thinking span at the start of an answer in its text.
+    pub keep_reasoning_tags: bool,
+}
+
+/// How a model is loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoadPolicy {
+    /// Reload the model even if it is already loaded.
+    pub reload: bool,
+    /// Skip memory and context checks.
+    pub force: bool,
+}
+
+impl Request {
+    /// Creates a request for a prompt: its name, `pack/prompt`, or the prompt itself
+    /// when it contains white space or `{{`.
+    #[must_use]
+    pub fn new(prompt: impl Into<String>) -> Self {
+        Self {
+            prompt: prompt.into(),
+            ..Self::default()
+        }
+    }
+
+    /// Sets the text that the prompt works on, the parameter `text`.
+    #[must_use]
+    pub fn text(self, text: impl Into<String>) -> Self {
+        self.param("text", text)
+    }
+
+    /// Sets a parameter.
+    #[must_use]
+    pub fn param(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        let name = name.into();
+        self.params.retain(|(known, _)| *known != name);
+        self.params.push((name, value.into()));
+        self
+    }
+
+    /// Adds a TOML file with prompts.
+    #[must_use]
+    pub fn prompts(mut self, file: impl Into<PathBuf>) -> Self {
+        self.prompt_files.push(file.into());
+        self
+    }
+
+    /// Sets the engine: `auto`, `embedded`, a server's URL or name.
+    #[must_use]
+    pub fn engine(mut self, engine: impl Into<String>) -> Self {
+        self.model.engine = Some(engine.into());
+        self
+    }
+
+    /// Sets the model: its name, or a GGUF file.
+    #[must_use]
+    pub fn model(mut self, model: impl Into<String>) -> Self {
+        self.model.model = Some(model.into());
+        self
+    }
+}

@@ -1,0 +1,81 @@
+//! What earlier runs left: the registry, and which process owns which instance.
+
+use std::path::PathBuf;
+
+use crate::engine::{KnownModel, LifecycleOptions};
+use crate::environment::Env;
+use crate::registry::{Registry, RegistryStore};
+use crate::sink::Messages;
+
+use super::request::LoadPolicy;
+
+/// Returns the user's registry.
+pub(crate) fn registry_store(env: &Env) -> RegistryStore {
+    RegistryStore::new(&env.paths.data)
+}
+
+/// Returns the folder for locks and for the record of owned instances.
+pub(crate) fn ownership_folder(env: &Env) -> PathBuf {
+    env.paths.state.join("servers")
+}
+
+/// Reads the registry. An unreadable one is a warning, since an inference does not
+/// need it.
+pub(crate) fn read_registry(env: &Env, messages: Messages) -> Registry {
+    match registry_store(env).read() {
+        Ok(read) => {
+            for warning in &read.warnings {
+                messages.warning(warning);
+            }
+            read.registry
+        }
+        Err(error) => {
+            messages.warning(&crate::error::error_chain(&error));
+            Registry::default()
+        }
+    }
+}
+
+/// Returns how models are loaded in this run, and what the registry knows of them.
+pub(crate) fn lifecycle_options(
+    policy: LoadPolicy,
+    env: &Env,
+    registry: &Registry,
+) -> LifecycleOptions {
+    let mut options = LifecycleOptions {
+        state_dir: ownership_folder(env),
+        reload: policy.reload,
+        force: policy.force,
+        exact_context: false,
+        lms_path: lms_program(env),
+        ..LifecycleOptions::default()
+    };
+    for (place, id, record) in registry.models() {
+        let facts = KnownModel {
+            tested: record.tested.as_ref().map(|it| it.context),
+            size_bytes: record.size_bytes,
+            context_bytes_per_token: record.context_bytes_per_token,
+            tokens_per_byte: record.tokens_per_byte.median(),
+        };
+        if facts != KnownModel::default() {
+            let place = options.known_models.entry(place.to_owned()).or_default();
+            place.insert(id.to_owned(), facts);
+        }
+    }
+    options
+}
+
+/// Returns LM Studio's command-line program, if it is on the PATH.
+pub(crate) fn lms_program(env: &Env) -> Option<PathBuf> {
+    on_path("lms", env)
+}
+
+/// Returns a program on the PATH.
+fn on_path(name: &str, env: &Env) -> Option<PathBuf> {
+    let path = env.all_variables.get("PATH")?;
+    let name = format!("{name}{}", std::env::consts::EXE_SUFFIX);
+    std::env::split_paths(path.expose())
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(&name))
+        .find(|path| path.is_file())
+}

@@ -1,0 +1,195 @@
+//! Lists all engines with their models, for `scan`, `ps` and `doctor`, and unloads
+//! instances.
+
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+
+use super::embedded::ModelFile;
+use super::server::{self, ServerAddress};
+use super::{ConnectTimeouts, DEMO, DEMO_GGUF, EMBEDDED, EngineSelection, Error, ownership};
+
+/// A loaded instance of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadedInstance {
+    /// The instance's name on the server.
+    pub id: String,
+    /// The effective context length, in tokens, if known.
+    pub context: Option<u32>,
+    /// True if this program loaded it.
+    pub is_owned: bool,
+}
+
+/// A model that an engine can run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CatalogModel {
+    /// The model's name, as `-m` takes it.
+    pub id: String,
+    /// Other names of exactly this model.
+    pub aliases: Vec<String>,
+    /// The declared context length, in tokens.
+    pub declared_context: Option<u32>,
+    /// `general.architecture`.
+    pub architecture: Option<String>,
+    /// The quantization of the weights.
+    pub quantization: Option<String>,
+    /// The size on disk, in bytes.
+    pub size_bytes: Option<u64>,
+    /// Memory for one token of context, in bytes.
+    pub context_bytes_per_token: Option<u64>,
+    /// True if the model accepts images.
+    pub vision: bool,
+    /// True if the model was trained to call tools.
+    pub tools: bool,
+    /// True if the model only computes embeddings.
+    pub embeds_only: bool,
+    /// The loaded instances.
+    pub instances: Vec<LoadedInstance>,
+}
+
+/// An engine and its models.
+#[derive(Clone, Debug)]
+pub struct CatalogEngine {
+    /// A server's address, or `embedded`.
+    pub address: String,
+    /// `lmstudio`, `ollama`, …
+    pub kind: &'static str,
+    /// The engine's name for messages, with its address.
+    pub display_name: String,
+    /// The engine's version, if known.
+    pub version: Option<String>,
+    /// The models, or the message of the error that prevented listing them.
+    pub models: Result<Vec<CatalogModel>, String>,
+    /// Messages about files that could not be used as models.
+    pub problems: Vec<String>,
+}
+
+/// All engines found.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    /// The engines in the order of their addresses; the embedded engine is last.
+    pub engines: Vec<CatalogEngine>,
+    /// The error if no server was found.
+    pub server_error: Option<Error>,
+}
+
+/// Queries all engines for their models. `models_dir` is the embedded engine's
+/// models folder and `state_dir` the folder of the ownership records. `on_file` is
+/// called with each model file before it is read.
+///
+/// An engine that fails does not affect the others: its error is part of the
+/// result.
+pub async fn query_catalog(
+    selection: &EngineSelection,
+    models_dir: &Path,
+    state_dir: &Path,
+    timeouts: ConnectTimeouts,
+    on_file: &mut (dyn FnMut(&Path) + Send),
+) -> Catalog {
+    let (addresses, is_explicit): (&[ServerAddress], bool) = match selection {
+        EngineSelection::Embedded => (&[], false),
+        EngineSelection::Servers(addresses) => (addresses, addresses.len() == 1),
+        EngineSelection::Auto(addresses) => (addresses, false),
+    };
+    let mut catalog = Catalog::default();
+    if !addresses.is_empty() {
+        match server::catalog_servers(addresses, is_explicit, timeouts).await {
+            Ok(servers) => catalog.engines = servers,
+            Err(error) => catalog.server_error = Some(error),
+        }
+    }
+    for engine in &mut catalog.engines {
+        let records = ownership::read_unlocked(state_dir, &engine.address);
+        for model in engine.models.iter_mut().flatten() {
+            for instance in &mut model.instances {
+                instance.is_owned = ownership::is_owned(&records, &instance.id, instance.context);
+            }
+        }
+    }
+    if !matches!(selection, EngineSelection::Servers(_)) {
+        catalog.engines.push(embedded_engine(models_dir, on_file));
+    }
+    catalog
+}
+
+/// Lists the demo model and the model files of the folder.
+fn embedded_engine(models_dir: &Path, on_file: &mut (dyn FnMut(&Path) + Send)) -> CatalogEngine {
+    let mut files: Vec<PathBuf> = fs::read_dir(models_dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "gguf")
+        })
+        .collect();
+    files.sort();
+    let mut problems = Vec::new();
+    let mut models = Vec::new();
+    match ModelFile::from_bytes(DEMO, DEMO_GGUF) {
+        Ok(file) => models.push(catalog_model(DEMO.to_owned(), &file)),
+        Err(error) => problems.push(error.to_string()),
+    }
+    for path in files {
+        on_file(&path);
+        let name = path.file_stem().and_then(|stem| stem.to_str());
+        let opened = ModelFile::open(&path).and_then(|file| file.check_supported().map(|()| file));
+        match (name, opened) {
+            (Some(name), Ok(file)) => models.push(catalog_model(name.to_owned(), &file)),
+            (None, _) => problems.push(format!("{}: file name is not UTF-8", path.display())),
+            (_, Err(error)) => problems.push(format!("{}: {error}", path.display())),
+        }
+    }
+    CatalogEngine {
+        address: EMBEDDED.to_owned(),
+        kind: EMBEDDED,
+        display_name: "the embedded engine".to_owned(),
+        version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        models: Ok(models),
+        problems,
+    }
+}
+
+/// Describes a model file by its header.
+fn catalog_model(id: String, file: &ModelFile) -> CatalogModel {
+    CatalogModel {
+        id,
+        declared_context: Some(file.context_length()),
+        architecture: Some(file.architecture().to_owned()),
+        quantization: Some(file.quantization()),
+        size_bytes: Some(file.size_bytes()),
+        context_bytes_per_token: Some(file.kv_cache_bytes_per_token()),
+        ..CatalogModel::default()
+    }
+}
+
+impl CatalogModel {
+    /// Reads the header of a model file in any folder.
+    ///
+    /// # Errors
+    /// Returns an error if the embedded engine cannot run the file.
+    pub fn from_file(path: &Path) -> Result<Self, Error> {
+        let file = ModelFile::open(path)?;
+        file.check_supported()?;
+        Ok(catalog_model(path.display().to_string(), &file))
+    }
+}
+
+/// Unloads instances of a server: those that this program loaded, or with `force`
+/// all of them. Returns the names of the instances that were not unloaded.
+/// `instances` are pairs of model name and instance. `lms_path` is LM Studio's own
+/// program, used if the server is too old to unload models.
+///
+/// # Errors
+/// Returns an error if the server cannot unload an instance or cannot be reached.
+pub async fn unload(
+    address: &ServerAddress,
+    instances: &[(String, LoadedInstance)],
+    force: bool,
+    state_dir: &Path,
+    lms_path: Option<&Path>,
+    timeouts: ConnectTimeouts,
+) -> Result<Vec<String>, Error> {
+    server::unload_instances(address, instances, force, state_dir, lms_path, timeouts).await
+}

@@ -1,0 +1,115 @@
+//! LM Studio's native chat endpoint, `/api/v1/chat`. It streams named events
+//! with progress and rejects unknown request keys.
+
+use serde_json::{Map, Value};
+
+use super::{WireEvent, WireRequest, non_empty_string, u32_field};
+use crate::engine::server::fault;
+use crate::inference::{FinishReason, Prompt, Role, Usage};
+
+pub(super) fn request_body(request: &WireRequest<'_>) -> Map<String, Value> {
+    let settings = request.settings;
+    let mut body = Map::new();
+    let mut put = |key: &str, value: Value| {
+        body.insert(key.to_owned(), value);
+    };
+    put("model", request.model.into());
+    if let Prompt::Chat(messages) = request.prompt {
+        let text_of = |role: Role| -> String {
+            messages
+                .iter()
+                .filter(|message| message.role == role)
+                .map(|message| message.content.as_str())
+                .collect::<Vec<_>>()
+                .join("\n\n")
+        };
+        put("input", text_of(Role::User).into());
+        let system = text_of(Role::System);
+        if !system.is_empty() {
+            put("system_prompt", system.into());
+        }
+    }
+    put("stream", request.stream.into());
+    // Keep the request out of the server's chat history.
+    put("store", false.into());
+    put("temperature", settings.temperature.value.into());
+    put("top_p", settings.top_p.value.into());
+    put("top_k", settings.top_k.value.into());
+    put("min_p", settings.min_p.value.into());
+    put("repeat_penalty", settings.repeat_penalty.value.into());
+    if let Some(tokens) = request.max_tokens {
+        put("max_output_tokens", tokens.into());
+    }
+    if let Some(level) = &settings.reasoning {
+        put("reasoning", level.value.as_str().into());
+    }
+    body
+}
+
+pub(super) fn parse_event(value: &Value, events: &mut Vec<WireEvent>) {
+    let progress = || value.get("progress").and_then(Value::as_f64);
+    let content = || non_empty_string(value, "content");
+    match value.get("type").and_then(Value::as_str) {
+        Some("chat.start") => {
+            events.extend(non_empty_string(value, "model_instance_id").map(WireEvent::Model))
+        }
+        Some("model_load.start" | "model_load.progress") => {
+            events.push(WireEvent::Loading(progress().map(to_f32)));
+        }
+        Some("prompt_processing.start" | "prompt_processing.progress") => {
+            events.push(WireEvent::Prefill {
+                progress: progress().map_or(0.0, to_f32),
+                tokens: None,
+            });
+        }
+        Some("reasoning.delta") => events.extend(content().map(WireEvent::Reasoning)),
+        Some("message.delta") => events.extend(content().map(WireEvent::Text)),
+        Some("error") => events
+            .push(WireEvent::Fault(fault::find_in_json(value).unwrap_or_else(
+                || fault::from_text("error without a message"),
+            ))),
+        Some("chat.end") => {
+            if let Some(result) = value.get("result") {
+                push_usage(result, events);
+            }
+            events.extend([WireEvent::Finish(FinishReason::End), WireEvent::Done]);
+        }
+        _ => {}
+    }
+}
+
+pub(super) fn parse_response(value: &Value, events: &mut Vec<WireEvent>) {
+    events.extend(non_empty_string(value, "model_instance_id").map(WireEvent::Model));
+    for part in value
+        .get("output")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        let content = non_empty_string(part, "content");
+        match part.get("type").and_then(Value::as_str) {
+            Some("reasoning") => events.extend(content.map(WireEvent::Reasoning)),
+            Some("message") => events.extend(content.map(WireEvent::Text)),
+            _ => {}
+        }
+    }
+    push_usage(value, events);
+    events.extend([WireEvent::Finish(FinishReason::End), WireEvent::Done]);
+}
+
+fn push_usage(result: &Value, events: &mut Vec<WireEvent>) {
+    if let Some(stats) = result.get("stats") {
+        events.push(WireEvent::Usage(Usage {
+            prompt_tokens: u32_field(stats, "input_tokens"),
+            completion_tokens: u32_field(stats, "total_output_tokens"),
+        }));
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "f32 is precise enough for a progress fraction"
+)]
+fn to_f32(progress: f64) -> f32 {
+    progress as f32
+}

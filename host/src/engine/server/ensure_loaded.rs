@@ -1,0 +1,424 @@
+//! Ensures that an instance of the selected model is loaded. Reuses a suitable
+//! one; otherwise loads one under the server's lock, with a record of
+//! ownership that survives a kill of this process.
+
+use std::time::{Duration, Instant};
+
+use super::load_decision::{LoadDecision, LoadMethod, LoadedCopy, WantedInstance, decide_load};
+use super::model_list::{self, ListedInstance, ListedModel};
+use super::{ServerInstance, ServerKind, ServerTarget, llama_router, lms_cli, load};
+use crate::engine::Error;
+use crate::engine::memory::{Memory, MemoryNeed, format_bytes};
+use crate::engine::ownership::{self, Ownership};
+use crate::inference::Event;
+
+/// Interval between requests for the state of a model that is loading.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The context length in tokens assumed for a load that does not set one.
+const SERVER_DEFAULT_CONTEXT: u32 = 4096;
+
+/// Returns what a load of this model does on a server of this kind.
+pub(super) fn load_method(kind: ServerKind, listed: &ListedModel) -> LoadMethod {
+    match kind {
+        ServerKind::LmStudio if listed.has_lmstudio_chat => LoadMethod::AddsInstance,
+        ServerKind::LmStudio | ServerKind::LlamaRouter => LoadMethod::ServerDecidesContext,
+        ServerKind::Ollama => LoadMethod::ReplacesInstance,
+        ServerKind::LlamaServer | ServerKind::Vllm | ServerKind::OpenAi => {
+            LoadMethod::StartedWithModel
+        }
+    }
+}
+
+/// Reuses or loads an instance of the target, and reports progress through
+/// `emit`.
+///
+/// # Errors
+/// Returns an error if the server cannot be reached or the model cannot be
+/// loaded as required.
+pub(super) async fn ensure_loaded(
+    target: &ServerTarget,
+    emit: &mut (dyn FnMut(Event) + Send),
+) -> Result<ServerInstance, Error> {
+    let start = Instant::now();
+    let (mut loaded, is_new, mut warnings) = find_or_load(target, emit).await?;
+    if target.server.kind == ServerKind::LlamaRouter && loaded.context.is_none() {
+        // The router's list has no context lengths.
+        loaded.context = llama_router::context(&target.server, &loaded.id).await;
+    }
+    let declared = target.listed.declared;
+    warnings.extend(context_warning(
+        loaded.context,
+        declared,
+        target.requested_context,
+    ));
+    Ok(ServerInstance {
+        load_s: is_new.then(|| start.elapsed().as_secs_f64()),
+        is_owned: is_new,
+        id: loaded.id,
+        context: loaded.context,
+        declared,
+        warnings,
+    })
+}
+
+/// Returns an instance, `true` if this run loaded it, and warnings.
+async fn find_or_load(
+    target: &ServerTarget,
+    emit: &mut (dyn FnMut(Event) + Send),
+) -> Result<(ListedInstance, bool, Vec<String>), Error> {
+    let server = &target.server;
+    let method = load_method(server.kind, &target.listed);
+    let wanted = WantedInstance {
+        context: target.requested_context,
+        is_exact: target.lifecycle.exact_context,
+        name: target.requested_instance.as_deref(),
+        reload: target.lifecycle.reload,
+    };
+    let copies = loaded_copies(&target.listed.instances, |_| (false, None));
+    match decide_load(wanted, &copies, method) {
+        LoadDecision::Reuse(loaded) if is_ready(target, &loaded).await? => {
+            return Ok((loaded, false, Vec::new()));
+        }
+        LoadDecision::Refuse(_) if method == LoadMethod::AddsInstance => {}
+        LoadDecision::Refuse(reason) => return Err(refused_error(target, reason)),
+        // The server cannot load and lists no instance, so use the model's
+        // name.
+        LoadDecision::Load if method == LoadMethod::StartedWithModel => {
+            let id = target.listed.id.clone();
+            return Ok((ListedInstance { id, context: None }, false, Vec::new()));
+        }
+        _ => {}
+    }
+    emit(Event::Loading(None));
+    let mut ownership =
+        Ownership::lock(&target.lifecycle.state_dir, server.client.base_url()).await?;
+    let mut reload = wanted.reload;
+    loop {
+        // The previous holder of the lock may have loaded a suitable instance.
+        let models = model_list::list_models(server).await?;
+        ownership.reconcile(&all_instances(&models))?;
+        let Some(listed) = models
+            .into_iter()
+            .find(|model| model.id == target.listed.id)
+        else {
+            return Err(refused_error(
+                target,
+                "the server no longer lists the model".to_owned(),
+            ));
+        };
+        let copies = loaded_copies(&listed.instances, |instance| {
+            (
+                ownership.is_owned(&instance.id, instance.context),
+                ownership.requested_context(&instance.id),
+            )
+        });
+        match decide_load(WantedInstance { reload, ..wanted }, &copies, method) {
+            LoadDecision::Reuse(loaded) => {
+                while !is_ready(target, &loaded).await? {
+                    tokio::time::sleep(POLL_INTERVAL).await;
+                    if !is_listed(target, &loaded).await? {
+                        break;
+                    }
+                }
+                if is_listed(target, &loaded).await? {
+                    return Ok((loaded, false, Vec::new()));
+                }
+            }
+            LoadDecision::Refuse(reason) => return Err(refused_error(target, reason)),
+            LoadDecision::Reload(ids) => {
+                // Do not unload anything for a load that cannot succeed. The
+                // load itself reports the warnings.
+                let _warnings = check_memory(target).await?;
+                for id in ids {
+                    let lms = target.lifecycle.lms_path.as_deref();
+                    load::unload(server, &target.listed.id, &id, lms).await?;
+                    ownership.release(&id)?;
+                }
+                // The unload that `reload` requires is done.
+                reload = false;
+            }
+            LoadDecision::Load => {
+                let ids_before = listed
+                    .instances
+                    .iter()
+                    .map(|instance| instance.id.clone())
+                    .collect();
+                return load_with_ownership(target, &mut ownership, ids_before, emit).await;
+            }
+        }
+    }
+}
+
+/// Loads an instance and records the ownership. `ids_before` holds the IDs of
+/// the instances that were loaded before.
+async fn load_with_ownership(
+    target: &ServerTarget,
+    ownership: &mut Ownership,
+    ids_before: Vec<String>,
+    emit: &mut (dyn FnMut(Event) + Send),
+) -> Result<(ListedInstance, bool, Vec<String>), Error> {
+    let mut warnings = check_memory(target).await?;
+    let model = &target.listed.id;
+    ownership.begin_load(model, target.context_to_load(), ids_before)?;
+    match load::load(target, emit).await {
+        Ok(result) => {
+            let loaded = result.loaded;
+            // An instance that another program loaded in between is not owned.
+            let owned = result
+                .is_owned
+                .then_some((loaded.id.as_str(), loaded.context));
+            ownership.finish_load(model, owned)?;
+            warnings.extend(result.warnings);
+            Ok((loaded, result.is_owned, warnings))
+        }
+        Err(error) => {
+            // After a lost connection the load may still go on at the server,
+            // so the record stays. It is dropped later if no instance appears.
+            if !matches!(error, Error::Unreachable { .. }) {
+                ownership.finish_load(model, None)?;
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Time limit for a started load to appear in the server's list.
+const LIST_UPDATE_TIMEOUT: Duration = Duration::from_secs(1);
+
+impl ServerTarget {
+    /// Returns the context length of an instance that another program loaded
+    /// and that a load with another context length would replace. `None` if
+    /// there is no such instance, `Some(None)` if its context length is
+    /// unknown.
+    #[expect(
+        clippy::option_option,
+        reason = "an instance, with or without a known context"
+    )]
+    pub(in crate::engine) fn replaced_foreign_context(&self) -> Option<Option<u32>> {
+        let loaded = self.listed_instance.as_ref()?;
+        let is_foreign =
+            load_method(self.server.kind, &self.listed) == LoadMethod::ReplacesInstance && {
+                let records = ownership::read_unlocked(&self.lifecycle.state_dir, self.base_url());
+                !ownership::is_owned(&records, &loaded.id, loaded.context)
+            };
+        is_foreign.then_some(loaded.context)
+    }
+
+    /// Unloads the instances of the model that this process loaded, including
+    /// one from a load that it started and did not wait for. Returns whether
+    /// there was any.
+    ///
+    /// Repeats until none is left, since a server may refuse to unload in the
+    /// middle of a load.
+    ///
+    /// # Errors
+    /// Returns an error if the server cannot be reached or cannot unload.
+    pub(in crate::engine) async fn unload_loaded_by_process(&self) -> Result<bool, Error> {
+        let (server, model) = (&self.server, &self.listed.id);
+        let mut ownership = Ownership::lock(&self.lifecycle.state_dir, self.base_url()).await?;
+        if !ownership.has_loaded_by_process(model) {
+            return Ok(false);
+        }
+        let start = Instant::now();
+        let mut found_any = false;
+        loop {
+            let models = model_list::list_models(server).await?;
+            let own: Vec<&ListedInstance> = models
+                .iter()
+                .flat_map(|model| &model.instances)
+                .filter(|instance| {
+                    ownership.may_be_loaded_by_process(model, &instance.id, instance.context)
+                })
+                .collect();
+            let is_waiting = own.is_empty() && !found_any && ownership.has_pending_load(model);
+            if own.is_empty() && !(is_waiting && start.elapsed() < LIST_UPDATE_TIMEOUT) {
+                break;
+            }
+            for instance in own {
+                found_any = true;
+                // A server may refuse while the instance is still loading.
+                let lms = self.lifecycle.lms_path.as_deref();
+                if let Err(error) = load::unload(server, model, &instance.id, lms).await
+                    && (error.is_unreachable() || matches!(error, Error::Refused { .. }))
+                {
+                    return Err(error);
+                }
+            }
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+        let models = model_list::list_models(server).await?;
+        ownership.reconcile(&all_instances(&models))?;
+        Ok(found_any)
+    }
+}
+
+/// Returns the IDs and context lengths of the instances of all models.
+fn all_instances(models: &[ListedModel]) -> Vec<(String, Option<u32>)> {
+    models
+        .iter()
+        .flat_map(|model| &model.instances)
+        .map(|instance| (instance.id.clone(), instance.context))
+        .collect()
+}
+
+/// Combines the listed instances with their `ownership`: whether this program
+/// loaded the instance, and the context length that it requested.
+fn loaded_copies(
+    instances: &[ListedInstance],
+    ownership: impl Fn(&ListedInstance) -> (bool, Option<u32>),
+) -> Vec<LoadedCopy> {
+    instances
+        .iter()
+        .map(|instance| {
+            let (is_owned, requested_context) = ownership(instance);
+            LoadedCopy {
+                instance: instance.clone(),
+                is_owned,
+                requested_context: requested_context.filter(|_| is_owned),
+            }
+        })
+        .collect()
+}
+
+fn refused_error(target: &ServerTarget, reason: String) -> Error {
+    Error::Refused {
+        engine: target.server.display_name(),
+        model: target.listed.id.clone(),
+        reason,
+    }
+}
+
+async fn is_listed(target: &ServerTarget, loaded: &ListedInstance) -> Result<bool, Error> {
+    let models = model_list::list_models(&target.server).await?;
+    let mut instances = models.iter().flat_map(|model| &model.instances);
+    Ok(instances.any(|instance| instance.id == loaded.id))
+}
+
+/// Returns `true` if a listed instance has loaded completely. LM Studio lists
+/// an instance from the start of its load, and only its older API reports the
+/// end of the load. llama.cpp's router reports both in its list.
+async fn is_ready(target: &ServerTarget, loaded: &ListedInstance) -> Result<bool, Error> {
+    if target.server.kind == ServerKind::LlamaRouter {
+        return llama_router::is_ready(&target.server, &loaded.id).await;
+    }
+    if target.server.kind != ServerKind::LmStudio || !target.listed.has_lmstudio_chat {
+        return Ok(true);
+    }
+    let names = [loaded.id.as_str(), target.listed.id.as_str()];
+    match model_list::lmstudio_state(&target.server, &names).await {
+        Ok(state) => Ok(state.is_none_or(|state| state == "loaded")),
+        Err(error) if error.is_unreachable() => Err(error),
+        // A server error in the middle of a load does not concern the model.
+        Err(Error::Server { fault, .. }) if fault.status.is_some_and(|status| status >= 500) => {
+            Ok(false)
+        }
+        Err(_) => Ok(true),
+    }
+}
+
+/// Checks whether the model fits into the memory of this machine. Returns a
+/// warning if it exceeds the free memory.
+///
+/// # Errors
+/// Returns an error with the numbers if it exceeds the total memory.
+async fn check_memory(target: &ServerTarget) -> Result<Vec<String>, Error> {
+    let server = &target.server;
+    if target.lifecycle.force || !server.client.is_loopback() {
+        return Ok(Vec::new());
+    }
+    let context = target.context_to_load().unwrap_or(SERVER_DEFAULT_CONTEXT);
+    let model = &target.listed.id;
+    let memory = Memory::detect();
+    let declared = target.listed.declared.unwrap_or(context);
+    if server.kind == ServerKind::LmStudio
+        && let Some(lms) = &target.lifecycle.lms_path
+        && let Some(need) =
+            lms_cli::estimate_memory(lms, server.client.base_url(), model, context).await
+        && need > memory.total
+    {
+        // A second estimate yields the memory per token, and so the largest
+        // context that fits.
+        let smaller_context = (context / 4).max(1);
+        let smaller_need =
+            lms_cli::estimate_memory(lms, server.client.base_url(), model, smaller_context).await;
+        let largest = smaller_need.and_then(|smaller_need| {
+            let estimate =
+                MemoryNeed::from_two_estimates((smaller_context, smaller_need), (context, need))?;
+            estimate.largest_context(memory.total, declared.min(context))
+        });
+        return Err(Error::InsufficientMemory {
+            model: model.clone(),
+            context,
+            required_bytes: need,
+            available_bytes: memory.total,
+            largest_context: largest,
+        });
+    }
+    let facts = target.facts();
+    let Some(weights) = target.listed.size_bytes.or(facts.size_bytes) else {
+        return Ok(Vec::new());
+    };
+    let need = MemoryNeed {
+        weight_bytes: weights,
+        bytes_per_token: facts.context_bytes_per_token,
+    };
+    need.check(model, context, declared, memory.total)?;
+    let bytes = need.bytes(context);
+    Ok((bytes > memory.available)
+        .then(|| {
+            format!(
+                "`{model}` with a context of {context} tokens needs about {}, but only {} of memory \
+                 are free; video memory is not counted",
+                format_bytes(bytes),
+                format_bytes(memory.available)
+            )
+        })
+        .into_iter()
+        .collect())
+}
+
+/// Returns a warning if the context is smaller than the user may expect, which
+/// is the most common reason for answers that ignore half of the text.
+fn context_warning(
+    effective: Option<u32>,
+    declared: Option<u32>,
+    requested: Option<u32>,
+) -> Option<String> {
+    match (effective, declared, requested) {
+        (Some(effective), _, Some(requested)) if effective < requested => Some(format!(
+            "requested a context of {requested} tokens, but the model is loaded with {effective}"
+        )),
+        (Some(effective), Some(declared), None) if effective < declared => Some(format!(
+            "the model is loaded with {effective} of its {declared} tokens of context"
+        )),
+        (None, _, Some(requested)) => Some(format!(
+            "requested a context of {requested} tokens, but the server does not report the actual one"
+        )),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn context_warning_reports_smaller_context() {
+        for (effective, declared, requested, expected) in [
+            (Some(4096), Some(131_072), None, true),
+            (Some(4096), Some(4096), None, false),
+            (Some(4096), Some(131_072), Some(8192), true),
+            (Some(8192), Some(131_072), Some(8192), false),
+            (None, None, Some(8192), true),
+            (None, Some(8192), None, false),
+        ] {
+            let warning = context_warning(effective, declared, requested);
+            assert_eq!(
+                warning.is_some(),
+                expected,
+                "{effective:?} {declared:?} {requested:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The address of a server and the API keys that may be sent to it.
+
+use std::net::IpAddr;
+
+use reqwest::Url;
+
+use super::ServerKind;
+use crate::secret::Secret;
+
+/// The base URL of a server, with its kind and its keys.
+#[derive(Clone, Debug)]
+pub struct ServerAddress {
+    /// The base URL without a trailing slash, such as `http://127.0.0.1:1234`.
+    pub(super) base_url: String,
+    /// The configured kind of server; `None` detects it.
+    pub(super) kind: Option<ServerKind>,
+    /// The key for this address only.
+    pub(super) key: Option<Secret>,
+    /// The LM Studio key, sent only if the server is detected as LM Studio.
+    pub(super) lmstudio_key: Option<Secret>,
+    /// `true` if the host is a loopback address.
+    pub(super) is_loopback: bool,
+}
+
+/// A server URL that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidUrl(String);
+
+/// Path suffixes that are removed, since users often copy them with the
+/// address.
+const STRIPPED_PATHS: [&str; 5] = ["/chat/completions", "/completions", "/v1", "/v0", "/api"];
+
+impl ServerAddress {
+    /// Parses an address such as `http://127.0.0.1:1234`, `localhost:8080` or
+    /// `http://127.0.0.1:1234/v1`.
+    ///
+    /// # Errors
+    /// Returns an error unless `text` is an http or https URL without user
+    /// name, password, query and fragment.
+    pub fn parse(text: &str) -> Result<Self, InvalidUrl> {
+        let invalid = |reason: &str| InvalidUrl(reason.to_owned());
+        let text = text.trim();
+        let with_scheme = if text.contains("://") {
+            text.to_owned()
+        } else {
+            format!("http://{text}")
+        };
+        let mut url =
+            Url::parse(&with_scheme).map_err(|e| InvalidUrl(format!("not a URL: {e}")))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(invalid("must start with `http://` or `https://`"));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(invalid(
+                "must not contain a user name or password, which would show up in logs; set \
+                 `key_env` in the config or LMSTRIX_HOST_API_KEY instead",
+            ));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(invalid("must be an address without `?` and `#`"));
+        }
+        let Some(host) = url.host_str().map(str::to_owned) else {
+            return Err(invalid("has no host"));
+        };
+        // A server with two names would be recorded twice. With https the name
+        // stays, because the certificate is issued for it.
+        if host == "localhost" && url.scheme() == "http" {
+            url.set_host(Some("127.0.0.1"))
+                .map_err(|_| invalid("has no host"))?;
+        }
+        // A server that listens on all interfaces is reached by loopback.
+        if host == "0.0.0.0" || host == "[::]" {
+            let loopback = if host == "0.0.0.0" {
+                "127.0.0.1"
+            } else {
+                "[::1]"
+            };
+            url.set_host(Some(loopback))
+                .map_err(|_| invalid("has no host"))?;
+        }
+        let is_loopback = is_loopback(url.host_str().unwrap_or_default());
+        let mut base = url.as_str().trim_end_matches('/').to_owned();
+        for suffix in STRIPPED_PATHS {
+            if let Some(stripped) = base.strip_suffix(suffix) {
+                base.truncate(stripped.len());
+            }
+        }
+        Ok(Self {
+            base_url: base.trim_end_matches('/').to_owned(),
+            kind: None,
+            key: None,
+            lmstudio_key: None,
+            is_loopback,
+        })
+    }
+
+    /// Sets the kind of server, which detection then requires.
+    #[must_use]
+    pub fn with_kind(mut self, kind: Option<ServerKind>) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// Sets the key for this address.
+    #[must_use]
+    pub fn with_key(mut self, key: Option<Secret>) -> Self {
+        self.key = key;
+        self
+    }
+
+    /// Sets the key to send if the server is LM Studio.
+    #[must_use]
+    pub fn with_lmstudio_key(mut self, key: Option<Secret>) -> Self {
+        self.lmstudio_key = key;
+        self
+    }
+
+    /// Returns the base URL without a trailing slash.
+    #[must_use]
+    pub fn base_url(&self) -> &str {
+        &self.base_url
+    }
+
+    /// Returns whether the server is on this machine.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        self.is_loopback
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare == "localhost"
+        || bare.ends_with(".localhost")
+        || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parse_accepts_pasted_addresses() {
+        for (text, base_url, is_loopback) in [
+            ("http://127.0.0.1:1234", "http://127.0.0.1:1234", true),
+            ("http://127.0.0.1:1234/v1/", "http://127.0.0.1:1234", true),
+            ("localhost:8080", "http://127.0.0.1:8080", true),
+            ("LOCALHOST:8080/v1", "http://127.0.0.1:8080", true),
+            ("https://localhost:1", "https://localhost:1", true),
+            ("http://0.0.0.0:11434", "http://127.0.0.1:11434", true),
+            ("http://[::1]:1/api/v1", "http://[::1]:1", true),
+            (
+                "https://llm.example.com/pre/v1",
+                "https://llm.example.com/pre",
+                false,
+            ),
+            ("http://h:1/v1/chat/completions", "http://h:1", false),
+            ("192.168.1.5:1234", "http://192.168.1.5:1234", false),
+        ] {
+            let address = ServerAddress::parse(text).unwrap();
+            assert_eq!(
+                (address.base_url(), address.is_loopback),
+                (base_url, is_loopback),
+                "{text}"
+            );
+        }
+        for (text, expected) in [
+            ("ftp://x", "http"),
+            ("http://me:secret@x", "key_env"),
+            ("http://x?key=1", "address"),
+            ("http://", "URL"),
+            ("", "URL"),
+        ] {
+            let error = ServerAddress::parse(text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+}

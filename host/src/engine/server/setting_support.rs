@@ -1,0 +1,93 @@
+//! The settings that each server honours on each endpoint, according to the
+//! vendors' documentation and sources; `Unknown` where those do not say.
+
+use super::ServerKind;
+use super::dialect::Endpoint;
+use crate::inference::SettingSupport;
+
+/// The settings of OpenAI's API that all servers honour.
+const OPENAI_SETTINGS: [&str; 7] = [
+    "temperature",
+    "top_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "seed",
+    "max_tokens",
+    "stop",
+];
+
+/// Returns whether a server honours a setting, given by its name in snake case.
+pub(super) fn setting_support(
+    kind: ServerKind,
+    endpoint: Endpoint,
+    setting: &str,
+) -> SettingSupport {
+    use SettingSupport::{Dropped, Honoured, Rejected, Unknown};
+    match endpoint {
+        Endpoint::LmStudioChat => match setting {
+            "temperature" | "top_k" | "top_p" | "min_p" | "repeat_penalty" | "max_tokens"
+            | "reasoning" => Honoured,
+            _ => Rejected,
+        },
+        Endpoint::OllamaChat | Endpoint::OllamaGenerate => match setting {
+            "top_k" | "min_p" | "repeat_penalty" | "json_schema" => Honoured,
+            "reasoning" if endpoint == Endpoint::OllamaChat => Honoured,
+            other if OPENAI_SETTINGS.contains(&other) => Honoured,
+            other if extra_settings(kind).contains(&other) => Honoured,
+            _ => Dropped,
+        },
+        Endpoint::OpenAiChat | Endpoint::OpenAiCompletion => match (kind, setting) {
+            (_, other) if OPENAI_SETTINGS.contains(&other) => Honoured,
+            (ServerKind::LmStudio, "min_p") => Unknown,
+            (ServerKind::OpenAi, "top_k" | "min_p" | "repeat_penalty") => Dropped,
+            (_, "top_k" | "min_p" | "repeat_penalty") => Honoured,
+            (_, "reasoning") if endpoint == Endpoint::OpenAiCompletion => Dropped,
+            (ServerKind::LmStudio | ServerKind::OpenAi, "json_schema")
+                if endpoint == Endpoint::OpenAiCompletion =>
+            {
+                Unknown
+            }
+            (ServerKind::OpenAi, "json_schema" | "reasoning") | (ServerKind::Vllm, "reasoning") => {
+                Unknown
+            }
+            (_, "json_schema" | "reasoning") => Honoured,
+            (_, other) if extra_settings(kind).contains(&other) => Honoured,
+            _ => Dropped,
+        },
+    }
+}
+
+/// Returns the further sampling keys that a pack may set. The list keeps packs
+/// from setting anything other than sampling.
+pub(super) fn extra_settings(kind: ServerKind) -> &'static [&'static str] {
+    match kind {
+        ServerKind::LlamaServer | ServerKind::LlamaRouter => &[
+            "typical_p",
+            "repeat_last_n",
+            "dynatemp_range",
+            "dynatemp_exponent",
+            "dry_multiplier",
+            "dry_base",
+            "dry_allowed_length",
+            "dry_penalty_last_n",
+            "xtc_probability",
+            "xtc_threshold",
+            "mirostat",
+            "mirostat_tau",
+            "mirostat_eta",
+            "ignore_eos",
+            "top_n_sigma",
+            "min_keep",
+        ],
+        ServerKind::Ollama => &[
+            "typical_p",
+            "repeat_last_n",
+            "mirostat",
+            "mirostat_tau",
+            "mirostat_eta",
+            "num_keep",
+        ],
+        ServerKind::Vllm => &["min_tokens", "ignore_eos", "length_penalty"],
+        ServerKind::LmStudio | ServerKind::OpenAi => &[],
+    }
+}

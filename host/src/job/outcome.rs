@@ -1,0 +1,268 @@
+//! What a job came to.
+
+use serde::Serialize;
+
+use super::timeouts::{Expired, TimeoutPhase};
+use super::{Warning, resolve};
+use crate::engine::{self, FaultKind, embedded};
+use crate::inference::{FinishReason, Settings, Usage};
+use crate::pack::{self, Pack};
+use crate::sink;
+
+/// A job that has ended, well or badly. Whatever the end, it holds all text that
+/// arrived until then.
+#[derive(Debug)]
+pub struct Outcome {
+    /// How the job ended.
+    pub end: End,
+    /// What the model and the processors produced.
+    pub answer: Answer,
+    /// What the job used; absent for a job that could not be prepared.
+    pub used: Option<JobFacts>,
+}
+
+/// What a job used, for reports and journals.
+#[derive(Clone, Debug)]
+pub struct JobFacts {
+    /// The settings, each with its origin.
+    pub settings: Settings,
+    /// The engine's name.
+    pub engine: &'static str,
+    /// The model's name.
+    pub model: String,
+    /// How the model's weights are stored, where known.
+    pub quantization: Option<String>,
+    /// The instance that was asked; absent if the model could not be loaded.
+    pub instance: Option<InstanceUsed>,
+    /// The resolver and the packs of the processors, each once.
+    pub packs: Vec<PackUsed>,
+    /// The file extension that the prompt asks for.
+    pub extension: Option<String>,
+    /// The resolver's name and its report entries.
+    pub resolver_extra: (String, Vec<(String, String)>),
+}
+
+/// A pack that a job used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PackUsed {
+    /// Its name.
+    pub name: String,
+    /// The SHA-256 of its file, in hex.
+    pub digest: String,
+}
+
+impl PackUsed {
+    /// Returns the packs of a job, each once, in order.
+    pub fn list<'a>(packs: impl IntoIterator<Item = &'a Pack>) -> Vec<Self> {
+        let mut used = Vec::new();
+        for pack in packs {
+            let pack = Self {
+                name: pack.name().to_owned(),
+                digest: pack.digest().to_owned(),
+            };
+            if !used.contains(&pack) {
+                used.push(pack);
+            }
+        }
+        used
+    }
+}
+
+/// How a job ended.
+#[derive(Debug)]
+pub enum End {
+    /// The answer is complete, or cut and `strict` is off.
+    Done,
+    /// There is no complete answer.
+    Failed(JobError),
+    /// The job was stopped before it was complete.
+    Cancelled(Cancellation),
+}
+
+/// Why a job was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancellation {
+    /// The caller cancelled it.
+    Requested,
+    /// The reader of the answer closed its end of the pipe.
+    ReaderGone,
+}
+
+/// The text of an answer and what is known of it.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    /// The text as the processors made it.
+    pub text: String,
+    /// The text as the model produced it, without reasoning.
+    pub raw: String,
+    /// The model's reasoning.
+    pub reasoning: String,
+    /// Token counts, where the engine reports them.
+    pub usage: Option<Usage>,
+    /// Seconds from the start of the job.
+    pub timings: Timings,
+    /// Why the answer ended, where it did.
+    pub finish: Option<FinishReason>,
+    /// All warnings, in order.
+    pub warnings: Vec<Warning>,
+    /// Report entries of processors, by processor.
+    pub extra: Vec<(String, Vec<(String, String)>)>,
+}
+
+/// Times of one job, in seconds from its start.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Timings {
+    /// Until the engine began to read the prompt: loading, where it loads.
+    pub load_s: Option<f64>,
+    /// Until the first piece of text or reasoning.
+    pub first_token_s: Option<f64>,
+    /// Until the end.
+    pub total_s: f64,
+}
+
+/// The loaded copy of a model that a job was sent to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstanceUsed {
+    /// Its name at the engine.
+    pub id: String,
+    /// Its context length in tokens, where known.
+    pub context: Option<u32>,
+}
+
+/// Why a job has no complete answer.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// The prompt cannot be resolved, or what was asked for does not go together.
+    #[error(transparent)]
+    Prepare(#[from] resolve::Error),
+    /// The engine failed.
+    #[error(transparent)]
+    Engine(#[from] engine::Error),
+    /// A processor failed or rejected the answer.
+    #[error(transparent)]
+    Pack(#[from] pack::Error),
+    /// The answer could not be written.
+    #[error(transparent)]
+    Sink(#[from] sink::Error),
+    /// The answer has no text.
+    #[error("the answer has no text")]
+    Empty,
+    /// The answer is cut, and `strict` is on.
+    #[error("{}", super::warning::cut_reason(*.0))]
+    Cut(FinishReason),
+    /// A time limit was reached.
+    #[error(transparent)]
+    Expired(#[from] Expired),
+    /// The caller cancelled the job.
+    #[error("interrupted")]
+    Cancelled,
+}
+
+/// What a failure says about the job, its model and its server. A batch decides on
+/// it whether to retry, to reload, or to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureClass {
+    /// The job itself: it would fail again.
+    Job,
+    /// The model hung or its answer broke off: a retry may work.
+    Model,
+    /// The server is busy.
+    Busy,
+    /// No server answers at the address.
+    Server,
+    /// Results cannot be written: no job can be completed.
+    Disk,
+}
+
+impl Outcome {
+    /// An outcome without an answer.
+    #[must_use]
+    pub fn failed(error: impl Into<JobError>) -> Self {
+        let error = error.into();
+        Self {
+            end: End::of_error(error),
+            answer: Answer::default(),
+            used: None,
+        }
+    }
+
+    /// Returns whether the answer is complete.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        matches!(self.end, End::Done)
+    }
+
+    /// Returns whether the model produced any text or reasoning.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        !self.answer.raw.is_empty() || !self.answer.reasoning.is_empty()
+    }
+}
+
+impl End {
+    /// A cancellation is not a failure, and neither is a reader that has gone.
+    pub(super) fn of_error(error: JobError) -> Self {
+        match error {
+            JobError::Cancelled => Self::Cancelled(Cancellation::Requested),
+            JobError::Sink(sink::Error::BrokenPipe) => Self::Cancelled(Cancellation::ReaderGone),
+            error => Self::Failed(error),
+        }
+    }
+}
+
+impl JobError {
+    /// Returns what the failure says about job, model and server.
+    #[must_use]
+    pub fn class(&self) -> FailureClass {
+        match self {
+            Self::Engine(error) => FailureClass::of_engine(error),
+            // The limit of the whole job would be reached again.
+            Self::Expired(expired) if expired.phase == TimeoutPhase::Total => FailureClass::Job,
+            Self::Expired(_) => FailureClass::Model,
+            Self::Sink(_) => FailureClass::Disk,
+            Self::Prepare(_) | Self::Pack(_) | Self::Empty | Self::Cut(_) | Self::Cancelled => {
+                FailureClass::Job
+            }
+        }
+    }
+}
+
+impl FailureClass {
+    /// Returns the class of an engine's error.
+    #[must_use]
+    pub fn of_engine(error: &engine::Error) -> Self {
+        use engine::Error;
+        match error {
+            Error::Unreachable { .. } | Error::ConnectTimeout { .. } | Error::NoEngine { .. } => {
+                Self::Server
+            }
+            Error::ConnectionLost { .. }
+            | Error::IncompleteResponse { .. }
+            | Error::InvalidResponse { .. }
+            | Error::EngineStopped(_)
+            | Error::StillLoading { .. }
+            | Error::LoadFailed { .. }
+            | Error::NotAServer { .. }
+            | Error::WrongModel { .. } => Self::Model,
+            Error::Server { fault, .. } => match fault.kind {
+                FaultKind::Busy | FaultKind::Loading => Self::Busy,
+                FaultKind::Unloaded | FaultKind::OutOfMemory => Self::Model,
+                FaultKind::Other if fault.status.is_none_or(|status| status >= 500) => Self::Model,
+                _ => Self::Job,
+            },
+            Error::Embedded(embedded::Error::Compute(_)) => Self::Model,
+            Error::WriteState { .. } => Self::Disk,
+            Error::Unauthorised { .. }
+            | Error::UnknownEngine(_)
+            | Error::UnknownModel { .. }
+            | Error::UnknownServerModel { .. }
+            | Error::ModelNotSpecified { .. }
+            | Error::InvalidContext(_)
+            | Error::UnsupportedSettings(_)
+            | Error::Embedded(_)
+            | Error::InsufficientMemory { .. }
+            | Error::PromptTooLong { .. }
+            | Error::Refused { .. } => Self::Job,
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Finds pack files and their sidecar files in folders. Symbolic links to targets
+//! outside these folders are rejected.
+
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+
+use super::contract::TextFile;
+use super::error::{Error, LoadError};
+use super::limits::SandboxLimits;
+
+/// Names that pack files must not have: the built-in pack, and its prompts.
+pub const RESERVED_NAMES: [&str; 2] = ["standard", "stock"];
+/// Maximum length of a pack name in bytes.
+const NAME_BYTES_MAX: usize = 64;
+/// Maximum size in bytes of all sidecar files of a pack together.
+const SIDECAR_BYTES_MAX: u64 = 16 << 20;
+
+/// The folders that are searched for packs, in order of precedence.
+#[derive(Clone, Debug, Default)]
+pub struct PackFolders(pub Vec<PathBuf>);
+
+/// A pack file that was found in a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundPack {
+    /// Name of the pack: the file stem.
+    pub name: String,
+    /// Path of the pack file.
+    pub path: PathBuf,
+    /// Files of the same name in folders of lower precedence, which are not used.
+    pub shadowed: Vec<PathBuf>,
+}
+
+/// Checks that a name is a valid pack name.
+///
+/// # Errors
+/// Returns an error if the name is empty, longer than 64 bytes, starts with a dot, or
+/// contains characters other than `a-z0-9._-`.
+pub fn check_name(name: &str) -> Result<(), Error> {
+    let invalid = |reason| {
+        Err(Error::InvalidName {
+            name: name.to_owned(),
+            reason,
+        })
+    };
+    if name.is_empty() || name.len() > NAME_BYTES_MAX {
+        return invalid("a name has 1 to 64 characters");
+    }
+    if name.starts_with('.') {
+        return invalid("a name must not start with a dot");
+    }
+    let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
+    if !name.chars().all(is_allowed) {
+        return invalid("only a-z, 0-9, `.`, `_` and `-` are allowed");
+    }
+    Ok(())
+}
+
+impl PackFolders {
+    /// Returns all packs in all folders, sorted by name. Folders that do not exist
+    /// are skipped.
+    #[must_use]
+    pub fn list(&self) -> Vec<FoundPack> {
+        let mut packs: Vec<FoundPack> = Vec::new();
+        for folder in &self.0 {
+            let mut paths: Vec<PathBuf> = fs::read_dir(folder)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|entry| entry.path())
+                .filter(|path| {
+                    path.extension()
+                        .is_some_and(|extension| extension == "wasm")
+                })
+                .collect();
+            paths.sort();
+            for path in paths {
+                let Some(name) = path.file_stem().and_then(|stem| stem.to_str()) else {
+                    continue;
+                };
+                if check_name(name).is_err() || RESERVED_NAMES.contains(&name) {
+                    tracing::debug!(?path, "skipped a file with an invalid pack name");
+                    continue;
+                }
+                match packs.iter_mut().find(|pack| pack.name == name) {
+                    Some(pack) => pack.shadowed.push(path),
+                    None => packs.push(FoundPack {
+                        name: name.to_owned(),
+                        path,
+                        shadowed: Vec::new(),
+                    }),
+                }
+            }
+        }
+        packs.sort_by(|a, b| a.name.cmp(&b.name));
+        packs
+    }
+
+    /// Returns the pack of this name from the folder of the highest precedence.
+    ///
+    /// # Errors
+    /// Returns an error if the name is invalid or no folder contains the pack.
+    pub fn find(&self, name: &str) -> Result<FoundPack, Error> {
+        check_name(name)?;
+        let mut candidates = self
+            .0
+            .iter()
+            .map(|folder| folder.join(format!("{name}.wasm")));
+        let first = candidates.find(|path| path.symlink_metadata().is_ok());
+        let Some(path) = first else {
+            let names: Vec<String> = self.list().into_iter().map(|pack| pack.name).collect();
+            return Err(Error::NotFound {
+                name: name.to_owned(),
+                searched: self.0.clone(),
+                similar: crate::suggest::similar_names(name, names.iter().map(String::as_str)),
+            });
+        };
+        let shadowed = candidates
+            .filter(|path| path.symlink_metadata().is_ok())
+            .collect();
+        Ok(FoundPack {
+            name: name.to_owned(),
+            path,
+            shadowed,
+        })
+    }
+}
+
+/// Checks that `path` is a regular file within the size limit. With `in_folder`, also
+/// checks that it is not a link to a target outside its folder.
+pub(super) fn check_file(
+    path: &Path,
+    in_folder: bool,
+    limits: &SandboxLimits,
+) -> Result<std::fs::Metadata, FileCheckError> {
+    let metadata = fs::metadata(path).map_err(FileCheckError::Io)?;
+    if !metadata.is_file() {
+        return Err(LoadError::NotRegular.into());
+    }
+    if in_folder && links_outside_folder(path) {
+        return Err(LoadError::LinkOutsideFolder.into());
+    }
+    if metadata.len() > limits.file_bytes {
+        return Err(LoadError::TooLarge {
+            bytes: metadata.len(),
+            limit: limits.file_bytes,
+        }
+        .into());
+    }
+    Ok(metadata)
+}
+
+/// An error of [`check_file`].
+pub(super) enum FileCheckError {
+    Io(std::io::Error),
+    Load(LoadError),
+}
+
+impl From<LoadError> for FileCheckError {
+    fn from(error: LoadError) -> Self {
+        Self::Load(error)
+    }
+}
+
+/// Returns true if the canonical path is not below the canonical parent folder, or if
+/// either cannot be determined.
+fn links_outside_folder(path: &Path) -> bool {
+    match (
+        fs::canonicalize(parent_folder(path)),
+        fs::canonicalize(path),
+    ) {
+        (Ok(folder), Ok(target)) => !target.starts_with(folder),
+        _ => true,
+    }
+}
+
+/// Returns the folder of a file: the current folder for a bare file name.
+fn parent_folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// The sidecar files of a pack, which are passed to every call.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SidecarFiles {
+    pub(super) files: Vec<TextFile>,
+    /// Warnings about files that are not passed to the pack.
+    pub(super) skipped: Vec<String>,
+}
+
+/// Reads the files that have the pack's file stem, such as `adam.toml`, and all files in
+/// the folder of that name, such as `adam/`. Skips files that are not regular, not UTF-8
+/// or linked from outside the packs folder.
+pub(super) fn read_sidecar_files(wasm: &Path) -> SidecarFiles {
+    let mut sidecar_files = SidecarFiles::default();
+    let Some(stem) = wasm.file_stem() else {
+        return sidecar_files;
+    };
+    let folder = parent_folder(wasm);
+    let Ok(canonical_folder) = fs::canonicalize(folder) else {
+        return sidecar_files;
+    };
+    let is_code = |path: &Path| {
+        path.extension()
+            .is_some_and(|extension| extension == "wasm" || extension == "cwasm")
+    };
+    let sorted_paths = |folder: &Path| -> Vec<PathBuf> {
+        let mut paths: Vec<PathBuf> = fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .collect();
+        paths.sort();
+        paths
+    };
+    let mut paths = sorted_paths(folder);
+    paths.retain(|path| path.file_stem() == Some(stem) && !is_code(path));
+    paths.extend(sorted_paths(&folder.join(stem)));
+    let mut total_bytes = 0;
+    for path in paths {
+        let mut skip = |reason: &str| {
+            sidecar_files.skipped.push(format!(
+                "`{}` is not passed to the pack: {reason}",
+                path.display()
+            ));
+        };
+        let Ok(metadata) = fs::metadata(&path) else {
+            continue;
+        };
+        if !metadata.is_file() {
+            continue;
+        }
+        if !fs::canonicalize(&path).is_ok_and(|target| target.starts_with(&canonical_folder)) {
+            skip("a symbolic link points outside the packs folder");
+            continue;
+        }
+        if total_bytes + metadata.len() > SIDECAR_BYTES_MAX {
+            skip("the files of a pack exceed 16 MiB together");
+            continue;
+        }
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+            continue;
+        };
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                total_bytes += metadata.len();
+                let display_path = path.display().to_string();
+                sidecar_files.files.push(TextFile {
+                    name: name.to_owned(),
+                    display_path,
+                    text,
+                });
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => skip("not UTF-8"),
+            Err(error) => skip(&error.to_string()),
+        }
+    }
+    sidecar_files
+}

@@ -1,0 +1,568 @@
+//! The file of an answer, which is complete or absent.
+//!
+//! The raw answer is written to `FILE.partial` while it arrives, so that a failed
+//! processor or a crash never loses model output. The finished text is staged under
+//! another name and becomes `FILE` by one rename. A failure never changes `FILE`; its
+//! reason goes to `FILE.error.txt`.
+//!
+//! `infer -o` opens its file at the start, so that a bad path fails before a model is
+//! loaded, and may write to a pipe or a device. A batch opens a file at the first text,
+//! and records a staged answer in its journal before it is published.
+
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+
+use super::error_file::{
+    error_text, is_error_file, remove_error_file, with_suffix, write_error_file,
+};
+use super::{Error, Sink, escape_controls};
+
+/// Writes an answer to a file.
+#[derive(Debug)]
+pub struct AnswerFile {
+    target: PathBuf,
+    raw: RawText,
+}
+
+/// Where the raw answer goes.
+#[derive(Debug)]
+enum RawText {
+    /// Nowhere: the target is a pipe or a device, which cannot be replaced.
+    Direct(fs::File),
+    /// To `FILE.partial`.
+    Partial {
+        path: PathBuf,
+        /// Open from the start, or from the first text.
+        file: Option<fs::File>,
+        /// Whether the partial file existed before.
+        existed: bool,
+        /// Whether text was written to it.
+        is_written: bool,
+    },
+}
+
+/// A finished text that does not have its name yet.
+#[derive(Debug)]
+pub struct StagedAnswer {
+    target: PathBuf,
+    path: PathBuf,
+    /// The raw answer, if it is another file.
+    partial: Option<PathBuf>,
+    file: fs::File,
+}
+
+impl AnswerFile {
+    /// Opens the file, so that errors appear before a model is loaded. An older
+    /// `.partial` file is kept until the first text arrives.
+    ///
+    /// # Errors
+    /// Returns an error if the folder is missing or not writable, if the path is a
+    /// folder, or if another run writes the file.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let failed = |source| Error::File {
+            path: path.to_owned(),
+            source,
+        };
+        let target = resolve_links(path);
+        let raw = match fs::metadata(&target) {
+            Ok(metadata) if metadata.is_dir() => {
+                return Err(failed(ErrorKind::IsADirectory.into()));
+            }
+            // A name below /dev may stand for a stream of this process that leads into
+            // a file, whose contents must stay.
+            _ if path.starts_with("/dev") || path.starts_with("/proc") => {
+                let file = fs::OpenOptions::new().append(true).open(path);
+                RawText::Direct(file.map_err(failed)?)
+            }
+            Ok(metadata) if !metadata.is_file() => {
+                let file = fs::OpenOptions::new().write(true).open(&target);
+                RawText::Direct(file.map_err(failed)?)
+            }
+            _ => {
+                let path = with_suffix(&target, ".partial");
+                let existed = path.exists();
+                let file = fs::OpenOptions::new()
+                    .create(true)
+                    .truncate(false)
+                    .write(true)
+                    .open(&path)
+                    .map_err(failed)?;
+                if let Err(std::fs::TryLockError::WouldBlock) = file.file().try_lock() {
+                    let cause = "another run writes this file";
+                    return Err(failed(std::io::Error::other(cause)));
+                }
+                RawText::Partial {
+                    path,
+                    file: Some(file),
+                    existed,
+                    is_written: false,
+                }
+            }
+        };
+        Ok(Self { target, raw })
+    }
+
+    /// Prepares a file of a folder that the caller has locked. Nothing is opened before
+    /// the first text.
+    #[must_use]
+    pub fn deferred(target: &Path) -> Self {
+        Self {
+            target: target.to_owned(),
+            raw: RawText::Partial {
+                path: with_suffix(target, ".partial"),
+                file: None,
+                existed: true,
+                is_written: false,
+            },
+        }
+    }
+
+    /// Returns the path of the raw answer, or `None` for a pipe or a device.
+    #[must_use]
+    pub fn partial_path(&self) -> Option<&Path> {
+        match &self.raw {
+            RawText::Direct(_) => None,
+            RawText::Partial { path, .. } => Some(path),
+        }
+    }
+
+    /// Makes a text the content of the file, and waits until it is on the disk.
+    ///
+    /// # Errors
+    /// Returns an error if the text cannot be written; the raw answer then stays in
+    /// `.partial`.
+    pub fn complete(self, text: &str, raw: &str) -> Result<(), Error> {
+        let target = self.target.clone();
+        let failed = |source| Error::File {
+            path: target.clone(),
+            source,
+        };
+        if let RawText::Direct(mut file) = self.raw {
+            let is_terminal = file.file().is_terminal();
+            let written = if is_terminal {
+                file.write_all(escape_controls(text).as_bytes())
+            } else {
+                file.write_all(text.as_bytes())
+            };
+            return written.map_err(|error| match error.kind() {
+                ErrorKind::BrokenPipe => Error::BrokenPipe,
+                _ => failed(error),
+            });
+        }
+        let staged = self.stage(text, raw)?;
+        staged.file.sync_all().map_err(failed)?;
+        if let Ok(replaced) = fs::metadata(&target) {
+            // A file that is replaced keeps its permissions.
+            staged
+                .file
+                .set_permissions(replaced.permissions())
+                .map_err(failed)?;
+        }
+        staged.publish(|_, _| true)?;
+        Ok(())
+    }
+
+    /// Writes the finished text under a temporary name. If it equals the raw answer,
+    /// that is the `.partial` file.
+    ///
+    /// # Errors
+    /// Returns an error if the text cannot be written; the raw answer then stays.
+    pub fn stage(self, text: &str, raw: &str) -> Result<StagedAnswer, Error> {
+        let Self { target, raw: place } = self;
+        let partial = match place {
+            RawText::Direct(_) => None,
+            RawText::Partial {
+                path,
+                file: Some(file),
+                is_written: true,
+                ..
+            } if text == raw => {
+                return Ok(StagedAnswer {
+                    target,
+                    path,
+                    partial: None,
+                    file,
+                });
+            }
+            RawText::Partial { path, .. } => Some(path),
+        };
+        let path = with_suffix(&target, ".finished");
+        let written = fs::File::create(&path).and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            Ok(file)
+        });
+        match written {
+            Ok(file) => Ok(StagedAnswer {
+                target,
+                path,
+                partial,
+                file,
+            }),
+            Err(source) => {
+                let _absent = fs::remove_file(&path);
+                Err(Error::File { path, source })
+            }
+        }
+    }
+
+    /// Writes a text to a file beside the answer.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be written.
+    pub fn write_beside(&self, suffix: &str, text: &str) -> Result<(), Error> {
+        let path = with_suffix(&self.target, suffix);
+        fs::write(&path, text).map_err(|source| Error::File { path, source })
+    }
+
+    /// Writes the reason of a failure to the error file; the raw answer stays in
+    /// `.partial`.
+    ///
+    /// # Errors
+    /// Returns an error if the error file cannot be written.
+    pub fn fail(self, reason: &str) -> Result<(), Error> {
+        let RawText::Partial {
+            path,
+            file,
+            existed,
+            is_written,
+        } = self.raw
+        else {
+            return Ok(());
+        };
+        drop(file);
+        if !is_written && !existed {
+            let _absent = fs::remove_file(&path);
+        }
+        write_error_file(&self.target, reason)
+    }
+
+    /// Stages the reason of a failure in place of the answer, for `--errors inline`.
+    /// The raw answer stays. Also returns the length of the text in bytes.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be written.
+    pub fn fail_inline(self, reason: &str) -> Result<(StagedAnswer, u64), Error> {
+        let text = error_text(reason);
+        let length = text.len() as u64;
+        let mut staged = self.stage(&text, "")?;
+        staged.partial = None;
+        Ok((staged, length))
+    }
+
+    /// Returns whether a file is a failure that `--errors inline` wrote in place of an
+    /// answer.
+    #[must_use]
+    pub fn is_failure(path: &Path) -> bool {
+        is_error_file(path)
+    }
+
+    /// Removes files that earlier attempts left beside a complete answer.
+    pub fn remove_leftovers(target: &Path) {
+        let _absent = fs::remove_file(with_suffix(target, ".partial"));
+        remove_error_file(target);
+    }
+}
+
+impl Sink for AnswerFile {
+    fn raw(&mut self, text: &str) -> Result<(), Error> {
+        let RawText::Partial {
+            path,
+            file,
+            is_written,
+            ..
+        } = &mut self.raw
+        else {
+            return Ok(());
+        };
+        let written = match file {
+            Some(file) => {
+                // An older partial answer is replaced only by newer text.
+                let emptied = if *is_written { Ok(()) } else { file.set_len(0) };
+                emptied.and_then(|()| file.write_all(text.as_bytes()))
+            }
+            None => fs::File::create(&*path)
+                .and_then(|created| file.insert(created).write_all(text.as_bytes())),
+        };
+        *is_written = true;
+        written.map_err(|source| Error::File {
+            path: path.clone(),
+            source,
+        })
+    }
+
+    fn text(&mut self, _text: &str) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+impl StagedAnswer {
+    /// Returns the temporary file name.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let name = self.path.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
+    }
+
+    /// Renames the staged file to the answer. An existing file is replaced if it is
+    /// empty or `is_own` returns `true` for its path and length; otherwise it is moved
+    /// to a free name, which is returned. The caller must still sync the returned file
+    /// to disk.
+    ///
+    /// # Errors
+    /// Returns an error if a file cannot be renamed.
+    pub fn publish(
+        self,
+        is_own: impl Fn(&Path, u64) -> bool,
+    ) -> Result<(fs::File, Option<PathBuf>), Error> {
+        let aside = move_aside(&self.target, is_own)?;
+        fs::rename(&self.path, &self.target).map_err(|source| Error::File {
+            path: self.target.clone(),
+            source,
+        })?;
+        if let Some(partial) = self.partial {
+            let _absent = fs::remove_file(partial);
+        }
+        remove_error_file(&self.target);
+        Ok((self.file, aside))
+    }
+}
+
+/// Moves an existing file that this program did not write to a free name, and returns
+/// that name.
+fn move_aside(
+    target: &Path,
+    is_own: impl Fn(&Path, u64) -> bool,
+) -> Result<Option<PathBuf>, Error> {
+    let Ok(existing) = fs::symlink_metadata(target) else {
+        return Ok(None);
+    };
+    if existing.is_file() && (existing.len() == 0 || is_own(target, existing.len())) {
+        return Ok(None);
+    }
+    let mut number = 1;
+    let aside = loop {
+        let path = with_suffix(target, &format!(".kept-{number}"));
+        if !path.exists() {
+            break path;
+        }
+        number += 1;
+    };
+    fs::rename(target, &aside).map_err(|source| Error::File {
+        path: target.to_owned(),
+        source,
+    })?;
+    Ok(Some(aside))
+}
+
+/// Returns the file that a link leads to, whether it exists or not: the target is
+/// replaced, not the link.
+fn resolve_links(path: &Path) -> PathBuf {
+    /// The limit of Linux.
+    const LINKS_MAX: usize = 40;
+    if let Ok(real) = fs::canonicalize(path) {
+        return real;
+    }
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        let Ok(next) = fs::read_link(&path) else {
+            break;
+        };
+        path = path.parent().unwrap_or(Path::new("")).join(next);
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_complete_answer_leaves_only_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        for text in ["done", "RAW", ""] {
+            fs::write(&path, "old").unwrap();
+            AnswerFile::open(&path).unwrap().fail("it broke").unwrap();
+            let mut file = AnswerFile::open(&path).unwrap();
+            if !text.is_empty() {
+                file.raw("RA").unwrap();
+                file.raw("W").unwrap();
+            }
+            assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+            let raw = if text.is_empty() { "" } else { "RAW" };
+            file.complete(text, raw).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+            assert_eq!(names(folder.path()), ["a.txt"]);
+        }
+    }
+
+    #[test]
+    fn a_failure_keeps_the_old_file_and_the_raw_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        for open in [AnswerFile::open, |path: &Path| {
+            Ok(AnswerFile::deferred(path))
+        }] {
+            fs::write(&path, "old").unwrap();
+            let mut file = open(&path).unwrap();
+            file.raw("RA").unwrap();
+            file.raw("W").unwrap();
+            let partial = file.partial_path().unwrap().to_owned();
+            file.fail("the engine broke").unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), "old");
+            assert_eq!(fs::read_to_string(partial).unwrap(), "RAW");
+            let error = fs::read_to_string(folder.path().join("a.txt.error.txt")).unwrap();
+            assert!(error.contains("the engine broke"), "{error}");
+            AnswerFile::remove_leftovers(&path);
+            assert_eq!(names(folder.path()), ["a.txt"]);
+        }
+    }
+
+    #[test]
+    fn a_failure_without_text_keeps_the_older_partial_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        let partial = folder.path().join("a.txt.partial");
+        for open in [AnswerFile::open, |path: &Path| {
+            Ok(AnswerFile::deferred(path))
+        }] {
+            let mut first = open(&path).unwrap();
+            first.raw("an older answer").unwrap();
+            first.fail("x").unwrap();
+            open(&path).unwrap().fail("no engine").unwrap();
+            assert_eq!(fs::read_to_string(&partial).unwrap(), "an older answer");
+            let mut second = open(&path).unwrap();
+            second.raw("new").unwrap();
+            second.fail("x").unwrap();
+            assert_eq!(fs::read_to_string(&partial).unwrap(), "new");
+        }
+    }
+
+    #[test]
+    fn opening_an_unwritable_path_fails() {
+        let folder = tempfile::tempdir().unwrap();
+        for path in [
+            folder.path().to_owned(),
+            folder.path().join("no/such/folder/a.txt"),
+        ] {
+            assert!(
+                matches!(AnswerFile::open(&path), Err(Error::File { .. })),
+                "{path:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn two_runs_cannot_write_the_same_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        let first = AnswerFile::open(&path).unwrap();
+        let Err(error) = AnswerFile::open(&path) else {
+            panic!("both runs opened the file")
+        };
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert!(cause.contains("another run"), "{cause}");
+        first.complete("", "").unwrap();
+        AnswerFile::open(&path).unwrap().complete("", "").unwrap();
+    }
+
+    #[test]
+    fn foreign_error_files_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        let error = folder.path().join("a.txt.error.txt");
+        fs::write(&error, "my notes").unwrap();
+        AnswerFile::open(&path).unwrap().fail("it broke").unwrap();
+        assert_eq!(fs::read_to_string(&error).unwrap(), "my notes");
+        AnswerFile::open(&path).unwrap().complete("", "").unwrap();
+        assert_eq!(fs::read_to_string(&error).unwrap(), "my notes");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_kept_and_its_target_keeps_its_permissions() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (real, link) = (
+            folder.path().join("real.txt"),
+            folder.path().join("link.txt"),
+        );
+        // The target does not exist at first.
+        std::os::unix::fs::symlink("real.txt", &link).unwrap();
+        for text in ["first", "second"] {
+            let file = AnswerFile::open(&link).unwrap();
+            file.complete(text, "").unwrap();
+            assert_eq!(fs::read_to_string(&real).unwrap(), text);
+            assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+            fs::set_permissions(&real, std::fs::Permissions::from_mode(0o640)).unwrap();
+        }
+        let mode = fs::metadata(&real).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o640);
+    }
+
+    #[test]
+    fn an_answer_has_a_temporary_name_until_it_is_published() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a.txt");
+        for (text, suffix) in [("RAW", ".partial"), ("done", ".finished")] {
+            let mut file = AnswerFile::deferred(&target);
+            assert_eq!(names(folder.path()), [""; 0]);
+            file.raw("RA").unwrap();
+            file.raw("W").unwrap();
+            let staged = file.stage(text, "RAW").unwrap();
+            assert_eq!(staged.name(), format!("a.txt{suffix}"));
+            assert!(!target.exists());
+            staged.publish(|_, _| false).unwrap();
+            assert_eq!(fs::read_to_string(&target).unwrap(), text);
+            assert_eq!(names(folder.path()), ["a.txt"]);
+            fs::remove_file(&target).unwrap();
+        }
+    }
+
+    #[test]
+    fn foreign_files_are_moved_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a.txt");
+        for (existing, is_kept) in [("mine!", true), ("own", false)] {
+            fs::write(&target, existing).unwrap();
+            let mut file = AnswerFile::deferred(&target);
+            file.raw("new").unwrap();
+            let staged = file.stage("new", "new").unwrap();
+            let is_own = |path: &Path, length: u64| {
+                length == 3 && fs::read_to_string(path).unwrap() == "own"
+            };
+            let (_, aside) = staged.publish(is_own).unwrap();
+            assert_eq!(aside.is_some(), is_kept);
+            assert_eq!(fs::read_to_string(&target).unwrap(), "new");
+        }
+        let kept = folder.path().join("a.txt.kept-1");
+        assert_eq!(fs::read_to_string(kept).unwrap(), "mine!");
+    }
+
+    #[test]
+    fn an_inline_failure_takes_the_answers_place_and_keeps_the_raw_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("a.txt");
+        let mut file = AnswerFile::deferred(&target);
+        file.raw("half").unwrap();
+        let (staged, length) = file.fail_inline("it broke").unwrap();
+        assert!(!target.exists());
+        staged.publish(|_, _| false).unwrap();
+        let text = fs::read_to_string(&target).unwrap();
+        assert_eq!(length, text.len() as u64);
+        assert!(text.contains("it broke"), "{text}");
+        assert!(AnswerFile::is_failure(&target));
+        assert!(folder.path().join("a.txt.partial").exists());
+    }
+}

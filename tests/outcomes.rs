@@ -1,0 +1,361 @@
+//! One path for a job: `infer`, the library and `batch` come to the same outcome in the
+//! same situation.
+
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use lmstrix_host::environment::{Env, Paths};
+use lmstrix_host::{Output, Request};
+use serde_json::{Value, json};
+
+use crate::guests;
+use crate::servers::scripted::{Scripted, Step, chunk, end, json as reply, not_found, sse_head};
+use crate::support::{Machine, finish};
+
+/// What a job came to, as far as all three report it.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    /// The exit code that `infer` has.
+    exit: u8,
+    text: Option<String>,
+    warnings: Vec<String>,
+}
+
+/// A situation, and what it leads to.
+struct Situation {
+    name: &'static str,
+    model: &'static str,
+    raw: bool,
+    strict: bool,
+    post: Option<&'static str>,
+    settings: &'static [(&'static str, &'static str)],
+    /// The chunks of the answer; the last one ends it.
+    answer: fn() -> Vec<Step>,
+    is_cancelled: bool,
+    expected: (u8, Option<&'static str>, &'static [&'static str]),
+}
+
+const MODEL: &str = "some-model-instruct";
+const PATH: &str = "/models/some-model-instruct.gguf";
+
+const USUAL: Situation = Situation {
+    name: "a complete answer",
+    model: MODEL,
+    raw: false,
+    strict: false,
+    post: None,
+    settings: &[],
+    answer: || vec![chunk("Good "), chunk("morning."), end("stop")],
+    is_cancelled: false,
+    expected: (0, Some("Good morning."), &[]),
+};
+
+fn reasoning(text: &str) -> Step {
+    let chunk = json!({
+        "id": "c", "object": "chat.completion.chunk", "created": 1,
+        "choices": [{"index": 0, "delta": {"reasoning_content": text}, "finish_reason": null}],
+    });
+    Step::Send(format!("data: {chunk}\n\n").into_bytes())
+}
+
+fn situations() -> Vec<Situation> {
+    let cut = || vec![chunk("Good "), end("length")];
+    vec![
+        USUAL,
+        Situation {
+            name: "a raw prompt to an instruct model",
+            raw: true,
+            expected: (0, Some("Good morning."), &["without its chat template"]),
+            ..USUAL
+        },
+        Situation {
+            name: "a cut answer",
+            answer: cut,
+            expected: (0, Some("Good "), &["cut at the token limit"]),
+            ..USUAL
+        },
+        Situation {
+            name: "a cut answer with strict",
+            answer: cut,
+            strict: true,
+            expected: (7, None, &[]),
+            ..USUAL
+        },
+        Situation {
+            name: "an empty answer",
+            answer: || vec![end("stop")],
+            expected: (7, None, &[]),
+            ..USUAL
+        },
+        Situation {
+            name: "reasoning only",
+            answer: || vec![reasoning("Hm."), end("stop")],
+            expected: (7, None, &[]),
+            ..USUAL
+        },
+        Situation {
+            name: "a lost setting",
+            settings: &[("top_k", "7")],
+            expected: (0, Some("Good morning."), &["top_k"]),
+            ..USUAL
+        },
+        Situation {
+            name: "a lost setting with strict",
+            settings: &[("top_k", "7")],
+            strict: true,
+            expected: (2, None, &[]),
+            ..USUAL
+        },
+        Situation {
+            name: "a model that the server calls by its path",
+            model: PATH,
+            ..USUAL
+        },
+        Situation {
+            name: "an unknown model",
+            model: "another-model",
+            expected: (5, None, &[]),
+            ..USUAL
+        },
+        Situation {
+            name: "a processor that rejects",
+            post: Some("hostile/reject"),
+            expected: (7, None, &[]),
+            ..USUAL
+        },
+        Situation {
+            name: "a processor that crashes",
+            post: Some(r"hostile/push\:trap"),
+            expected: (3, None, &[]),
+            ..USUAL
+        },
+        Situation {
+            name: "a cancellation",
+            answer: || vec![chunk("Good "), Step::Hang],
+            is_cancelled: true,
+            expected: (130, None, &[]),
+            ..USUAL
+        },
+    ]
+}
+
+/// A server with an OpenAI-compatible API that answers as the situation says.
+fn server(answer: fn() -> Vec<Step>) -> Scripted {
+    Scripted::start(move |request, _| match request.path.as_str() {
+        "/v1/models" => reply(json!({"object": "list", "data": [
+            {"id": MODEL, "object": "model"},
+            {"id": PATH, "object": "model"},
+        ]})),
+        "/v1/chat/completions" => {
+            let mut steps = vec![sse_head()];
+            steps.extend(answer());
+            steps
+        }
+        // A raw prompt: the same text in the fields of a completion.
+        "/v1/completions" => {
+            let mut steps = vec![sse_head()];
+            steps.extend(answer().into_iter().map(as_completion));
+            steps
+        }
+        _ => not_found(),
+    })
+}
+
+fn as_completion(step: Step) -> Step {
+    match step {
+        Step::Send(bytes) => {
+            let text = String::from_utf8(bytes).unwrap();
+            let text = text
+                .replace(r#""delta":{"content":"#, r#""text":"#)
+                .replace(r#"},"finish_reason":null"#, r#","finish_reason":null"#)
+                .replace(r#""delta":{}"#, r#""text":"""#);
+            Step::Send(text.into_bytes())
+        }
+        other => other,
+    }
+}
+
+fn machine() -> Machine {
+    let machine = Machine::new();
+    machine.drop_pack("hostile", &guests::component("hostile"));
+    machine
+}
+
+/// The flags of a situation that `infer` and `batch` share.
+fn flags<'a>(situation: &'a Situation, url: &'a str) -> Vec<&'a str> {
+    let mut flags = vec!["--engine", url, "-m", situation.model, "--text", "hello"];
+    if situation.raw {
+        flags.push("--raw");
+    }
+    if situation.strict {
+        flags.push("--strict");
+    }
+    flags.extend(situation.post.iter().flat_map(|post| ["--post", *post]));
+    for (name, value) in situation.settings {
+        assert_eq!(*name, "top_k");
+        flags.extend(["--top-k", *value]);
+    }
+    flags
+}
+
+/// Waits until the answer has begun, then interrupts the command until it ends.
+fn interrupt(machine: &Machine, server: &Scripted, args: &[&str], signals: u32) -> Option<i32> {
+    let child = machine.command(args).spawn().unwrap();
+    let begun = || {
+        let requests = server.requests();
+        requests
+            .iter()
+            .any(|request| request.path.ends_with("/completions"))
+    };
+    for _ in 0..3000 {
+        if begun() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let process = rustix::process::Pid::from_child(&child);
+    for _ in 0..signals {
+        std::thread::sleep(Duration::from_millis(300));
+        rustix::process::kill_process(process, rustix::process::Signal::INT).unwrap();
+    }
+    finish(child).code
+}
+
+fn by_infer(situation: &Situation) -> Outcome {
+    let machine = machine();
+    let server = server(situation.answer);
+    let url = server.url();
+    let mut args = vec!["infer", "Say: {{text}}", "--json"];
+    args.extend(flags(situation, &url));
+    if situation.is_cancelled {
+        let code = interrupt(&machine, &server, &args, 1);
+        return Outcome {
+            exit: u8::try_from(code.unwrap()).unwrap(),
+            text: None,
+            warnings: Vec::new(),
+        };
+    }
+    let run = machine.run(&args);
+    let exit = u8::try_from(run.code.unwrap()).unwrap();
+    let report: Value = serde_json::from_slice(&run.stdout).unwrap_or_default();
+    outcome(
+        exit,
+        report["text"].as_str(),
+        report["warnings"].as_array().into_iter().flatten(),
+    )
+}
+
+/// Failed jobs have no text, and their warnings are not compared: where a failure comes
+/// before the model, there is no report.
+fn outcome<'a>(exit: u8, text: Option<&str>, warnings: impl Iterator<Item = &'a Value>) -> Outcome {
+    let is_done = exit == 0;
+    Outcome {
+        exit,
+        text: text.filter(|_| is_done).map(str::to_owned),
+        warnings: warnings
+            .filter(|_| is_done)
+            .map(|warning| warning.as_str().unwrap().to_owned())
+            .collect(),
+    }
+}
+
+fn by_library(situation: &Situation) -> Outcome {
+    let machine = machine();
+    let server = server(situation.answer);
+    let home = machine.home();
+    let env = Env {
+        paths: Paths {
+            config: home.join("config.toml"),
+            data: home.join("data"),
+            state: home.join("state"),
+            cache: home.join("cache"),
+        },
+        program: env!("CARGO_BIN_EXE_lmstrix-host").into(),
+        ..Env::default()
+    };
+    let mut request = Request::new("Say: {{text}}")
+        .text("hello")
+        .engine(server.url())
+        .model(situation.model);
+    request.raw = situation.raw;
+    request.strict = situation.strict;
+    request.pack_dirs = vec![machine.work().join("packs")];
+    request.processors = situation.post.map(|post| {
+        vec![lmstrix_host::pack::ProcessorRef {
+            // Escaped for the command line.
+            name: post.replace('\\', ""),
+            options: Vec::new(),
+        }]
+    });
+    for (_, value) in situation.settings {
+        request.settings.top_k = Some(value.parse().unwrap());
+    }
+    let answered = request.run(&env, |output| match output {
+        Output::Text(_) if situation.is_cancelled => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    match answered {
+        Ok(answer) => Outcome {
+            exit: 0,
+            text: Some(answer.text),
+            warnings: answer.warnings.iter().map(ToString::to_string).collect(),
+        },
+        Err(failure) => Outcome {
+            exit: failure.exit as u8,
+            text: None,
+            warnings: Vec::new(),
+        },
+    }
+}
+
+fn by_batch(situation: &Situation) -> Outcome {
+    let machine = machine();
+    let server = server(situation.answer);
+    let url = server.url();
+    let mut args = vec!["batch", "-P", "Say: {{text}}", "-o", "out"];
+    args.extend(flags(situation, &url));
+    if situation.is_cancelled {
+        let code = interrupt(&machine, &server, &args, 2);
+        return outcome(u8::try_from(code.unwrap()).unwrap(), None, [].iter());
+    }
+    let run = machine.run(&args);
+    let journal = machine.work().join("out/batch.journal.jsonl");
+    let journal = std::fs::read_to_string(journal).unwrap_or_default();
+    let records: Vec<Value> = journal
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let last = |kind: &str| records.iter().rfind(|record| record["kind"] == kind);
+    if let Some(done) = last("done") {
+        let name = done["job"].as_str().unwrap();
+        let text = machine.read(&format!("out/{name}"));
+        let warnings = done["warnings"].as_array().into_iter().flatten();
+        return outcome(0, Some(&text), warnings);
+    }
+    let exit = match last("failed") {
+        Some(failed) => u8::try_from(failed["exit"].as_u64().unwrap()).unwrap(),
+        // The run ended before any job.
+        None => u8::try_from(run.code.unwrap()).unwrap(),
+    };
+    outcome(exit, None, [].iter())
+}
+
+#[test]
+fn infer_library_and_batch_come_to_the_same_outcome() {
+    for situation in situations() {
+        let name = situation.name;
+        let (exit, text, warnings) = situation.expected;
+        let infer = by_infer(&situation);
+        assert_eq!(
+            (infer.exit, infer.text.as_deref()),
+            (exit, text),
+            "{name}: {infer:?}"
+        );
+        for part in warnings {
+            let has = infer.warnings.iter().any(|warning| warning.contains(part));
+            assert!(has, "{name}: {infer:?}");
+        }
+        assert_eq!(by_library(&situation), infer, "the library: {name}");
+        assert_eq!(by_batch(&situation), infer, "batch: {name}");
+    }
+}
