@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::servers::studio::{Answer, Model, Setup, Studio};
+use crate::servers::studio::{Answer, FakeStudio, Model, Setup};
 use crate::support::{Machine, Run, finish};
 
 /// Placeholder for the folder that the files were written in.
@@ -584,7 +584,7 @@ fn an_old_registry_backup_is_read() {
 fn an_instance_loaded_by_an_older_build_is_still_owned() {
     let machine = Machine::new();
     let key = "qwen/qwen3-4b";
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         models: vec![Model {
             loaded: vec![(key.to_owned(), 4096)],
             ..Model::llm(key, 32_768)
@@ -600,14 +600,14 @@ fn an_instance_loaded_by_an_older_build_is_still_owned() {
     assert_has(&ps.json(), &parsed(&old));
     // An owned instance unloads without `--force`.
     machine.run(&["unload", key, "--engine", &url]).ok();
-    assert_eq!(studio.loaded(), [""; 0]);
+    assert_eq!(studio.loaded_instances(), [""; 0]);
 }
 
 #[test]
 fn an_old_batch_folder_of_a_server_resumes_with_the_loaded_model() {
     let machine = Machine::new();
     let work = machine.work();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         models: vec![
             Model::llm("alpha", 32_768),
             Model {
@@ -661,6 +661,6 @@ fn an_old_batch_folder_of_a_server_resumes_with_the_loaded_model() {
     let new = journal(&machine, "out")[old.len()..].to_vec();
     assert_eq!(sorted(jobs(&new, "start")), open.map(|(name, _)| name));
     // The run loads the other model only, and unloads both at its end.
-    assert_eq!(studio.loads(), 1);
-    assert_eq!(studio.loaded(), [""; 0]);
+    assert_eq!(studio.load_count(), 1);
+    assert_eq!(studio.loaded_instances(), [""; 0]);
 }

@@ -5,9 +5,10 @@ use std::io::Read;
 use serde_json::{Value, json};
 
 use crate::servers::scripted::{
-    Request, Scripted, Step, chunk, end, json as reply, not_found, response, sse_head,
+    Request, ScriptedServer, Step, json_response as reply, not_found, response, sse_head,
+    stream_end, text_chunk,
 };
-use crate::servers::studio::{Answer, ContextRule, Model, Setup, Studio};
+use crate::servers::studio::{Answer, ContextRule, FakeStudio, Model, Setup};
 use crate::support::{Machine, Run, finish};
 
 fn ask(machine: &Machine, url: &str, more: &[&str]) -> Run {
@@ -16,7 +17,7 @@ fn ask(machine: &Machine, url: &str, more: &[&str]) -> Run {
     machine.run(&args)
 }
 
-fn bodies(studio: &Studio, path: &str) -> Vec<Value> {
+fn bodies(studio: &FakeStudio, path: &str) -> Vec<Value> {
     let asked = studio.requests().into_iter().filter(|it| it.path == path);
     asked.map(|it| it.body).collect()
 }
@@ -24,7 +25,7 @@ fn bodies(studio: &Studio, path: &str) -> Vec<Value> {
 #[test]
 fn lm_studio_is_sent_every_setting() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup::default());
+    let studio = FakeStudio::start(Setup::default());
     let run = ask(
         &machine,
         &format!("{}/v1", studio.url()),
@@ -63,7 +64,7 @@ fn lm_studio_is_sent_every_setting() {
 #[test]
 fn min_p_and_reasoning_go_where_lm_studio_honours_them() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         models: vec![Model {
             reasoning: true,
             loaded: vec![("r".to_owned(), 4096)],
@@ -118,7 +119,7 @@ fn reasoning_comes_by_three_roads_and_never_reaches_stdout() {
         ),
     ] {
         let machine = Machine::new();
-        let studio = Studio::start(Setup {
+        let studio = FakeStudio::start(Setup {
             answer,
             reasoning_field: field,
             ..Setup::default()
@@ -139,7 +140,7 @@ fn reasoning_comes_by_three_roads_and_never_reaches_stdout() {
 #[test]
 fn a_model_is_loaded_once_and_its_real_context_is_told() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         models: vec![Model::llm("a", 32_768), Model::llm("ab", 32_768)],
         context: ContextRule::Smaller(2048),
         ..Setup::default()
@@ -164,17 +165,17 @@ fn a_model_is_loaded_once_and_its_real_context_is_told() {
     // What is loaded is used, with and without its name.
     ask(&machine, &studio.url(), &["-m", "a"]).ok();
     ask(&machine, &studio.url(), &[]).ok();
-    assert_eq!(studio.loads(), 1);
+    assert_eq!(studio.load_count(), 1);
     // Nothing is ever loaded by a part of its name.
     let run = ask(&machine, &studio.url(), &["-m", "A"]);
     assert!(run.fails(5).contains("did you mean"), "{run:?}");
-    assert_eq!(studio.loads(), 1);
+    assert_eq!(studio.load_count(), 1);
 }
 
 #[test]
 fn whoever_does_not_say_which_model_is_told_of_all() {
     let machine = Machine::new();
-    let two = Studio::start(Setup {
+    let two = FakeStudio::start(Setup {
         models: vec![
             Model {
                 loaded: vec![("a".to_owned(), 100)],
@@ -207,11 +208,11 @@ fn whoever_does_not_say_which_model_is_told_of_all() {
 #[test]
 fn auto_finds_the_server_that_has_the_model() {
     let machine = Machine::new();
-    let first = Studio::start(Setup {
+    let first = FakeStudio::start(Setup {
         models: vec![Model::llm("a", 100)],
         ..Setup::default()
     });
-    let second = Studio::start(Setup {
+    let second = FakeStudio::start(Setup {
         has_v1: false,
         models: vec![Model {
             loaded: vec![("b".to_owned(), 100)],
@@ -239,7 +240,7 @@ fn auto_finds_the_server_that_has_the_model() {
     machine
         .run(&[&base[..], &["-m", "a", "--engine", "one"]].concat())
         .ok();
-    assert_eq!((first.loads(), second.loads()), (1, 0));
+    assert_eq!((first.load_count(), second.load_count()), (1, 0));
     let run = machine.run(&[&base[..], &["--engine", "gone"]].concat());
     assert!(run.fails(4).contains("refused"), "{run:?}");
     let run = machine.run(&[&base[..], &["--engine", "tow"]].concat());
@@ -255,7 +256,7 @@ fn the_old_bug_is_reproduced_by_raw_and_gone_with_the_template() {
         "p.toml",
         "[translate]\nprompt = \"<translate>\\n{{text}}\"\n",
     );
-    let studio = Studio::start(Setup::default());
+    let studio = FakeStudio::start(Setup::default());
     let url = studio.url();
     let args = [
         "infer",
@@ -282,7 +283,7 @@ fn the_old_bug_is_reproduced_by_raw_and_gone_with_the_template() {
 fn the_token_goes_to_lm_studio_and_to_nobody_else() {
     let machine = Machine::new();
     let token = "sk-lm-abcd1234:abcdefghij0123456789";
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         token: Some(token.to_owned()),
         ..Setup::default()
     });
@@ -320,7 +321,7 @@ fn the_token_goes_to_lm_studio_and_to_nobody_else() {
         );
     }
     // A server that is something else, and one that repeats what it was sent.
-    let other = generic(vec![sse_head(), chunk("hi"), end("stop")]);
+    let other = generic(vec![sse_head(), text_chunk("hi"), stream_end("stop")]);
     with("LM_API_TOKEN", token, &other.url(), &[]).ok();
     let keys = |requests: Vec<Request>| {
         requests
@@ -330,7 +331,7 @@ fn the_token_goes_to_lm_studio_and_to_nobody_else() {
             .count()
     };
     assert_eq!(keys(other.requests()), 0);
-    let parrot = Scripted::start(|request, _| match request.path.as_str() {
+    let parrot = ScriptedServer::start(|request, _| match request.path.as_str() {
         "/v1/models" => reply(json!({"object": "list", "data": [{"id": "m"}]})),
         "/v1/chat/completions" => {
             let key = request
@@ -361,7 +362,7 @@ fn the_token_goes_to_lm_studio_and_to_nobody_else() {
 }
 
 /// An OpenAI-compatible server with one model.
-fn generic(chat: Vec<Step>) -> Scripted {
+fn generic(chat: Vec<Step>) -> ScriptedServer {
     let chat: Vec<Vec<u8>> = chat
         .into_iter()
         .filter_map(|it| match it {
@@ -369,7 +370,7 @@ fn generic(chat: Vec<Step>) -> Scripted {
             _ => None,
         })
         .collect();
-    Scripted::start(move |request, _| match request.path.as_str() {
+    ScriptedServer::start(move |request, _| match request.path.as_str() {
         "/v1/models" => reply(json!({"object": "list", "data": [{"id": "m", "owned_by": "me"}]})),
         "/v1/chat/completions" => chat.iter().cloned().map(Step::Send).collect(),
         _ => not_found(),
@@ -379,7 +380,7 @@ fn generic(chat: Vec<Step>) -> Scripted {
 #[test]
 fn a_generic_server_is_sent_only_what_everybody_knows() {
     let machine = Machine::new();
-    let server = generic(vec![sse_head(), chunk("hi"), end("stop")]);
+    let server = generic(vec![sse_head(), text_chunk("hi"), stream_end("stop")]);
     let run = ask(&machine, &server.url(), &["--top-k", "5", "--seed", "1"]);
     run.ok();
     assert!(
@@ -399,7 +400,7 @@ fn a_generic_server_is_sent_only_what_everybody_knows() {
     assert!(run.fails(2).contains("top_k"), "{run:?}");
 
     // One that refuses a key is asked once more, without it.
-    let picky = Scripted::start(|request, _| match request.path.as_str() {
+    let picky = ScriptedServer::start(|request, _| match request.path.as_str() {
         "/v1/models" => reply(json!({"object": "list", "data": [{"id": "m"}]})),
         "/v1/chat/completions" if request.body.get("seed").is_some() => response(
             400,
@@ -407,7 +408,7 @@ fn a_generic_server_is_sent_only_what_everybody_knows() {
             json!({"error": {"message": "Unrecognized request argument supplied: seed"}})
                 .to_string(),
         ),
-        "/v1/chat/completions" => vec![sse_head(), chunk("hi"), end("stop")],
+        "/v1/chat/completions" => vec![sse_head(), text_chunk("hi"), stream_end("stop")],
         _ => not_found(),
     });
     let run = ask(&machine, &picky.url(), &["--seed", "1"]);
@@ -428,9 +429,9 @@ fn line(value: &Value) -> Vec<u8> {
 }
 
 /// A double of Ollama: two models, of which none is loaded at first.
-fn ollama(chat: fn(&Request) -> Vec<Step>) -> Scripted {
+fn ollama(chat: fn(&Request) -> Vec<Step>) -> ScriptedServer {
     let loaded = std::sync::Mutex::new(None::<u64>);
-    Scripted::start(move |request, _| match request.path.as_str() {
+    ScriptedServer::start(move |request, _| match request.path.as_str() {
         "/" => response(200, "text/plain", "Ollama is running"),
         "/api/version" => reply(json!({"version": "0.12.0"})),
         "/api/tags" => reply(json!({"models": [
@@ -571,7 +572,7 @@ fn ollamas_faults_are_seen() {
             "encountered",
             "half",
         ),
-        (|_| vec![say("half")], 1, "complete", "half"),
+        (|_| vec![say("half")], 1, "without a finish reason", "half"),
         (
             |_| vec![say("half"), done("length")],
             0,
@@ -608,7 +609,7 @@ fn ollamas_faults_are_seen() {
 #[test]
 fn a_router_loads_the_model_and_is_waited_for() {
     let machine = Machine::new();
-    let server = Scripted::start(|request, before| match request.path.as_str() {
+    let server = ScriptedServer::start(|request, before| match request.path.as_str() {
         "/props" => {
             reply(json!({"role": "router", "build_info": "b7000", "models_autoload": true}))
         }
@@ -628,7 +629,7 @@ fn a_router_loads_the_model_and_is_waited_for() {
         "/props?model=org/small:Q4" => {
             reply(json!({"default_generation_settings": {"n_ctx": 4096}}))
         }
-        "/v1/chat/completions" => vec![sse_head(), chunk("hi"), end("stop")],
+        "/v1/chat/completions" => vec![sse_head(), text_chunk("hi"), stream_end("stop")],
         _ => not_found(),
     });
     let run = ask(&machine, &server.url(), &["-m", "org/small:Q4", "--json"]);
@@ -646,12 +647,12 @@ fn a_router_loads_the_model_and_is_waited_for() {
 #[test]
 fn vllm_has_its_own_name_for_the_repeat_penalty() {
     let machine = Machine::new();
-    let server = Scripted::start(|request, _| match request.path.as_str() {
+    let server = ScriptedServer::start(|request, _| match request.path.as_str() {
         "/version" => reply(json!({"version": "0.9.1"})),
         "/v1/models" => reply(
             json!({"object": "list", "data": [{"id": "org/m", "owned_by": "vllm", "max_model_len": 2048}]}),
         ),
-        "/v1/chat/completions" => vec![sse_head(), chunk("hi"), end("stop")],
+        "/v1/chat/completions" => vec![sse_head(), text_chunk("hi"), stream_end("stop")],
         _ => not_found(),
     });
     let run = ask(
@@ -682,7 +683,7 @@ const ODD: &str = "</x> {x} %s {{}} \x1b[31mred\x1b[0m \x1b]52;c;cm0gLXJm\x07 nu
 #[test]
 fn odd_texts_go_through_unchanged_and_never_into_the_log() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         answer: Answer::Text(ODD.to_owned()),
         ..Setup::default()
     });
@@ -736,7 +737,7 @@ fn odd_texts_go_through_unchanged_and_never_into_the_log() {
 #[cfg(target_os = "linux")]
 fn odd_texts_are_harmless_on_a_terminal() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         answer: Answer::Text(ODD.to_owned()),
         ..Setup::default()
     });
@@ -761,7 +762,7 @@ fn odd_texts_are_harmless_on_a_terminal() {
 fn two_hundred_thousand_tokens_pass_in_constant_memory() {
     let machine = Machine::new();
     let tokens = 200_000;
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         models: vec![Model {
             loaded: vec![("m".to_owned(), 1_000_000)],
             ..Model::llm("m", 1_000_000)
@@ -817,7 +818,7 @@ fn two_hundred_thousand_tokens_pass_in_constant_memory() {
 #[test]
 fn progress_is_lines_where_there_is_no_terminal() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         models: vec![Model::llm("a", 100)],
         ..Setup::default()
     });
@@ -848,7 +849,7 @@ fn the_context_that_a_load_brings_is_read_back() {
         (ContextRule::Larger(16_384), 16_384),
     ] {
         let machine = Machine::new();
-        let studio = Studio::start(Setup {
+        let studio = FakeStudio::start(Setup {
             models: vec![Model::llm("a", 32_768)],
             context: rule,
             answer: Answer::Echo,
@@ -871,7 +872,7 @@ fn the_context_that_a_load_brings_is_read_back() {
 #[test]
 fn a_reader_that_leaves_stops_the_model_also_when_progress_is_shown() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         models: vec![Model {
             loaded: vec![("m".to_owned(), 100_000_000)],
             ..Model::llm("m", 100_000_000)
@@ -902,7 +903,7 @@ fn a_reader_that_leaves_stops_the_model_also_when_progress_is_shown() {
 #[test]
 fn what_stays_on_the_machine_goes_through_no_proxy() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup::default());
+    let studio = FakeStudio::start(Setup::default());
     let url = studio.url();
     let mut command = machine.command(&["infer", "Say: {{text}}", "--text", "x", "--engine", &url]);
     for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
@@ -932,7 +933,7 @@ fn other_programs_get_pieces_and_can_cancel() {
         program: env!("CARGO_BIN_EXE_lmstrix-host").into(),
         ..Env::default()
     };
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         answer: Answer::Thinking {
             reasoning: "hm".to_owned(),
             text: "one two three".to_owned(),
@@ -964,7 +965,7 @@ fn other_programs_get_pieces_and_can_cancel() {
         "@no/such/file"
     );
 
-    let endless = Studio::start(Setup {
+    let endless = FakeStudio::start(Setup {
         answer: Answer::Tokens(1_000_000),
         token_pause: std::time::Duration::from_millis(5),
         ..Setup::default()

@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
-use crate::servers::scripted::{Scripted, Step, chunk, end, json, not_found, response, sse_head};
-use crate::servers::studio::{Answer, Fault, Model, Setup, Studio};
+use crate::servers::scripted::{
+    ScriptedServer, Step, json_response, not_found, response, sse_head, stream_end, text_chunk,
+};
+use crate::servers::studio::{Answer, FakeStudio, Fault, Model, Setup};
 use crate::support::{Machine, Run};
 
 /// What the double says; the faults in mid-stream come after two tokens.
@@ -19,7 +21,7 @@ fn ask(machine: &Machine, url: &str, more: &[&str]) -> Run {
 /// What must be in the folder after a run with `-o out.txt`.
 fn check_files(machine: &Machine, run: &Run, partial: &str, what: &str) {
     if run.code == Some(0) {
-        assert_eq!(machine.names(), ["out.txt"], "{what}: {run:?}");
+        assert_eq!(machine.file_names(), ["out.txt"], "{what}: {run:?}");
         return;
     }
     let mut names = vec!["out.txt.error.txt"];
@@ -28,7 +30,7 @@ fn check_files(machine: &Machine, run: &Run, partial: &str, what: &str) {
         assert_eq!(machine.read("out.txt.partial"), partial, "{what}");
         assert!(run.stderr.contains("out.txt.partial"), "{what}: {run:?}");
     }
-    assert_eq!(machine.names(), names, "{what}: {run:?}");
+    assert_eq!(machine.file_names(), names, "{what}: {run:?}");
     assert!(!run.stderr.contains("panicked"), "{what}: {run:?}");
 }
 
@@ -75,7 +77,7 @@ fn every_fault_of_a_server_has_its_exit_code_and_keeps_the_partial_text() {
             Fault::WrongModel("gemma-27b".to_owned()),
             none,
             5,
-            "`gemma-27b` answers",
+            "answered with model `gemma-27b` instead of",
             "",
         ),
         (Fault::RefusesStream, none, 0, "one piece", ""),
@@ -120,7 +122,7 @@ fn every_fault_of_a_server_has_its_exit_code_and_keeps_the_partial_text() {
         ),
     ] {
         let machine = Machine::new();
-        let studio = Studio::start(Setup {
+        let studio = FakeStudio::start(Setup {
             fault: fault.clone(),
             ..Setup::default()
         });
@@ -144,7 +146,7 @@ fn every_fault_of_a_server_has_its_exit_code_and_keeps_the_partial_text() {
             assert!(studio.wait_cancelled(patience), "{what}: not cancelled");
         }
         drop(studio);
-        let studio = Studio::start(Setup {
+        let studio = FakeStudio::start(Setup {
             fault: fault.clone(),
             ..Setup::default()
         });
@@ -161,7 +163,7 @@ fn every_fault_of_a_server_has_its_exit_code_and_keeps_the_partial_text() {
 #[test]
 fn an_empty_answer_to_a_long_prompt_is_a_prompt_that_does_not_fit() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         fault: Fault::OverflowEmpty,
         ..Setup::default()
     });
@@ -172,9 +174,9 @@ fn an_empty_answer_to_a_long_prompt_is_a_prompt_that_does_not_fit() {
 }
 
 /// An OpenAI-compatible server of which only the chat is scripted.
-fn generic(chat: impl Fn(usize) -> Vec<Step> + Send + Sync + 'static) -> Scripted {
-    Scripted::start(move |request, before| match request.path.as_str() {
-        "/v1/models" => json(serde_json::json!({
+fn generic(chat: impl Fn(usize) -> Vec<Step> + Send + Sync + 'static) -> ScriptedServer {
+    ScriptedServer::start(move |request, before| match request.path.as_str() {
+        "/v1/models" => json_response(serde_json::json!({
             "object": "list", "data": [{"id": "m", "object": "model", "owned_by": "me"}]
         })),
         "/v1/chat/completions" => chat(before),
@@ -205,7 +207,7 @@ fn faults_of_the_wire_keep_the_partial_text() {
             |_| {
                 vec![
                     sse_head(),
-                    chunk("half"),
+                    text_chunk("half"),
                     Step::Pause(Duration::from_secs(2)),
                     Step::Reset,
                 ]
@@ -218,7 +220,7 @@ fn faults_of_the_wire_keep_the_partial_text() {
             "reset before the first byte, once",
             |before| match before {
                 0 => vec![Step::Reset],
-                _ => vec![sse_head(), chunk("whole"), end("stop")],
+                _ => vec![sse_head(), text_chunk("whole"), stream_end("stop")],
             },
             0,
             "retrying in",
@@ -232,7 +234,7 @@ fn faults_of_the_wire_keep_the_partial_text() {
                     Step::Pause(Duration::from_millis(50)),
                     Step::Reset,
                 ],
-                _ => vec![sse_head(), chunk("whole"), end("stop")],
+                _ => vec![sse_head(), text_chunk("whole"), stream_end("stop")],
             },
             0,
             "retrying in",
@@ -247,7 +249,7 @@ fn faults_of_the_wire_keep_the_partial_text() {
         ),
         (
             "a length that promises more",
-            |_| vec![with_length(9000, &bytes(chunk("half")))],
+            |_| vec![with_length(9000, &bytes(text_chunk("half")))],
             1,
             "lost: ",
             "half",
@@ -255,8 +257,8 @@ fn faults_of_the_wire_keep_the_partial_text() {
         (
             "a length that cuts the stream",
             |_| {
-                let body = bytes(chunk("half")) + &bytes(end("stop"));
-                vec![with_length(bytes(chunk("half")).len() + 5, &body)]
+                let body = bytes(text_chunk("half")) + &bytes(stream_end("stop"));
+                vec![with_length(bytes(text_chunk("half")).len() + 5, &body)]
             },
             1,
             "without a finish reason",
@@ -267,7 +269,7 @@ fn faults_of_the_wire_keep_the_partial_text() {
             |_| {
                 vec![
                     sse_head(),
-                    chunk("half"),
+                    text_chunk("half"),
                     Step::Send(b"data: {oops\n\ndata: x\n\n".to_vec()),
                 ]
             },
@@ -284,7 +286,7 @@ fn faults_of_the_wire_keep_the_partial_text() {
         ),
         (
             "an error in one piece",
-            |_| json(serde_json::json!({"error": "model 'm' not found"})),
+            |_| json_response(serde_json::json!({"error": "model 'm' not found"})),
             5,
             "not found",
             "",
@@ -318,7 +320,7 @@ fn nothing_is_sent_again_after_text_was_shown() {
     let server = generic(|_| {
         vec![
             sse_head(),
-            chunk("half"),
+            text_chunk("half"),
             Step::Pause(Duration::from_secs(2)),
             Step::Reset,
         ]
@@ -339,13 +341,13 @@ fn whoever_is_not_there_is_told_of_at_once() {
     let run = ask(&machine, &format!("127.0.0.1:{port}"), &[]);
     assert!(run.fails(4).contains("refused"), "{run:?}");
     // Something that is no server of ours, and one that says nothing at all.
-    let web = Scripted::start(|_, _| response(200, "text/html", "<html>hello</html>"));
+    let web = ScriptedServer::start(|_, _| response(200, "text/html", "<html>hello</html>"));
     assert!(
         ask(&machine, &web.url(), &[])
             .fails(4)
             .contains("not a supported server at")
     );
-    let mute = Scripted::start(|_, _| vec![Step::Hang]);
+    let mute = ScriptedServer::start(|_, _| vec![Step::Hang]);
     let run = ask(&machine, &mute.url(), &["--connect-timeout", "1s"]);
     assert!(run.fails(4).contains("no response within"), "{run:?}");
 }
@@ -353,7 +355,7 @@ fn whoever_is_not_there_is_told_of_at_once() {
 #[test]
 fn an_interrupt_reaches_the_server() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         fault: Fault::HangMidStream,
         ..Setup::default()
     });
@@ -384,7 +386,7 @@ fn an_interrupt_reaches_the_server() {
 #[test]
 fn a_processor_that_has_enough_stops_the_model_and_that_is_success() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         answer: Answer::Text(format!("<output>yes</output>{}", " more".repeat(2_000_000))),
         ..Setup::default()
     });
@@ -397,7 +399,7 @@ fn a_processor_that_has_enough_stops_the_model_and_that_is_success() {
 #[test]
 fn an_answer_that_loops_is_ended() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         answer: Answer::Text("so it goes on ".repeat(200_000)),
         ..Setup::default()
     });
@@ -413,7 +415,7 @@ fn an_answer_that_loops_is_ended() {
 #[test]
 fn the_whole_has_a_limit() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         answer: Answer::Tokens(1_000_000),
         token_pause: Duration::from_millis(20),
         ..Setup::default()
@@ -436,18 +438,18 @@ fn a_model_that_cannot_be_loaded_is_exit_5() {
     let machine = Machine::new();
     let setup = Setup {
         models: vec![Model::llm("big", 4096)],
-        load_fails: Some("Failed to load model: insufficient system resources".to_owned()),
+        load_error: Some("Failed to load model: insufficient system resources".to_owned()),
         ..Setup::default()
     };
-    let studio = Studio::start(setup.clone());
+    let studio = FakeStudio::start(setup.clone());
     let run = ask(&machine, &studio.url(), &["-m", "big"]);
     assert!(
         run.fails(5).contains("insufficient system resources"),
         "{run:?}"
     );
-    let slow = Studio::start(Setup {
+    let slow = FakeStudio::start(Setup {
         load_time: Duration::from_secs(600),
-        load_fails: None,
+        load_error: None,
         ..setup
     });
     let run = ask(
@@ -461,11 +463,11 @@ fn a_model_that_cannot_be_loaded_is_exit_5() {
 #[test]
 fn whoever_waits_too_long_leaves_and_the_server_works_again_later() {
     let machine = Machine::new();
-    let server = generic(|_| vec![sse_head(), chunk("half"), Step::Hang]);
+    let server = generic(|_| vec![sse_head(), text_chunk("half"), Step::Hang]);
     let run = ask(&machine, &server.url(), &["--stream-timeout", "300ms"]);
     assert_eq!((run.code, run.text()), (Some(124), "half\n"), "{run:?}");
-    assert!(server.left(Duration::from_secs(20)));
-    let studio = Studio::start(Setup {
+    assert!(server.client_disconnected(Duration::from_secs(20)));
+    let studio = FakeStudio::start(Setup {
         fault: Fault::Html500,
         ..Setup::default()
     });
@@ -481,7 +483,7 @@ fn the_end_is_not_awaited_for_ever() {
     let server = generic(|_| {
         let last =
             b"data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
-        let mut steps = vec![sse_head(), chunk("whole"), Step::Send(last.to_vec())];
+        let mut steps = vec![sse_head(), text_chunk("whole"), Step::Send(last.to_vec())];
         for _ in 0..200 {
             steps.push(Step::Pause(Duration::from_millis(300)));
             steps.push(Step::Send(b": ping\n\n".to_vec()));
@@ -490,13 +492,13 @@ fn the_end_is_not_awaited_for_ever() {
     });
     let run = ask(&machine, &server.url(), &[]);
     assert_eq!(run.ok(), "whole\n");
-    assert!(server.left(Duration::from_secs(20)));
+    assert!(server.client_disconnected(Duration::from_secs(20)));
 }
 
 #[test]
 fn an_old_lm_studio_loads_by_itself_and_that_is_said() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         has_v1: false,
         models: vec![Model::llm("a", 4096)],
         ..Setup::default()
@@ -509,5 +511,5 @@ fn an_old_lm_studio_loads_by_itself_and_that_is_said() {
             .to_string()
             .contains("older than 0.4.0")
     );
-    assert_eq!(studio.loads(), 1);
+    assert_eq!(studio.load_count(), 1);
 }

@@ -19,7 +19,7 @@ fn tldr(more: &[&'static str]) -> Vec<&'static str> {
 #[test]
 fn the_first_sentence_and_nothing_else_is_on_stdout() {
     // Also on a machine where the program never ran.
-    let machine = Machine::bare();
+    let machine = Machine::without_cache();
     let run = machine.run(&tldr(&[]));
     assert_eq!(run.ok(), format!("{FIRST}\n"));
     for part in [
@@ -30,7 +30,7 @@ fn the_first_sentence_and_nothing_else_is_on_stdout() {
     ] {
         assert!(run.stderr.contains(part), "{part}: {}", run.stderr);
     }
-    assert_eq!(machine.names(), Vec::<String>::new());
+    assert_eq!(machine.file_names(), Vec::<String>::new());
     let run = machine.run(&tldr(&["-q"]));
     assert_eq!(run.ok(), format!("{FIRST}\n"));
     assert_eq!(run.stderr, "");
@@ -145,7 +145,7 @@ fn a_file_is_complete_or_absent() {
     let run = machine.run(&tldr(&["-o", "out.txt"]));
     assert_eq!(run.ok(), "");
     assert_eq!(machine.read("out.txt").trim(), FIRST);
-    assert_eq!(machine.names(), ["out.txt"]);
+    assert_eq!(machine.file_names(), ["out.txt"]);
     // A failure keeps the old file, and says why beside it.
     let run = machine.run(&tldr(&["-o", "out.txt", "--post", "json", "--strict"]));
     let stderr = run.fails(7);
@@ -159,12 +159,12 @@ fn a_file_is_complete_or_absent() {
     );
     assert!(machine.read("out.txt.error.txt").contains("rejected"));
     assert_eq!(
-        machine.names(),
+        machine.file_names(),
         ["out.txt", "out.txt.error.txt", "out.txt.partial"]
     );
     // The next success clears up.
     let _ = machine.run(&tldr(&["-o", "out.txt"])).ok();
-    assert_eq!(machine.names(), ["out.txt"]);
+    assert_eq!(machine.file_names(), ["out.txt"]);
     // What cannot be written is said before any model is loaded.
     let run = machine.run(&tldr(&["-o", "no/such/folder/x.txt"]));
     assert!(run.fails(2).contains("no/such/folder/x.txt"));
@@ -252,7 +252,7 @@ fn each_failure_has_its_exit_code_and_a_hint() {
 #[test]
 fn a_crashing_processor_costs_its_own_text_and_no_more() {
     let machine = Machine::new();
-    machine.drop_pack("hostile", &component("hostile"));
+    machine.install_pack("hostile", &component("hostile"));
     for name in ["push\\:trap", "finish\\:trap"] {
         let post = format!("hostile/{name}");
         let args = [&tldr(&[])[..], &["--post", &post, "-o", "out.txt"]].concat();
@@ -278,7 +278,7 @@ fn a_crashing_processor_costs_its_own_text_and_no_more() {
 #[test]
 fn settings_that_are_none_reach_nobody() {
     let machine = Machine::new();
-    machine.drop_pack("hostile", &component("hostile"));
+    machine.install_pack("hostile", &component("hostile"));
     let run = machine.run(&[&["infer", "hostile/other", "--json"][..], &DEMO].concat());
     run.ok();
     let json = run.json();
@@ -298,7 +298,7 @@ fn settings_that_are_none_reach_nobody() {
 #[test]
 fn a_processor_that_has_enough_ends_the_model_and_that_is_success() {
     let machine = Machine::new();
-    machine.drop_pack("hostile", &component("hostile"));
+    machine.install_pack("hostile", &component("hostile"));
     let first = ["--post", "hostile/first-word", "--json"];
     let run = machine.run(&tldr(&first));
     run.ok();
@@ -370,7 +370,7 @@ fn streams_of_this_process_are_written_not_replaced() {
     );
     assert_eq!(run.code, Some(0), "{run:?}");
     assert_eq!(machine.read("log").trim_end(), format!("before\n{FIRST}"));
-    assert_eq!(machine.names(), ["log"]);
+    assert_eq!(machine.file_names(), ["log"]);
 }
 
 #[cfg(unix)]
@@ -474,7 +474,7 @@ fn whoever_closes_stdout_has_had_enough() {
 fn an_interrupt_keeps_what_was_said() {
     use rustix::process::{Pid, Signal, kill_process};
     let machine = Machine::new();
-    machine.drop_pack("hostile", &component("hostile"));
+    machine.install_pack("hostile", &component("hostile"));
     // A slow processor, and a model that rambles.
     let args = [
         &["infer", "tldr", "--text", TEXT][..],
@@ -506,7 +506,7 @@ fn an_interrupt_keeps_what_was_said() {
     assert_eq!(run.code, Some(130), "{run:?}");
     assert!(run.stderr.contains("interrupted"), "{run:?}");
     assert_eq!(
-        machine.names(),
+        machine.file_names(),
         ["out.txt.error.txt", "out.txt.partial", "packs"]
     );
     assert!(!machine.read("out.txt.partial").is_empty());

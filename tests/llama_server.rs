@@ -216,7 +216,7 @@ fn a_prompt_that_does_not_fit_is_exit_6_with_both_numbers() {
     let said = stderr.split("the prompt has ").nth(1).unwrap();
     let tokens: u32 = said.split(' ').next().unwrap().parse().unwrap();
     assert!(tokens > 3000, "{stderr}");
-    assert_eq!(machine.names(), ["long.txt", "out.txt.error.txt"]);
+    assert_eq!(machine.file_names(), ["long.txt", "out.txt.error.txt"]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::servers::studio::{Answer, ContextRule, Model, Setup, Studio};
+use crate::servers::studio::{Answer, ContextRule, FakeStudio, Model, Setup};
 use crate::support::{Machine, Run, finish};
 
 fn cold(load_time: Duration) -> Setup {
@@ -19,7 +19,7 @@ fn cold(load_time: Duration) -> Setup {
     }
 }
 
-fn ask(machine: &Machine, studio: &Studio, more: &[&str]) -> Run {
+fn ask(machine: &Machine, studio: &FakeStudio, more: &[&str]) -> Run {
     machine.run(&asking(&studio.url(), more))
 }
 
@@ -29,7 +29,7 @@ fn asking<'a>(url: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     args
 }
 
-fn posted(studio: &Studio, path: &str) -> Vec<Value> {
+fn posted(studio: &FakeStudio, path: &str) -> Vec<Value> {
     let asked = studio.requests().into_iter().filter(|it| it.path == path);
     asked.map(|it| it.body).collect()
 }
@@ -76,7 +76,7 @@ fn traces(folder: &Path) -> Vec<(String, u64, i64, u64)> {
 #[test]
 fn eight_processes_load_a_cold_model_once() {
     let machine = Machine::new();
-    let studio = Studio::start(cold(Duration::from_millis(1500)));
+    let studio = FakeStudio::start(cold(Duration::from_millis(1500)));
     let url = studio.url();
     let children: Vec<Child> = (0..8)
         .map(|_| {
@@ -89,14 +89,14 @@ fn eight_processes_load_a_cold_model_once() {
     for child in children {
         assert_eq!(finish(child).ok(), "Bonjour tout le monde.\n");
     }
-    assert_eq!(studio.loads(), 1);
+    assert_eq!(studio.load_count(), 1);
     assert_eq!(posted(&studio, LOAD).len(), 1);
 }
 
 #[test]
 fn a_smaller_context_than_asked_for_is_said_and_not_fought_over() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         context: ContextRule::Smaller(2048),
         ..cold(Duration::ZERO)
     });
@@ -107,7 +107,7 @@ fn a_smaller_context_than_asked_for_is_said_and_not_fought_over() {
         assert!(run.stderr.contains(says), "{run:?}");
     }
     // What the server gave once it would give again.
-    assert_eq!(studio.loads(), 1);
+    assert_eq!(studio.load_count(), 1);
     let run = machine.run(&[
         "load",
         "cold",
@@ -121,13 +121,13 @@ fn a_smaller_context_than_asked_for_is_said_and_not_fought_over() {
         run.stderr.contains("requested a context of 16384 tokens"),
         "{run:?}"
     );
-    assert_eq!(studio.loads(), 2);
+    assert_eq!(studio.load_count(), 2);
 }
 
 #[test]
 fn what_somebody_else_loaded_is_never_unloaded_unasked() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         answer: Answer::Echo,
         ..Setup::default()
     });
@@ -184,7 +184,7 @@ fn what_somebody_else_loaded_is_never_unloaded_unasked() {
 #[test]
 fn a_kill_in_the_middle_of_a_load_leaves_no_lock_and_the_claim() {
     let machine = Machine::new();
-    let studio = Studio::start(cold(Duration::from_secs(2)));
+    let studio = FakeStudio::start(cold(Duration::from_secs(2)));
     let url = studio.url();
     let mut child = machine
         .command(&["load", "cold", "--engine", &url])
@@ -196,12 +196,12 @@ fn a_kill_in_the_middle_of_a_load_leaves_no_lock_and_the_claim() {
     // The load goes on at the server, which lists the instance already; the
     // next command waits until it is through.
     machine.run(&["load", "cold", "--engine", &url]).ok();
-    assert_eq!(studio.loads(), 1);
+    assert_eq!(studio.load_count(), 1);
     assert_eq!(
         ask(&machine, &studio, &["-m", "cold"]).ok(),
         "Bonjour tout le monde.\n"
     );
-    assert_eq!((studio.loads(), posted(&studio, LOAD).len()), (1, 1));
+    assert_eq!((studio.load_count(), posted(&studio, LOAD).len()), (1, 1));
     machine.run(&["unload", "cold", "--engine", &url]).ok();
     assert_eq!(posted(&studio, UNLOAD), [json!({"instance_id": "cold"})]);
 }
@@ -209,13 +209,13 @@ fn a_kill_in_the_middle_of_a_load_leaves_no_lock_and_the_claim() {
 #[test]
 fn reload_and_unload_do_what_they_say() {
     let machine = Machine::new();
-    let studio = Studio::start(cold(Duration::ZERO));
+    let studio = FakeStudio::start(cold(Duration::ZERO));
     let run = ask(&machine, &studio, &["-m", "cold", "--unload"]);
     run.ok();
     assert_eq!(posted(&studio, UNLOAD).len(), 1, "{run:?}");
     ask(&machine, &studio, &["-m", "cold"]).ok();
     ask(&machine, &studio, &["-m", "cold", "--reload"]).ok();
-    assert_eq!((studio.loads(), posted(&studio, UNLOAD).len()), (3, 2));
+    assert_eq!((studio.load_count(), posted(&studio, UNLOAD).len()), (3, 2));
     let run = machine.run(&["load", "cool", "--engine", &studio.url()]);
     assert!(run.fails(5).contains("cold"), "{run:?}");
     let run = machine.run(&["load", "demo", "--engine", "embedded"]);
@@ -225,7 +225,7 @@ fn reload_and_unload_do_what_they_say() {
 #[test]
 fn a_model_that_cannot_fit_is_refused_with_the_numbers() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         models: vec![Model {
             size_bytes: 1 << 60,
             ..Model::llm("huge", 32_768)
@@ -240,14 +240,14 @@ fn a_model_that_cannot_fit_is_refused_with_the_numbers() {
     );
     // Nor does it fit with the context that nobody asked for.
     ask(&machine, &studio, &["-m", "huge"]).fails(5);
-    assert_eq!(studio.loads(), 0);
+    assert_eq!(studio.load_count(), 0);
     ask(
         &machine,
         &studio,
         &["-m", "huge", "--context", "4096", "--force"],
     )
     .ok();
-    assert_eq!(studio.loads(), 1);
+    assert_eq!(studio.load_count(), 1);
 }
 
 #[cfg(unix)]
@@ -255,7 +255,7 @@ fn a_model_that_cannot_fit_is_refused_with_the_numbers() {
 fn an_old_lm_studio_is_loaded_by_its_own_program() {
     use std::os::unix::fs::PermissionsExt;
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         has_v1: false,
         ..cold(Duration::ZERO)
     });
@@ -299,7 +299,7 @@ fn an_old_lm_studio_is_loaded_by_its_own_program() {
 fn an_estimate_of_lms_refuses_with_what_would_fit() {
     use std::os::unix::fs::PermissionsExt;
     let machine = Machine::new();
-    let studio = Studio::start(cold(Duration::ZERO));
+    let studio = FakeStudio::start(cold(Duration::ZERO));
     // A terabyte for the weights, and a gigabyte for each token from there on.
     let script = "#!/bin/sh\nwhile [ $# -gt 0 ]; do [ \"$1\" = --context-length ] && context=$2; shift; done\n\
                   echo \"Estimated Total Memory: $((1 + context)) GB\"\n";
@@ -315,7 +315,10 @@ fn an_estimate_of_lms_refuses_with_what_would_fit() {
         "{said}"
     );
     // No machine of ours has so much; what fits is in steps of 256 tokens.
-    assert!(said.contains("--force") && studio.loads() == 0, "{said}");
+    assert!(
+        said.contains("--force") && studio.load_count() == 0,
+        "{said}"
+    );
     let script = script.replace("$((1 + context)) GB", "$((context * 64)) MB");
     machine.write("bin/lms", script);
     let mut command = machine.command(&asking(&url, &["-m", "cold", "--context", "32000"]));
@@ -332,7 +335,7 @@ fn an_estimate_of_lms_refuses_with_what_would_fit() {
 #[test]
 fn all_models_are_tested_one_after_the_other() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         models: vec![Model::llm("one", 4096), Model::llm("two", 8192)],
         answer: Answer::Recall(usize::MAX),
         ..cold(Duration::ZERO)
@@ -372,14 +375,14 @@ fn a_test_finds_what_the_server_really_gives() {
         (Answer::Text("Yes.".to_owned()), "accepts", 9500, 10_000),
     ] {
         let machine = Machine::new();
-        let studio = Studio::start(Setup {
+        let studio = FakeStudio::start(Setup {
             context: ContextRule::Smaller(10_000),
             answer,
             ..cold(Duration::ZERO)
         });
         let url = studio.url();
         let plan = machine.run(&["test", "cold", "--engine", &url, "--dry-run"]);
-        assert_eq!((plan.ok(), studio.loads()), ("", 0), "{plan:?}");
+        assert_eq!((plan.ok(), studio.load_count()), ("", 0), "{plan:?}");
         let run = machine.run(&["test", "cold", "--engine", &url, "--json"]);
         run.ok();
         let found = &run.json()["results"][0];
@@ -417,11 +420,11 @@ fn a_test_finds_what_the_server_really_gives() {
             .collect();
         assert_eq!(asked[asked.len() - 2..], [context / 2, context]);
         // All is known; a second test loads nothing, until it is forgotten.
-        let loads = studio.loads();
+        let loads = studio.load_count();
         machine
             .run(&["test", "cold", "--engine", &url, "--level", level])
             .ok();
-        assert_eq!(studio.loads(), loads);
+        assert_eq!(studio.load_count(), loads);
         machine.run(&["reset", "cold"]).ok();
         assert_eq!(
             registry(&machine)["engines"][&url]["models"]["cold"]["tested"],
@@ -433,7 +436,7 @@ fn a_test_finds_what_the_server_really_gives() {
 #[test]
 fn a_server_that_rounds_contexts_up_is_not_made_to_load_again_and_again() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         context: ContextRule::Larger(16_384),
         answer: Answer::Recall(usize::MAX),
         ..cold(Duration::ZERO)
@@ -452,7 +455,7 @@ fn a_server_that_rounds_contexts_up_is_not_made_to_load_again_and_again() {
     let found = &run.json()["results"][0];
     assert_eq!(found["context"], 4000, "{found}");
     assert_eq!(
-        studio.loads(),
+        studio.load_count(),
         found["probes"].as_array().unwrap().len(),
         "{found}"
     );
@@ -461,7 +464,7 @@ fn a_server_that_rounds_contexts_up_is_not_made_to_load_again_and_again() {
 #[test]
 fn a_test_that_killed_its_machine_is_remembered_as_bad() {
     let machine = Machine::new();
-    let studio = Studio::start(cold(Duration::from_secs(2)));
+    let studio = FakeStudio::start(cold(Duration::from_secs(2)));
     let url = studio.url();
     let args = ["test", "cold", "--engine", &url, "--level", "loads"];
     let mut child = machine.command(&args).spawn().unwrap();
@@ -495,7 +498,7 @@ fn every_way_to_fail_a_test_has_its_word() {
     for (setup, more, word) in [
         (
             Setup {
-                load_fails: Some("insufficient system resources".to_owned()),
+                load_error: Some("insufficient system resources".to_owned()),
                 ..cold(Duration::ZERO)
             },
             vec![],
@@ -529,7 +532,7 @@ fn every_way_to_fail_a_test_has_its_word() {
         ),
     ] {
         let machine = Machine::new();
-        let studio = Studio::start(setup);
+        let studio = FakeStudio::start(setup);
         let url = studio.url();
         let mut args = vec![
             "test",
@@ -570,7 +573,7 @@ fn the_embedded_engine_is_tested_too_and_cannot_recall() {
     assert!(run.stderr.contains("cannot recall"), "{run:?}");
     let more = machine.run(&["test", "demo", "--engine", "embedded", "--context", "1100"]);
     assert!(
-        more.fails(2).contains("declared context of 1024"),
+        more.fails(2).contains("1024 tokens that `demo` declares"),
         "{more:?}"
     );
 }
@@ -597,7 +600,7 @@ fn large(machine: &Machine, count: usize) {
 #[cfg(unix)]
 #[test]
 fn a_list_reads_and_writes_nothing() {
-    let machine = Machine::bare();
+    let machine = Machine::without_cache();
     machine.run(&["list"]).ok();
     assert!(!machine.home().join("data").exists());
     large(&machine, 1000);
@@ -639,7 +642,7 @@ fn a_list_reads_and_writes_nothing() {
 
 #[test]
 fn a_reader_that_takes_one_line_is_no_error() {
-    let machine = Machine::bare();
+    let machine = Machine::without_cache();
     large(&machine, 5000);
     let mut child = machine.command(&["list", "--ids"]).spawn().unwrap();
     let mut line = String::new();
@@ -662,7 +665,7 @@ fn a_reader_that_takes_one_line_is_no_error() {
 
 #[test]
 fn fifty_processes_lose_no_update() {
-    let machine = Machine::bare();
+    let machine = Machine::without_cache();
     large(&machine, 100);
     let children: Vec<Child> = (0..50)
         .map(|it| {
@@ -692,7 +695,7 @@ fn fifty_processes_lose_no_update() {
 #[cfg(unix)]
 #[test]
 fn a_full_disk_is_a_clear_error_and_the_old_file_stays() {
-    let machine = Machine::bare();
+    let machine = Machine::without_cache();
     large(&machine, 100);
     let path = machine.home().join("data/registry.json");
     let before = std::fs::read(&path).unwrap();
@@ -734,7 +737,7 @@ fn a_full_disk_is_a_clear_error_and_the_old_file_stays() {
 fn a_folder_that_cannot_be_written_is_a_clear_error_and_the_old_file_stays() {
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::process::CommandExt;
-    let machine = Machine::bare();
+    let machine = Machine::without_cache();
     large(&machine, 3);
     let data = machine.home().join("data");
     let rights = |path: &Path, mode| {
@@ -768,7 +771,7 @@ fn a_folder_that_cannot_be_written_is_a_clear_error_and_the_old_file_stays() {
 
 #[test]
 fn a_registry_that_makes_no_sense_is_kept_aside() {
-    let machine = Machine::bare();
+    let machine = Machine::without_cache();
     large(&machine, 2);
     machine.run(&["scan", "--engine", "embedded"]).ok();
     let data = machine.home().join("data");
@@ -805,7 +808,7 @@ fn a_scan_remembers_and_an_empty_answer_forgets_nothing() {
         vision: true,
         ..Model::llm("seeing", 8192)
     };
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         models: vec![embedding, seeing, Model::llm("plain", 4096)],
         ..Setup::default()
     });
@@ -827,7 +830,7 @@ fn a_scan_remembers_and_an_empty_answer_forgets_nothing() {
 #[test]
 fn runs_teach_speeds_and_the_model_used_last() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         models: vec![Model::llm("one", 4096), Model::llm("two", 4096)],
         answer: Answer::Tokens(50),
         token_pause: Duration::from_millis(2),
@@ -872,7 +875,7 @@ fn tested_contexts_get_into_lm_studios_settings_and_back() {
     let gguf = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo.gguf");
     std::fs::create_dir_all(studio_home.join("models/pub/repo")).unwrap();
     std::fs::copy(&gguf, studio_home.join("models").join(file)).unwrap();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         models: vec![Model {
             size_bytes: std::fs::metadata(&gguf).unwrap().len(),
             ..Model::llm("repo/model", 32_768)
@@ -1012,7 +1015,7 @@ fn shells_complete_models_prompts_and_packs() {
 #[test]
 fn ctrl_c_ends_a_test_unloads_and_counts_nothing_as_bad() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         fault: crate::servers::studio::Fault::HangMidStream,
         ..cold(Duration::ZERO)
     });
@@ -1036,9 +1039,9 @@ fn ctrl_c_ends_a_test_unloads_and_counts_nothing_as_bad() {
 
 #[test]
 fn ollama_keeps_one_context_through_load_and_requests() {
-    use crate::servers::scripted::{Scripted, json as reply, not_found, response};
+    use crate::servers::scripted::{ScriptedServer, json_response as reply, not_found, response};
     let machine = Machine::new();
-    let server = Scripted::start(|request, before| match request.path.as_str() {
+    let server = ScriptedServer::start(|request, before| match request.path.as_str() {
         "/api/version" => reply(json!({"version": "0.12.0"})),
         "/" => response(200, "text/plain", "Ollama is running"),
         "/api/tags" => reply(json!({"models": [
@@ -1095,11 +1098,12 @@ fn ollama_keeps_one_context_through_load_and_requests() {
 #[test]
 fn the_router_loads_tells_of_it_and_unloads() {
     use crate::servers::scripted::{
-        Scripted, chunk, end, json as reply, not_found, response, sse_head,
+        ScriptedServer, json_response as reply, not_found, response, sse_head, stream_end,
+        text_chunk,
     };
     let machine = Machine::new();
     let gone = AtomicBool::new(false);
-    let server = Scripted::start(move |request, before| match request.path.as_str() {
+    let server = ScriptedServer::start(move |request, before| match request.path.as_str() {
         "/props" => reply(json!({"role": "router", "build_info": "b1"})),
         // Unloaded, then loading for a while, then loaded until it is unloaded.
         "/models" => {
@@ -1121,7 +1125,7 @@ fn the_router_loads_tells_of_it_and_unloads() {
             reply(json!({"success": true}))
         }
         "/props?model=m" => reply(json!({"default_generation_settings": {"n_ctx": 4096}})),
-        "/v1/chat/completions" => vec![sse_head(), chunk("hi"), end("stop")],
+        "/v1/chat/completions" => vec![sse_head(), text_chunk("hi"), stream_end("stop")],
         _ => not_found(),
     });
     let run = machine.run(&asking(&server.url(), &["-m", "m", "--events"]));
@@ -1146,12 +1150,12 @@ fn the_router_loads_tells_of_it_and_unloads() {
 fn names_of_models_are_harmless_on_a_terminal() {
     let machine = Machine::new();
     let key = "evil\u{1b}]52;c;cm0gLXJm\u{7}\u{202e}name";
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         models: vec![Model {
             loaded: vec![(key.to_owned(), 4096)],
             ..Model::llm(key, 4096)
         }],
-        load_fails: Some("no\u{1b}[2J".to_owned()),
+        load_error: Some("no\u{1b}[2J".to_owned()),
         ..Setup::default()
     });
     let url = studio.url();
@@ -1185,7 +1189,7 @@ fn names_of_models_are_harmless_on_a_terminal() {
 #[test]
 fn a_dry_run_leaves_everything_as_it_was() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         answer: Answer::Recall(usize::MAX),
         ..cold(Duration::ZERO)
     });
@@ -1221,7 +1225,7 @@ fn a_dry_run_leaves_everything_as_it_was() {
 #[test]
 fn a_test_that_is_cut_or_has_a_bad_day_takes_nothing_back() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         context: ContextRule::Smaller(10_000),
         answer: Answer::Recall(usize::MAX),
         ..cold(Duration::ZERO)
@@ -1263,13 +1267,13 @@ fn a_test_that_is_cut_or_has_a_bad_day_takes_nothing_back() {
     let port = url.rsplit(':').next().unwrap().parse().unwrap();
     for setup in [
         Setup {
-            load_fails: Some("out of order".to_owned()),
+            load_error: Some("out of order".to_owned()),
             ..cold(Duration::ZERO)
         },
         cold(Duration::from_secs(20)),
     ] {
         std::fs::write(&data, all.to_string()).unwrap();
-        let _studio = Studio::start(Setup { port, ..setup });
+        let _studio = FakeStudio::start(Setup { port, ..setup });
         let args = [&test[..], &["--probe_timeout", "300ms"]].concat();
         let run = machine.run(&args);
         assert_eq!(run.code, Some(5), "{run:?}");
@@ -1286,7 +1290,7 @@ fn a_test_that_is_cut_or_has_a_bad_day_takes_nothing_back() {
 #[test]
 fn a_model_without_answers_is_tested_for_less() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         answer: Answer::Text("  ".to_owned()),
         ..cold(Duration::ZERO)
     });
@@ -1306,7 +1310,7 @@ fn a_model_without_answers_is_tested_for_less() {
 #[test]
 fn a_process_that_began_after_the_probe_is_another() {
     let machine = Machine::new();
-    let studio = Studio::start(cold(Duration::ZERO));
+    let studio = FakeStudio::start(cold(Duration::ZERO));
     let url = studio.url();
     let mut other = std::process::Command::new("sleep")
         .arg("60")
@@ -1348,7 +1352,7 @@ fn a_process_that_began_after_the_probe_is_another() {
 #[test]
 fn ctrl_c_or_a_time_out_in_the_middle_of_a_load_leaves_nothing_loaded() {
     let machine = Machine::new();
-    let studio = Studio::start(cold(Duration::from_secs(3)));
+    let studio = FakeStudio::start(cold(Duration::from_secs(3)));
     let url = studio.url();
     let args = ["test", "cold", "--engine", &url, "--context", "2048"];
     let child = machine.command(&args).spawn().unwrap();
@@ -1370,16 +1374,16 @@ fn ctrl_c_or_a_time_out_in_the_middle_of_a_load_leaves_nothing_loaded() {
 #[test]
 fn more_context_than_the_model_was_made_for_is_refused() {
     let machine = Machine::new();
-    let studio = Studio::start(cold(Duration::ZERO));
+    let studio = FakeStudio::start(cold(Duration::ZERO));
     let url = studio.url();
     let load = ["load", "cold", "--engine", &url, "--context", "99999999"];
     let run = machine.run(&load);
     let said = run.fails(2);
     assert!(
-        said.contains("99999999 tokens is more than the 32768"),
+        said.contains("99999999 tokens exceeds the model's declared context of 32768"),
         "{said}"
     );
-    assert_eq!(studio.loads(), 0);
+    assert_eq!(studio.load_count(), 0);
     // That is nobody's fault but the asker's.
     ask(&machine, &studio, &["-m", "cold", "--context", "40000"]).fails(2);
     let long = "word ".repeat(50_000);
@@ -1397,13 +1401,13 @@ fn more_context_than_the_model_was_made_for_is_refused() {
 #[test]
 fn one_server_by_two_names_is_one_server() {
     let machine = Machine::new();
-    let studio = Studio::start(cold(Duration::ZERO));
+    let studio = FakeStudio::start(cold(Duration::ZERO));
     let by_name = studio.url().replace("127.0.0.1", "localhost");
     machine.run(&["load", "cold", "--engine", &by_name]).ok();
     machine
         .run(&["load", "cold", "--engine", &studio.url()])
         .ok();
-    assert_eq!(studio.loads(), 1);
+    assert_eq!(studio.load_count(), 1);
     let ps = machine.run(&["ps", "--engine", &by_name, "--json"]);
     assert_eq!(ps.json()["instances"][0]["ours"], true, "{ps:?}");
 }
@@ -1411,7 +1415,7 @@ fn one_server_by_two_names_is_one_server() {
 #[test]
 fn what_lmstrix_knew_fills_what_is_not_known() {
     let machine = Machine::new();
-    let studio = Studio::start(cold(Duration::ZERO));
+    let studio = FakeStudio::start(cold(Duration::ZERO));
     let url = studio.url();
     machine.run(&["scan", "--engine", &url]).ok();
     let old = json!({"llms": {"pub/cold.gguf": {
@@ -1485,12 +1489,13 @@ fn files_that_nobody_looked_at_are_not_gone() {
 #[test]
 fn a_load_at_the_router_that_somebody_else_began_is_not_ours() {
     use crate::servers::scripted::{
-        Scripted, chunk, end, json as reply, not_found, response, sse_head,
+        ScriptedServer, json_response as reply, not_found, response, sse_head, stream_end,
+        text_chunk,
     };
     for is_listed in [false, true] {
         let machine = Machine::new();
         let loading = AtomicBool::new(is_listed);
-        let server = Scripted::start(move |request, before| match request.path.as_str() {
+        let server = ScriptedServer::start(move |request, before| match request.path.as_str() {
             "/props" => reply(json!({"role": "router", "build_info": "b1"})),
             "/models" => {
                 let value = match loading.load(Ordering::SeqCst) {
@@ -1506,7 +1511,7 @@ fn a_load_at_the_router_that_somebody_else_began_is_not_ours() {
                 response(400, "application/json", text.to_string())
             }
             "/props?model=m" => reply(json!({"default_generation_settings": {"n_ctx": 4096}})),
-            "/v1/chat/completions" => vec![sse_head(), chunk("hi"), end("stop")],
+            "/v1/chat/completions" => vec![sse_head(), text_chunk("hi"), stream_end("stop")],
             _ => not_found(),
         });
         let run = machine.run(&asking(&server.url(), &["-m", "m", "--unload"]));
@@ -1529,7 +1534,7 @@ fn a_load_at_the_router_that_somebody_else_began_is_not_ours() {
 #[test]
 fn doctor_says_which_lm_studio_it_is() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup::default());
+    let studio = FakeStudio::start(Setup::default());
     let run = machine.run(&["doctor", "--engine", &studio.url()]);
     assert!(run.text().contains("0.4.23"), "{run:?}");
 }

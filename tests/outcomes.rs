@@ -9,7 +9,9 @@ use lmstrix_host::{Output, Request};
 use serde_json::{Value, json};
 
 use crate::guests;
-use crate::servers::scripted::{Scripted, Step, chunk, end, json as reply, not_found, sse_head};
+use crate::servers::scripted::{
+    ScriptedServer, Step, json_response as reply, not_found, sse_head, stream_end, text_chunk,
+};
 use crate::support::{Machine, finish};
 
 /// What a job came to, as far as all three report it.
@@ -45,7 +47,13 @@ const USUAL: Situation = Situation {
     strict: false,
     post: None,
     settings: &[],
-    answer: || vec![chunk("Good "), chunk("morning."), end("stop")],
+    answer: || {
+        vec![
+            text_chunk("Good "),
+            text_chunk("morning."),
+            stream_end("stop"),
+        ]
+    },
     is_cancelled: false,
     expected: (0, Some("Good morning."), &[]),
 };
@@ -59,7 +67,7 @@ fn reasoning(text: &str) -> Step {
 }
 
 fn situations() -> Vec<Situation> {
-    let cut = || vec![chunk("Good "), end("length")];
+    let cut = || vec![text_chunk("Good "), stream_end("length")];
     vec![
         USUAL,
         Situation {
@@ -83,13 +91,13 @@ fn situations() -> Vec<Situation> {
         },
         Situation {
             name: "an empty answer",
-            answer: || vec![end("stop")],
+            answer: || vec![stream_end("stop")],
             expected: (7, None, &[]),
             ..USUAL
         },
         Situation {
             name: "reasoning only",
-            answer: || vec![reasoning("Hm."), end("stop")],
+            answer: || vec![reasoning("Hm."), stream_end("stop")],
             expected: (7, None, &[]),
             ..USUAL
         },
@@ -131,7 +139,7 @@ fn situations() -> Vec<Situation> {
         },
         Situation {
             name: "a cancellation",
-            answer: || vec![chunk("Good "), Step::Hang],
+            answer: || vec![text_chunk("Good "), Step::Hang],
             is_cancelled: true,
             expected: (130, None, &[]),
             ..USUAL
@@ -140,8 +148,8 @@ fn situations() -> Vec<Situation> {
 }
 
 /// A server with an OpenAI-compatible API that answers as the situation says.
-fn server(answer: fn() -> Vec<Step>) -> Scripted {
-    Scripted::start(move |request, _| match request.path.as_str() {
+fn server(answer: fn() -> Vec<Step>) -> ScriptedServer {
+    ScriptedServer::start(move |request, _| match request.path.as_str() {
         "/v1/models" => reply(json!({"object": "list", "data": [
             {"id": MODEL, "object": "model"},
             {"id": PATH, "object": "model"},
@@ -177,7 +185,7 @@ fn as_completion(step: Step) -> Step {
 
 fn machine() -> Machine {
     let machine = Machine::new();
-    machine.drop_pack("hostile", &guests::component("hostile"));
+    machine.install_pack("hostile", &guests::component("hostile"));
     machine
 }
 
@@ -199,7 +207,12 @@ fn flags<'a>(situation: &'a Situation, url: &'a str) -> Vec<&'a str> {
 }
 
 /// Waits until the answer has begun, then interrupts the command until it ends.
-fn interrupt(machine: &Machine, server: &Scripted, args: &[&str], signals: u32) -> Option<i32> {
+fn interrupt(
+    machine: &Machine,
+    server: &ScriptedServer,
+    args: &[&str],
+    signals: u32,
+) -> Option<i32> {
     let child = machine.command(args).spawn().unwrap();
     let begun = || {
         let requests = server.requests();

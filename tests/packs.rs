@@ -8,7 +8,7 @@ const TEXT: &str = "Bread is baked every morning. It is sold out by noon.";
 #[test]
 fn a_pack_dropped_into_a_folder_runs_without_rebuilding_anything() {
     let machine = Machine::new();
-    machine.drop_pack("hello", &component("hello"));
+    machine.install_pack("hello", &component("hello"));
     let args = [
         "infer",
         "hello/greet",
@@ -29,7 +29,7 @@ fn a_pack_dropped_into_a_folder_runs_without_rebuilding_anything() {
     assert_eq!(run.ok(), "Hello, Ada, and welcome to the pack!\n");
     assert!(!run.stderr.contains("compiling"), "{}", run.stderr);
     // A changed file under the same name is a new pack.
-    machine.drop_pack("hello", &component("shout"));
+    machine.install_pack("hello", &component("shout"));
     let run = machine.run(&args);
     assert!(
         run.fails(2).contains("pack `hello` has no prompts"),
@@ -40,7 +40,7 @@ fn a_pack_dropped_into_a_folder_runs_without_rebuilding_anything() {
 #[test]
 fn missing_names_are_answered_with_likely_ones() {
     let machine = Machine::new();
-    machine.drop_pack("hello", &component("hello"));
+    machine.install_pack("hello", &component("hello"));
     for (args, says) in [
         (&["render", "helo/greet"][..], "did you mean `hello`?"),
         (
@@ -59,7 +59,7 @@ fn missing_names_are_answered_with_likely_ones() {
 #[test]
 fn packs_mix_in_the_order_given() {
     let machine = Machine::new();
-    machine.drop_pack("shout", &component("shout"));
+    machine.install_pack("shout", &component("shout"));
     let hello = machine.write(
         "elsewhere/hello.wasm",
         std::fs::read(component("hello")).unwrap(),
@@ -105,7 +105,7 @@ fn packs_mix_in_the_order_given() {
 #[test]
 fn the_nearest_pack_wins_and_the_clash_is_said() {
     let machine = Machine::new();
-    machine.drop_pack("hello", &component("hello"));
+    machine.install_pack("hello", &component("hello"));
     machine.write(
         "more/hello.wasm",
         std::fs::read(component("shout")).unwrap(),
@@ -310,7 +310,7 @@ fn a_job_has_a_handful_of_processors() {
 
 #[test]
 fn a_cache_that_cannot_be_written_is_said_and_nothing_worse() {
-    let machine = Machine::bare();
+    let machine = Machine::without_cache();
     std::fs::create_dir_all(machine.home()).unwrap();
     std::fs::write(machine.home().join("cache"), "in the way").unwrap();
     let run = machine.run(&["render", "x y"]);
@@ -359,7 +359,7 @@ fn a_prompt_runs_on_the_packs_own_files_only() {
 #[test]
 fn machine_code_by_others_is_never_run() {
     use std::os::unix::fs::PermissionsExt;
-    let machine = Machine::bare();
+    let machine = Machine::without_cache();
     let render = || machine.run(&["render", "<{{text}}>", "--text", "x"]);
     assert_eq!(render().ok(), "<x>\n");
     let cache = machine.home().join("cache/packs");

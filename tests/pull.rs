@@ -6,7 +6,7 @@ use std::process::Child;
 use serde_json::{Value, json};
 use sha2::Digest;
 
-use crate::servers::scripted::{Request, Scripted, Step};
+use crate::servers::scripted::{Request, ScriptedServer, Step};
 use crate::support::{Machine, Run, finish};
 
 fn gguf() -> Vec<u8> {
@@ -48,11 +48,11 @@ fn range(request: &Request) -> Option<usize> {
         .ok()
 }
 
-fn pull(machine: &Machine, hub: &Scripted, more: &[&str]) -> Run {
+fn pull(machine: &Machine, hub: &ScriptedServer, more: &[&str]) -> Run {
     finish(start(machine, hub, more))
 }
 
-fn start(machine: &Machine, hub: &Scripted, more: &[&str]) -> Child {
+fn start(machine: &Machine, hub: &ScriptedServer, more: &[&str]) -> Child {
     let args = [&["pull", "me/demo-GGUF"][..], more].concat();
     let mut command = machine.command(&args);
     command
@@ -74,8 +74,8 @@ fn models(machine: &Machine) -> Vec<String> {
 fn hub(
     entries: Vec<Value>,
     file: impl Fn(&Request) -> Vec<Step> + Send + Sync + 'static,
-) -> Scripted {
-    Scripted::start(move |request, _| {
+) -> ScriptedServer {
+    ScriptedServer::start(move |request, _| {
         if request
             .path
             .starts_with("/api/models/me/demo-GGUF/tree/main")
@@ -186,7 +186,7 @@ fn a_download_that_breaks_off_goes_on() {
         };
         vec![Step::Send([head.as_bytes(), &rest[..some]].concat())]
     });
-    let machine = Machine::bare();
+    let machine = Machine::without_cache();
     assert_eq!(pull(&machine, &hub, &[]).ok(), "m\n");
     let path = machine.home().join("data/models/m.gguf");
     assert_eq!(std::fs::read(path).unwrap(), bytes);
@@ -216,7 +216,7 @@ fn a_killed_download_goes_on_and_never_with_another_file() {
             Step::Hang,
         ]
     });
-    let machine = Machine::bare();
+    let machine = Machine::without_cache();
     let partial = machine.home().join("data/models/m.gguf.partial");
     let mut child = start(&machine, &slow, &[]);
     while std::fs::metadata(&partial).map_or(0, |it| it.len()) < 500_000 {
@@ -250,7 +250,7 @@ fn what_is_not_what_the_hub_has_is_never_installed() {
     let mut bad = bytes.clone();
     bad[1000] ^= 1;
     let hub = hub(vec![entry("m.gguf", &bytes)], whole(bad));
-    let machine = Machine::bare();
+    let machine = Machine::without_cache();
     let run = pull(&machine, &hub, &[]);
     assert!(run.fails(1).contains("checksum"), "{run:?}");
     assert_eq!(models(&machine), Vec::<String>::new());
@@ -259,7 +259,7 @@ fn what_is_not_what_the_hub_has_is_never_installed() {
 #[test]
 fn the_token_does_not_follow_to_another_host() {
     let bytes = gguf();
-    let store = Scripted::start({
+    let store = ScriptedServer::start({
         let bytes = bytes.clone();
         move |_, _| answer("200 OK", "", &bytes)
     });
@@ -267,7 +267,7 @@ fn the_token_does_not_follow_to_another_host() {
     let hub = hub(vec![entry("m.gguf", &bytes)], move |_| {
         answer("302 Found", &elsewhere, b"")
     });
-    let machine = Machine::bare();
+    let machine = Machine::without_cache();
     let run = pull(&machine, &hub, &["-q"]);
     assert_eq!((run.ok(), run.stderr.contains("hf_secret")), ("m\n", false));
     assert!(

@@ -48,7 +48,7 @@ fn defined(help: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_reference_names_every_command_and_flag_and_no_other() {
-    let machine = Machine::bare();
+    let machine = Machine::without_cache();
     let help = machine.run(&["--help"]);
     let commands: Vec<String> = help
         .ok()

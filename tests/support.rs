@@ -54,11 +54,11 @@ impl Run {
 }
 
 /// Compiling the standard pack takes a second; it is done once for all tests.
-fn compiled_packs() -> &'static Path {
+fn compiled_pack_cache() -> &'static Path {
     static SEED: OnceLock<Machine> = OnceLock::new();
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        let seed = SEED.get_or_init(Machine::bare);
+        let seed = SEED.get_or_init(Machine::without_cache);
         seed.run(&["render", "{{text}}", "--text", "x"]).ok();
         seed.home().join("cache/packs")
     })
@@ -67,10 +67,10 @@ fn compiled_packs() -> &'static Path {
 impl Machine {
     /// A machine on which the standard pack has been used before.
     pub(crate) fn new() -> Self {
-        let machine = Self::bare();
+        let machine = Self::without_cache();
         let cache = machine.home().join("cache/packs");
-        private_folder(&cache);
-        for entry in std::fs::read_dir(compiled_packs()).unwrap() {
+        create_private_folder(&cache);
+        for entry in std::fs::read_dir(compiled_pack_cache()).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|it| it == "cwasm") {
                 std::fs::copy(&path, cache.join(path.file_name().unwrap())).unwrap();
@@ -80,7 +80,7 @@ impl Machine {
     }
 
     /// A machine on which the program never ran.
-    pub(crate) fn bare() -> Self {
+    pub(crate) fn without_cache() -> Self {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("work")).unwrap();
         std::fs::create_dir(root.path().join("home")).unwrap();
@@ -111,7 +111,7 @@ impl Machine {
     }
 
     /// The names in the work folder.
-    pub(crate) fn names(&self) -> Vec<String> {
+    pub(crate) fn file_names(&self) -> Vec<String> {
         let mut names: Vec<String> = std::fs::read_dir(self.work())
             .unwrap()
             .map(|it| it.unwrap().file_name().into_string().unwrap())
@@ -121,7 +121,7 @@ impl Machine {
     }
 
     /// Puts a pack into `./packs`.
-    pub(crate) fn drop_pack(&self, name: &str, component: &Path) -> PathBuf {
+    pub(crate) fn install_pack(&self, name: &str, component: &Path) -> PathBuf {
         self.write(
             &format!("packs/{name}.wasm"),
             std::fs::read(component).unwrap(),
@@ -198,7 +198,7 @@ pub(crate) fn finish(child: Child) -> Run {
 }
 
 #[cfg(unix)]
-fn private_folder(path: &Path) {
+fn create_private_folder(path: &Path) {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new()
         .recursive(true)

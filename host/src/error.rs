@@ -2,9 +2,10 @@
 //! the only place that does so.
 
 use crate::engine::FaultKind;
+use crate::error_chain::error_chain;
 use crate::job::{self, Cancellation, End, Expired, JobError, Outcome, TimeoutPhase};
 use crate::pack::{self, ContractError};
-use crate::{batch, config, engine, registry, sink};
+use crate::{config, engine, registry, sink};
 
 /// The exit codes, as documented in the README.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,21 +75,6 @@ impl Failure {
     }
 }
 
-/// Returns the message of an error followed by those of its causes, except
-/// causes that the message already contains.
-pub(crate) fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
-}
-
 fn quoted_list(names: &[String]) -> String {
     names
         .iter()
@@ -156,31 +142,6 @@ impl From<registry::Error> for Failure {
                 Self::new(Exit::Broken, message)
                     .hint("free disk space or fix the folder's permissions, or set LMSTRIX_HOST_HOME to another folder")
             }
-        }
-    }
-}
-
-impl From<batch::PlanError> for Failure {
-    fn from(error: batch::PlanError) -> Self {
-        Self::usage(error_chain(&error))
-    }
-}
-
-impl From<batch::JournalError> for Failure {
-    fn from(error: batch::JournalError) -> Self {
-        let message = error_chain(&error);
-        match error {
-            batch::JournalError::Read { .. } => Self::new(Exit::Broken, message),
-            batch::JournalError::Write { .. } => Self::new(Exit::Broken, message).hint(
-                "use -o with a writable folder, or free disk space and run the same command to \
-                 resume",
-            ),
-            batch::JournalError::Busy { .. } => Self::usage(message)
-                .hint("wait until the other run ends, or use another folder (-o)"),
-            batch::JournalError::UnsupportedSchema { .. } => {
-                Self::usage(message).hint("update lmstrix-host, or use another folder (-o)")
-            }
-            batch::JournalError::NotFound { .. } => Self::usage(message),
         }
     }
 }

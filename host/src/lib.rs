@@ -38,6 +38,7 @@ mod duration;
 pub mod engine;
 pub mod environment;
 pub mod error;
+mod error_chain;
 pub mod inference;
 pub mod job;
 pub mod pack;

@@ -5,14 +5,14 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::support::*;
-use crate::servers::studio::{Answer, Fault, Setup, Studio};
+use crate::servers::studio::{Answer, FakeStudio, Fault, Setup};
 use crate::support::{Machine, finish};
 
 #[test]
 fn a_failing_job_does_not_affect_others() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
-        poison: vec![("POISON", Fault::ErrorEvent)],
+    let studio = FakeStudio::start(Setup {
+        prompt_faults: vec![("POISON", Fault::ErrorEvent)],
         ..echo_models(&["a", "b"])
     });
     let url = studio.url();
@@ -46,7 +46,7 @@ fn a_failing_job_does_not_affect_others() {
         error.starts_with("lmstrix-host could not finish"),
         "{error}"
     );
-    assert!(machine.names().contains(&"out".to_owned()));
+    assert!(machine.file_names().contains(&"out".to_owned()));
     assert!(!machine.read("out/a--bad.txt.partial").is_empty());
     // Two attempts on the instance, two on a fresh one, then the job itself is blamed.
     let attempts = chat_counts(&studio)
@@ -55,7 +55,10 @@ fn a_failing_job_does_not_affect_others() {
         .map(|(_, count)| *count)
         .max();
     assert_eq!(attempts, Some(4));
-    assert_eq!((studio.loads(), studio.loaded().len()), (4, 0));
+    assert_eq!(
+        (studio.load_count(), studio.loaded_instances().len()),
+        (4, 0)
+    );
     let status = machine.run(&["batch", "status", "out"]);
     assert!(status.ok().contains("a--bad.txt"), "{status:?}");
     // A retry sends only the failed jobs.
@@ -72,7 +75,7 @@ fn a_failing_job_does_not_affect_others() {
 #[test]
 fn a_hanging_model_is_set_aside() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         fault: Fault::HangMidStream,
         ..echo_models(&["a", "b"])
     });
@@ -106,7 +109,10 @@ fn a_hanging_model_is_set_aside() {
         );
     }
     // Each of the two rounds loads each model twice, and none stays loaded.
-    assert_eq!((studio.loads(), studio.loaded().len()), (8, 0));
+    assert_eq!(
+        (studio.load_count(), studio.loaded_instances().len()),
+        (8, 0)
+    );
     let set_aside = count_records(&read_journal(&machine, "out"), "aside");
     assert_eq!(set_aside, 4);
     // After the server recovers, a retry completes all jobs.
@@ -128,7 +134,7 @@ fn a_hanging_model_is_set_aside() {
 #[test]
 fn requests_to_busy_servers_are_repeated() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         fault: Fault::Busy {
             times: 3,
             retry_after: Some(0),
@@ -171,8 +177,8 @@ fn requests_to_busy_servers_are_repeated() {
 #[test]
 fn failure_limits_end_the_run() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
-        poison: vec![("POISON", Fault::OverflowEmpty)],
+    let studio = FakeStudio::start(Setup {
+        prompt_faults: vec![("POISON", Fault::OverflowEmpty)],
         ..echo_models(&["a"])
     });
     let url = studio.url();
@@ -210,7 +216,7 @@ fn failure_limits_end_the_run() {
             sent,
             "{limit:?}"
         );
-        assert_eq!(studio.loaded().len(), 0);
+        assert_eq!(studio.loaded_instances().len(), 0);
     }
     let run = machine.run(&batch_args(&url, &common));
     assert!(run.stderr.contains("3 of 6 jobs failed"), "{run:?}");
@@ -224,7 +230,7 @@ fn a_server_that_restarts_is_awaited() {
         token_pause: Duration::from_millis(30),
         ..echo_models(&["a"])
     };
-    let studio = Studio::start(setup.clone());
+    let studio = FakeStudio::start(setup.clone());
     let url = studio.url();
     let port: u16 = url.rsplit(':').next().unwrap().parse().unwrap();
     for number in 0..6 {
@@ -241,7 +247,7 @@ fn a_server_that_restarts_is_awaited() {
     drop(studio);
     // Before this message, the request is repeated for some seconds.
     child.wait_for_stderr("waiting up to 60 s for");
-    let studio = Studio::start(Setup { port, ..setup });
+    let studio = FakeStudio::start(Setup { port, ..setup });
     let run = child.finish();
     run.ok();
     assert_eq!(results(&machine.work().join("out")).len(), 6);
@@ -254,7 +260,7 @@ fn a_server_that_restarts_is_awaited() {
             "{prompt}"
         );
     }
-    assert_eq!(studio.loaded().len(), 0);
+    assert_eq!(studio.loaded_instances().len(), 0);
     // The jobs of a server that does not return fail.
     drop(studio);
     machine.write("in/7.txt", "text 7");
@@ -270,7 +276,7 @@ fn a_server_that_restarts_is_awaited() {
 #[test]
 fn a_removed_model_fails_only_its_own_jobs() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         token_pause: Duration::from_millis(30),
         ..echo_models(&["a", "b"])
     });
@@ -311,7 +317,7 @@ fn a_removed_model_fails_only_its_own_jobs() {
 fn full_disks_and_unwritable_folders_are_errors() {
     use std::os::unix::fs::PermissionsExt;
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         answer: Answer::Tokens(3000),
         ..echo_models(&["a"])
     });
@@ -344,7 +350,7 @@ fn full_disks_and_unwritable_folders_are_errors() {
         "{run:?}"
     );
     assert!(results(&machine.work().join("out")).is_empty());
-    assert_eq!(studio.loaded().len(), 0, "the model is unloaded");
+    assert_eq!(studio.loaded_instances().len(), 0, "the model is unloaded");
     machine.run(&args).ok();
     assert_eq!(results(&machine.work().join("out")).len(), 4);
 
@@ -371,7 +377,7 @@ fn full_disks_and_unwritable_folders_are_errors() {
 fn the_first_interrupt_finishes_jobs_and_the_second_cancels_them() {
     use rustix::process::{Pid, Signal, kill_process};
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         token_pause: Duration::from_millis(500),
         ..echo_models(&["a"])
     });
@@ -413,7 +419,7 @@ fn the_first_interrupt_finishes_jobs_and_the_second_cancels_them() {
     assert_eq!(
         (
             results(&machine.work().join("out")).len(),
-            studio.loaded().len()
+            studio.loaded_instances().len()
         ),
         (1, 0)
     );
@@ -429,7 +435,7 @@ fn the_first_interrupt_finishes_jobs_and_the_second_cancels_them() {
     assert_eq!(
         (
             results(&machine.work().join("out")).len(),
-            studio.loaded().len()
+            studio.loaded_instances().len()
         ),
         (1, 0)
     );
@@ -446,7 +452,7 @@ fn the_first_interrupt_finishes_jobs_and_the_second_cancels_them() {
 #[test]
 fn inline_errors_are_replaced_by_results() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         fault: Fault::OverflowEmpty,
         ..echo_models(&["a"])
     });
@@ -485,7 +491,7 @@ fn inline_errors_are_replaced_by_results() {
 #[test]
 fn a_failure_never_replaces_a_result() {
     let machine = Machine::new();
-    let studio = Studio::start(echo_models(&["a"]));
+    let studio = FakeStudio::start(echo_models(&["a"]));
     let url = studio.url();
     let args = |more: &[&'static str]| {
         let mut args = vec![

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::support::*;
-use crate::servers::studio::{Setup, Studio};
+use crate::servers::studio::{FakeStudio, Setup};
 use crate::support::Machine;
 
 /// The size of a plan, and the times at which its runs are killed.
@@ -52,7 +52,7 @@ proptest! {
     fn finished_jobs_are_never_repeated_after_kills(schedule in kill_schedule()) {
         let machine = Machine::new();
         let names = ["a", "b", "c"];
-        let studio = Studio::start(Setup {
+        let studio = FakeStudio::start(Setup {
             slots: Some(schedule.slots),
             token_pause: Duration::from_millis(8),
             load_time: Duration::from_millis(30),
@@ -117,9 +117,9 @@ proptest! {
         }
         prop_assert_eq!(done.len(), jobs);
         prop_assert!(done.values().all(|count| *count == 1), "{:?}", done);
-        prop_assert_eq!(studio.loaded().len(), 0);
+        prop_assert_eq!(studio.loaded_instances().len(), 0);
         // Each model is loaded once, and at most once more per kill.
-        prop_assert!(studio.loads() <= schedule.models + schedule.kills_ms.len());
+        prop_assert!(studio.load_count() <= schedule.models + schedule.kills_ms.len());
         let again = machine.run(&args);
         prop_assert_eq!(again.code, Some(0));
         prop_assert_eq!(chat_counts(&studio), counts);

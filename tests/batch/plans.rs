@@ -9,13 +9,13 @@ use serde_json::Value;
 use super::support::*;
 use crate::guests;
 use crate::javascript;
-use crate::servers::studio::{Answer, Model, Setup, Studio};
+use crate::servers::studio::{Answer, FakeStudio, Model, Setup};
 use crate::support::{Machine, Run};
 
 #[test]
 fn each_model_is_loaded_once_and_unloaded() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         slots: Some(2),
         ..echo_models(&["a", "b", "c"])
     });
@@ -44,20 +44,27 @@ fn each_model_is_loaded_once_and_unloaded() {
     assert!(run.ok().contains("one--a--x.txt"), "{run:?}");
     assert!(run.text().contains("12 jobs in out"), "{run:?}");
     assert_eq!(
-        (studio.loads(), machine.names().contains(&"out".to_owned())),
+        (
+            studio.load_count(),
+            machine.file_names().contains(&"out".to_owned())
+        ),
         (0, false)
     );
 
     let run = machine.run(&args);
     assert!(run.ok().contains("MODEL"), "{run:?}");
-    assert_eq!(studio.loads(), 3);
-    assert_eq!(studio.loaded(), [""; 0], "all models are unloaded");
+    assert_eq!(studio.load_count(), 3);
+    assert_eq!(
+        studio.loaded_instances(),
+        [""; 0],
+        "all models are unloaded"
+    );
     // Jobs are grouped by model, so the model changes twice.
     let models = chat_models(&studio);
     assert_eq!(models.len(), 12);
     let changes = models.windows(2).filter(|pair| pair[0] != pair[1]).count();
     assert_eq!(changes, 2, "{models:?}");
-    assert!(studio.most_at_once() <= 2);
+    assert!(studio.max_concurrent_answers() <= 2);
     let found = results(&machine.work().join("out"));
     assert_eq!(found.len(), 12, "{found:?}");
     assert!(
@@ -77,7 +84,7 @@ fn each_model_is_loaded_once_and_unloaded() {
     let run = machine.run(&args);
     assert_eq!(run.ok(), "", "{run:?}");
     assert_eq!(
-        (studio.loads(), request_bodies(&studio, CHAT).len()),
+        (studio.load_count(), request_bodies(&studio, CHAT).len()),
         (3, 12)
     );
     assert!(studio.requests().len() > before, "the models are listed");
@@ -91,7 +98,7 @@ fn each_model_is_loaded_once_and_unloaded() {
 #[test]
 fn loaded_models_run_first_and_stay_loaded() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         models: vec![
             Model::llm("aa", 32_768),
             Model {
@@ -111,7 +118,7 @@ fn loaded_models_run_first_and_stay_loaded() {
         .ok();
     assert_eq!(chat_models(&studio), ["zz", "aa"]);
     assert_eq!(
-        (studio.loads(), studio.loaded()),
+        (studio.load_count(), studio.loaded_instances()),
         (1, vec!["zz".to_owned()])
     );
     assert!(
@@ -124,7 +131,7 @@ fn loaded_models_run_first_and_stay_loaded() {
 #[test]
 fn invalid_arguments_fail_before_any_model_is_loaded() {
     let machine = Machine::new();
-    let studio = Studio::start(echo_models(&["a"]));
+    let studio = FakeStudio::start(echo_models(&["a"]));
     let url = studio.url();
     machine.write("p.toml", "g = \"Say {{text}} to {{name}} in {{lang}}.\"\n");
     machine.write(
@@ -155,7 +162,7 @@ fn invalid_arguments_fail_before_any_model_is_loaded() {
         "{stderr}"
     );
     assert_eq!(
-        (studio.loads(), request_bodies(&studio, CHAT).len()),
+        (studio.load_count(), request_bodies(&studio, CHAT).len()),
         (0, 0)
     );
     for (more, code, message) in [
@@ -214,7 +221,7 @@ fn invalid_arguments_fail_before_any_model_is_loaded() {
         assert!(run.fails(code).contains(message), "{more:?}: {run:?}");
     }
     assert_eq!(
-        (studio.loads(), request_bodies(&studio, CHAT).len()),
+        (studio.load_count(), request_bodies(&studio, CHAT).len()),
         (0, 0)
     );
     let run = machine.run(&["batch", "-P", "tldr", "--engine", &url]);
@@ -224,7 +231,7 @@ fn invalid_arguments_fail_before_any_model_is_loaded() {
 #[test]
 fn a_plan_file_and_printed_flags_give_the_same_jobs() {
     let machine = Machine::new();
-    let studio = Studio::start(echo_models(&["qwen/qwen3-4b", "google/gemma-3-4b"]));
+    let studio = FakeStudio::start(echo_models(&["qwen/qwen3-4b", "google/gemma-3-4b"]));
     let url = studio.url();
     machine.write("p.toml", TWO_PROMPTS);
     machine.write("in/a.txt", "alpha");
@@ -368,7 +375,7 @@ fn the_plan_in_the_readme_is_valid() {
 #[test]
 fn concurrency_equals_the_slots_of_the_server() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         slots: Some(4),
         token_pause: Duration::from_millis(10),
         ..echo_models(&["a"])
@@ -383,7 +390,10 @@ fn concurrency_equals_the_slots_of_the_server() {
         &["-P", "Say {{text}}", "-m", "a", "--inputs", "rows.jsonl"],
     );
     machine.run(&args).ok();
-    assert_eq!((studio.most_at_once(), studio.loads()), (4, 1));
+    assert_eq!(
+        (studio.max_concurrent_answers(), studio.load_count()),
+        (4, 1)
+    );
     assert_eq!(results(&machine.work().join("out")).len(), 40);
     assert!(chat_counts(&studio).values().all(|count| *count == 1));
 }
@@ -391,8 +401,8 @@ fn concurrency_equals_the_slots_of_the_server() {
 #[test]
 fn one_plan_can_use_packs_of_every_kind() {
     let machine = Machine::new();
-    machine.drop_pack("hello", &guests::component("hello"));
-    machine.drop_pack("shout", &guests::component("shout"));
+    machine.install_pack("hello", &guests::component("hello"));
+    machine.install_pack("shout", &guests::component("shout"));
     let script = match javascript::component() {
         Ok(script) => Some(script),
         Err(reason) => {
@@ -402,7 +412,7 @@ fn one_plan_can_use_packs_of_every_kind() {
     };
     let script_prompt = match &script {
         Some(component) => {
-            machine.drop_pack("script", component);
+            machine.install_pack("script", component);
             "[[prompt]]\nname = \"script/ask\"\nlabel = \"script\"\npost = [\"quote\", { name = \"script/stamp\", options = { with = \"END\" } }]\n"
         }
         None => "",
@@ -525,7 +535,7 @@ pub(crate) fn check_six(machine: &Machine, run: &Run) {
 #[test]
 fn json_progress_raw_answers_and_reasoning_are_written() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         answer: Answer::Thinking {
             reasoning: "let me see".to_owned(),
             text: "  yes  ".to_owned(),

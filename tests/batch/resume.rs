@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::support::*;
-use crate::servers::studio::{Fault, Setup, Studio};
+use crate::servers::studio::{FakeStudio, Fault, Setup};
 use crate::support::{Machine, finish};
 
 #[test]
 fn changed_jobs_are_kept_or_rerun() {
     let machine = Machine::new();
-    let studio = Studio::start(echo_models(&["a"]));
+    let studio = FakeStudio::start(echo_models(&["a"]));
     let url = studio.url();
     machine.write("p.toml", TWO_PROMPTS);
     let args = |more: &[&'static str]| {
@@ -96,7 +96,7 @@ fn changed_jobs_are_kept_or_rerun() {
 #[test]
 fn a_changed_input_changes_the_job() {
     let machine = Machine::new();
-    let studio = Studio::start(echo_models(&["a"]));
+    let studio = FakeStudio::start(echo_models(&["a"]));
     let url = studio.url();
     let run = |inputs: &str, more: &[&str]| {
         let mut args = batch_args(&url, &["-P", "Say {{text}}", "-m", "a", "--inputs", inputs]);
@@ -134,7 +134,7 @@ fn a_changed_input_changes_the_job() {
 #[test]
 fn foreign_files_are_kept_and_folders_are_locked() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         token_pause: Duration::from_millis(150),
         ..echo_models(&["a"])
     });
@@ -187,7 +187,7 @@ fn foreign_files_are_kept_and_folders_are_locked() {
 #[test]
 fn shards_can_be_merged() {
     let machine = Machine::new();
-    let studio = Studio::start(echo_models(&["a", "b", "c"]));
+    let studio = FakeStudio::start(echo_models(&["a", "b", "c"]));
     let url = studio.url();
     for number in 0..5 {
         machine.write(&format!("in/{number}.txt"), format!("text {number}"));
@@ -306,7 +306,7 @@ fn shards_can_be_merged() {
 #[test]
 fn every_setting_is_part_of_the_identity() {
     let machine = Machine::new();
-    let studio = Studio::start(echo_models(&["a"]));
+    let studio = FakeStudio::start(echo_models(&["a"]));
     let url = studio.url();
     let run = |more: &[&str]| {
         let mut args = batch_args(
@@ -359,8 +359,8 @@ fn every_setting_is_part_of_the_identity() {
 #[test]
 fn retry_uses_the_plan_of_the_folder() {
     let machine = Machine::new();
-    let studio = Studio::start(Setup {
-        poison: vec![("POISON", Fault::OverflowEmpty)],
+    let studio = FakeStudio::start(Setup {
+        prompt_faults: vec![("POISON", Fault::OverflowEmpty)],
         ..echo_models(&["a", "b"])
     });
     let url = studio.url();
@@ -410,8 +410,8 @@ fn retry_uses_the_plan_of_the_folder() {
 fn the_same_model_on_two_engines_is_two_models() {
     let machine = Machine::new();
     let (one, two) = (
-        Studio::start(echo_models(&["m"])),
-        Studio::start(echo_models(&["m"])),
+        FakeStudio::start(echo_models(&["m"])),
+        FakeStudio::start(echo_models(&["m"])),
     );
     let config = format!(
         "[defaults]\ndiscover = false\n[engines.one]\nurl = \"{}\"\n[engines.two]\nurl = \"{}\"\n",
@@ -463,7 +463,7 @@ fn the_same_model_on_two_engines_is_two_models() {
 #[test]
 fn equivalent_paths_select_the_same_inputs() {
     let machine = Machine::new();
-    let studio = Studio::start(echo_models(&["a"]));
+    let studio = FakeStudio::start(echo_models(&["a"]));
     let url = studio.url();
     for folder in ["a [1]", "b"] {
         machine.write(
@@ -515,7 +515,7 @@ fn equivalent_paths_select_the_same_inputs() {
 #[test]
 fn a_complete_answer_without_a_done_record_is_adopted() {
     let machine = Machine::new();
-    let studio = Studio::start(echo_models(&["a"]));
+    let studio = FakeStudio::start(echo_models(&["a"]));
     let url = studio.url();
     let run = |more: &[&'static str]| {
         let mut args = vec![
@@ -581,7 +581,7 @@ fn a_complete_answer_without_a_done_record_is_adopted() {
 #[test]
 fn name_clashes_and_invalid_inputs_are_errors() {
     let machine = Machine::new();
-    let studio = Studio::start(echo_models(&["a"]));
+    let studio = FakeStudio::start(echo_models(&["a"]));
     let url = studio.url();
     for name in ["f1", "f2"] {
         machine.write(&format!("out/{name}.txt"), format!("text {name}"));

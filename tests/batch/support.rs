@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::servers::studio::{Answer, Model, Setup, Studio};
+use crate::servers::studio::{Answer, FakeStudio, Model, Setup};
 use crate::support::{Machine, Run, finish};
 
 pub(super) const LOAD: &str = "/api/v1/models/load";
@@ -30,7 +30,7 @@ pub(super) fn echo_models(names: &[&str]) -> Setup {
 }
 
 /// Returns the bodies of all requests to a path.
-pub(super) fn request_bodies(studio: &Studio, path: &str) -> Vec<Value> {
+pub(super) fn request_bodies(studio: &FakeStudio, path: &str) -> Vec<Value> {
     let requests = studio.requests().into_iter();
     requests
         .filter(|request| request.path == path)
@@ -39,7 +39,7 @@ pub(super) fn request_bodies(studio: &Studio, path: &str) -> Vec<Value> {
 }
 
 /// Returns the model of each chat request, in order.
-pub(super) fn chat_models(studio: &Studio) -> Vec<String> {
+pub(super) fn chat_models(studio: &FakeStudio) -> Vec<String> {
     let bodies = request_bodies(studio, CHAT).into_iter();
     bodies
         .filter_map(|body| body["model"].as_str().map(str::to_owned))
@@ -47,7 +47,7 @@ pub(super) fn chat_models(studio: &Studio) -> Vec<String> {
 }
 
 /// Returns the number of chat requests by model and prompt.
-pub(super) fn chat_counts(studio: &Studio) -> BTreeMap<(String, String), usize> {
+pub(super) fn chat_counts(studio: &FakeStudio) -> BTreeMap<(String, String), usize> {
     let mut counts = BTreeMap::new();
     for body in request_bodies(studio, CHAT) {
         let model = body["model"].as_str().unwrap().to_owned();

@@ -1,18 +1,18 @@
-//! Servers that tests talk to: [`scripted`] sends the bytes that a test asks
-//! for, [`studio`] behaves as LM Studio does, with its quirks and faults.
+//! Test servers: [`scripted`] sends exactly the bytes of a script, [`studio`] is a fake LM
+//! Studio with its quirks and faults.
 
 pub(crate) mod scripted;
 pub(crate) mod studio;
 
-/// What the model of the double says, token by token.
+/// The answers of the fake model, token by token.
 mod studio_answer;
-/// The OpenAI endpoints and `/api/v0`.
+/// The OpenAI-compatible endpoints and `/api/v0`.
 mod studio_chat;
-/// Which path is what, the lists, and the shapes of errors.
+/// Routing, model lists and error formats.
 mod studio_routes;
-/// What is loaded, what was asked.
+/// Loaded instances and recorded requests.
 mod studio_state;
-/// Answers that come in pieces, and everything that may go wrong with them.
+/// Streamed answers and their faults.
 mod studio_stream;
 /// `/api/v1`: load, unload, chat.
 mod studio_v1;

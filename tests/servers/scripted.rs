@@ -1,9 +1,8 @@
-//! A server that does exactly what a script says, byte for byte: for faults of
-//! the wire that no HTTP library would produce, and for small doubles of
-//! servers that have no double of their own.
+//! A server that follows a script byte by byte: for faults on the wire that no HTTP library
+//! produces, and for small fakes of servers other than LM Studio.
 //!
-//! Plain threads and blocking sockets, so that nothing stands between the
-//! script and the wire. One request per connection.
+//! It uses threads and blocking sockets, so that nothing changes the bytes of the script. One
+//! request per connection.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -14,64 +13,65 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json as value};
 
-/// How soon a thread notices that the client left or that the server ends.
-const TICK: Duration = Duration::from_millis(20);
+/// Maximum time until a thread notices that the client disconnected or the server stops.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A running server; it ends when dropped.
-pub(crate) struct Scripted {
+/// A running server; stops when dropped.
+pub(crate) struct ScriptedServer {
     port: u16,
     shared: Arc<Shared>,
-    accepting: Option<JoinHandle<()>>,
+    accept_thread: Option<JoinHandle<()>>,
 }
 
-/// One thing that happens on a connection. After the last it is closed.
+/// One step on a connection. The server closes the connection after the last step.
 pub(crate) enum Step {
     Send(Vec<u8>),
     Pause(Duration),
-    /// Silence until the client leaves or the server is dropped.
+    /// Send nothing until the client disconnects or the server is dropped.
     Hang,
-    /// A real RST instead of an orderly end.
+    /// Reset the connection (TCP RST) instead of closing it.
     Reset,
 }
 
-/// A request as it came in.
+/// A received request.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
-    /// With the query.
+    /// Path with query.
     pub(crate) path: String,
     /// Names in lower case.
     pub(crate) headers: Vec<(String, String)>,
-    /// Null when there is none or it is not JSON.
+    /// The JSON body; null if there is none or it is not JSON.
     pub(crate) body: Value,
 }
 
-type Answer = dyn Fn(&Request, usize) -> Vec<Step> + Send + Sync;
+type Script = dyn Fn(&Request, usize) -> Vec<Step> + Send + Sync;
 
 struct Shared {
-    answer: Box<Answer>,
-    ending: AtomicBool,
-    seen: Mutex<Seen>,
-    left: Condvar,
+    script: Box<Script>,
+    is_stopping: AtomicBool,
+    history: Mutex<History>,
+    disconnected: Condvar,
 }
 
 #[derive(Default)]
-struct Seen {
+struct History {
     requests: Vec<Request>,
-    left: usize,
+    disconnects: usize,
 }
 
-impl Scripted {
-    /// `answer` gets the request and how many came for its path before.
+impl ScriptedServer {
+    /// Starts a server. `script` receives the request and the number of earlier requests for
+    /// the same path.
     pub(crate) fn start(
-        answer: impl Fn(&Request, usize) -> Vec<Step> + Send + Sync + 'static,
+        script: impl Fn(&Request, usize) -> Vec<Step> + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared {
-            answer: Box::new(answer),
-            ending: AtomicBool::new(false),
-            seen: Mutex::default(),
-            left: Condvar::new(),
+            script: Box::new(script),
+            is_stopping: AtomicBool::new(false),
+            history: Mutex::default(),
+            disconnected: Condvar::new(),
         });
         let accepting = std::thread::spawn({
             let shared = Arc::clone(&shared);
@@ -80,7 +80,7 @@ impl Scripted {
         Self {
             port,
             shared,
-            accepting: Some(accepting),
+            accept_thread: Some(accepting),
         }
     }
 
@@ -89,71 +89,71 @@ impl Scripted {
     }
 
     pub(crate) fn requests(&self) -> Vec<Request> {
-        self.shared.seen.lock().unwrap().requests.clone()
+        self.shared.history.lock().unwrap().requests.clone()
     }
 
-    /// Whether some client closed its connection while a step was under way;
-    /// waits for that up to `within`.
-    pub(crate) fn left(&self, within: Duration) -> bool {
-        let seen = self.shared.seen.lock().unwrap();
-        let (seen, _) = self
+    /// Returns whether a client closed its connection during a step; waits for it up to
+    /// `timeout`.
+    pub(crate) fn client_disconnected(&self, timeout: Duration) -> bool {
+        let history = self.shared.history.lock().unwrap();
+        let (history, _) = self
             .shared
-            .left
-            .wait_timeout_while(seen, within, |seen| seen.left == 0)
+            .disconnected
+            .wait_timeout_while(history, timeout, |history| history.disconnects == 0)
             .unwrap();
-        seen.left > 0
+        history.disconnects > 0
     }
 }
 
-impl Drop for Scripted {
+impl Drop for ScriptedServer {
     fn drop(&mut self) {
-        self.shared.ending.store(true, Ordering::SeqCst);
-        // `accept` cannot be given a time limit; a connection wakes it.
+        self.shared.is_stopping.store(true, Ordering::SeqCst);
+        // `accept` has no timeout; a connection wakes it.
         drop(TcpStream::connect(("127.0.0.1", self.port)));
-        if let Some(accepting) = self.accepting.take() {
-            // A script that panicked has said so already; no second panic here.
+        if let Some(accepting) = self.accept_thread.take() {
+            // A panic of the script is already reported; do not panic again.
             drop(accepting.join());
         }
     }
 }
 
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
-    let mut serving = Vec::new();
+    let mut connections = Vec::new();
     for stream in listener.incoming() {
-        if shared.ending() {
+        if shared.is_stopping() {
             break;
         }
         let Ok(stream) = stream else { continue };
         let shared = Arc::clone(shared);
-        serving.push(std::thread::spawn(move || shared.serve(stream)));
+        connections.push(std::thread::spawn(move || shared.serve(stream)));
     }
-    for it in serving {
-        drop(it.join());
+    for connection in connections {
+        drop(connection.join());
     }
 }
 
 impl Shared {
-    fn ending(&self) -> bool {
-        self.ending.load(Ordering::SeqCst)
+    fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::SeqCst)
     }
 
     fn serve(&self, mut stream: TcpStream) {
         stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(TICK)).unwrap();
-        stream.set_write_timeout(Some(TICK)).unwrap();
-        // A client that only looks whether the port is open asks nothing.
-        let Some(request) = self.read(&mut stream) else {
+        stream.set_read_timeout(Some(POLL_INTERVAL)).unwrap();
+        stream.set_write_timeout(Some(POLL_INTERVAL)).unwrap();
+        // A client that only checks whether the port is open sends no request.
+        let Some(request) = self.read_request(&mut stream) else {
             return;
         };
-        let before = {
-            let mut seen = self.seen.lock().unwrap();
-            let before = seen.requests.iter().filter(|it| it.path == request.path);
-            let before = before.count();
-            seen.requests.push(request.clone());
-            before
+        let earlier = {
+            let mut history = self.history.lock().unwrap();
+            let same_path = |other: &&Request| other.path == request.path;
+            let earlier = history.requests.iter().filter(same_path).count();
+            history.requests.push(request.clone());
+            earlier
         };
-        for step in (self.answer)(&request, before) {
-            let stays = match step {
+        for step in (self.script)(&request, earlier) {
+            let is_connected = match step {
                 Step::Send(bytes) => self.send(&mut stream, &bytes),
                 Step::Pause(time) => self.wait(&mut stream, Some(Instant::now() + time)),
                 Step::Hang => self.wait(&mut stream, None),
@@ -164,35 +164,35 @@ impl Shared {
                     return;
                 }
             };
-            if self.ending() {
+            if self.is_stopping() {
                 return;
             }
-            if !stays {
-                self.seen.lock().unwrap().left += 1;
-                self.left.notify_all();
+            if !is_connected {
+                self.history.lock().unwrap().disconnects += 1;
+                self.disconnected.notify_all();
                 return;
             }
         }
-        // An end in good order, so that the last bytes are not lost to an RST.
+        // Shut down in order, so that an RST does not discard the last bytes.
         drop(stream.shutdown(Shutdown::Write));
-        self.wait(&mut stream, Some(Instant::now() + TICK * 10));
+        self.wait(&mut stream, Some(Instant::now() + POLL_INTERVAL * 10));
     }
 
-    /// Reads one request; `None` when the client leaves before its end.
-    fn read(&self, stream: &mut TcpStream) -> Option<Request> {
+    /// Reads one request; `None` if the client disconnects before its end.
+    fn read_request(&self, stream: &mut TcpStream) -> Option<Request> {
         let mut bytes = Vec::new();
         let head = loop {
-            if let Some(at) = bytes.windows(4).position(|it| it == b"\r\n\r\n") {
+            if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
                 break at + 4;
             }
-            self.more(stream, &mut bytes)?;
+            self.read_more(stream, &mut bytes)?;
         };
         let text = String::from_utf8(bytes[..head].to_vec()).unwrap();
         let mut lines = text.lines();
         let mut first = lines.next()?.split(' ').map(str::to_owned);
         let (_method, path) = (first.next()?, first.next()?);
         let headers: Vec<(String, String)> = lines
-            .filter_map(|it| it.split_once(':'))
+            .filter_map(|line| line.split_once(':'))
             .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
             .collect();
         let length = headers
@@ -200,7 +200,7 @@ impl Shared {
             .find(|(name, _)| name == "content-length")
             .map_or(0, |(_, value)| value.parse().unwrap());
         while bytes.len() < head + length {
-            self.more(stream, &mut bytes)?;
+            self.read_more(stream, &mut bytes)?;
         }
         let text = String::from_utf8_lossy(&bytes[head..]).into_owned();
         let body = serde_json::from_str(&text).unwrap_or(Value::Null);
@@ -211,7 +211,7 @@ impl Shared {
         })
     }
 
-    fn more(&self, stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<()> {
+    fn read_more(&self, stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<()> {
         let mut buffer = [0; 65_536];
         loop {
             match stream.read(&mut buffer) {
@@ -220,35 +220,37 @@ impl Shared {
                     bytes.extend_from_slice(&buffer[..n]);
                     return Some(());
                 }
-                Err(e) if not_yet(&e) && !self.ending() => {}
+                Err(e) if is_timeout(&e) && !self.is_stopping() => {}
                 Err(_) => return None,
             }
         }
     }
 
-    /// Whether the client took all of it.
+    /// Sends `bytes`. Returns false if the client disconnected.
     fn send(&self, stream: &mut TcpStream, mut bytes: &[u8]) -> bool {
-        while !bytes.is_empty() && !self.ending() {
+        while !bytes.is_empty() && !self.is_stopping() {
             match stream.write(bytes) {
                 Ok(n) => bytes = &bytes[n..],
-                Err(e) if not_yet(&e) => {}
+                Err(e) if is_timeout(&e) => {}
                 Err(_) => return false,
             }
         }
         true
     }
 
-    /// Waits, and watches the client meanwhile: whether it stayed.
-    fn wait(&self, stream: &mut TcpStream, until: Option<Instant>) -> bool {
-        while !self.ending() && until.is_none_or(|it| Instant::now() < it) {
-            let left = until.map_or(TICK, |it| it.saturating_duration_since(Instant::now()));
-            // A time limit of zero is an error.
-            let tick = left.clamp(Duration::from_millis(1), TICK);
-            stream.set_read_timeout(Some(tick)).unwrap();
+    /// Waits until `deadline`, or without end. Returns false if the client disconnected.
+    fn wait(&self, stream: &mut TcpStream, deadline: Option<Instant>) -> bool {
+        while !self.is_stopping() && deadline.is_none_or(|deadline| Instant::now() < deadline) {
+            let remaining = deadline.map_or(POLL_INTERVAL, |deadline| {
+                deadline.saturating_duration_since(Instant::now())
+            });
+            // A timeout of zero is an error.
+            let timeout = remaining.clamp(Duration::from_millis(1), POLL_INTERVAL);
+            stream.set_read_timeout(Some(timeout)).unwrap();
             match stream.read(&mut [0; 1024]) {
                 Ok(0) => return false,
                 Ok(_) => {}
-                Err(e) if not_yet(&e) => {}
+                Err(e) if is_timeout(&e) => {}
                 Err(_) => return false,
             }
         }
@@ -256,13 +258,13 @@ impl Shared {
     }
 }
 
-/// Unix says `WouldBlock` when a time limit passes, Windows `TimedOut`.
-fn not_yet(error: &std::io::Error) -> bool {
+/// Returns whether a read or write timed out: `WouldBlock` on Unix, `TimedOut` on Windows.
+fn is_timeout(error: &std::io::Error) -> bool {
     use ErrorKind::{Interrupted, TimedOut, WouldBlock};
     matches!(error.kind(), WouldBlock | TimedOut | Interrupted)
 }
 
-/// A whole answer with its length.
+/// A complete response with its length.
 pub(crate) fn response(status: u16, content_type: &str, body: impl AsRef<[u8]>) -> Vec<Step> {
     let body = body.as_ref();
     let mut bytes = format!(
@@ -275,7 +277,7 @@ pub(crate) fn response(status: u16, content_type: &str, body: impl AsRef<[u8]>) 
     vec![Step::Send(bytes)]
 }
 
-pub(crate) fn json(body: impl Into<Value>) -> Vec<Step> {
+pub(crate) fn json_response(body: impl Into<Value>) -> Vec<Step> {
     response(200, "application/json", body.into().to_string())
 }
 
@@ -284,27 +286,27 @@ pub(crate) fn not_found() -> Vec<Step> {
     response(404, "application/json", body.to_string())
 }
 
-/// The head of a stream; the body ends with the connection.
+/// The head of an event stream; the body ends with the connection.
 pub(crate) fn sse_head() -> Step {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
     Step::Send(head.as_bytes().to_vec())
 }
 
-/// A piece of the answer. It names no model, so that it fits every request.
-pub(crate) fn chunk(delta: &str) -> Step {
+/// An event with a part of the answer. It names no model, so that it fits every request.
+pub(crate) fn text_chunk(delta: &str) -> Step {
     event(&value!([{"index": 0, "delta": {"content": delta}, "finish_reason": null}]))
 }
 
-/// The last chunk, the usage and the end mark.
-pub(crate) fn end(finish: &str) -> Step {
+/// The last chunk, the usage and the end marker.
+pub(crate) fn stream_end(finish_reason: &str) -> Step {
     let mut bytes = Vec::new();
-    let last = event(&value!([{"index": 0, "delta": {}, "finish_reason": finish}]));
+    let last = event(&value!([{"index": 0, "delta": {}, "finish_reason": finish_reason}]));
     let usage = value!({
         "id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "choices": [],
         "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
     });
-    if let Step::Send(it) = last {
-        bytes.extend(it);
+    if let Step::Send(event) = last {
+        bytes.extend(event);
     }
     bytes.extend(format!("data: {usage}\n\ndata: [DONE]\n\n").into_bytes());
     Step::Send(bytes)

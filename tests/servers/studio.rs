@@ -1,9 +1,8 @@
-//! The double of LM Studio: how a test sets it up and what it may ask of it.
+//! A fake LM Studio server: its configuration and the interface for tests.
 //!
-//! It speaks HTTP as LM Studio 0.4 does, with the quirks that clients stumble
-//! over, and can be told to fail in every way that was ever reported. What it
-//! says is computed, so that a test knows it in advance. The runtime lives in
-//! a thread of its own and ends with the value.
+//! It behaves like LM Studio 0.4, with the quirks that affect clients, and can fail in every
+//! way that has been reported. Its answers are computed, so that a test knows them in
+//! advance. The runtime has its own thread and stops when the value is dropped.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -17,45 +16,44 @@ use tokio::sync::oneshot;
 use super::studio_routes::handle;
 use super::studio_state::Shared;
 
-/// A running server; it ends when dropped.
-pub(crate) struct Studio {
+/// A running server; stops when dropped.
+pub(crate) struct FakeStudio {
     port: u16,
     shared: Arc<Shared>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// How the server is before the first request.
+/// The configuration of the server.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) models: Vec<Model>,
-    /// With a token every request but the greeting needs it.
+    /// The API token that every request except the greeting requires.
     pub(crate) token: Option<String>,
-    /// Whether a request for a model that is not loaded loads it.
+    /// Just-in-time loading: a request for a model that is not loaded loads it.
     pub(crate) jit: bool,
-    /// Without it the server is older than 0.4.0: there is no `/api/v1`.
+    /// Without it the server is older than 0.4.0 and has no `/api/v1`.
     pub(crate) has_v1: bool,
     pub(crate) fault: Fault,
     pub(crate) answer: Answer,
     pub(crate) load_time: Duration,
     pub(crate) context: ContextRule,
-    /// Every load takes its time and then fails with this text.
-    pub(crate) load_fails: Option<String>,
+    /// Every load takes `load_time` and then fails with this message.
+    pub(crate) load_error: Option<String>,
     /// `reasoning_content` or `reasoning`.
     pub(crate) reasoning_field: &'static str,
     pub(crate) token_pause: Duration,
-    /// How many answers an instance gives at once, as its list says; the double
-    /// itself gives as many as are asked for.
+    /// The number of parallel answers of an instance that the model list reports. The fake
+    /// itself has no limit.
     pub(crate) slots: Option<u32>,
-    /// Prompts that hold such a text fail so, whatever else goes well; one of
-    /// the faults in mid-stream.
-    pub(crate) poison: Vec<(&'static str, Fault)>,
-    /// The address to listen at, for a server that comes back.
+    /// Faults for prompts that contain a text; only faults in mid-stream.
+    pub(crate) prompt_faults: Vec<(&'static str, Fault)>,
+    /// The port to listen on, for a server that restarts; 0 chooses one.
     pub(crate) port: u16,
 }
 
 impl Default for Setup {
-    /// One loaded model that answers at once.
+    /// One loaded model that answers immediately.
     fn default() -> Self {
         let key = "qwen/qwen3-4b";
         Self {
@@ -70,11 +68,11 @@ impl Default for Setup {
             answer: Answer::Text("Bonjour tout le monde.".to_owned()),
             load_time: Duration::ZERO,
             context: ContextRule::Exact,
-            load_fails: None,
+            load_error: None,
             reasoning_field: "reasoning_content",
             token_pause: Duration::ZERO,
             slots: None,
-            poison: Vec::new(),
+            prompt_faults: Vec::new(),
             port: 0,
         }
     }
@@ -90,9 +88,9 @@ pub(crate) struct Model {
     pub(crate) quantization: &'static str,
     pub(crate) size_bytes: u64,
     pub(crate) max_context: u32,
-    /// Instances that are there from the start: id and context.
+    /// Instances that are loaded at the start: id and context length.
     pub(crate) loaded: Vec<(String, u32)>,
-    /// Whether `/api/v1/chat` takes `reasoning` for it.
+    /// `/api/v1/chat` accepts `reasoning` for it.
     pub(crate) reasoning: bool,
     pub(crate) vision: bool,
 }
@@ -114,25 +112,25 @@ impl Model {
     }
 }
 
-/// What a model says to everything. A prompt for the raw endpoints that ends
-/// inside a tag is the exception: there every model closes the tag.
+/// How the models answer. The exception is a raw prompt that ends inside a tag: then every
+/// model closes the tag.
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
     Text(String),
     /// `Echo HASH: PROMPT`; the hash is made of prompt, seed and temperature.
     Echo,
-    /// The secret code that the prompt names, as long as the prompt has no more
-    /// than so many bytes; else a wrong one.
+    /// The secret code of the prompt if the prompt has at most this many bytes, otherwise a
+    /// wrong one.
     Recall(usize),
     Thinking {
         reasoning: String,
         text: String,
     },
-    /// `t0 t1 t2 …`, never held as a whole.
+    /// `t0 t1 t2 …`, generated lazily.
     Tokens(usize),
 }
 
-/// Which context an instance gets when one is asked for.
+/// The context length of an instance for a requested one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum ContextRule {
     Exact,
@@ -144,20 +142,20 @@ pub(crate) enum ContextRule {
     Larger(u32),
 }
 
-/// What goes wrong on the endpoints that generate; lists and loads are spared.
+/// A fault of the endpoints that generate text; lists and loads are not affected.
 ///
-/// "After some text" is after two tokens. A stream that ends early still ends
-/// in good order on the wire; for a cut there is [`super::scripted`].
+/// "After some text" is after two tokens. A stream that ends early still closes its
+/// connection in order; use [`super::scripted`] for a reset.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     None,
-    /// Not even a head, until the client leaves.
+    /// No response head until the client disconnects.
     SilentBeforeFirstByte,
     /// Status 400; `error` is a string.
     OverflowString,
     /// Status 200, then an error event instead of text.
     OverflowInStream,
-    /// No text at all, and an end as if all were well.
+    /// No text, and a normal end.
     OverflowEmpty,
     /// `event: error` with an error object after some text. On `/api/v1/chat`
     /// `chat.end` follows.
@@ -166,53 +164,54 @@ pub(crate) enum Fault {
     ErrorData,
     /// `data: {"object":"error",…}` after some text, then `[DONE]`.
     ErrorObject,
-    /// `error: {…}` after some text, which names no field of SSE.
+    /// `error: {…}` after some text, which is not a field of SSE.
     ErrorField,
-    /// The end comes after some text, without a reason and an end mark.
+    /// The stream ends after some text, without a finish reason and an end marker.
     NoFinish,
-    /// The whole text and the reason, but no `[DONE]` (or no `chat.end`).
+    /// The complete text and the finish reason, but no `[DONE]` (or no `chat.end`).
     NoDone,
-    /// Silence after some text, until the client leaves.
+    /// Silence after some text, until the client disconnects.
     HangMidStream,
-    /// Lines end with CRLF, and every byte comes alone.
+    /// Lines end with CRLF, and every byte is sent separately.
     Split,
+    /// Lines end with CRLF.
     Crlf,
-    /// Status 500 and a page of HTML.
+    /// Status 500 and an HTML page.
     Html500,
     /// The model is unloaded after some text, as by Auto-Evict.
     EvictedMidStream,
-    /// Says that another model answered.
+    /// Reports this name of the model that answered.
     WrongModel(String),
     /// Status 400 for `stream: true`.
     RefusesStream,
     /// Answers as if `stream` were false.
     PlainBody,
-    /// The first requests get status 429.
+    /// The first `times` requests get status 429.
     Busy {
         times: usize,
         retry_after: Option<u32>,
     },
-    /// The first requests get status 503, "Loading model".
+    /// The first requests, this many, get status 503, "Loading model".
     LoadingFor(usize),
-    /// Comments every 50 ms, for ever.
+    /// SSE comments every 50 ms without end.
     PingsOnly,
 }
 
-/// A request as it came in, and what became of it.
+/// A received request and the state of its answer.
 #[derive(Clone, Debug)]
-pub(crate) struct Recorded {
-    /// With the query.
+pub(crate) struct RecordedRequest {
+    /// Path with query.
     pub(crate) path: String,
     /// Names in lower case.
     pub(crate) headers: Vec<(String, String)>,
-    /// Null when there is none or it is not JSON.
+    /// The JSON body; null if there is none or it is not JSON.
     pub(crate) body: Value,
-    /// Whether the client left before the answer ended.
+    /// The client disconnected before the answer ended.
     pub(crate) cancelled: bool,
     pub(crate) tokens_sent: usize,
 }
 
-impl Studio {
+impl FakeStudio {
     pub(crate) fn start(setup: Setup) -> Self {
         let listener = std::net::TcpListener::bind(("127.0.0.1", setup.port)).unwrap();
         listener.set_nonblocking(true).unwrap();
@@ -229,14 +228,14 @@ impl Studio {
                 .unwrap();
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-                // Small pieces leave at once, as a server that streams wants it.
-                let listener = listener.tap_io(|it| drop(it.set_nodelay(true)));
+                // Without Nagle's algorithm small events are sent immediately.
+                let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
                 tokio::select! {
                     served = async { axum::serve(listener, app).await } => served.unwrap(),
                     _ = stopped => {}
                 }
             });
-            // The runtime is dropped here, and with it every connection.
+            // Dropping the runtime closes every connection.
         });
         Self {
             port,
@@ -250,8 +249,8 @@ impl Studio {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Every request so far, in the order of arrival.
-    pub(crate) fn requests(&self) -> Vec<Recorded> {
+    /// Returns all requests in the order of arrival.
+    pub(crate) fn requests(&self) -> Vec<RecordedRequest> {
         self.shared.lock().requests.clone()
     }
 
@@ -259,39 +258,41 @@ impl Studio {
         self.shared.lock().fault = fault;
     }
 
-    /// The most answers that were under way at once.
-    pub(crate) fn most_at_once(&self) -> usize {
-        self.shared.lock().most_at_once
+    /// Returns the largest number of concurrent answers.
+    pub(crate) fn max_concurrent_answers(&self) -> usize {
+        self.shared.lock().max_concurrent
     }
 
-    /// The instances that are loaded now.
-    pub(crate) fn loaded(&self) -> Vec<String> {
+    /// Returns the ids of the loaded instances.
+    pub(crate) fn loaded_instances(&self) -> Vec<String> {
         let state = self.shared.lock();
-        state.instances.iter().map(|it| it.id.clone()).collect()
+        let instances = state.instances.iter();
+        instances.map(|instance| instance.id.clone()).collect()
     }
 
-    /// Takes a model off the disk: no list has it, and no load finds it.
+    /// Removes a model from the disk: it is no longer listed and cannot be loaded.
     pub(crate) fn remove(&self, key: &str) {
         let mut state = self.shared.lock();
         state.removed.push(key.to_owned());
-        state.instances.retain(|it| it.key != key);
+        state.instances.retain(|instance| instance.key != key);
     }
 
-    /// How many loads succeeded, asked for or not.
-    pub(crate) fn loads(&self) -> usize {
+    /// Returns the number of successful loads, explicit and just-in-time.
+    pub(crate) fn load_count(&self) -> usize {
         self.shared.lock().loads
     }
 
-    /// Whether some client left before its answer ended; waits for that.
-    pub(crate) fn wait_cancelled(&self, within: Duration) -> bool {
-        self.shared.wait_cancelled(within)
+    /// Returns whether a client disconnected before its answer ended; waits for it up to
+    /// `timeout`.
+    pub(crate) fn wait_cancelled(&self, timeout: Duration) -> bool {
+        self.shared.wait_cancelled(timeout)
     }
 }
 
-impl Drop for Studio {
+impl Drop for FakeStudio {
     fn drop(&mut self) {
         if let Some(stop) = self.stop.take() {
-            let _gone = stop.send(());
+            let _already_stopped = stop.send(());
         }
         if let Some(thread) = self.thread.take() {
             drop(thread.join());

@@ -1,8 +1,8 @@
-//! What the model of the double says, token by token and never as a whole, so
-//! that an answer of any length costs no memory.
+//! The answers of the fake model, generated token by token, so that long answers need no
+//! memory.
 //!
-//! A token is a run of non-blank characters with the blanks before it. The
-//! same rule counts prompts, output and context.
+//! A token is a run of non-blank characters with the blanks before it. Prompts, output and
+//! context lengths are counted in the same way.
 
 use serde_json::Value;
 
@@ -13,16 +13,16 @@ pub(crate) struct Token {
     pub(crate) reasoning: bool,
 }
 
-/// Why the answer ended, in the words of LM Studio's `stop_reason`.
+/// The reason why an answer ended; the variants of LM Studio's `stop_reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Finish {
+pub(crate) enum StopReason {
     EosFound,
     StopStringFound,
     MaxPredictedTokensReached,
     ContextLengthReached,
 }
 
-impl Finish {
+impl StopReason {
     pub(crate) fn stop_reason(self) -> &'static str {
         match self {
             Self::EosFound => "eosFound",
@@ -32,7 +32,7 @@ impl Finish {
         }
     }
 
-    /// In the words of OpenAI.
+    /// Returns OpenAI's `finish_reason`.
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::EosFound | Self::StopStringFound => "stop",
@@ -41,70 +41,70 @@ impl Finish {
     }
 }
 
-/// What a request asks for, whichever endpoint it came by.
-pub(crate) struct Ask {
-    /// What the model sees.
+/// The parameters of a request, the same for all endpoints.
+pub(crate) struct GenerationRequest {
+    /// The complete prompt.
     pub(crate) prompt: String,
-    /// What [`Answer::Echo`] repeats.
-    pub(crate) last: String,
-    pub(crate) raw: bool,
+    /// The last message, which [`Answer::Echo`] repeats.
+    pub(crate) last_message: String,
+    pub(crate) is_raw: bool,
     pub(crate) temperature: Option<f64>,
     pub(crate) seed: Option<i64>,
     pub(crate) limit: Option<usize>,
     pub(crate) stops: Vec<String>,
-    pub(crate) think: bool,
+    pub(crate) reasons: bool,
 }
 
-/// An answer under way.
+/// An answer that is being generated.
 pub(crate) struct Generation {
     source: Box<dyn Iterator<Item = Token> + Send>,
     stops: Vec<String>,
-    /// Text that may be the beginning of a stop text.
-    held: String,
+    /// Text that may be the beginning of a stop string.
+    pending_text: String,
     limit: Option<usize>,
-    /// What the context has left for the answer.
-    room: usize,
+    /// Tokens of the context that are left for the answer.
+    context_left: usize,
     pub(crate) prompt_tokens: usize,
-    pub(crate) made: usize,
-    pub(crate) reasoning: usize,
-    pub(crate) finish: Option<Finish>,
+    pub(crate) generated_tokens: usize,
+    pub(crate) reasoning_tokens: usize,
+    pub(crate) finish: Option<StopReason>,
 }
 
 impl Generation {
-    pub(crate) fn new(answer: &Answer, ask: &Ask, context: u32) -> Self {
-        let prompt_tokens = count(&ask.prompt);
+    pub(crate) fn new(answer: &Answer, ask: &GenerationRequest, context: u32) -> Self {
+        let prompt_tokens = count_tokens(&ask.prompt);
         Self {
             source: source(answer, ask),
             stops: ask.stops.clone(),
-            held: String::new(),
+            pending_text: String::new(),
             limit: ask.limit,
-            room: (context as usize).saturating_sub(prompt_tokens),
+            context_left: (context as usize).saturating_sub(prompt_tokens),
             prompt_tokens,
-            made: 0,
-            reasoning: 0,
+            generated_tokens: 0,
+            reasoning_tokens: 0,
             finish: None,
         }
     }
 
-    /// The same answer with nothing in it.
-    pub(crate) fn emptied(mut self) -> Self {
+    /// Returns the same answer without any tokens.
+    pub(crate) fn without_tokens(mut self) -> Self {
         self.source = Box::new(std::iter::empty());
         self
     }
 
-    /// As LM Studio counts it: one less after a stop for length.
+    /// Counts as LM Studio does: one token less if `max_tokens` ended the answer.
     pub(crate) fn completion_tokens(&self) -> usize {
-        let short = self.finish == Some(Finish::MaxPredictedTokensReached);
-        self.made - usize::from(short && self.made > 0)
+        let is_limited = self.finish == Some(StopReason::MaxPredictedTokensReached);
+        self.generated_tokens - usize::from(is_limited && self.generated_tokens > 0)
     }
 
-    pub(crate) fn finish(&self) -> Finish {
-        self.finish.unwrap_or(Finish::EosFound)
+    pub(crate) fn finish(&self) -> StopReason {
+        self.finish.unwrap_or(StopReason::EosFound)
     }
 
-    fn end(&mut self, finish: Finish) -> Option<Token> {
+    fn stop(&mut self, finish: StopReason) -> Option<Token> {
         self.finish = Some(finish);
-        let text = std::mem::take(&mut self.held);
+        let text = std::mem::take(&mut self.pending_text);
         let reasoning = false;
         (!text.is_empty()).then_some(Token { text, reasoning })
     }
@@ -118,29 +118,36 @@ impl Iterator for Generation {
             if self.finish.is_some() {
                 return None;
             }
-            if self.limit.is_some_and(|it| self.made >= it) {
-                return self.end(Finish::MaxPredictedTokensReached);
+            if self
+                .limit
+                .is_some_and(|limit| self.generated_tokens >= limit)
+            {
+                return self.stop(StopReason::MaxPredictedTokensReached);
             }
-            if self.made >= self.room {
-                return self.end(Finish::ContextLengthReached);
+            if self.generated_tokens >= self.context_left {
+                return self.stop(StopReason::ContextLengthReached);
             }
             let Some(token) = self.source.next() else {
-                return self.end(Finish::EosFound);
+                return self.stop(StopReason::EosFound);
             };
-            self.made += 1;
+            self.generated_tokens += 1;
             if token.reasoning {
-                self.reasoning += 1;
+                self.reasoning_tokens += 1;
                 return Some(token);
             }
-            self.held.push_str(&token.text);
-            let found = self.stops.iter().filter_map(|it| self.held.find(it)).min();
+            self.pending_text.push_str(&token.text);
+            let found = self
+                .stops
+                .iter()
+                .filter_map(|it| self.pending_text.find(it))
+                .min();
             if let Some(at) = found {
-                self.held.truncate(at);
-                return self.end(Finish::StopStringFound);
+                self.pending_text.truncate(at);
+                return self.stop(StopReason::StopStringFound);
             }
-            let keep = self.may_be_stop();
-            let rest = self.held.split_off(self.held.len() - keep);
-            let text = std::mem::replace(&mut self.held, rest);
+            let keep = self.partial_stop_len();
+            let rest = self.pending_text.split_off(self.pending_text.len() - keep);
+            let text = std::mem::replace(&mut self.pending_text, rest);
             if !text.is_empty() {
                 return Some(Token { text, ..token });
             }
@@ -150,33 +157,39 @@ impl Iterator for Generation {
 
 impl Generation {
     /// How many bytes at the end of `held` begin a stop text.
-    fn may_be_stop(&self) -> usize {
-        let starts = self.held.char_indices().map(|(at, _)| &self.held[at..]);
+    fn partial_stop_len(&self) -> usize {
+        let starts = self
+            .pending_text
+            .char_indices()
+            .map(|(at, _)| &self.pending_text[at..]);
         let mut tails = starts.filter(|tail| self.stops.iter().any(|it| it.starts_with(*tail)));
         tails.next().map_or(0, str::len)
     }
 }
 
-fn source(answer: &Answer, ask: &Ask) -> Box<dyn Iterator<Item = Token> + Send> {
-    if let Some(tag) = open_tag(&ask.prompt).filter(|_| ask.raw) {
+fn source(answer: &Answer, ask: &GenerationRequest) -> Box<dyn Iterator<Item = Token> + Send> {
+    if let Some(tag) = open_tag(&ask.prompt).filter(|_| ask.is_raw) {
         return tokens(&format!("</{tag}>"), false);
     }
     match answer {
         Answer::Text(text) => tokens(text, false),
-        Answer::Echo => tokens(&format!("Echo {:016x}: {}", hash(ask), ask.last), false),
+        Answer::Echo => tokens(
+            &format!("Echo {:016x}: {}", hash(ask), ask.last_message),
+            false,
+        ),
         Answer::Recall(bytes) => {
-            let named = ask.last.split("secret code is ").nth(1);
+            let named = ask.last_message.split("secret code is ").nth(1);
             let code: String = named
                 .into_iter()
                 .flat_map(|it| it.chars().take(5))
                 .collect();
-            let knows = ask.last.len() <= *bytes;
+            let knows = ask.last_message.len() <= *bytes;
             tokens(
                 &format!("It is {}.", if knows { &code } else { "00000" }),
                 false,
             )
         }
-        Answer::Thinking { reasoning, text } if ask.think => {
+        Answer::Thinking { reasoning, text } if ask.reasons => {
             Box::new(tokens(reasoning, true).chain(tokens(text, false)))
         }
         Answer::Thinking { text, .. } => tokens(text, false),
@@ -195,9 +208,9 @@ fn tokens(text: &str, reasoning: bool) -> Box<dyn Iterator<Item = Token> + Send>
     let mut parts = Vec::new();
     let (mut start, mut before) = (0, ' ');
     for (at, c) in text.char_indices() {
-        // Blanks at the very end belong to the last word.
-        let more = || !text[at..].trim_start().is_empty();
-        if c.is_whitespace() && !before.is_whitespace() && more() {
+        // Blanks at the end of the text belong to the last word.
+        let has_more_words = || !text[at..].trim_start().is_empty();
+        if c.is_whitespace() && !before.is_whitespace() && has_more_words() {
             parts.push(text[start..at].to_owned());
             start = at;
         }
@@ -209,12 +222,12 @@ fn tokens(text: &str, reasoning: bool) -> Box<dyn Iterator<Item = Token> + Send>
     Box::new(parts.into_iter().map(move |text| Token { text, reasoning }))
 }
 
-/// How many tokens a text is.
-pub(crate) fn count(text: &str) -> usize {
+/// Returns the number of tokens of a text.
+pub(crate) fn count_tokens(text: &str) -> usize {
     text.split_whitespace().count()
 }
 
-/// The tag that a text ends inside of.
+/// Returns the innermost tag that is still open at the end of a text.
 fn open_tag(text: &str) -> Option<&str> {
     let mut open = Vec::new();
     for part in text.split('<').skip(1) {
@@ -232,8 +245,8 @@ fn open_tag(text: &str) -> Option<&str> {
     open.pop()
 }
 
-/// FNV-1a: short, and the same on every machine.
-fn hash(ask: &Ask) -> u64 {
+/// FNV-1a hash: short, and the same on every machine.
+fn hash(ask: &GenerationRequest) -> u64 {
     let temperature = ask.temperature.unwrap_or(0.8);
     let seed = ask.seed.unwrap_or(-1);
     let text = format!("{}\0{seed}\0{temperature}", ask.prompt);
@@ -242,15 +255,15 @@ fn hash(ask: &Ask) -> u64 {
     })
 }
 
-/// Texts that end an answer: one or a list.
+/// Returns the stop strings of a request: one or a list.
 pub(crate) fn stops(value: &Value) -> Vec<String> {
-    let some = match value {
-        Value::String(one) => vec![one.clone()],
-        Value::Array(many) => {
-            let texts = many.iter().filter_map(Value::as_str);
-            texts.map(str::to_owned).collect()
+    let stops = match value {
+        Value::String(stop) => vec![stop.clone()],
+        Value::Array(stops) => {
+            let stops = stops.iter().filter_map(Value::as_str);
+            stops.map(str::to_owned).collect()
         }
         _ => Vec::new(),
     };
-    some.into_iter().filter(|it| !it.is_empty()).collect()
+    stops.into_iter().filter(|stop| !stop.is_empty()).collect()
 }

@@ -9,21 +9,23 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::studio::Fault;
-use super::studio_answer::{Ask, Generation, Token, count, stops};
-use super::studio_routes::{closed, error, ok, reply};
-use super::studio_state::{Shared, Ticket};
-use super::studio_stream::{Piece, Pieces, Wire, overflow, stream, whole};
+use super::studio_answer::{Generation, GenerationRequest, Token, count_tokens, stops};
+use super::studio_routes::{complete, error, ok, reply};
+use super::studio_state::{RequestGuard, Shared};
+use super::studio_stream::{
+    AnswerPieces, EventFormat, Piece, collect_answer, overflow_message, stream,
+};
 
 /// Which of the four endpoints.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum OpenAiEndpoint {
     Chat,
     ChatV0,
     Raw,
     RawV0,
 }
 
-impl Kind {
+impl OpenAiEndpoint {
     fn is_chat(self) -> bool {
         matches!(self, Self::Chat | Self::ChatV0)
     }
@@ -35,50 +37,50 @@ impl Kind {
 
 pub(crate) async fn run(
     shared: &Arc<Shared>,
-    kind: Kind,
+    kind: OpenAiEndpoint,
     body: &Value,
-    ticket: Ticket,
+    ticket: RequestGuard,
 ) -> Response {
     let streamed = body["stream"] == true;
-    if let Some(response) = refusal(shared, streamed).await {
-        return closed(ticket, response);
+    if let Some(response) = early_fault_response(shared, streamed).await {
+        return complete(ticket, response);
     }
     let format = body["response_format"]["type"].as_str();
     if format.is_some_and(|it| !matches!(it, "json_schema" | "text")) {
         let text = "'response_format.type' must be 'json_schema' or 'text'";
-        return closed(
+        return complete(
             ticket,
             reply(StatusCode::BAD_REQUEST, &json!({ "error": text })),
         );
     }
-    let instance = match shared.address(body).await {
+    let instance = match shared.instance_for_request(body).await {
         Ok(instance) => instance,
-        Err(response) => return closed(ticket, response),
+        Err(response) => return complete(ticket, response),
     };
-    let ask = ask(kind, body);
-    let poison = shared.setup.poison.iter();
+    let ask = generation_request(kind, body);
+    let poison = shared.setup.prompt_faults.iter();
     let mut poison = poison.filter(|(text, _)| ask.prompt.contains(text));
     let fault = match poison.next() {
         Some((_, fault)) => fault.clone(),
         None => shared.lock().fault.clone(),
     };
-    if count(&ask.prompt) >= instance.context as usize && fault == Fault::None {
-        let text = overflow(count(&ask.prompt), instance.context);
-        return closed(
+    if count_tokens(&ask.prompt) >= instance.context as usize && fault == Fault::None {
+        let text = overflow_message(count_tokens(&ask.prompt), instance.context);
+        return complete(
             ticket,
             reply(StatusCode::BAD_REQUEST, &json!({ "error": text })),
         );
     }
     let mut generation = Generation::new(&shared.setup.answer, &ask, instance.context);
     if fault == Fault::OverflowEmpty {
-        generation = generation.emptied();
+        generation = generation.without_tokens();
     }
     let model = match &fault {
         Fault::WrongModel(other) => other.clone(),
         _ => instance.id.clone(),
     };
     if streamed && fault != Fault::PlainBody {
-        let wire = OpenAi {
+        let wire = OpenAiEvents {
             kind,
             model,
             usage: body["stream_options"]["include_usage"] == true,
@@ -86,11 +88,11 @@ pub(crate) async fn run(
             first: true,
         };
         return stream(
-            Pieces::new(shared, wire, generation, fault, &instance.id),
+            AnswerPieces::new(shared, wire, generation, fault, &instance.id),
             ticket,
         );
     }
-    let (reasoning, text) = whole(shared, &mut generation, &ticket).await;
+    let (reasoning, text) = collect_answer(shared, &mut generation, &ticket).await;
     let mut choice =
         json!({"index": 0, "logprobs": null, "finish_reason": generation.finish().reason()});
     if kind.is_chat() {
@@ -114,11 +116,11 @@ pub(crate) async fn run(
         answer["runtime"] =
             json!({"name": "llama.cpp", "version": "1.3.0", "supported_formats": ["gguf"]});
     }
-    closed(ticket, ok(&answer))
+    complete(ticket, ok(&answer))
 }
 
 /// Faults that come before anything is generated.
-pub(crate) async fn refusal(shared: &Shared, streamed: bool) -> Option<Response> {
+pub(crate) async fn early_fault_response(shared: &Shared, streamed: bool) -> Option<Response> {
     let fault = {
         let mut state = shared.lock();
         let fault = state.fault.clone();
@@ -133,7 +135,7 @@ pub(crate) async fn refusal(shared: &Shared, streamed: bool) -> Option<Response>
     match fault {
         Fault::SilentBeforeFirstByte => std::future::pending().await,
         Fault::OverflowString => {
-            let text = overflow(9000, 4096);
+            let text = overflow_message(9000, 4096);
             Some(reply(StatusCode::BAD_REQUEST, &json!({ "error": text })))
         }
         Fault::Html500 => {
@@ -164,7 +166,7 @@ pub(crate) async fn refusal(shared: &Shared, streamed: bool) -> Option<Response>
     }
 }
 
-fn ask(kind: Kind, body: &Value) -> Ask {
+fn generation_request(kind: OpenAiEndpoint, body: &Value) -> GenerationRequest {
     let texts: Vec<&str> = body["messages"]
         .as_array()
         .into_iter()
@@ -176,12 +178,12 @@ fn ask(kind: Kind, body: &Value) -> Ask {
     } else {
         body["prompt"].as_str().unwrap_or_default().to_owned()
     };
-    Ask {
-        last: texts
+    GenerationRequest {
+        last_message: texts
             .last()
             .map_or_else(|| prompt.clone(), |it| (*it).to_owned()),
         prompt,
-        raw: !kind.is_chat(),
+        is_raw: !kind.is_chat(),
         temperature: body["temperature"].as_f64(),
         seed: body["seed"].as_i64(),
         // -1 is no limit.
@@ -189,11 +191,11 @@ fn ask(kind: Kind, body: &Value) -> Ask {
             .as_u64()
             .and_then(|it| usize::try_from(it).ok()),
         stops: stops(&body["stop"]),
-        think: kind.is_chat() && body["reasoning_effort"] != "none",
+        reasons: kind.is_chat() && body["reasoning_effort"] != "none",
     }
 }
 
-fn object(kind: Kind, streamed: bool) -> &'static str {
+fn object(kind: OpenAiEndpoint, streamed: bool) -> &'static str {
     match (kind.is_chat(), streamed) {
         (true, true) => "chat.completion.chunk",
         (true, false) => "chat.completion",
@@ -206,15 +208,15 @@ fn usage(generation: &Generation) -> Value {
     json!({"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion})
 }
 
-struct OpenAi {
-    kind: Kind,
+struct OpenAiEvents {
+    kind: OpenAiEndpoint,
     model: String,
     usage: bool,
     field: &'static str,
     first: bool,
 }
 
-impl OpenAi {
+impl OpenAiEvents {
     fn event(&self, choices: &Value, usage: Option<Value>) -> String {
         let mut value = json!({
             "id": "chatcmpl-double", "object": object(self.kind, true), "created": 1_731_990_317,
@@ -227,7 +229,7 @@ impl OpenAi {
     }
 }
 
-impl Wire for OpenAi {
+impl EventFormat for OpenAiEvents {
     fn head(&mut self) -> Vec<Piece> {
         Vec::new()
     }

@@ -11,8 +11,8 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::studio::Model;
-use super::studio_chat::{self, Kind};
-use super::studio_state::{Instance, Shared, Ticket};
+use super::studio_chat::{self, OpenAiEndpoint};
+use super::studio_state::{Instance, RequestGuard, Shared};
 use super::studio_v1;
 
 pub(crate) async fn handle(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response {
@@ -21,14 +21,14 @@ pub(crate) async fn handle(State(shared): State<Arc<Shared>>, request: Request<B
         .await
         .unwrap_or_default();
     let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-    let ticket = Ticket::new(&shared, &parts, &body);
+    let ticket = RequestGuard::new(&shared, &parts, &body);
     let method = parts.method.as_str();
     let path = parts.uri.path();
     let token = parts.headers.get("authorization");
-    let mut response = if allowed(&shared, path, token) {
+    let mut response = if is_authorized(&shared, path, token) {
         route(&shared, method, path, &body, ticket).await
     } else {
-        closed(ticket, unauthorized())
+        complete(ticket, unauthorized())
     };
     let headers = response.headers_mut();
     headers.insert("x-powered-by", HeaderValue::from_static("Express"));
@@ -40,37 +40,42 @@ async fn route(
     method: &str,
     path: &str,
     body: &Value,
-    ticket: Ticket,
+    ticket: RequestGuard,
 ) -> Response {
     let is_v1 = path.starts_with("/api/v1/");
     if is_v1 && !shared.setup.has_v1 {
-        return closed(ticket, unknown(method, path, StatusCode::OK));
+        return complete(ticket, unknown_endpoint(method, path, StatusCode::OK));
     }
     match (method, path) {
         ("POST", "/v1/chat/completions") => {
-            studio_chat::run(shared, Kind::Chat, body, ticket).await
+            studio_chat::run(shared, OpenAiEndpoint::Chat, body, ticket).await
         }
         ("POST", "/api/v0/chat/completions") => {
-            studio_chat::run(shared, Kind::ChatV0, body, ticket).await
+            studio_chat::run(shared, OpenAiEndpoint::ChatV0, body, ticket).await
         }
-        ("POST", "/v1/completions") => studio_chat::run(shared, Kind::Raw, body, ticket).await,
+        ("POST", "/v1/completions") => {
+            studio_chat::run(shared, OpenAiEndpoint::Raw, body, ticket).await
+        }
         ("POST", "/api/v0/completions") => {
-            studio_chat::run(shared, Kind::RawV0, body, ticket).await
+            studio_chat::run(shared, OpenAiEndpoint::RawV0, body, ticket).await
         }
         ("POST", "/api/v1/chat") => studio_v1::chat(shared, body, ticket).await,
         ("POST", "/api/v1/models/load") => {
             // Not closed before the end: a client may leave during a load.
             let response = studio_v1::load(shared, body).await;
-            closed(ticket, response)
+            complete(ticket, response)
         }
-        ("POST", "/api/v1/models/unload") => closed(ticket, studio_v1::unload(shared, body)),
-        ("GET", _) => closed(ticket, list(shared, path, is_v1)),
-        _ => closed(ticket, unknown(method, path, status_of_unknown(is_v1))),
+        ("POST", "/api/v1/models/unload") => complete(ticket, studio_v1::unload(shared, body)),
+        ("GET", _) => complete(ticket, list(shared, path, is_v1)),
+        _ => complete(
+            ticket,
+            unknown_endpoint(method, path, unknown_endpoint_status(is_v1)),
+        ),
     }
 }
 
 /// An answer that is complete.
-pub(crate) fn closed(mut ticket: Ticket, response: Response) -> Response {
+pub(crate) fn complete(mut ticket: RequestGuard, response: Response) -> Response {
     ticket.close();
     response
 }
@@ -116,7 +121,7 @@ fn list(shared: &Shared, path: &str, is_v1: bool) -> Response {
         }
         _ => {
             if let Some(id) = path.strip_prefix("/api/v0/models/") {
-                let id = decode(id);
+                let id = percent_decode(id);
                 return match shared.model(&id) {
                     Some(model) => ok(&model_v0(shared, model)),
                     None => {
@@ -125,7 +130,7 @@ fn list(shared: &Shared, path: &str, is_v1: bool) -> Response {
                     }
                 };
             }
-            unknown("GET", path, status_of_unknown(is_v1))
+            unknown_endpoint("GET", path, unknown_endpoint_status(is_v1))
         }
     }
 }
@@ -220,7 +225,7 @@ pub(crate) fn load_config(context: u32) -> Value {
     })
 }
 
-fn allowed(shared: &Shared, path: &str, given: Option<&HeaderValue>) -> bool {
+fn is_authorized(shared: &Shared, path: &str, given: Option<&HeaderValue>) -> bool {
     let Some(token) = &shared.setup.token else {
         return true;
     };
@@ -241,7 +246,7 @@ fn unauthorized() -> Response {
 }
 
 /// Outside of `/api/v1/` the answer to a path that does not exist is 200.
-fn status_of_unknown(is_v1: bool) -> StatusCode {
+fn unknown_endpoint_status(is_v1: bool) -> StatusCode {
     if is_v1 {
         StatusCode::NOT_FOUND
     } else {
@@ -249,7 +254,7 @@ fn status_of_unknown(is_v1: bool) -> StatusCode {
     }
 }
 
-fn unknown(method: &str, path: &str, status: StatusCode) -> Response {
+fn unknown_endpoint(method: &str, path: &str, status: StatusCode) -> Response {
     let text = format!("Unexpected endpoint or method. ({method} {path})");
     reply(status, &json!({"error": text}))
 }
@@ -273,7 +278,7 @@ pub(crate) fn error(status: StatusCode, kind: &str, message: &str, code: &str) -
 }
 
 /// `%2F` and its like; anything that is not UTF-8 then names no model.
-fn decode(text: &str) -> String {
+fn percent_decode(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut at = 0;
     while at < text.len() {

@@ -1,5 +1,5 @@
-//! The state of the double: which instances are loaded, and a record of every
-//! request. One state feeds all lists, as in LM Studio.
+//! The state of the fake LM Studio: the loaded instances and a record of every request. All
+//! model lists are derived from it, as in LM Studio.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
@@ -8,10 +8,10 @@ use axum::http::{StatusCode, request::Parts};
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::studio::{ContextRule, Fault, Model, Recorded, Setup};
+use super::studio::{ContextRule, Fault, Model, RecordedRequest, Setup};
 use super::studio_routes::{error, reply};
 
-/// The context of a load that asks for none.
+/// Context length of a load that does not request one.
 const DEFAULT_CONTEXT: u32 = 4096;
 
 pub(crate) struct Shared {
@@ -23,29 +23,29 @@ pub(crate) struct Shared {
 pub(crate) struct State {
     pub(crate) fault: Fault,
     pub(crate) instances: Vec<Instance>,
-    pub(crate) requests: Vec<Recorded>,
+    pub(crate) requests: Vec<RecordedRequest>,
     pub(crate) loads: usize,
-    pub(crate) at_once: usize,
-    pub(crate) most_at_once: usize,
-    /// Keys of models that were taken off the disk.
+    pub(crate) concurrent: usize,
+    pub(crate) max_concurrent: usize,
+    /// Keys of models that were removed from the disk.
     pub(crate) removed: Vec<String>,
-    /// The answers that `/api/v1/chat` stored.
+    /// Ids of the responses that `/api/v1/chat` stored.
     pub(crate) responses: Vec<String>,
 }
 
-/// A model in memory, or on its way there.
+/// A model that is loaded or loading.
 #[derive(Clone, Debug)]
 pub(crate) struct Instance {
     pub(crate) id: String,
     pub(crate) key: String,
     pub(crate) context: u32,
     pub(crate) ready: bool,
-    /// Loaded by a request for an answer: the next such load evicts it.
+    /// Loaded just in time: the next just-in-time load evicts it.
     jit: bool,
 }
 
-/// Why a load gave no instance.
-pub(crate) struct LoadFailed(pub(crate) String);
+/// The message of a failed load.
+pub(crate) struct LoadError(pub(crate) String);
 
 impl Shared {
     pub(crate) fn new(setup: Setup) -> Self {
@@ -63,8 +63,8 @@ impl Shared {
             instances: instances.collect(),
             requests: Vec::new(),
             loads: 0,
-            at_once: 0,
-            most_at_once: 0,
+            concurrent: 0,
+            max_concurrent: 0,
             removed: Vec::new(),
             responses: Vec::new(),
         };
@@ -79,52 +79,63 @@ impl Shared {
         self.state.lock().unwrap()
     }
 
-    pub(crate) fn wait_cancelled(&self, within: Duration) -> bool {
-        let none = |state: &mut State| !state.requests.iter().any(|it| it.cancelled);
-        let waited = self.cancelled.wait_timeout_while(self.lock(), within, none);
+    pub(crate) fn wait_cancelled(&self, timeout: Duration) -> bool {
+        let none_cancelled =
+            |state: &mut State| !state.requests.iter().any(|request| request.cancelled);
+        let waited = self
+            .cancelled
+            .wait_timeout_while(self.lock(), timeout, none_cancelled);
         !waited.unwrap().1.timed_out()
     }
 
-    /// The model of a key; `key@variant` names it too.
+    /// Returns the model of a key; accepts `key@variant`, too.
     pub(crate) fn model(&self, key: &str) -> Option<&Model> {
-        let plain = key.split('@').next().unwrap_or(key);
-        if self.lock().removed.iter().any(|it| it == plain) {
+        let base_key = key.split('@').next().unwrap_or(key);
+        if self
+            .lock()
+            .removed
+            .iter()
+            .any(|removed| removed == base_key)
+        {
             return None;
         }
-        let find = |key: &str| self.setup.models.iter().find(|it| it.key == key);
-        find(key).or_else(|| find(plain))
+        let find = |key: &str| self.setup.models.iter().find(|model| model.key == key);
+        find(key).or_else(|| find(base_key))
     }
 
-    pub(crate) fn is_loaded(&self, instance: &str) -> bool {
-        self.lock().instances.iter().any(|it| it.id == instance)
+    pub(crate) fn is_loaded(&self, id: &str) -> bool {
+        self.lock()
+            .instances
+            .iter()
+            .any(|instance| instance.id == id)
     }
 
-    /// Removes an instance: whether there was one.
-    pub(crate) fn unload(&self, instance: &str) -> bool {
+    /// Removes an instance. Returns whether it existed.
+    pub(crate) fn unload(&self, id: &str) -> bool {
         let mut state = self.lock();
-        let before = state.instances.len();
-        state.instances.retain(|it| it.id != instance);
-        state.instances.len() < before
+        let count = state.instances.len();
+        state.instances.retain(|instance| instance.id != id);
+        state.instances.len() < count
     }
 
-    /// The first half of a load: the instance is listed at once, but not ready.
-    pub(crate) fn begin_load(&self, model: &Model, context: Option<u32>, jit: bool) -> Instance {
-        let asked = context.unwrap_or(DEFAULT_CONTEXT.min(model.max_context));
+    /// Starts a load: the instance is listed immediately, but not ready.
+    pub(crate) fn start_load(&self, model: &Model, context: Option<u32>, jit: bool) -> Instance {
+        let requested = context.unwrap_or(DEFAULT_CONTEXT.min(model.max_context));
         let context = match self.setup.context {
-            ContextRule::Exact => asked,
-            ContextRule::RoundedTo64 => asked.next_multiple_of(64),
-            ContextRule::Smaller(most) => asked.min(most),
-            ContextRule::Larger(least) => asked.max(least),
+            ContextRule::Exact => requested,
+            ContextRule::RoundedTo64 => requested.next_multiple_of(64),
+            ContextRule::Smaller(max) => requested.min(max),
+            ContextRule::Larger(min) => requested.max(min),
         };
         let mut state = self.lock();
         if jit {
-            // Auto-Evict: one such model at a time.
-            state.instances.retain(|it| !it.jit);
+            // Auto-Evict: one just-in-time instance at a time.
+            state.instances.retain(|instance| !instance.jit);
         }
-        let taken = |id: &str| state.instances.iter().any(|it| it.id == id);
+        let is_taken = |id: &str| state.instances.iter().any(|instance| instance.id == id);
         let mut id = model.key.clone();
         let mut number = 2;
-        while taken(&id) {
+        while is_taken(&id) {
             id = format!("{}:{number}", model.key);
             number += 1;
         }
@@ -139,17 +150,18 @@ impl Shared {
         instance
     }
 
-    /// The second half, after the time of a load.
-    pub(crate) fn end_load(&self, instance: &str) -> Result<(), LoadFailed> {
-        if let Some(reason) = &self.setup.load_fails {
-            self.unload(instance);
-            return Err(LoadFailed(reason.clone()));
+    /// Finishes a load: the instance becomes ready, or is removed if the load fails.
+    pub(crate) fn finish_load(&self, id: &str) -> Result<(), LoadError> {
+        if let Some(message) = &self.setup.load_error {
+            self.unload(id);
+            return Err(LoadError(message.clone()));
         }
         let mut state = self.lock();
-        let Some(it) = state.instances.iter_mut().find(|it| it.id == instance) else {
-            return Err(LoadFailed("Model unloaded.".to_owned()));
+        let mut instances = state.instances.iter_mut();
+        let Some(instance) = instances.find(|instance| instance.id == id) else {
+            return Err(LoadError("Model unloaded.".to_owned()));
         };
-        it.ready = true;
+        instance.ready = true;
         state.loads += 1;
         Ok(())
     }
@@ -159,42 +171,42 @@ impl Shared {
         model: &Model,
         context: Option<u32>,
         jit: bool,
-    ) -> Result<Instance, LoadFailed> {
-        let mut instance = self.begin_load(model, context, jit);
+    ) -> Result<Instance, LoadError> {
+        let mut instance = self.start_load(model, context, jit);
         tokio::time::sleep(self.setup.load_time).await;
-        self.end_load(&instance.id)?;
+        self.finish_load(&instance.id)?;
         instance.ready = true;
         Ok(instance)
     }
 
-    /// The instance that a name means, by id or by key. It may not be ready.
+    /// Returns the instance with this id or model key. It may not be ready.
     pub(crate) fn find_instance(&self, name: &str) -> Option<Instance> {
-        let key = self.model(name).map(|it| it.key.as_str());
+        let key = self.model(name).map(|model| model.key.as_str());
         let state = self.lock();
-        let mut all = state.instances.iter();
-        let by_id = all.clone().find(|it| it.id == name);
+        let mut instances = state.instances.iter();
+        let by_id = instances.clone().find(|instance| instance.id == name);
         by_id
-            .or_else(|| all.find(|it| Some(it.key.as_str()) == key))
+            .or_else(|| instances.find(|instance| Some(instance.key.as_str()) == key))
             .cloned()
     }
 
-    /// The instance that answers a request; loads it when that is allowed.
-    pub(crate) async fn address(&self, body: &Value) -> Result<Instance, Response> {
+    /// Returns the instance that answers a request; loads it if just-in-time loading is on.
+    pub(crate) async fn instance_for_request(&self, body: &Value) -> Result<Instance, Response> {
         let name = body["model"].as_str().unwrap_or_default();
         let found = if name.is_empty() {
-            // Clients that name nothing get whatever is loaded.
+            // A request without a model name uses any loaded instance.
             self.lock().instances.first().cloned()
         } else {
             self.find_instance(name)
         };
         if let Some(instance) = found {
-            return self.ready(instance).await;
+            return self.wait_until_ready(instance).await;
         }
         match self.model(name) {
             Some(model) if self.setup.jit => {
                 let loaded = self.load(model, None, true).await;
-                loaded.map_err(|LoadFailed(reason)| {
-                    let text = format!("Failed to load model \"{name}\". Error: {reason}");
+                loaded.map_err(|LoadError(message)| {
+                    let text = format!("Failed to load model \"{name}\". Error: {message}");
                     let body = json!({"error": {"message": text, "type": "invalid_request_error",
                         "param": "model", "code": null}});
                     reply(StatusCode::BAD_REQUEST, &body)
@@ -217,48 +229,48 @@ impl Shared {
         }
     }
 
-    /// Waits for the end of a load that another request began.
-    async fn ready(&self, mut instance: Instance) -> Result<Instance, Response> {
+    /// Waits for the end of a load that another request started.
+    async fn wait_until_ready(&self, mut instance: Instance) -> Result<Instance, Response> {
         while !instance.ready {
             tokio::time::sleep(Duration::from_millis(5)).await;
             let state = self.lock();
-            let now = state.instances.iter().find(|it| it.id == instance.id);
-            let Some(now) = now else {
-                let text = json!({"error": "Model unloaded."});
-                return Err(reply(StatusCode::BAD_REQUEST, &text));
+            let current = state.instances.iter().find(|other| other.id == instance.id);
+            let Some(current) = current else {
+                let body = json!({"error": "Model unloaded."});
+                return Err(reply(StatusCode::BAD_REQUEST, &body));
             };
-            instance = now.clone();
+            instance = current.clone();
         }
         Ok(instance)
     }
 }
 
-/// The record of one request while it is answered. Dropped early, it says
-/// that the client left: axum drops the answer then.
-pub(crate) struct Ticket {
+/// Tracks one request while it is answered. If it is dropped before `close`, the request is
+/// marked as cancelled: axum drops the answer when the client disconnects.
+pub(crate) struct RequestGuard {
     shared: Arc<Shared>,
     index: usize,
     open: bool,
     is_answer: bool,
 }
 
-fn is_answer(path: &str) -> bool {
+fn is_generation(path: &str) -> bool {
     path.contains("completions") || path.ends_with("/chat")
 }
 
-impl Ticket {
+impl RequestGuard {
     pub(crate) fn new(shared: &Arc<Shared>, parts: &Parts, body: &Value) -> Self {
         let headers = parts.headers.iter().map(|(name, value)| {
             let value = String::from_utf8_lossy(value.as_bytes());
             (name.as_str().to_owned(), value.into_owned())
         });
         let mut state = shared.lock();
-        let is_answer = is_answer(&parts.uri.to_string());
+        let is_answer = is_generation(&parts.uri.to_string());
         if is_answer {
-            state.at_once += 1;
-            state.most_at_once = state.most_at_once.max(state.at_once);
+            state.concurrent += 1;
+            state.max_concurrent = state.max_concurrent.max(state.concurrent);
         }
-        state.requests.push(Recorded {
+        state.requests.push(RecordedRequest {
             path: parts.uri.to_string(),
             headers: headers.collect(),
             body: body.clone(),
@@ -282,10 +294,10 @@ impl Ticket {
     }
 }
 
-impl Drop for Ticket {
+impl Drop for RequestGuard {
     fn drop(&mut self) {
         if self.is_answer {
-            self.shared.lock().at_once -= 1;
+            self.shared.lock().concurrent -= 1;
         }
         if self.open {
             self.shared.lock().requests[self.index].cancelled = true;

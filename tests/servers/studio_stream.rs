@@ -17,16 +17,16 @@ use tokio::time::Sleep;
 
 use super::studio::Fault;
 use super::studio_answer::{Generation, Token};
-use super::studio_state::{Shared, Ticket};
+use super::studio_state::{RequestGuard, Shared};
 
 /// After how many tokens an answer breaks that is to break after some text.
-const SOME: usize = 2;
+const TOKENS_BEFORE_FAULT: usize = 2;
 
 /// Times that tests wait for nothing in particular.
-const PING_PAUSE: Duration = Duration::from_millis(50);
+const PING_INTERVAL: Duration = Duration::from_millis(50);
 
 /// How an endpoint puts an answer into events.
-pub(crate) trait Wire: Send + 'static {
+pub(crate) trait EventFormat: Send + 'static {
     /// Everything before the first token.
     fn head(&mut self) -> Vec<Piece>;
     fn token(&mut self, token: &Token) -> String;
@@ -51,7 +51,7 @@ enum Phase {
 }
 
 /// An answer as the pieces of its stream.
-pub(crate) struct Pieces<W> {
+pub(crate) struct AnswerPieces<W> {
     pub(crate) shared: Arc<Shared>,
     pub(crate) wire: W,
     pub(crate) generation: Generation,
@@ -59,10 +59,10 @@ pub(crate) struct Pieces<W> {
     pub(crate) instance: String,
     queue: VecDeque<Piece>,
     phase: Phase,
-    sent: usize,
+    tokens_sent: usize,
 }
 
-impl<W: Wire> Pieces<W> {
+impl<W: EventFormat> AnswerPieces<W> {
     pub(crate) fn new(
         shared: &Arc<Shared>,
         wire: W,
@@ -78,12 +78,12 @@ impl<W: Wire> Pieces<W> {
             instance: instance.to_owned(),
             queue: VecDeque::new(),
             phase: Phase::Head,
-            sent: 0,
+            tokens_sent: 0,
         }
     }
 
     /// After how many tokens the fault strikes, if it is one of those.
-    fn breaks_after(&self) -> Option<usize> {
+    fn fault_after(&self) -> Option<usize> {
         match self.fault {
             Fault::OverflowInStream => Some(0),
             Fault::ErrorEvent
@@ -92,16 +92,16 @@ impl<W: Wire> Pieces<W> {
             | Fault::ErrorField
             | Fault::NoFinish
             | Fault::HangMidStream
-            | Fault::EvictedMidStream => Some(SOME),
+            | Fault::EvictedMidStream => Some(TOKENS_BEFORE_FAULT),
             _ => None,
         }
     }
 
-    fn break_off(&mut self) {
+    fn push_fault(&mut self) {
         let crashed = "The model has crashed without additional information.";
         let piece = match self.fault {
             Fault::OverflowInStream => {
-                let text = overflow(self.generation.prompt_tokens, 0);
+                let text = overflow_message(self.generation.prompt_tokens, 0);
                 Piece::Text(self.wire.error(&text, &self.generation))
             }
             Fault::ErrorEvent => Piece::Text(self.wire.error(crashed, &self.generation)),
@@ -132,16 +132,16 @@ impl<W: Wire> Pieces<W> {
                 self.phase = Phase::Tokens;
             }
             Phase::Tokens => {
-                let breaks = self.breaks_after();
-                if breaks.is_some_and(|it| self.sent >= it) {
-                    self.break_off();
+                let breaks = self.fault_after();
+                if breaks.is_some_and(|it| self.tokens_sent >= it) {
+                    self.push_fault();
                     self.phase = Phase::Done;
                 } else if !self.shared.is_loaded(&self.instance) {
                     let text = self.wire.error("Model unloaded.", &self.generation);
                     self.queue.push_back(Piece::Text(text));
                     self.phase = Phase::Done;
                 } else if let Some(token) = self.generation.next() {
-                    self.sent += 1;
+                    self.tokens_sent += 1;
                     let text = self.wire.token(&token);
                     self.queue.push_back(Piece::Token(text));
                     let pause = self.shared.setup.token_pause;
@@ -149,7 +149,7 @@ impl<W: Wire> Pieces<W> {
                 } else {
                     // A short answer breaks at its end.
                     if breaks.is_some() {
-                        self.break_off();
+                        self.push_fault();
                     } else {
                         let done = self.fault != Fault::NoDone;
                         let text = self.wire.tail(&self.generation, done);
@@ -163,17 +163,17 @@ impl<W: Wire> Pieces<W> {
     }
 }
 
-impl<W: Wire> Iterator for Pieces<W> {
+impl<W: EventFormat> Iterator for AnswerPieces<W> {
     type Item = Piece;
 
     fn next(&mut self) -> Option<Piece> {
         if self.fault == Fault::PingsOnly {
             // Every other piece is a pause.
-            self.sent += 1;
-            return Some(if self.sent % 2 == 1 {
+            self.tokens_sent += 1;
+            return Some(if self.tokens_sent % 2 == 1 {
                 Piece::Text(": ping\n\n".to_owned())
             } else {
-                Piece::Pause(PING_PAUSE)
+                Piece::Pause(PING_INTERVAL)
             });
         }
         loop {
@@ -189,7 +189,7 @@ impl<W: Wire> Iterator for Pieces<W> {
 }
 
 /// The words of LM Studio for a prompt that does not fit.
-pub(crate) fn overflow(prompt: usize, context: u32) -> String {
+pub(crate) fn overflow_message(prompt: usize, context: u32) -> String {
     format!(
         "Trying to keep the first {prompt} tokens when context the overflows. However, the model \
          is loaded with context length of only {context} tokens, which is not enough. Try to load \
@@ -198,23 +198,23 @@ pub(crate) fn overflow(prompt: usize, context: u32) -> String {
 }
 
 /// The body of a streamed answer.
-struct Feed {
+struct StreamBody {
     pieces: Box<dyn Iterator<Item = Piece> + Send>,
     fault: Fault,
-    ticket: Ticket,
+    ticket: RequestGuard,
     /// Bytes that go out one by one.
-    single: VecDeque<u8>,
+    single_bytes: VecDeque<u8>,
     sleep: Option<Pin<Box<Sleep>>>,
     /// Lets the server write before it asks for more.
-    breathe: bool,
-    silent: bool,
+    yields: bool,
+    is_silent: bool,
 }
 
-impl Feed {
+impl StreamBody {
     fn bytes(&mut self, text: &str) -> Option<Bytes> {
         match self.fault {
             Fault::Split => {
-                self.single.extend(text.replace('\n', "\r\n").bytes());
+                self.single_bytes.extend(text.replace('\n', "\r\n").bytes());
                 None
             }
             Fault::Crlf => Some(text.replace('\n', "\r\n").into()),
@@ -223,13 +223,13 @@ impl Feed {
     }
 }
 
-impl Stream for Feed {
+impl Stream for StreamBody {
     type Item = Result<Bytes, Infallible>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
         loop {
-            if this.silent {
+            if this.is_silent {
                 // Nothing wakes this; the server still sees the client leave.
                 return Poll::Pending;
             }
@@ -237,12 +237,12 @@ impl Stream for Feed {
                 ready!(sleep.as_mut().poll(cx));
                 this.sleep = None;
             }
-            if std::mem::take(&mut this.breathe) {
+            if std::mem::take(&mut this.yields) {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            if let Some(byte) = this.single.pop_front() {
-                this.breathe = true;
+            if let Some(byte) = this.single_bytes.pop_front() {
+                this.yields = true;
                 return Poll::Ready(Some(Ok(vec![byte].into())));
             }
             let text = match this.pieces.next() {
@@ -256,14 +256,14 @@ impl Stream for Feed {
                     text
                 }
                 Some(Piece::Pause(time)) => {
-                    this.breathe = true;
+                    this.yields = true;
                     if !time.is_zero() {
                         this.sleep = Some(Box::pin(tokio::time::sleep(time)));
                     }
                     continue;
                 }
                 Some(Piece::Forever) => {
-                    this.silent = true;
+                    this.is_silent = true;
                     continue;
                 }
             };
@@ -275,15 +275,15 @@ impl Stream for Feed {
 }
 
 /// The streamed answer; `ticket` stays with it to its end.
-pub(crate) fn stream<W: Wire>(pieces: Pieces<W>, ticket: Ticket) -> Response {
-    let feed = Feed {
+pub(crate) fn stream<W: EventFormat>(pieces: AnswerPieces<W>, ticket: RequestGuard) -> Response {
+    let feed = StreamBody {
         fault: pieces.fault.clone(),
         pieces: Box::new(pieces),
         ticket,
-        single: VecDeque::new(),
+        single_bytes: VecDeque::new(),
         sleep: None,
-        breathe: false,
-        silent: false,
+        yields: false,
+        is_silent: false,
     };
     let head = [
         (CONTENT_TYPE, "text/event-stream"),
@@ -293,10 +293,10 @@ pub(crate) fn stream<W: Wire>(pieces: Pieces<W>, ticket: Ticket) -> Response {
 }
 
 /// Lets the model talk to the end and gives what it said: reasoning and text.
-pub(crate) async fn whole(
+pub(crate) async fn collect_answer(
     shared: &Shared,
     generation: &mut Generation,
-    ticket: &Ticket,
+    ticket: &RequestGuard,
 ) -> (String, String) {
     let (mut reasoning, mut text) = (String::new(), String::new());
     for token in generation.by_ref() {
@@ -310,6 +310,6 @@ pub(crate) async fn whole(
             tokio::time::sleep(shared.setup.token_pause).await;
         }
     }
-    ticket.sent(generation.made);
+    ticket.sent(generation.generated_tokens);
     (reasoning, text)
 }

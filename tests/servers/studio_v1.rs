@@ -8,11 +8,11 @@ use axum::response::Response;
 use serde_json::{Value, json};
 
 use super::studio::Fault;
-use super::studio_answer::{Ask, Generation, Token};
-use super::studio_chat::refusal;
-use super::studio_routes::{closed, error, load_config, ok};
-use super::studio_state::{LoadFailed, Shared, Ticket};
-use super::studio_stream::{Piece, Pieces, Wire, stream, whole};
+use super::studio_answer::{Generation, GenerationRequest, Token};
+use super::studio_chat::early_fault_response;
+use super::studio_routes::{complete, error, load_config, ok};
+use super::studio_state::{LoadError, RequestGuard, Shared};
+use super::studio_stream::{AnswerPieces, EventFormat, Piece, collect_answer, stream};
 
 const LOAD_KEYS: [&str; 7] = [
     "model",
@@ -42,12 +42,12 @@ const CHAT_KEYS: [&str; 15] = [
     "previous_response_id",
 ];
 
-fn invalid(message: &str) -> Response {
+fn invalid_request(message: &str) -> Response {
     error(StatusCode::BAD_REQUEST, "invalid_request", message, "")
 }
 
 /// The complaint about keys outside of the list.
-fn unrecognized(body: &Value, known: &[&str]) -> Option<Response> {
+fn unrecognized_keys(body: &Value, known: &[&str]) -> Option<Response> {
     let odd: Vec<String> = body
         .as_object()?
         .keys()
@@ -55,14 +55,14 @@ fn unrecognized(body: &Value, known: &[&str]) -> Option<Response> {
         .map(|it| format!("'{it}'"))
         .collect();
     (!odd.is_empty()).then(|| {
-        invalid(&format!(
+        invalid_request(&format!(
             "Unrecognized key(s) in object: {}",
             odd.join(", ")
         ))
     })
 }
 
-fn required(param: &str) -> Response {
+fn missing_parameter(param: &str) -> Response {
     error(
         StatusCode::BAD_REQUEST,
         "invalid_request",
@@ -77,11 +77,11 @@ fn not_found(name: &str) -> Response {
 }
 
 pub(crate) async fn load(shared: &Arc<Shared>, body: &Value) -> Response {
-    if let Some(response) = unrecognized(body, &LOAD_KEYS) {
+    if let Some(response) = unrecognized_keys(body, &LOAD_KEYS) {
         return response;
     }
     let Some(name) = body["model"].as_str() else {
-        return required("model");
+        return missing_parameter("model");
     };
     let Some(model) = shared.model(name) else {
         return not_found(name);
@@ -93,7 +93,7 @@ pub(crate) async fn load(shared: &Arc<Shared>, body: &Value) -> Response {
     let (owner, what) = (Arc::clone(shared), model.clone());
     let load = tokio::spawn(async move { owner.load(&what, context, false).await });
     match load.await.unwrap() {
-        Err(LoadFailed(reason)) => error(
+        Err(LoadError(reason)) => error(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal_error",
             &reason,
@@ -113,11 +113,11 @@ pub(crate) async fn load(shared: &Arc<Shared>, body: &Value) -> Response {
 }
 
 pub(crate) fn unload(shared: &Shared, body: &Value) -> Response {
-    if let Some(response) = unrecognized(body, &["instance_id"]) {
+    if let Some(response) = unrecognized_keys(body, &["instance_id"]) {
         return response;
     }
     let Some(id) = body["instance_id"].as_str() else {
-        return required("instance_id");
+        return missing_parameter("instance_id");
     };
     if shared.unload(id) {
         ok(&json!({ "instance_id": id }))
@@ -126,47 +126,50 @@ pub(crate) fn unload(shared: &Shared, body: &Value) -> Response {
     }
 }
 
-pub(crate) async fn chat(shared: &Arc<Shared>, body: &Value, ticket: Ticket) -> Response {
-    if let Some(response) = unrecognized(body, &CHAT_KEYS) {
-        return closed(ticket, response);
+pub(crate) async fn chat(shared: &Arc<Shared>, body: &Value, ticket: RequestGuard) -> Response {
+    if let Some(response) = unrecognized_keys(body, &CHAT_KEYS) {
+        return complete(ticket, response);
     }
     let streamed = body["stream"] == true;
-    if let Some(response) = refusal(shared, streamed).await {
-        return closed(ticket, response);
+    if let Some(response) = early_fault_response(shared, streamed).await {
+        return complete(ticket, response);
     }
     if body["temperature"]
         .as_f64()
         .is_some_and(|it| !(0.0..=1.0).contains(&it))
     {
-        return closed(ticket, invalid("Number must be less than or equal to 1"));
+        return complete(
+            ticket,
+            invalid_request("Number must be less than or equal to 1"),
+        );
     }
     let Some(input) = body["input"].as_str() else {
-        return closed(ticket, required("input"));
+        return complete(ticket, missing_parameter("input"));
     };
     let was_cold = shared
         .find_instance(body["model"].as_str().unwrap_or_default())
         .is_none();
-    let instance = match shared.address(body).await {
+    let instance = match shared.instance_for_request(body).await {
         Ok(instance) => instance,
-        Err(response) => return closed(ticket, response),
+        Err(response) => return complete(ticket, response),
     };
     let system = body["system_prompt"].as_str().unwrap_or_default();
-    let ask = Ask {
+    let ask = GenerationRequest {
         prompt: format!("{system}\n{input}"),
-        last: input.to_owned(),
-        raw: false,
+        last_message: input.to_owned(),
+        is_raw: false,
         temperature: body["temperature"].as_f64(),
         seed: None,
         limit: body["max_output_tokens"]
             .as_u64()
             .and_then(|it| usize::try_from(it).ok()),
         stops: Vec::new(),
-        think: body["reasoning"] != "off",
+        reasons: body["reasoning"] != "off",
     };
     let fault = shared.lock().fault.clone();
     let mut generation = Generation::new(&shared.setup.answer, &ask, instance.context);
     if fault == Fault::OverflowEmpty {
-        generation = generation.emptied();
+        generation = generation.without_tokens();
     }
     let model = match &fault {
         Fault::WrongModel(other) => other.clone(),
@@ -178,37 +181,37 @@ pub(crate) async fn chat(shared: &Arc<Shared>, body: &Value, ticket: Ticket) -> 
         state.responses.push(id.clone());
         id
     });
-    let mut wire = Named {
+    let mut wire = V1Events {
         model,
         was_cold,
         response_id,
         reasoning: String::new(),
         text: String::new(),
-        part: None,
+        open_part: None,
     };
     if streamed && fault != Fault::PlainBody {
         return stream(
-            Pieces::new(shared, wire, generation, fault, &instance.id),
+            AnswerPieces::new(shared, wire, generation, fault, &instance.id),
             ticket,
         );
     }
-    let (reasoning, text) = whole(shared, &mut generation, &ticket).await;
+    let (reasoning, text) = collect_answer(shared, &mut generation, &ticket).await;
     wire.reasoning = reasoning;
     wire.text = text;
-    closed(ticket, ok(&wire.result(&generation)))
+    complete(ticket, ok(&wire.result(&generation)))
 }
 
 /// Named events. What was said is kept for the last one, which repeats it.
-struct Named {
+struct V1Events {
     model: String,
     was_cold: bool,
     response_id: Option<String>,
     reasoning: String,
     text: String,
-    part: Option<&'static str>,
+    open_part: Option<&'static str>,
 }
 
-impl Named {
+impl V1Events {
     fn result(&self, generation: &Generation) -> Value {
         let mut output = Vec::new();
         if !self.reasoning.is_empty() {
@@ -218,8 +221,8 @@ impl Named {
         let mut result = json!({
             "model_instance_id": self.model, "output": output,
             "stats": {
-                "input_tokens": generation.prompt_tokens, "total_output_tokens": generation.made,
-                "reasoning_output_tokens": generation.reasoning, "tokens_per_second": 43.7,
+                "input_tokens": generation.prompt_tokens, "total_output_tokens": generation.generated_tokens,
+                "reasoning_output_tokens": generation.reasoning_tokens, "tokens_per_second": 43.7,
                 "time_to_first_token_seconds": 0.7,
             },
         });
@@ -230,7 +233,7 @@ impl Named {
     }
 
     fn end_part(&mut self) -> String {
-        self.part
+        self.open_part
             .take()
             .map_or_else(String::new, |part| event(&format!("{part}.end"), json!({})))
     }
@@ -242,7 +245,7 @@ fn event(kind: &str, fields: Value) -> String {
     format!("event: {kind}\ndata: {value}\n\n")
 }
 
-impl Wire for Named {
+impl EventFormat for V1Events {
     fn head(&mut self) -> Vec<Piece> {
         let id = json!({"model_instance_id": self.model});
         let mut text = event("chat.start", id.clone());
@@ -268,10 +271,10 @@ impl Wire for Named {
             "message"
         };
         let mut text = String::new();
-        if self.part != Some(part) {
+        if self.open_part != Some(part) {
             text += &self.end_part();
             text += &event(&format!("{part}.start"), json!({}));
-            self.part = Some(part);
+            self.open_part = Some(part);
         }
         let kept = if token.reasoning {
             &mut self.reasoning

@@ -19,6 +19,7 @@
 mod commit;
 mod concurrency_limit;
 mod export;
+mod failure;
 mod identity;
 mod input;
 mod journal;

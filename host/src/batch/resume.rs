@@ -270,13 +270,6 @@ mod tests {
             ),
             (
                 Some(job(JobState::Failed, false)),
-                Present(9),
-                "i",
-                Keep,
-                run(RunReason::Failed),
-            ),
-            (
-                Some(job(JobState::Failed, false)),
                 Present(8),
                 "i",
                 Keep,

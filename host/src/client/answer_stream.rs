@@ -7,13 +7,13 @@ use std::time::Instant;
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::{Request, open, registry_store};
+use super::{Notices, Request, open, registry_store};
 use crate::config::Config;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::inference::Event;
 use crate::job::{Answer, Cancel, End, Outcome, RunContext, Sinks, load_for, run};
-use crate::sink::{self, Messages, Sink};
+use crate::sink::{self, Sink};
 
 /// A piece of an answer that arrives.
 #[derive(Clone, Debug, PartialEq)]
@@ -130,10 +130,16 @@ impl Request {
         mut cancel: Cancel<'_>,
     ) -> Result<Answer, Failure> {
         let start = Instant::now();
-        // The program that embeds this one decides what is printed.
-        let messages = Messages::new(true, false, false);
         let config = Config::load(&env.paths.config, false)?;
-        let (model, mut job) = open(&self, env, &config, false, messages, cancel.as_mut()).await?;
+        let (model, mut job) = open(
+            &self,
+            env,
+            &config,
+            false,
+            &Notices::ignore(),
+            cancel.as_mut(),
+        )
+        .await?;
         let store = registry_store(env);
         let mut sinks: Sinks<'_> = vec![channel];
         let loading = load_for(&mut job, model, &mut sinks, cancel.as_mut(), start);

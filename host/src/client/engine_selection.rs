@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use fs_err as fs;
 
+use super::notices::Notices;
 use crate::config::{Config, EngineConfig};
 use crate::engine::{AUTO, EMBEDDED, EngineSelection, Error, ServerAddress, ServerKind};
 use crate::environment::Env;
 use crate::error::Failure;
 use crate::secret::Secret;
-use crate::sink::Messages;
 use crate::studio_settings;
 use crate::suggest::similar_names;
 
@@ -28,14 +28,14 @@ pub(crate) fn engine_selection(
     flag: Option<&str>,
     env: &Env,
     config: &Config,
-    messages: Messages,
+    notices: &Notices,
 ) -> Result<EngineSelection, Failure> {
     let engine = flag
         .or_else(|| env.own_variables.get("ENGINE").map(String::as_str))
         .or(config.engine.as_deref())
         .unwrap_or(AUTO);
     let studio_token = env.all_variables.get(STUDIO_TOKEN).cloned();
-    let configured = |engine: &EngineConfig| configured(engine, env, messages);
+    let configured = |engine: &EngineConfig| configured(engine, env, notices);
     match engine {
         EMBEDDED => return Ok(EngineSelection::Embedded),
         AUTO => {
@@ -51,7 +51,7 @@ pub(crate) fn engine_selection(
                 ServerKind::Vllm,
             ];
             for kind in kinds.into_iter().filter(|_| config.discover) {
-                for address in default_addresses(kind, env, messages) {
+                for address in default_addresses(kind, env, notices) {
                     if addresses
                         .iter()
                         .all(|known| known.base_url() != address.base_url())
@@ -79,7 +79,7 @@ pub(crate) fn engine_selection(
     if let Some(kind) = ServerKind::from_name(engine)
         && kind != ServerKind::OpenAi
     {
-        let addresses = default_addresses(kind, env, messages).into_iter();
+        let addresses = default_addresses(kind, env, notices).into_iter();
         return Ok(EngineSelection::Servers(
             addresses
                 .map(|address| address.with_kind(Some(kind)).with_key(key.clone()))
@@ -139,7 +139,7 @@ fn checked_key(from: &str) -> impl Fn(&Secret) -> Result<Secret, Failure> {
 fn configured(
     engine: &EngineConfig,
     env: &Env,
-    messages: Messages,
+    notices: &Notices,
 ) -> Result<ServerAddress, Failure> {
     let at = |key: &str| format!("the config's [engines.{}] {key}", engine.name);
     let address = ServerAddress::parse(&engine.url)
@@ -162,7 +162,7 @@ fn configured(
         Some(name) => {
             let key = env.all_variables.get(name);
             if key.is_none() {
-                messages.warning(&format!("{} is {name}, which is not set", at("key_env")));
+                notices.warning(&format!("{} is {name}, which is not set", at("key_env")));
             }
             key.map(checked_key(name)).transpose()?
         }
@@ -174,7 +174,7 @@ fn configured(
 }
 
 /// Returns the addresses at which a kind of server listens by default.
-fn default_addresses(kind: ServerKind, env: &Env, messages: Messages) -> Vec<ServerAddress> {
+fn default_addresses(kind: ServerKind, env: &Env, notices: &Notices) -> Vec<ServerAddress> {
     let configured = match kind {
         ServerKind::LmStudio => studio_port(env).map(|port| format!("127.0.0.1:{port}")),
         ServerKind::Ollama => env
@@ -197,7 +197,7 @@ fn default_addresses(kind: ServerKind, env: &Env, messages: Messages) -> Vec<Ser
         .filter_map(|address| match ServerAddress::parse(address) {
             Ok(address) => Some(address.with_lmstudio_key(token.cloned())),
             Err(error) => {
-                messages.warning(&format!("{OLLAMA_HOST}: {error}"));
+                notices.warning(&format!("{OLLAMA_HOST}: {error}"));
                 None
             }
         })
@@ -205,8 +205,8 @@ fn default_addresses(kind: ServerKind, env: &Env, messages: Messages) -> Vec<Ser
 }
 
 /// Returns the address at which LM Studio's server would listen.
-pub(crate) fn default_lm_studio_address(env: &Env, messages: Messages) -> Option<String> {
-    let addresses = default_addresses(ServerKind::LmStudio, env, messages);
+pub(crate) fn default_lm_studio_address(env: &Env, notices: &Notices) -> Option<String> {
+    let addresses = default_addresses(ServerKind::LmStudio, env, notices);
     let first = addresses.first()?;
     Some(first.base_url().to_owned())
 }
@@ -261,10 +261,6 @@ mod tests {
         }
     }
 
-    fn quiet() -> Messages {
-        Messages::new(true, false, false)
-    }
-
     #[test]
     fn addresses_come_from_the_config_then_from_default_ports() {
         let mut config = Config::default();
@@ -276,7 +272,7 @@ mod tests {
         });
         let env = env(&[], &[("OLLAMA_HOST", "0.0.0.0")]);
         let EngineSelection::Auto(found) =
-            engine_selection(Some(AUTO), &env, &config, quiet()).unwrap()
+            engine_selection(Some(AUTO), &env, &config, &Notices::ignore()).unwrap()
         else {
             panic!("not auto")
         };
@@ -298,7 +294,7 @@ mod tests {
             ("localhost:1", true),
             ("localhost", true),
         ] {
-            let wanted = engine_selection(Some(engine), &env, &config, quiet()).unwrap();
+            let wanted = engine_selection(Some(engine), &env, &config, &Notices::ignore()).unwrap();
             assert_eq!(
                 matches!(wanted, EngineSelection::Servers(it) if it.len() == 1),
                 is_one,
@@ -309,7 +305,8 @@ mod tests {
             ("lmstudoi", "did you mean lmstudio?"),
             ("http://a:b@c", "…@c"),
         ] {
-            let failure = engine_selection(Some(engine), &env, &config, quiet()).unwrap_err();
+            let failure =
+                engine_selection(Some(engine), &env, &config, &Notices::ignore()).unwrap_err();
             let all = format!("{} {}", failure.message, failure.hints.join(" "));
             assert!(all.contains(says), "{all}");
             assert!(!all.contains("a:b"), "{all}");

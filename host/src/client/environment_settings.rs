@@ -3,8 +3,8 @@
 use crate::environment::Env;
 use crate::error::Failure;
 use crate::inference::{MaxTokens, SettingsLayer};
-use crate::sink::Messages;
 
+use super::notices::Notices;
 use super::text_files::parse_json_schema;
 
 /// The variables that this program reads, without their prefix.
@@ -34,7 +34,7 @@ const VARIABLES: [&str; 22] = [
 ];
 
 /// Warns about unknown `LMSTRIX_HOST_*` variables, which are usually misspelt.
-pub(crate) fn warn_about_unknown_variables(env: &Env, messages: Messages) {
+pub(crate) fn warn_about_unknown_variables(env: &Env, notices: &Notices) {
     for name in env
         .own_variables
         .keys()
@@ -45,7 +45,7 @@ pub(crate) fn warn_about_unknown_variables(env: &Env, messages: Messages) {
             .first()
             .map(|name| format!("; did you mean LMSTRIX_HOST_{name}?"));
         let hint = hint.unwrap_or_default();
-        messages.warning(&format!(
+        notices.warning(&format!(
             "unknown environment variable LMSTRIX_HOST_{name}{hint}"
         ));
     }

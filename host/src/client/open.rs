@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use super::environment_settings::environment_layer;
+use super::notices::Notices;
 use super::request::{LoadPolicy, Request};
 use super::stores::{lifecycle_options, read_registry};
 use super::text_files::{read_stdin, read_text_file};
@@ -18,7 +19,6 @@ use crate::job::{
     SettingsByOrigin, model_facts, on_pack_thread, prepare, resolve,
 };
 use crate::pack::ModelFacts;
-use crate::sink::Messages;
 
 /// Selects the model, resolves the prompt and opens the processors. Loads nothing.
 ///
@@ -29,7 +29,7 @@ pub(crate) async fn open(
     env: &Env,
     config: &Config,
     reads_stdin: bool,
-    messages: Messages,
+    notices: &Notices,
     mut cancel: Cancel<'_>,
 ) -> Result<(SelectedModel, PreparedJob), Failure> {
     let (timeouts, connect) = timeouts(&request.timeouts, env, config)?;
@@ -41,7 +41,7 @@ pub(crate) async fn open(
         strict: request.strict,
         split_reasoning: !request.keep_reasoning_tags,
     };
-    let query = model_query(&spec.model, request.load, env, config, connect, messages)?;
+    let query = model_query(&spec.model, request.load, env, config, connect, notices)?;
     let model = tokio::select! {
         biased;
         () = &mut cancel => return Err(Failure::interrupted()),
@@ -56,7 +56,7 @@ pub(crate) async fn open(
         context = model.expected_context(),
         "selected a model"
     );
-    let packs = pack_set(&request.pack_dirs, env, config, messages)?;
+    let packs = pack_set(&request.pack_dirs, env, config, notices)?;
     let preparing = async {
         let facts = model_facts(&model);
         let resolved = resolve_prompt(
@@ -64,7 +64,7 @@ pub(crate) async fn open(
             spec.prompt.clone(),
             Some(facts),
             reads_stdin,
-            messages,
+            notices,
         )
         .await?;
         Ok::<_, Failure>(prepare(&spec, resolved, &model).await?)
@@ -87,7 +87,7 @@ pub(crate) async fn resolve_prompt(
     prompt: PromptRequest,
     model: Option<ModelFacts>,
     reads_stdin: bool,
-    messages: Messages,
+    notices: &Notices,
 ) -> Result<ResolvedJob, Failure> {
     let (resolved, warnings) = on_pack_thread(move || {
         let resolved = resolve(&mut packs, &prompt, model.as_ref(), &mut || {
@@ -97,7 +97,7 @@ pub(crate) async fn resolve_prompt(
     })
     .await?;
     for warning in &warnings {
-        messages.warning(&warning.to_string());
+        notices.warning(&warning.to_string());
     }
     Ok(resolved?)
 }
@@ -164,10 +164,10 @@ pub(crate) fn model_query(
     env: &Env,
     config: &Config,
     connect: ConnectTimeouts,
-    messages: Messages,
+    notices: &Notices,
 ) -> Result<ModelQuery, Failure> {
-    let selection = engine_selection(model.engine.as_deref(), env, config, messages)?;
-    let registry = read_registry(env, messages);
+    let selection = engine_selection(model.engine.as_deref(), env, config, notices)?;
+    let registry = read_registry(env, notices);
     let from_env = || {
         let text = env.own_variables.get("CONTEXT")?;
         let context = ContextSize::parse(text);

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
+use super::notices::Notices;
 use crate::config::Config;
 use crate::environment::Env;
 use crate::error::Failure;
 use crate::job::PackSet;
 use crate::pack::{CompiledPackCache, Compiler, PackFolders, PackLoader, PackNotice, TextFile};
-use crate::sink::Messages;
 
 /// The built-in prompts.
 const STOCK: &str = include_str!(concat!(env!("OUT_DIR"), "/stock.toml"));
@@ -21,8 +21,9 @@ const STOCK_NAME: &str = "stock.toml";
 pub(crate) fn pack_loader(
     env: &Env,
     config: &Config,
-    messages: Messages,
+    notices: &Notices,
 ) -> Result<(PackLoader, PackFolders), Failure> {
+    let notices = notices.clone();
     let loader = PackLoader::new(
         config.limits,
         CompiledPackCache::new(env.paths.cache.join("packs")),
@@ -30,9 +31,9 @@ pub(crate) fn pack_loader(
         move |notice| match notice {
             PackNotice::Compiling { name, bytes } => {
                 let size = crate::pack::ByteSize(bytes);
-                messages.status(&format!("compiling pack {name} ({size}), once"));
+                notices.status(&format!("compiling pack {name} ({size}), once"));
             }
-            PackNotice::NotCached { folder, reason } => messages.warning(&format!(
+            PackNotice::NotCached { folder, reason } => notices.warning(&format!(
                 "compiled packs cannot be kept in {}, so each run compiles them again: {reason}",
                 folder.display()
             )),
@@ -50,11 +51,11 @@ pub(crate) fn pack_set(
     pack_dirs: &[PathBuf],
     env: &Env,
     config: &Config,
-    messages: Messages,
+    notices: &Notices,
 ) -> Result<PackSet, Failure> {
-    let (loader, PackFolders(mut folders)) = pack_loader(env, config, messages)?;
+    let (loader, PackFolders(mut folders)) = pack_loader(env, config, notices)?;
     for folder in pack_dirs.iter().filter(|folder| !folder.is_dir()) {
-        messages.warning(&format!("--pack-dir {} is not a folder", folder.display()));
+        notices.warning(&format!("--pack-dir {} is not a folder", folder.display()));
     }
     folders.extend(pack_dirs.iter().cloned());
     Ok(PackSet::new(loader, PackFolders(folders), stock_file()))

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use crate::engine::{KnownModel, LifecycleOptions};
 use crate::environment::Env;
 use crate::registry::{Registry, RegistryStore};
-use crate::sink::Messages;
 
+use super::notices::Notices;
 use super::request::LoadPolicy;
 
 /// Returns the user's registry.
@@ -21,16 +21,16 @@ pub(crate) fn ownership_folder(env: &Env) -> PathBuf {
 
 /// Reads the registry. An unreadable one is a warning, since an inference does not
 /// need it.
-pub(crate) fn read_registry(env: &Env, messages: Messages) -> Registry {
+pub(crate) fn read_registry(env: &Env, notices: &Notices) -> Registry {
     match registry_store(env).read() {
         Ok(read) => {
             for warning in &read.warnings {
-                messages.warning(warning);
+                notices.warning(warning);
             }
             read.registry
         }
         Err(error) => {
-            messages.warning(&crate::error::error_chain(&error));
+            notices.warning(&crate::error_chain::error_chain(&error));
             Registry::default()
         }
     }

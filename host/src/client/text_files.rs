@@ -53,7 +53,7 @@ fn utf8(bytes: Vec<u8>, what: &str) -> Result<String, Failure> {
         Failure::usage(format!(
             "{what} is not UTF-8: invalid byte at offset {offset}"
         ))
-        .hint("iconv -f ENCODING -t UTF-8 converts it")
+        .hint("convert it with `iconv -f ENCODING -t UTF-8`")
     })?;
     Ok(match text.strip_prefix('\u{feff}') {
         Some(rest) => rest.to_owned(),

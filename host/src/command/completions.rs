@@ -1,4 +1,4 @@
-//! `completions`, and the names that are offered.
+//! `completions`: prints shell scripts; [`completion_candidates`] returns the names for them.
 
 use std::path::PathBuf;
 
@@ -12,25 +12,27 @@ use crate::pack::PackFolders;
 /// Runs `completions`.
 ///
 /// # Errors
-/// The shell is none that is known.
+/// Returns an error if the shell is not supported.
 pub(crate) fn completions(args: &CompletionsArgs, env: &Env) -> Result<Exit, Failure> {
     let program = env.program.display().to_string();
     let script = completion_script(&args.shell, &program).ok_or_else(|| {
-        Failure::usage(format!("no completions for a shell named `{}`", args.shell))
-            .hint(format!("it takes {}", supported_shells().join(", ")))
+        Failure::usage(format!("no completions for a shell named `{}`", args.shell)).hint(format!(
+            "supported shells: {}",
+            supported_shells().join(", ")
+        ))
     })?;
     let script = script.map_err(|e| Failure::new(Exit::Broken, e.to_string()))?;
     print(&String::from_utf8_lossy(&script))?;
     Ok(Exit::Done)
 }
 
-/// The names that a Tab offers; what cannot be read offers nothing.
+/// Returns the names that shell completion offers. Files that cannot be read are ignored.
 #[must_use]
-pub fn completion_candidates(env: &Env, what: CompletionKind) -> Vec<String> {
-    match what {
+pub fn completion_candidates(env: &Env, kind: CompletionKind) -> Vec<String> {
+    match kind {
         CompletionKind::Models => {
-            let known = client::registry_store(env).read().unwrap_or_default();
-            let mut names: Vec<String> = known
+            let loaded = client::registry_store(env).read().unwrap_or_default();
+            let mut names: Vec<String> = loaded
                 .registry
                 .models()
                 .filter(|(_, _, model)| model.missing_since.is_none() && !model.embeds_only)
@@ -43,7 +45,7 @@ pub fn completion_candidates(env: &Env, what: CompletionKind) -> Vec<String> {
         CompletionKind::Prompts => client::stock_prompt_names(),
         CompletionKind::Packs => {
             let folders = PackFolders(vec![PathBuf::from("packs"), env.paths.data.join("packs")]);
-            let mut names: Vec<String> = folders.list().into_iter().map(|it| it.name).collect();
+            let mut names: Vec<String> = folders.list().into_iter().map(|pack| pack.name).collect();
             names.push("standard".to_owned());
             names
         }

@@ -11,9 +11,11 @@ use super::resolve_args::{
 };
 use crate::args::{CommonArgs, InferArgs, OutputArgs};
 use crate::client::{self, Request, registry_store, warn_about_unknown_variables};
+use crate::command::notices;
 use crate::engine::Unloader;
 use crate::environment::Env;
-use crate::error::{self, Exit, Failure};
+use crate::error::{Exit, Failure};
+use crate::error_chain::error_chain;
 use crate::job::{Answer, Cancel, End, Outcome, RunContext, Sinks, Warning, load_for, run};
 use crate::report::{self, Report};
 use crate::sink::{
@@ -36,7 +38,8 @@ pub(crate) async fn infer(
 ) -> Result<Exit, Failure> {
     let start = Instant::now();
     let messages = Messages::new(args.common.quiet, env.stderr_is_terminal, env.colour);
-    warn_about_unknown_variables(env, messages);
+    let notices = notices(messages);
+    warn_about_unknown_variables(env, &notices);
     let config = resolve_args::config(&args.common, env)?;
     let request = request_from_args(&args)?;
     let output = &args.output;
@@ -46,7 +49,7 @@ pub(crate) async fn infer(
         env,
         &config,
         reads_stdin,
-        messages,
+        &notices,
         cancel.as_mut(),
     );
     let (model, mut job) = opening.await?;
@@ -165,7 +168,7 @@ async fn unload(unloader: Unloader, model: &str, messages: Messages) -> Option<W
             "`{model}` stays loaded: this program did not load it; `unload --force` unloads it \
              anyway"
         ),
-        Ok(Err(error)) => format!("`{model}` stays loaded: {}", error::error_chain(&error)),
+        Ok(Err(error)) => format!("`{model}` stays loaded: {}", error_chain(&error)),
         Err(_) => format!(
             "`{model}` may stay loaded: the server did not confirm the unload within {} s",
             UNLOAD_LIMIT.as_secs()

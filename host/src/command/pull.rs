@@ -1,8 +1,9 @@
-//! `pull`: a model's file from the Hugging Face hub, for the embedded engine.
+//! `pull`: downloads a model file from the Hugging Face hub for the embedded engine.
 
 use super::models::print;
 use crate::args::PullArgs;
 use crate::client;
+use crate::command::notices;
 use crate::engine::{DEFAULT_HUB_URL, Hub, HubReference, PullProgress, format_bytes};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
@@ -12,50 +13,50 @@ use crate::sink::{DownloadProgress, Messages};
 /// Runs `pull`.
 ///
 /// # Errors
-/// No such file, no room, a hub that cannot be reached, another file in its
-/// place.
+/// Returns an error if the file does not exist on the hub, the hub is unreachable, the disk
+/// is full, or a different file exists at the target path.
 pub(crate) async fn pull(
     args: PullArgs,
     env: &Env,
     interrupt: Cancel<'_>,
 ) -> Result<Exit, Failure> {
     let messages = Messages::new(args.common.quiet, env.stderr_is_terminal, env.colour);
-    client::warn_about_unknown_variables(env, messages);
+    client::warn_about_unknown_variables(env, &notices(messages));
     let reference = HubReference::parse(&args.reference)?;
-    let base = env
+    let base_url = env
         .all_variables
         .get("HF_ENDPOINT")
-        .map_or(DEFAULT_HUB_URL, |it| it.expose());
-    let hub = Hub::new(base, env.all_variables.get("HF_TOKEN").cloned())?;
+        .map_or(DEFAULT_HUB_URL, |value| value.expose());
+    let hub = Hub::new(base_url, env.all_variables.get("HF_TOKEN").cloned())?;
     let folder = env.paths.data.join("models");
-    let mut shown = DownloadProgress::new(messages, env.stderr_is_terminal, args.common.quiet);
-    let mut tell = |it: PullProgress| match it {
+    let mut display = DownloadProgress::new(messages, env.stderr_is_terminal, args.common.quiet);
+    let mut on_progress = |progress: PullProgress| match progress {
         PullProgress::Started {
             name,
-            total_bytes: bytes,
-            present_bytes: have,
-        } => shown.start(&name, bytes, have),
-        PullProgress::Received(bytes) => shown.set_position(bytes),
-        PullProgress::Retrying(why) => shown.message(&format!("{why}; goes on where it was")),
-        PullProgress::Verifying => shown.message("checks it"),
+            total_bytes,
+            present_bytes,
+        } => display.start(&name, total_bytes, present_bytes),
+        PullProgress::Received(bytes) => display.set_position(bytes),
+        PullProgress::Retrying(cause) => display.message(&format!("{cause}; resuming")),
+        PullProgress::Verifying => display.message("verifying the checksum"),
     };
-    let pulled = tokio::select! {
+    let downloaded = tokio::select! {
         biased;
         () = interrupt => Err(Failure::interrupted()
-            .hint("what has come is kept; the same command goes on with it")),
-        it = hub.pull(&reference, &args.revision, &folder, args.force, &mut tell) => {
-            it.map_err(Failure::from)
+            .hint("partial download kept; run the same command to resume")),
+        result = hub.pull(&reference, &args.revision, &folder, args.force, &mut on_progress) => {
+            result.map_err(Failure::from)
         }
     };
-    shown.finish();
-    let pulled = pulled?;
-    let path = pulled.path.display();
-    messages.status(&if pulled.already_present {
-        format!("{path} is there already")
+    display.finish();
+    let downloaded = downloaded?;
+    let path = downloaded.path.display();
+    messages.status(&if downloaded.already_present {
+        format!("{path} already exists")
     } else {
-        format!("{path}: {}", format_bytes(pulled.size_bytes))
+        format!("{path}: {}", format_bytes(downloaded.size_bytes))
     });
-    let name = pulled
+    let name = downloaded
         .path
         .file_stem()
         .unwrap_or_default()

@@ -1,4 +1,4 @@
-//! `render`: what would be sent, and nothing else. No model, no server.
+//! `render`: prints the resolved prompt without a model or a server.
 
 use std::io::Write;
 
@@ -7,19 +7,20 @@ use serde_json::json;
 use super::resolve_args;
 use crate::args::RenderArgs;
 use crate::client;
+use crate::command::notices;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::inference::{Prompt, SettingsLayer};
 use crate::job::{Cancel, PackUsed, ResolvedJob};
 use crate::sink::{Messages, Sink, Stdout, escape_controls_json};
 
-/// The schema of `--json`.
+/// Schema version of the `--json` output.
 const SCHEMA: u32 = 1;
 
 /// Runs `render`.
 ///
 /// # Errors
-/// The prompt cannot be resolved, or stdout cannot be written.
+/// Returns an error if the prompt cannot be resolved or stdout cannot be written.
 pub(crate) async fn render(
     args: RenderArgs,
     env: &Env,
@@ -32,13 +33,14 @@ pub(crate) async fn render(
         common,
     } = args;
     let messages = Messages::new(common.quiet, env.stderr_is_terminal, env.colour);
-    client::warn_about_unknown_variables(env, messages);
+    let notices = notices(messages);
+    client::warn_about_unknown_variables(env, &notices);
     let config = resolve_args::config(&common, env)?;
     let request = resolve_args::prompt_request(&prompt, &sampling)?;
     let settings = client::settings_by_origin(request.settings.clone(), env, &config)?;
     let prompt = client::prompt_request(&request, env, &config)?;
-    let packs = client::pack_set(&request.pack_dirs, env, &config, messages)?;
-    let resolving = client::resolve_prompt(packs, prompt, None, env.stdin_has_text, messages);
+    let packs = client::pack_set(&request.pack_dirs, env, &config, &notices)?;
+    let resolving = client::resolve_prompt(packs, prompt, None, env.stdin_has_text, &notices);
     let resolved = tokio::select! {
         biased;
         () = cancel => return Err(Failure::interrupted()),
@@ -56,7 +58,7 @@ pub(crate) async fn render(
     }
     let settings = settings.resolve(&resolved.settings, &SettingsLayer::default());
     if json {
-        let post: Vec<_> = steps
+        let processors: Vec<_> = steps
             .iter()
             .map(|step| {
                 json!({
@@ -72,7 +74,7 @@ pub(crate) async fn render(
             "schema": SCHEMA,
             "input": resolved.prompt,
             "settings": settings,
-            "post": post,
+            "post": processors,
             "extension": resolved.extension,
             "extra": resolved.extra,
             "packs": packs,
@@ -96,24 +98,25 @@ pub(crate) async fn render(
     }
     let mut stdout = Stdout::new(std::io::stdout(), env.stdout_is_terminal);
     stdout
-        .text(&shown(&resolved.prompt))
+        .text(&format_prompt(&resolved.prompt))
         .and_then(|()| stdout.end())?;
     Ok(Exit::Done)
 }
 
-/// One message is shown as it stands; several get a line with their role.
-fn shown(prompt: &Prompt) -> String {
+/// Formats a prompt: a single message as it is, several messages each with a line that names
+/// its role.
+fn format_prompt(prompt: &Prompt) -> String {
     match prompt {
         Prompt::Raw(text) => text.clone(),
         Prompt::Chat(messages) => match &messages[..] {
             [message] => message.content.clone(),
             messages => messages
                 .iter()
-                .map(|it| {
+                .map(|message| {
                     format!(
                         "--- {} ---\n{}\n",
-                        it.role.as_str(),
-                        it.content.trim_end_matches('\n')
+                        message.role.as_str(),
+                        message.content.trim_end_matches('\n')
                     )
                 })
                 .collect(),

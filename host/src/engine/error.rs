@@ -1,4 +1,4 @@
-//! Errors of engines and models. `crate::error` maps them to exit codes and hints.
+//! Errors of engines and models. Callers map them to exit codes and hints.
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -63,7 +63,7 @@ pub async fn run(
             result: &result,
         };
         if let Err(error) = statistics::record(store, &observed) {
-            let cause = crate::error::error_chain(&error);
+            let cause = crate::error_chain::error_chain(&error);
             warnings.push(Warning::StatisticsNotSaved(cause));
         }
     }

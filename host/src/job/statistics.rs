@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{Answer, JobError};
 use crate::engine::{EMBEDDED, Instance};
-use crate::error::error_chain;
+use crate::error_chain::error_chain;
 use crate::inference::{FinishReason, Prompt};
 use crate::registry::{Error, Observation, RegistryStore};
 

@@ -4,6 +4,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::client::{Notice, Notices};
+
 /// An event of a batch, in the order in which things happen.
 #[derive(Clone, Copy, Debug)]
 pub enum BatchEvent<'a> {
@@ -141,6 +143,15 @@ impl SharedObserver {
     /// Passes a warning on.
     pub fn warning(&self, text: &str) {
         self.event(BatchEvent::Warning(text));
+    }
+
+    /// Returns a receiver of remarks that passes them on as events.
+    pub(crate) fn notices(&self) -> Notices {
+        let observer = self.clone();
+        Notices::new(move |notice| match notice {
+            Notice::Status(text) => observer.status(text),
+            Notice::Warning(text) => observer.warning(text),
+        })
     }
 
     /// Passes a remark on.

@@ -14,7 +14,7 @@ use crate::batch::{
     self, Combination, IdentityHasher, Input, InputEntry, InputSource, JobCoordinates, JobLabels,
     ParamValues, Plan, PlanContext, ProcessorEntry, combinations,
 };
-use crate::client::{self, Request};
+use crate::client::{self, Notices, Request};
 use crate::engine::ContextSize;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
@@ -65,7 +65,7 @@ impl JobInputs {
         let mut prompts: Vec<PlanPrompt> = Vec::new();
         let mut packs = Vec::new();
         for entry in &plan.prompts {
-            let (prompt, of_prompt) = plan_prompt(entry, setup)?;
+            let (prompt, of_prompt) = plan_prompt(entry, setup, &observer.notices())?;
             if prompts.iter().any(|known| known.label == prompt.label) {
                 return Err(Failure::usage(format!(
                     "two prompts of the plan are called `{}`",
@@ -302,6 +302,7 @@ fn given_settings(settings: &Settings) -> String {
 fn plan_prompt(
     entry: &batch::PromptEntry,
     setup: &BatchSetup<'_>,
+    notices: &Notices,
 ) -> Result<(PlanPrompt, PackSet), Failure> {
     let BatchSetup {
         plan, env, config, ..
@@ -329,7 +330,7 @@ fn plan_prompt(
         raw: options.raw.unwrap_or(false),
         ..Request::default()
     };
-    let packs = client::pack_set(&request.pack_dirs, env, config, setup.messages)?;
+    let packs = client::pack_set(&request.pack_dirs, env, config, notices)?;
     let request = client::prompt_request(&request, env, config)?;
     let prompt = PlanPrompt {
         identity: prompt_identity(&request, &packs, &options.pack_dirs, env),
@@ -487,7 +488,7 @@ impl ResultFiles {
 }
 
 fn of_input(error: batch::InputError) -> Failure {
-    let failure = Failure::usage(crate::error::error_chain(&error));
+    let failure = Failure::usage(crate::error_chain::error_chain(&error));
     match error.hint() {
         Some(hint) => failure.hint(hint),
         None => failure,

@@ -27,7 +27,8 @@ use crate::engine::{
     self, ConnectTimeouts, ContextSize, EngineSelection, Instance, LifecycleOptions, Memory,
     ModelQuery, SelectedModel, is_local, select_model,
 };
-use crate::error::{Exit, Failure, error_chain};
+use crate::error::{Exit, Failure};
+use crate::error_chain::error_chain;
 use crate::inference::Event;
 use crate::job::{
     self, Cancellation, End, FailureClass, JobError, Outcome, PreparedJob, ResolvedJob, RunContext,

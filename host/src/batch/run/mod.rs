@@ -276,7 +276,7 @@ impl PreparedBatch<'_> {
         // Statistics become part of the registry. A registry that cannot be written
         // does not make the results worse.
         if let Err(error) = store.update(|_| ()) {
-            observer.warning(&crate::error::error_chain(&error));
+            observer.warning(&crate::error_chain::error_chain(&error));
         }
         drop(self.lock);
         if let Some(StopReason::Fatal(failure)) = summary.stop {
@@ -349,7 +349,7 @@ impl PreparedBatch<'_> {
         observer: &'b SharedObserver,
     ) -> Result<LiveBackend<'b>, Failure> {
         let setup = &self.setup;
-        let registry = client::read_registry(setup.env, setup.messages);
+        let registry = client::read_registry(setup.env, &observer.notices());
         let load = client::LoadPolicy {
             force: setup.options.force,
             ..client::LoadPolicy::default()

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::event::SharedObserver;
 use super::setup::BatchSetup;
 use crate::batch::{ModelSpeed, Plan, PlanContext, is_pattern, matches_model};
-use crate::client::{self, LoadPolicy, fits_memory, model_record};
+use crate::client::{self, LoadPolicy, Notices, fits_memory, model_record};
 use crate::engine::{
     Catalog, CatalogModel, ConnectTimeouts, DEMO, EMBEDDED, EngineSelection, LoadedInstance,
     Memory, ServerAddress, query_catalog, select_model,
@@ -18,7 +18,6 @@ use crate::inference::SettingsLayer;
 use crate::job::{Cancel, ModelReference};
 use crate::pack::ModelFacts;
 use crate::registry::{ModelRecord, Registry, SortKey, SortRow, sort_models};
-use crate::sink::Messages;
 use crate::suggest::similar_names;
 
 /// The name that stands for all models.
@@ -126,10 +125,10 @@ pub(super) async fn select_models(
     let BatchSetup {
         plan, env, config, ..
     } = setup;
-    let messages = setup.messages;
-    let selection = client::engine_selection(plan.engine.as_deref(), env, config, messages)?;
+    let notices = &observer.notices();
+    let selection = client::engine_selection(plan.engine.as_deref(), env, config, notices)?;
     let names = match plan.models.as_slice() {
-        [] => vec![default_model(setup, connect, messages, cancel.as_mut()).await?],
+        [] => vec![default_model(setup, connect, notices, cancel.as_mut()).await?],
         names => names.to_vec(),
     };
     let folder = env.paths.data.join("models");
@@ -156,7 +155,7 @@ pub(super) async fn select_models(
         (Err(_), Some(error)) => return Err(error.into()),
         (Err(failure), None) => return Err(failure),
     };
-    let mut registry = client::read_registry(env, messages);
+    let mut registry = client::read_registry(env, notices);
     for engine in &catalog.engines {
         let records: Vec<(String, ModelRecord)> = engine
             .models
@@ -181,7 +180,7 @@ pub(super) async fn select_models(
 async fn default_model(
     setup: &BatchSetup<'_>,
     connect: ConnectTimeouts,
-    messages: Messages,
+    notices: &Notices,
     cancel: Cancel<'_>,
 ) -> Result<String, Failure> {
     let model = ModelReference {
@@ -192,7 +191,7 @@ async fn default_model(
         force: setup.options.force,
         ..LoadPolicy::default()
     };
-    let query = client::model_query(&model, load, setup.env, setup.config, connect, messages)?;
+    let query = client::model_query(&model, load, setup.env, setup.config, connect, notices)?;
     tokio::select! {
         biased;
         () = cancel => Err(Failure::interrupted()),

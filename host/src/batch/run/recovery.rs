@@ -176,7 +176,7 @@ pub(super) async fn unload_leftovers(
                 observer.warning(&format!(
                     "`{}` may stay loaded from a run that was killed: {}",
                     model.label,
-                    crate::error::error_chain(&error)
+                    crate::error_chain::error_chain(&error)
                 ));
                 continue;
             }

@@ -9,7 +9,6 @@ use crate::client::TimeoutOptions;
 use crate::config::Config;
 use crate::environment::Env;
 use crate::inference::SettingsLayer;
-use crate::sink::Messages;
 
 /// A batch as it was asked for.
 pub struct BatchSetup<'a> {
@@ -27,8 +26,6 @@ pub struct BatchSetup<'a> {
     pub env: &'a Env,
     /// The config file.
     pub config: &'a Config,
-    /// Receives remarks of the search for engines and packs.
-    pub messages: Messages,
 }
 
 /// How a batch runs, beside its plan.

@@ -89,7 +89,7 @@ pub(super) fn export(args: &ExportArgs) -> Result<Exit, Failure> {
         }
         Some(path) => {
             let failed = |source| {
-                Failure::usage(crate::error::error_chain(&sink::Error::File {
+                Failure::usage(crate::error_chain::error_chain(&sink::Error::File {
                     path: path.clone(),
                     source,
                 }))

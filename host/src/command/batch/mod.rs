@@ -14,6 +14,7 @@ mod summary;
 use std::path::{Path, PathBuf};
 
 use super::models::print;
+use super::notices;
 use super::resolve_args::{self, flag_layer, timeout_options};
 use crate::args::{BatchArgs, BatchCommand, BatchRunArgs, CommonArgs, ResultArgs, RetryArgs};
 use crate::batch::{self, BatchOptions, BatchSetup, Interrupts, Plan, SharedObserver};
@@ -117,7 +118,7 @@ struct Run {
 impl Run {
     async fn run(self, env: &Env, mut interrupts: Interrupts<'_>) -> Result<Exit, Failure> {
         let messages = Messages::new(self.common.quiet, env.stderr_is_terminal, env.colour);
-        client::warn_about_unknown_variables(env, messages);
+        client::warn_about_unknown_variables(env, &notices(messages));
         let out = self.check_plan()?;
         let config = resolve_args::config(&self.common, env)?;
         let is_dry_run = self.options.dry_run;
@@ -131,7 +132,6 @@ impl Run {
             options: self.options,
             env,
             config: &config,
-            messages,
         };
         let batch = batch::prepare(setup, &observer, interrupts.first.as_mut()).await?;
         if is_dry_run {

@@ -20,9 +20,11 @@ use super::models::{
 };
 use crate::args::TestArgs;
 use crate::client::{self, LoadPolicy};
+use crate::command::notices;
 use crate::engine::{self, EMBEDDED, EngineSelection, ModelQuery, query_catalog};
 use crate::environment::Env;
-use crate::error::{Exit, Failure, error_chain};
+use crate::error::{Exit, Failure};
+use crate::error_chain::error_chain;
 use crate::job::Cancel;
 use crate::job::ModelReference;
 use crate::registry::{
@@ -234,7 +236,7 @@ async fn model_queries(
             env,
             &setup.config,
             setup.connect_timeouts,
-            messages,
+            &notices(messages),
         )
     };
     if !args.all {
@@ -258,7 +260,7 @@ async fn model_queries(
     {
         return Err(error.into());
     }
-    let registry = client::read_registry(env, messages);
+    let registry = client::read_registry(env, &notices(messages));
     let records: Vec<(String, String, ModelRecord)> = catalog
         .engines
         .iter()

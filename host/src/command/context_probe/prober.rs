@@ -7,7 +7,7 @@ use super::probe_prompt::{ProbePrompt, PromptSizer};
 use crate::engine::{
     self, ContextSize, Error, FaultKind, InferenceRequest, ModelQuery, Unloader, format_seconds,
 };
-use crate::error::error_chain;
+use crate::error_chain::error_chain;
 use crate::inference::{
     Event, MaxTokens, Origin, SettingSupport, Settings, SettingsLayer, Usage, defaults,
     resolve_settings,

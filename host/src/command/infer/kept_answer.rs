@@ -30,7 +30,7 @@ pub(super) fn keep(
             .filter(|_| !answer.raw.is_empty())
             .map(Path::to_owned);
         if let Err(error) = file.fail(&reason.join("\n")) {
-            failure = failure.hint(crate::error::error_chain(&error));
+            failure = failure.hint(crate::error_chain::error_chain(&error));
         }
     }
     // Text that went to stdout is not lost. But processors may have held text back,

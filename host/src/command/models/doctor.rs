@@ -8,11 +8,13 @@ use serde::Serialize;
 use super::{escape_for_terminal, format_count, print, print_json};
 use crate::args::{CommonArgs, DoctorArgs};
 use crate::client::{self, TimeoutOptions};
+use crate::command::notices;
 use crate::command::resolve_args;
 use crate::config::Config;
 use crate::engine::{EMBEDDED, EngineSelection, Memory, format_bytes, query_catalog};
 use crate::environment::Env;
-use crate::error::{Exit, Failure, error_chain};
+use crate::error::{Exit, Failure};
+use crate::error_chain::error_chain;
 use crate::job::{Cancel, on_pack_thread};
 use crate::sink::Messages;
 
@@ -216,7 +218,8 @@ fn check_writable(folder: &Path) -> std::io::Result<()> {
 
 async fn engines(args: &DoctorArgs, env: &Env, config: &Config, findings: &mut Findings) {
     let quiet = Messages::new(true, false, false);
-    let selection = client::engine_selection(args.engines.engine.as_deref(), env, config, quiet);
+    let selection =
+        client::engine_selection(args.engines.engine.as_deref(), env, config, &notices(quiet));
     let timeouts = client::timeouts(&TimeoutOptions::default(), env, config);
     let (selection, timeouts) = match (selection, timeouts) {
         (Ok(selection), Ok((_, timeouts))) => (selection, timeouts),
@@ -359,7 +362,7 @@ fn registry(env: &Env, findings: &mut Findings) {
 
 async fn packs(env: &Env, config: &Config, findings: &mut Findings) {
     let quiet = Messages::new(true, false, false);
-    let (loader, folders) = match client::pack_loader(env, config, quiet) {
+    let (loader, folders) = match client::pack_loader(env, config, &notices(quiet)) {
         Ok(loader_and_folders) => loader_and_folders,
         Err(failure) => return findings.failure("packs", failure),
     };

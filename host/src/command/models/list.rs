@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{engine_filter, escape_for_terminal, format_ago, format_table, print, print_json};
 use crate::args::ListArgs;
 use crate::client;
+use crate::command::notices;
 use crate::command::resolve_args;
 use crate::engine::{Memory, format_bytes};
 use crate::environment::Env;
@@ -60,8 +61,12 @@ pub(crate) fn list(args: &ListArgs, env: &Env) -> Result<Exit, Failure> {
             )));
         }
     };
-    let selection =
-        client::engine_selection(args.engines.engine.as_deref(), env, &config, messages)?;
+    let selection = client::engine_selection(
+        args.engines.engine.as_deref(),
+        env,
+        &config,
+        &notices(messages),
+    )?;
     let is_selected = engine_filter(&selection, args.engines.engine.is_some());
     let loaded = client::registry_store(env).read()?;
     for warning in &loaded.warnings {
@@ -204,7 +209,7 @@ fn state(row: &SortRow<'_>) -> String {
     let model = row.model;
     let mut states = Vec::new();
     if let Some(at) = model.missing_since {
-        states.push(format!("removed, last seen {}", format_ago(at)));
+        states.push(format!("removed {}", format_ago(at)));
     }
     if model.embeds_only {
         states.push("embeddings only".to_owned());

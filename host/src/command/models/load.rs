@@ -9,6 +9,7 @@ use super::{
 };
 use crate::args::{LoadArgs, ModelArgs, PsArgs, UnloadArgs};
 use crate::client::{self, TimeoutOptions};
+use crate::command::notices;
 use crate::command::resolve_args;
 use crate::engine::{
     self, CatalogModel, EMBEDDED, EngineSelection, LoadedInstance, ServerAddress, query_catalog,
@@ -23,15 +24,16 @@ use crate::suggest::similar_names;
 /// Runs `load`.
 ///
 /// # Errors
-/// The model is not known, does not fit, or the server cannot load it.
+/// Returns an error if the model is not found, does not fit into memory, or the server
+/// cannot load it.
 pub(crate) async fn load(
     args: LoadArgs,
     env: &Env,
     mut interrupt: Cancel<'_>,
 ) -> Result<Exit, Failure> {
-    let begun = command_setup(&args.common, &args.engines, env)?;
-    let messages = begun.messages;
-    let (timeouts, _) = client::timeouts(&TimeoutOptions::default(), env, &begun.config)?;
+    let setup = command_setup(&args.common, &args.engines, env)?;
+    let messages = setup.messages;
+    let (timeouts, _) = client::timeouts(&TimeoutOptions::default(), env, &setup.config)?;
     let (model, policy) = resolve_args::model_reference(&ModelArgs {
         model: Some(args.model.clone()),
         engine: args.engines.engine,
@@ -44,54 +46,54 @@ pub(crate) async fn load(
         &model,
         policy,
         env,
-        &begun.config,
-        begun.connect_timeouts,
-        messages,
+        &setup.config,
+        setup.connect_timeouts,
+        &notices(messages),
     )?;
-    let chosen = tokio::select! {
+    let selected = tokio::select! {
         biased;
         () = &mut interrupt => return Err(Failure::interrupted()),
-        chosen = engine::select_model(query) => chosen?,
+        selected = engine::select_model(query) => selected?,
     };
-    if chosen.engine() == EMBEDDED {
+    if selected.engine() == EMBEDDED {
         return Err(Failure::usage(format!(
-            "`{}` is run by the embedded engine, which loads a model for each run",
+            "`{}` runs in the embedded engine, which loads a model for each run",
             args.model
         ))
-        .hint("--engine names the server that shall load it"));
+        .hint("select a server with `--engine URL`"));
     }
-    for warning in &chosen.warnings {
+    for warning in &selected.warnings {
         messages.warning(warning);
     }
-    let shown_engine = chosen.display_name();
-    let mut said = LoadingStatus(messages);
-    let mut sinks: Sinks<'_> = vec![&mut said];
-    let begin = Instant::now();
-    let ready = job::load(chosen, &mut sinks, interrupt, timeouts, begin)
+    let engine_name = selected.display_name();
+    let mut status = LoadingStatus(messages);
+    let mut sinks: Sinks<'_> = vec![&mut status];
+    let start = Instant::now();
+    let instance = job::load(selected, &mut sinks, interrupt, timeouts, start)
         .await
         .map_err(|error| match error {
             JobError::Expired(expired) => Failure::from(expired).hint(
-                "the server may go on loading; `ps` shows it, and a second `load` waits for it",
+                "the server may still be loading it; `ps` shows it, another `load` waits for it",
             ),
             error => error.into(),
         })?;
-    for warning in &ready.warnings {
+    for warning in &instance.warnings {
         messages.warning(warning);
     }
-    let context = ready.context().map_or_else(
-        || "an unknown context".to_owned(),
-        |it| format!("{it} tokens of context"),
+    let context = instance.context().map_or_else(
+        || "an unknown context length".to_owned(),
+        |tokens| format!("{tokens} tokens of context"),
     );
-    messages.status(&match ready.load_s() {
-        Some(seconds) => format!("{shown_engine} loaded it in {seconds:.1} s with {context}"),
-        None => format!("{shown_engine} has it loaded with {context}"),
+    messages.status(&match instance.load_s() {
+        Some(seconds) => format!("loaded by {engine_name} in {seconds:.1} s with {context}"),
+        None => format!("already loaded by {engine_name} with {context}"),
     });
-    // The name that `-m` takes for exactly this instance.
-    print(&format!("{}\n", escape_for_terminal(ready.id(), env)))?;
+    // `-m` accepts this name for exactly this instance.
+    print(&format!("{}\n", escape_for_terminal(instance.id(), env)))?;
     Ok(Exit::Done)
 }
 
-/// Says that loading has begun, once.
+/// Prints a status line when loading starts.
 struct LoadingStatus(Messages);
 
 impl Sink for LoadingStatus {
@@ -112,154 +114,170 @@ impl Sink for LoadingStatus {
 /// Runs `unload`.
 ///
 /// # Errors
-/// Nothing of that name is loaded, or somebody else loaded it.
+/// Returns an error if no such model is loaded, or if another program loaded it.
 pub(crate) async fn unload(
     args: UnloadArgs,
     env: &Env,
     interrupt: Cancel<'_>,
 ) -> Result<Exit, Failure> {
-    let begun = command_setup(&args.common, &args.engines, env)?;
-    let work = unload_instances(&args, env, &begun);
+    let setup = command_setup(&args.common, &args.engines, env)?;
+    let unloading = unload_instances(&args, env, &setup);
     tokio::select! {
         biased;
         () = interrupt => Err(Failure::interrupted()),
-        done = work => done,
+        result = unloading => result,
     }
 }
 
-/// An instance, and where it is.
+/// A loaded instance with its model and the address of its engine.
 struct UnloadCandidate<'a> {
-    place: &'a str,
-    offer: &'a CatalogModel,
+    engine: &'a str,
+    model: &'a CatalogModel,
     instance: &'a LoadedInstance,
 }
 
 impl UnloadCandidate<'_> {
     fn is_model(&self, name: &str) -> bool {
-        self.offer.id == name || self.offer.aliases.iter().any(|it| it == name)
+        self.model.id == name || self.model.aliases.iter().any(|alias| alias == name)
     }
 }
 
 async fn unload_instances(
     args: &UnloadArgs,
     env: &Env,
-    begun: &super::CommandSetup,
+    setup: &super::CommandSetup,
 ) -> Result<Exit, Failure> {
-    let messages = begun.messages;
-    let state = client::ownership_folder(env);
-    let endpoints: &[ServerAddress] = match &begun.selection {
+    let messages = setup.messages;
+    let ownership_folder = client::ownership_folder(env);
+    let addresses: &[ServerAddress] = match &setup.selection {
         EngineSelection::Embedded => &[],
-        EngineSelection::Servers(it) | EngineSelection::Auto(it) => it,
+        EngineSelection::Servers(addresses) | EngineSelection::Auto(addresses) => addresses,
     };
-    let servers = EngineSelection::Servers(endpoints.to_vec());
-    let models = env.paths.data.join("models");
-    let mut asked = query_catalog(
+    let servers = EngineSelection::Servers(addresses.to_vec());
+    let models_folder = env.paths.data.join("models");
+    let mut catalog = query_catalog(
         &servers,
-        &models,
-        &state,
-        begun.connect_timeouts,
+        &models_folder,
+        &ownership_folder,
+        setup.connect_timeouts,
         &mut |_| {},
     )
     .await;
-    if let Some(refused) = asked.server_error.take() {
-        return Err(refused.into());
+    if let Some(error) = catalog.server_error.take() {
+        return Err(error.into());
     }
-    warn_about_problems(&asked, messages);
-    let mut loaded: Vec<UnloadCandidate<'_>> = Vec::new();
-    for place in &asked.engines {
-        for offer in place.models.iter().flatten() {
-            loaded.extend(offer.instances.iter().map(|instance| UnloadCandidate {
-                place: &place.address,
-                offer,
+    warn_about_problems(&catalog, messages);
+    let mut candidates: Vec<UnloadCandidate<'_>> = Vec::new();
+    for engine in &catalog.engines {
+        for model in engine.models.iter().flatten() {
+            candidates.extend(model.instances.iter().map(|instance| UnloadCandidate {
+                engine: &engine.address,
+                model,
                 instance,
             }));
         }
     }
-    let mut meant: Vec<&UnloadCandidate<'_>> = Vec::new();
+    let mut to_unload: Vec<&UnloadCandidate<'_>> = Vec::new();
     for name in &args.models {
-        // An instance's own name goes before a model's.
-        let mut by_name: Vec<_> = loaded.iter().filter(|it| it.instance.id == *name).collect();
-        if by_name.is_empty() {
-            by_name = loaded.iter().filter(|it| it.is_model(name)).collect();
-        }
-        if by_name.is_empty() {
-            let names = loaded
+        // Instance names take precedence over model names.
+        let mut matches: Vec<_> = candidates
+            .iter()
+            .filter(|candidate| candidate.instance.id == *name)
+            .collect();
+        if matches.is_empty() {
+            matches = candidates
                 .iter()
-                .flat_map(|it| [it.offer.id.as_str(), it.instance.id.as_str()]);
-            let close = similar_names(name, names);
+                .filter(|candidate| candidate.is_model(name))
+                .collect();
+        }
+        if matches.is_empty() {
+            let names = candidates
+                .iter()
+                .flat_map(|it| [it.model.id.as_str(), it.instance.id.as_str()]);
+            let similar = similar_names(name, names);
             let failure = Failure::new(Exit::Model, format!("no model named `{name}` is loaded"));
-            return Err(match close.first() {
-                Some(close) => failure.hint(format!("did you mean `{close}`?")),
-                None => failure.hint("`ps` shows what is loaded"),
+            return Err(match similar.first() {
+                Some(similar) => failure.hint(format!("did you mean `{similar}`?")),
+                None => failure.hint("`ps` prints the loaded models"),
             });
         }
-        for it in by_name {
-            // One that is named twice is unloaded once.
-            if !meant.iter().any(|other| std::ptr::eq(*other, it)) {
-                meant.push(it);
+        for candidate in matches {
+            // The same instance may match several names.
+            if !to_unload
+                .iter()
+                .any(|other| std::ptr::eq(*other, candidate))
+            {
+                to_unload.push(candidate);
             }
         }
     }
     if args.all {
-        meant = loaded
+        to_unload = candidates
             .iter()
-            .filter(|it| args.force || it.instance.is_owned)
+            .filter(|candidate| args.force || candidate.instance.is_owned)
             .collect();
     }
-    let mut left = Vec::new();
-    for place in &asked.engines {
-        let here: Vec<(String, LoadedInstance)> = meant
+    let mut all_skipped = Vec::new();
+    for engine in &catalog.engines {
+        let instances: Vec<(String, LoadedInstance)> = to_unload
             .iter()
-            .filter(|it| it.place == place.address)
-            .map(|it| (it.offer.id.clone(), it.instance.clone()))
+            .filter(|candidate| candidate.engine == engine.address)
+            .map(|candidate| (candidate.model.id.clone(), candidate.instance.clone()))
             .collect();
-        let endpoint = endpoints.iter().find(|it| it.base_url() == place.address);
-        let (Some(endpoint), false) = (endpoint, here.is_empty()) else {
+        let address = addresses
+            .iter()
+            .find(|address| address.base_url() == engine.address);
+        let (Some(address), false) = (address, instances.is_empty()) else {
             continue;
         };
         let lms = client::lms_program(env);
-        let stay = engine::unload(
-            endpoint,
-            &here,
+        let skipped = engine::unload(
+            address,
+            &instances,
             args.force,
-            &state,
+            &ownership_folder,
             lms.as_deref(),
-            begun.connect_timeouts,
+            setup.connect_timeouts,
         )
         .await?;
-        for (_, instance) in &here {
-            if !stay.contains(&instance.id) {
-                messages.status(&format!("{} unloaded {}", place.display_name, instance.id));
+        for (_, instance) in &instances {
+            if !skipped.contains(&instance.id) {
+                messages.status(&format!(
+                    "unloaded `{}` from {}",
+                    instance.id, engine.display_name
+                ));
             }
         }
-        left.extend(stay);
+        all_skipped.extend(skipped);
     }
-    if left.is_empty() {
-        if meant.is_empty() {
-            messages.status("nothing is loaded that this program loaded");
+    if all_skipped.is_empty() {
+        if to_unload.is_empty() {
+            messages.status("no instance is loaded by this program");
         }
         return Ok(Exit::Done);
     }
     Err(Failure::new(
         Exit::Model,
         format!(
-            "this program did not load {}, and left it as it is",
-            left.iter()
-                .map(|it| format!("`{it}`"))
+            "not unloaded, because this program did not load it: {}",
+            all_skipped
+                .iter()
+                .map(|id| format!("`{id}`"))
                 .collect::<Vec<_>>()
                 .join(", ")
         ),
     )
-    .hint("--force unloads it all the same"))
+    .hint("unload it anyway with `--force`"))
 }
 
-/// What `ps --json` prints.
+/// Output of `ps --json`.
 #[derive(Serialize)]
 struct PsReport {
     schema: u32,
     instances: Vec<PsInstance>,
 }
 
+/// One instance of a [`PsReport`].
 #[derive(Serialize)]
 struct PsInstance {
     id: String,
@@ -268,46 +286,52 @@ struct PsInstance {
     kind: &'static str,
     context: Option<u32>,
     size_bytes: Option<u64>,
-    ours: bool,
+    #[serde(rename = "ours")]
+    is_owned: bool,
 }
 
 /// Runs `ps`.
 ///
 /// # Errors
-/// No server answers.
+/// Returns an error if no server responds.
 pub(crate) async fn ps(args: PsArgs, env: &Env, interrupt: Cancel<'_>) -> Result<Exit, Failure> {
-    let begun = command_setup(&args.common, &args.engines, env)?;
-    let messages = begun.messages;
-    let state = client::ownership_folder(env);
-    let servers = match &begun.selection {
-        EngineSelection::Embedded => EngineSelection::Servers(Vec::new()),
-        EngineSelection::Servers(it) | EngineSelection::Auto(it) => {
-            EngineSelection::Servers(it.clone())
-        }
-    };
-    let models = env.paths.data.join("models");
-    let mut ignore = |_: &std::path::Path| {};
-    let mut asked = tokio::select! {
+    let setup = command_setup(&args.common, &args.engines, env)?;
+    let messages = setup.messages;
+    let ownership_folder = client::ownership_folder(env);
+    let servers = EngineSelection::Servers(match &setup.selection {
+        EngineSelection::Embedded => Vec::new(),
+        EngineSelection::Servers(addresses) | EngineSelection::Auto(addresses) => addresses.clone(),
+    });
+    let models_folder = env.paths.data.join("models");
+    let mut ignore_file = |_: &std::path::Path| {};
+    let querying = query_catalog(
+        &servers,
+        &models_folder,
+        &ownership_folder,
+        setup.connect_timeouts,
+        &mut ignore_file,
+    );
+    let mut catalog = tokio::select! {
         biased;
         () = interrupt => return Err(Failure::interrupted()),
-        it = query_catalog(&servers, &models, &state, begun.connect_timeouts, &mut ignore) => it,
+        catalog = querying => catalog,
     };
-    if let Some(refused) = asked.server_error.take() {
-        return Err(refused.into());
+    if let Some(error) = catalog.server_error.take() {
+        return Err(error.into());
     }
-    warn_about_problems(&asked, messages);
+    warn_about_problems(&catalog, messages);
     let mut instances = Vec::new();
-    for place in &asked.engines {
-        for offer in place.models.iter().flatten() {
-            for it in &offer.instances {
+    for engine in &catalog.engines {
+        for model in engine.models.iter().flatten() {
+            for instance in &model.instances {
                 instances.push(PsInstance {
-                    id: it.id.clone(),
-                    model: offer.id.clone(),
-                    engine: place.address.clone(),
-                    kind: place.kind,
-                    context: it.context,
-                    size_bytes: offer.size_bytes,
-                    ours: it.is_owned,
+                    id: instance.id.clone(),
+                    model: model.id.clone(),
+                    engine: engine.address.clone(),
+                    kind: engine.kind,
+                    context: instance.context,
+                    size_bytes: model.size_bytes,
+                    is_owned: instance.is_owned,
                 });
             }
         }
@@ -323,21 +347,23 @@ pub(crate) async fn ps(args: PsArgs, env: &Env, interrupt: Cancel<'_>) -> Result
         return Ok(Exit::Done);
     }
     if instances.is_empty() {
-        messages.status("nothing is loaded");
+        messages.status("no instance is loaded");
         return Ok(Exit::Done);
     }
-    let rows = instances.iter().map(|it| {
+    let rows = instances.iter().map(|instance| {
         vec![
-            escape_for_terminal(&it.id, env),
-            it.engine.clone(),
-            it.context
-                .map_or_else(|| "-".to_owned(), |it| it.to_string()),
-            it.size_bytes
+            escape_for_terminal(&instance.id, env),
+            instance.engine.clone(),
+            instance
+                .context
+                .map_or_else(|| "-".to_owned(), |tokens| tokens.to_string()),
+            instance
+                .size_bytes
                 .map_or_else(|| "-".to_owned(), engine::format_bytes),
-            if it.ours {
+            if instance.is_owned {
                 "this program"
             } else {
-                "somebody else"
+                "other"
             }
             .to_owned(),
         ]

@@ -22,6 +22,7 @@ pub(crate) use scan::scan;
 
 use crate::args::{CommonArgs, EngineArgs};
 use crate::client::{self, TimeoutOptions};
+use crate::command::notices;
 use crate::command::resolve_args;
 use crate::config::Config;
 use crate::engine::{Catalog, ConnectTimeouts, EMBEDDED, EngineSelection};
@@ -46,9 +47,10 @@ pub(in crate::command) fn command_setup(
     env: &Env,
 ) -> Result<CommandSetup, Failure> {
     let messages = Messages::new(common.quiet, env.stderr_is_terminal, env.colour);
-    client::warn_about_unknown_variables(env, messages);
+    client::warn_about_unknown_variables(env, &notices(messages));
     let config = resolve_args::config(common, env)?;
-    let selection = client::engine_selection(engines.engine.as_deref(), env, &config, messages)?;
+    let selection =
+        client::engine_selection(engines.engine.as_deref(), env, &config, &notices(messages))?;
     let (_, connect_timeouts) = client::timeouts(&TimeoutOptions::default(), env, &config)?;
     Ok(CommandSetup {
         messages,

@@ -3,6 +3,7 @@
 use super::{engine_filter, matching_models};
 use crate::args::ResetArgs;
 use crate::client;
+use crate::command::notices;
 use crate::command::resolve_args;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
@@ -15,8 +16,12 @@ use crate::sink::Messages;
 pub(crate) fn reset(args: &ResetArgs, env: &Env) -> Result<Exit, Failure> {
     let messages = Messages::new(args.common.quiet, env.stderr_is_terminal, env.colour);
     let config = resolve_args::config(&args.common, env)?;
-    let selection =
-        client::engine_selection(args.engines.engine.as_deref(), env, &config, messages)?;
+    let selection = client::engine_selection(
+        args.engines.engine.as_deref(),
+        env,
+        &config,
+        &notices(messages),
+    )?;
     let is_selected = engine_filter(&selection, args.engines.engine.is_some());
     let change = |registry: &mut crate::registry::Registry| {
         let models = if args.all {

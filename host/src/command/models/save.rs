@@ -1,10 +1,12 @@
-//! `save`: writes tested contexts into LM Studio's settings of each model.
+//! `save`: writes tested context lengths into LM Studio's per-model settings.
 
 use super::{escape_for_terminal, print};
 use crate::args::SaveArgs;
 use crate::client;
+use crate::command::notices;
 use crate::environment::Env;
-use crate::error::{Exit, Failure, error_chain};
+use crate::error::{Exit, Failure};
+use crate::error_chain::error_chain;
 use crate::sink::Messages;
 use crate::studio_settings::{
     self, MaxContext, SkipReason, WriteOptions, apply_changes, preview_undo, undo_last,
@@ -13,18 +15,19 @@ use crate::studio_settings::{
 /// Runs `save`.
 ///
 /// # Errors
-/// A wrong flag, no LM Studio, or its settings cannot be written.
+/// Returns an error if a flag is invalid, LM Studio's folder is not found, or its settings
+/// cannot be written.
 pub(crate) fn save(args: &SaveArgs, env: &Env) -> Result<Exit, Failure> {
     let messages = Messages::new(args.common.quiet, env.stderr_is_terminal, env.colour);
-    client::warn_about_unknown_variables(env, messages);
-    let failed = |error: studio_settings::Error| {
+    client::warn_about_unknown_variables(env, &notices(messages));
+    let to_failure = |error: studio_settings::Error| {
         let failure = Failure::new(Exit::Broken, error_chain(&error));
         match error {
             studio_settings::Error::NothingToUndo => Failure {
                 exit: Exit::Usage,
                 ..failure
             },
-            _ => failure.hint("`save --undo` takes back what was written"),
+            _ => failure.hint("`save --undo` restores the files that were written"),
         }
     };
     if args.undo {
@@ -33,7 +36,7 @@ pub(crate) fn save(args: &SaveArgs, env: &Env) -> Result<Exit, Failure> {
         } else {
             (undo_last(&env.paths.state, args.force), "restored")
         };
-        let undone = undone.map_err(failed)?;
+        let undone = undone.map_err(to_failure)?;
         for path in &undone.restored {
             messages.status(&format!("{word} {}", path.display()));
         }
@@ -43,17 +46,20 @@ pub(crate) fn save(args: &SaveArgs, env: &Env) -> Result<Exit, Failure> {
         let paths: Vec<String> = undone
             .skipped
             .iter()
-            .map(|it| it.display().to_string())
+            .map(|path| path.display().to_string())
             .collect();
         return Err(Failure::new(
             Exit::Broken,
-            format!("changed since, and left as it is: {}", paths.join(", ")),
+            format!(
+                "not restored, because it was changed since: {}",
+                paths.join(", ")
+            ),
         )
-        .hint("--undo --force restores it all the same"));
+        .hint("restore it anyway with `save --undo --force`"));
     }
     let options = WriteOptions {
         limit: MaxContext::parse(&args.limit)
-            .map_err(|why| Failure::usage(format!("--limit {why}")))?,
+            .map_err(|cause| Failure::usage(format!("--limit {cause}")))?,
         threshold: args.threshold,
         flash_attention: args.flash,
         force: args.force,
@@ -63,26 +69,29 @@ pub(crate) fn save(args: &SaveArgs, env: &Env) -> Result<Exit, Failure> {
         .clone()
         .or_else(|| client::lm_studio_home(env))
         .ok_or_else(|| {
-            Failure::usage("LM Studio's folder was not found")
-                .hint("--studio-home DIR names it; it holds the folders `models` and `.internal`")
+            Failure::usage("LM Studio's folder was not found").hint(
+                "set it with `--studio-home DIR`; it contains the folders `models` and \
+                 `.internal`",
+            )
         })?;
-    let known = client::registry_store(env).read()?;
-    for warning in &known.warnings {
+    let loaded = client::registry_store(env).read()?;
+    for warning in &loaded.warnings {
         messages.warning(warning);
     }
     let mut changes = Vec::new();
-    let (mut same, mut gone, mut without_file, mut problems) = (0, Vec::new(), Vec::new(), 0);
-    for (place, id, model) in known.registry.models() {
-        let is_studio = known
+    let (mut unchanged, mut problems) = (0, 0);
+    let (mut removed, mut without_file) = (Vec::new(), Vec::new());
+    for (engine, id, model) in loaded.registry.models() {
+        let is_studio = loaded
             .registry
             .engines
-            .get(place)
-            .is_some_and(|it| it.kind == "lmstudio");
+            .get(engine)
+            .is_some_and(|engine| engine.kind == "lmstudio");
         let (true, Some(tested)) = (is_studio, &model.tested) else {
             continue;
         };
         if model.missing_since.is_some() {
-            gone.push(id);
+            removed.push(id);
             continue;
         }
         let Some(path) = &model.path else {
@@ -91,51 +100,50 @@ pub(crate) fn save(args: &SaveArgs, env: &Env) -> Result<Exit, Failure> {
         };
         match studio_settings::plan_change(&home, path, tested.context, options) {
             Ok(change) => changes.push((id, change)),
-            Err(SkipReason::AlreadySet) => same += 1,
-            Err(SkipReason::Problem(why)) => {
+            Err(SkipReason::AlreadySet) => unchanged += 1,
+            Err(SkipReason::Problem(cause)) => {
                 problems += 1;
-                messages.warning(&format!("`{id}`: {why}"));
+                messages.warning(&format!("`{id}`: {cause}"));
             }
         }
     }
-    if !gone.is_empty() {
+    if !removed.is_empty() {
         messages.status(&format!(
-            "the last `scan` did not find these models, so that they are left out: {}",
-            gone.join(", ")
+            "skipped models that the last `scan` did not find: {}",
+            removed.join(", ")
         ));
     }
     if !without_file.is_empty() {
         messages.warning(&format!(
-            "it is not known which file these models are, so that they are left out: {}; `scan` \
-             looks for it",
+            "skipped models whose file is unknown: {}; `scan` searches for it",
             without_file.join(", ")
         ));
     }
     if args.dry_run {
         let diffs: String = changes
             .iter()
-            .map(|(_, it)| escape_for_terminal(&it.diff(), env))
+            .map(|(_, change)| escape_for_terminal(&change.diff(), env))
             .collect();
         print(&diffs)?;
         messages.status(&format!(
-            "{} files would be written, {same} are so already",
+            "would write {} files, {unchanged} are up to date",
             changes.len()
         ));
     } else if changes.is_empty() {
-        messages.status(&match same {
+        messages.status(&match unchanged {
             0 if problems == 0 => {
-                "no model of LM Studio has a tested context; `test` finds it".to_owned()
+                "no LM Studio model has a tested context length; `test` finds it".to_owned()
             }
-            same => format!("nothing to write; {same} files are so already"),
+            unchanged => format!("nothing to write, {unchanged} files are up to date"),
         });
     } else {
-        let only: Vec<_> = changes.iter().map(|(_, it)| it.clone()).collect();
-        let backup = apply_changes(&only, &env.paths.state).map_err(failed)?;
+        let file_changes: Vec<_> = changes.iter().map(|(_, change)| change.clone()).collect();
+        let backup = apply_changes(&file_changes, &env.paths.state).map_err(to_failure)?;
         for (id, change) in &changes {
             messages.status(&format!("{id}: {} tokens", change.context));
         }
         messages.status(&format!(
-            "{} files written; what they held is in {}, and `save --undo` restores it",
+            "wrote {} files; backup in {}, `save --undo` restores it",
             changes.len(),
             backup.display()
         ));
@@ -143,7 +151,7 @@ pub(crate) fn save(args: &SaveArgs, env: &Env) -> Result<Exit, Failure> {
     if problems > 0 {
         return Err(Failure::new(
             Exit::Broken,
-            format!("{problems} models were left as they are"),
+            format!("skipped {problems} models because of the problems above"),
         ));
     }
     Ok(Exit::Done)

@@ -1,4 +1,4 @@
-//! `scan`: asks every engine, and remembers what it says.
+//! `scan`: queries every engine for its models and records them in the registry.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::{command_setup, format_count, print_json, warn_about_problems};
 use crate::args::ScanArgs;
 use crate::client;
+use crate::command::notices;
 use crate::engine::{CatalogEngine, CatalogModel, EMBEDDED, EngineSelection, query_catalog};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
@@ -18,10 +19,10 @@ use crate::registry::{ModelRecord, import_lmstrix};
 use crate::sink::Messages;
 use crate::studio_settings;
 
-/// How deep LM Studio's folder of models is: publisher, repository, file.
+/// Maximum depth of LM Studio's models folder, which is publisher, repository, file.
 const STUDIO_FOLDER_DEPTH: usize = 4;
 
-/// What `--json` prints.
+/// Output of `scan --json`.
 #[derive(Serialize)]
 struct ScanReport {
     schema: u32,
@@ -30,9 +31,11 @@ struct ScanReport {
     warnings: Vec<String>,
 }
 
+/// One engine of a [`ScanReport`].
 #[derive(Serialize)]
 struct ScannedEngine {
-    place: String,
+    #[serde(rename = "place")]
+    address: String,
     kind: &'static str,
     version: Option<String>,
     models: Vec<String>,
@@ -42,93 +45,110 @@ struct ScannedEngine {
 /// Runs `scan`.
 ///
 /// # Errors
-/// The registry cannot be written, or the one engine that was named does not
-/// answer.
+/// Returns an error if the registry cannot be written, or if the engine of `--engine` does
+/// not respond.
 pub(crate) async fn scan(
     args: ScanArgs,
     env: &Env,
     interrupt: Cancel<'_>,
 ) -> Result<Exit, Failure> {
-    let begun = command_setup(&args.common, &args.engines, env)?;
-    let messages = begun.messages;
+    let setup = command_setup(&args.common, &args.engines, env)?;
+    let messages = setup.messages;
     let imported = args.import.as_deref().map(read_import).transpose()?;
-    let state = client::ownership_folder(env);
-    let models = env.paths.data.join("models");
-    let mut seen = |path: &Path| tracing::debug!(path = %path.display(), "reads a model file");
-    let mut asked = tokio::select! {
+    let ownership_folder = client::ownership_folder(env);
+    let models_folder = env.paths.data.join("models");
+    let mut log_file =
+        |path: &Path| tracing::debug!(path = %path.display(), "reading a model file");
+    let querying = query_catalog(
+        &setup.selection,
+        &models_folder,
+        &ownership_folder,
+        setup.connect_timeouts,
+        &mut log_file,
+    );
+    let mut catalog = tokio::select! {
         biased;
         () = interrupt => return Err(Failure::interrupted()),
-        it = query_catalog(&begun.selection, &models, &state, begun.connect_timeouts, &mut seen) => it,
+        catalog = querying => catalog,
     };
-    if let Some(refused) = asked.server_error.take() {
-        if !matches!(begun.selection, EngineSelection::Auto(_)) {
-            return Err(refused.into());
+    if let Some(error) = catalog.server_error.take() {
+        if !matches!(setup.selection, EngineSelection::Auto(_)) {
+            return Err(error.into());
         }
-        messages.status(&format!("{refused}"));
+        messages.status(&format!("{error}"));
     }
-    warn_about_problems(&asked, messages);
+    warn_about_problems(&catalog, messages);
     let mut files = StudioFiles::default();
     if args.no_files {
         files.is_complete = false;
-    } else if !matches!(begun.selection, EngineSelection::Servers(_)) {
+    } else if !matches!(setup.selection, EngineSelection::Servers(_)) {
         files = studio_files(env, messages);
     }
-    let mut places: Vec<(CatalogEngine, Vec<(String, ModelRecord)>)> = Vec::new();
-    for place in asked.engines {
+    let mut engines: Vec<(CatalogEngine, Vec<(String, ModelRecord)>)> = Vec::new();
+    for engine in catalog.engines {
         let mut records: Vec<(String, ModelRecord)> = Vec::new();
-        for offer in place.models.iter().flatten() {
-            let mut record = client::model_record(offer);
-            files.add_file_facts(offer, &mut record);
-            records.push((offer.id.clone(), record));
+        for model in engine.models.iter().flatten() {
+            let mut record = client::model_record(model);
+            files.add_file_facts(model, &mut record);
+            records.push((model.id.clone(), record));
         }
-        if place.address == EMBEDDED {
+        if engine.address == EMBEDDED {
             records.extend(
                 files
                     .models
                     .iter()
-                    .map(|it| (it.id.clone(), client::model_record(it))),
+                    .map(|model| (model.id.clone(), client::model_record(model))),
             );
         }
-        places.push((place, records));
+        engines.push((engine, records));
     }
     let now = Timestamp::now();
-    let import_place = places
+    // The models of the Python program belong to LM Studio.
+    let import_address = engines
         .iter()
-        .find(|(place, _)| place.kind == "lmstudio")
-        .map(|(it, _)| it.address.clone())
-        .or_else(|| client::default_lm_studio_address(env, messages))
+        .find(|(engine, _)| engine.kind == "lmstudio")
+        .map(|(engine, _)| engine.address.clone())
+        .or_else(|| client::default_lm_studio_address(env, &notices(messages)))
         .unwrap_or_else(|| "http://127.0.0.1:1234".to_owned());
     let is_import = imported.is_some();
     let update = |registry: &mut crate::registry::Registry| {
-        let mut gained = 0;
+        let mut imported_count = 0;
         for (id, old) in imported.into_iter().flatten() {
-            let engine = registry.engines.entry(import_place.clone()).or_default();
+            let engine = registry.engines.entry(import_address.clone()).or_default();
             if engine.kind.is_empty() {
                 "lmstudio".clone_into(&mut engine.kind);
             }
-            let mut known = engine.models.iter();
-            let name = known
+            let mut known_models = engine.models.iter();
+            let name = known_models
                 .find(|(name, model)| model.is_named(name, &id))
                 .map_or(id, |(name, _)| name.clone());
-            gained += usize::from(engine.models.entry(name).or_default().fill_missing(old));
+            let model = engine.models.entry(name).or_default();
+            imported_count += usize::from(model.fill_missing(old));
         }
-        for (place, records) in &places {
-            let version = place.version.as_deref();
-            let said = if place.models.is_ok() {
+        for (engine, records) in &engines {
+            let version = engine.version.as_deref();
+            let listed = if engine.models.is_ok() {
                 records.clone()
             } else {
                 Vec::new()
             };
-            // Of files in LM Studio's folder the name is the path.
-            let is_unseen = |id: &str| {
-                place.address == EMBEDDED && !files.is_complete && Path::new(id).is_absolute()
+            // The id of a model in LM Studio's folder is its absolute path.
+            let was_not_checked = |id: &str| {
+                engine.address == EMBEDDED && !files.is_complete && Path::new(id).is_absolute()
             };
-            registry.apply_scan(&place.address, place.kind, version, said, now, is_unseen);
+            registry.apply_scan(
+                &engine.address,
+                engine.kind,
+                version,
+                listed,
+                now,
+                was_not_checked,
+            );
         }
         for model in registry
             .engines
             .values_mut()
-            .flat_map(|it| it.models.values_mut())
+            .flat_map(|engine| engine.models.values_mut())
         {
             if args.reset {
                 model.forget_tests();
@@ -138,66 +158,68 @@ pub(crate) async fn scan(
                 model.last_failure = None;
             }
         }
-        gained
+        imported_count
     };
     let (imported_count, warnings) = client::registry_store(env).update(update)?;
     for warning in &warnings {
         messages.warning(warning);
     }
-    for (place, records) in &places {
+    for (engine, records) in &engines {
         messages.status(&format!(
             "{}: {}",
-            place.display_name,
+            engine.display_name,
             format_count(records.len(), "model")
         ));
     }
     if imported_count > 0 {
         let models = format_count(imported_count, "model");
-        messages.status(&format!("taken over from lmstrix: {models}"));
+        messages.status(&format!("imported {models} from lmstrix"));
     } else if is_import {
-        messages.status("taken over from lmstrix: nothing that was not known already");
+        messages.status("imported nothing from lmstrix: all of it is already known");
     }
     if args.json {
-        let found = ScanReport {
+        let report = ScanReport {
             schema: 1,
-            engines: places
+            engines: engines
                 .into_iter()
-                .map(|(place, records)| ScannedEngine {
-                    place: place.address,
-                    kind: place.kind,
-                    version: place.version,
+                .map(|(engine, records)| ScannedEngine {
+                    address: engine.address,
+                    kind: engine.kind,
+                    version: engine.version,
                     models: records.into_iter().map(|(id, _)| id).collect(),
-                    error: place.models.err(),
+                    error: engine.models.err(),
                 })
                 .collect(),
             imported: imported_count,
             warnings,
         };
-        print_json(&found, env)?;
+        print_json(&report, env)?;
     } else {
-        messages.status("`list` shows them");
+        messages.status("`list` prints them");
     }
     Ok(Exit::Done)
 }
 
+/// Reads the registry of the Python program.
 fn read_import(path: &Path) -> Result<Vec<(String, ModelRecord)>, Failure> {
-    let wrong = |why: String| {
-        Failure::usage(format!("--import {}: {why}", path.display()))
-            .hint("the Python program keeps it as lmstrix.json in LM Studio's folder")
+    let failure = |cause: String| {
+        Failure::usage(format!("--import {}: {cause}", path.display()))
+            .hint("the Python program stores it as lmstrix.json in LM Studio's folder")
     };
-    let text = fs::read_to_string(path).map_err(|e| wrong(crate::error::error_chain(&e)))?;
-    import_lmstrix(&text).map_err(|e| wrong(e.to_string()))
+    let text =
+        fs::read_to_string(path).map_err(|e| failure(crate::error_chain::error_chain(&e)))?;
+    import_lmstrix(&text).map_err(|e| failure(e.to_string()))
 }
 
-/// What lies in LM Studio's folder of models.
+/// The files in LM Studio's models folder.
 struct StudioFiles {
-    /// Whether all of the folder was looked at: what was not is not gone.
+    /// The whole folder was read. Otherwise a missing file is not a removed model.
     is_complete: bool,
-    /// Those that the embedded engine can run; their names are their paths.
+    /// The models that the embedded engine can run; their ids are their paths.
     models: Vec<CatalogModel>,
-    /// By size: the path below the folder, and bytes per token of context.
-    /// LM Studio's server does not tell which file a model is, and two models
-    /// of exactly one size are rare; where they occur, nothing is claimed.
+    /// By file size: the path below the folder, and the bytes per token of context.
+    /// LM Studio's server does not report the file of a model. Two files of exactly the
+    /// same size are rare; such a size is not used.
     by_size: BTreeMap<u64, Vec<(String, Option<u64>)>>,
 }
 
@@ -212,17 +234,19 @@ impl Default for StudioFiles {
 }
 
 impl StudioFiles {
-    fn add_file_facts(&self, offer: &CatalogModel, record: &mut ModelRecord) {
-        let size = offer.size_bytes.unwrap_or(0);
-        if let Some([(path, per_token)]) = self.by_size.get(&size).map(Vec::as_slice) {
+    /// Adds path and memory need to the record of an LM Studio model, if its file is known.
+    fn add_file_facts(&self, model: &CatalogModel, record: &mut ModelRecord) {
+        let size = model.size_bytes.unwrap_or(0);
+        if let Some([(path, bytes_per_token)]) = self.by_size.get(&size).map(Vec::as_slice) {
             record.path = Some(path.clone());
-            // The embedded engine keeps 32 bits of each number, LM Studio 16.
-            let per_token = per_token.map(|it| it / 2);
-            record.context_bytes_per_token = record.context_bytes_per_token.or(per_token);
+            // The embedded engine's KV cache has 32 bits per number, LM Studio's 16.
+            let bytes_per_token = bytes_per_token.map(|bytes| bytes / 2);
+            record.context_bytes_per_token = record.context_bytes_per_token.or(bytes_per_token);
         }
     }
 }
 
+/// Reads the headers of all GGUF files in LM Studio's models folder.
 fn studio_files(env: &Env, messages: Messages) -> StudioFiles {
     let mut files = StudioFiles::default();
     let Some(home) = client::lm_studio_home(env) else {
@@ -232,61 +256,64 @@ fn studio_files(env: &Env, messages: Messages) -> StudioFiles {
     let folder = home.join("models");
     let mut paths = Vec::new();
     files.is_complete = find_gguf_files(&folder, STUDIO_FOLDER_DEPTH, &mut paths);
-    let all = paths.len();
+    let total = paths.len();
     for (number, path) in paths.into_iter().enumerate() {
         if number % 20 == 19 {
             messages.status(&format!(
-                "read {number} of {all} files in {}",
+                "read {number} of {total} files in {}",
                 folder.display()
             ));
         }
-        let Ok(size) = fs::metadata(&path).map(|it| it.len()) else {
+        let Ok(size) = fs::metadata(&path).map(|metadata| metadata.len()) else {
             continue;
         };
-        let offer = CatalogModel::from_file(&path).ok();
-        if let Some(below) = studio_settings::relative_model_path(&folder, &path) {
-            let per_token = offer.as_ref().and_then(|it| it.context_bytes_per_token);
+        let model = CatalogModel::from_file(&path).ok();
+        if let Some(relative) = studio_settings::relative_model_path(&folder, &path) {
+            let bytes_per_token = model
+                .as_ref()
+                .and_then(|model| model.context_bytes_per_token);
             files
                 .by_size
                 .entry(size)
                 .or_default()
-                .push((below, per_token));
+                .push((relative, bytes_per_token));
         }
-        if offer.is_none() && fs::File::open(&path).is_err() {
+        if model.is_none() && fs::File::open(&path).is_err() {
             files.is_complete = false;
         }
-        // What the embedded engine cannot run is no problem: LM Studio can.
-        files.models.extend(offer);
+        // A file that the embedded engine cannot run is not a problem: LM Studio can.
+        files.models.extend(model);
     }
     files
 }
 
-/// Finds them; whether all that there is could be looked at.
-fn find_gguf_files(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> bool {
+/// Adds all GGUF files in `folder` to `files`, down to `depth` levels. Returns whether all
+/// folders could be read.
+fn find_gguf_files(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> bool {
     let Some(depth) = depth.checked_sub(1) else {
         return true;
     };
     let Ok(entries) = fs::read_dir(folder) else {
         return false;
     };
-    let mut is_whole = true;
+    let mut is_complete = true;
     let mut paths = Vec::new();
     for entry in entries {
         match entry {
             Ok(entry) => paths.push(entry.path()),
-            Err(_) => is_whole = false,
+            Err(_) => is_complete = false,
         }
     }
     paths.sort();
     for path in paths {
         if path.is_dir() {
-            is_whole &= find_gguf_files(&path, depth, found);
+            is_complete &= find_gguf_files(&path, depth, files);
         } else if path
             .extension()
-            .is_some_and(|it| it.eq_ignore_ascii_case("gguf"))
+            .is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
         {
-            found.push(path);
+            files.push(path);
         }
     }
-    is_whole
+    is_complete
 }

@@ -1,4 +1,4 @@
-//! From what was typed to plain data: flags become a [`Request`].
+//! Converts command-line arguments to a [`Request`] and its options.
 
 mod params;
 mod sampling;
@@ -16,13 +16,13 @@ use crate::job::ModelReference;
 use params::params;
 pub(crate) use sampling::flag_layer;
 
-/// Loads the config file of this run. A file that was named must exist.
+/// Loads the config file. A file given by `--config` must exist.
 ///
 /// # Errors
 /// Returns an error if the file cannot be read or is invalid.
 pub(crate) fn config(common: &CommonArgs, env: &Env) -> Result<Config, Failure> {
     let path = common.config.as_ref().unwrap_or(&env.paths.config);
-    tracing::info!(?path, exists = path.exists(), "the config file");
+    tracing::info!(?path, exists = path.exists(), "config file");
     tracing::info!(paths = ?env.paths, "folders");
     match &common.config {
         Some(path) => Ok(Config::load(path, true)?),
@@ -73,7 +73,7 @@ pub(crate) fn prompt_request(
     })
 }
 
-/// Returns the model that flags name, and how it is loaded.
+/// Returns the model and the load policy that flags set.
 ///
 /// # Errors
 /// Returns an error if the context length is invalid.
@@ -143,7 +143,7 @@ pub(crate) fn keeps_reasoning_tags(value: &str) -> Result<bool, Failure> {
         "auto" => Ok(false),
         "none" => Ok(true),
         other => Err(Failure::usage(format!(
-            "--reasoning-tags is `{other}`; it takes auto or none"
+            "--reasoning-tags `{other}`: expected `auto` or `none`"
         ))),
     }
 }

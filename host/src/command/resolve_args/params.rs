@@ -25,7 +25,7 @@ pub(super) fn params(
         .filter(|item| !item.trim().is_empty())
     {
         let (name, value) = item.split_once('=').ok_or_else(|| {
-            Failure::usage(format!("--dict takes k=v,k2=v2; `{item}` has no `=`"))
+            Failure::usage(format!("--dict expects k=v,k2=v2; `{item}` has no `=`"))
                 .hint("use -p KEY=VALUE for values with commas")
         })?;
         put(name.trim(), value.trim().to_owned());
@@ -35,11 +35,9 @@ pub(super) fn params(
         let (name, value) = item
             .split_once('=')
             .filter(|(name, _)| !name.is_empty())
-            .ok_or_else(|| Failure::usage(format!("-p takes KEY=VALUE, not `{item}`")))?;
+            .ok_or_else(|| Failure::usage(format!("-p expects KEY=VALUE, not `{item}`")))?;
         if seen.contains(&name) {
-            return Err(Failure::usage(format!(
-                "the parameter `{name}` is given twice"
-            )));
+            return Err(Failure::usage(format!("parameter `{name}` is given twice")));
         }
         seen.push(name);
         put(name, at_file(value)?);
@@ -47,7 +45,7 @@ pub(super) fn params(
     let is_text_given = text.is_some() || text_file.is_some();
     if is_text_given && seen.contains(&"text") {
         return Err(Failure::usage(
-            "the parameter `text` is given twice: by -p, and by --text",
+            "parameter `text` is given twice: by -p, and by --text or --text-file",
         ));
     }
     match (text, text_file) {
@@ -64,21 +62,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parameters_keep_their_order_and_commas() {
-        let own = |it: &[&str]| it.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
-        let found = params(
-            &own(&["a=1, b = 2", "text=old"]),
-            &own(&["b=x,y=z", "c=@@d"]),
+    fn params_keep_order_and_commas_and_reject_invalid_or_duplicate_items() {
+        let owned = |items: &[&str]| -> Vec<String> {
+            items.iter().map(|item| (*item).to_owned()).collect()
+        };
+        let result = params(
+            &owned(&["a=1, b = 2", "text=old"]),
+            &owned(&["b=x,y=z", "c=@@d"]),
             Some("T"),
             None,
         );
-        let found = found.unwrap();
-        let found: Vec<(&str, &str)> = found
+        let result = result.unwrap();
+        let pairs: Vec<(&str, &str)> = result
             .iter()
-            .map(|(k, v)| (k.as_str(), v.as_str()))
+            .map(|(name, value)| (name.as_str(), value.as_str()))
             .collect();
         assert_eq!(
-            found,
+            pairs,
             [("a", "1"), ("b", "x,y=z"), ("c", "@d"), ("text", "T")]
         );
         for (dict, param, text) in [
@@ -89,7 +89,7 @@ mod tests {
             (&[], &["text=1"], Some("2")),
         ] {
             assert!(
-                params(&own(dict), &own(param), text, None).is_err(),
+                params(&owned(dict), &owned(param), text, None).is_err(),
                 "{dict:?} {param:?}"
             );
         }
