@@ -1,4 +1,4 @@
-//! Which server answers, what it is asked, and what comes of it.
+//! Engine selection, requests to servers, and their answers.
 
 use std::io::Read;
 
@@ -11,22 +11,25 @@ use crate::servers::scripted::{
 use crate::servers::studio::{Answer, ContextRule, FakeStudio, Model, Setup};
 use crate::support::{Machine, Run, finish};
 
-fn ask(machine: &Machine, url: &str, more: &[&str]) -> Run {
+fn infer(machine: &Machine, url: &str, more: &[&str]) -> Run {
     let mut args = vec!["infer", "Say: {{text}}", "--text", "hello", "--engine", url];
     args.extend(more);
     machine.run(&args)
 }
 
-fn bodies(studio: &FakeStudio, path: &str) -> Vec<Value> {
-    let asked = studio.requests().into_iter().filter(|it| it.path == path);
-    asked.map(|it| it.body).collect()
+fn request_bodies(studio: &FakeStudio, path: &str) -> Vec<Value> {
+    let requests = studio.requests().into_iter();
+    requests
+        .filter(|request| request.path == path)
+        .map(|request| request.body)
+        .collect()
 }
 
 #[test]
-fn lm_studio_is_sent_every_setting() {
+fn lm_studio_receives_every_setting() {
     let machine = Machine::new();
     let studio = FakeStudio::start(Setup::default());
-    let run = ask(
+    let run = infer(
         &machine,
         &format!("{}/v1", studio.url()),
         &[
@@ -45,7 +48,7 @@ fn lm_studio_is_sent_every_setting() {
         ],
     );
     assert_eq!(run.ok(), "Bonjour tout le monde.\n");
-    let body = bodies(&studio, "/v1/chat/completions").remove(0);
+    let body = request_bodies(&studio, "/v1/chat/completions").remove(0);
     let expected = json!({
         "model": "qwen/qwen3-4b",
         "messages": [
@@ -62,7 +65,7 @@ fn lm_studio_is_sent_every_setting() {
 }
 
 #[test]
-fn min_p_and_reasoning_go_where_lm_studio_honours_them() {
+fn min_p_and_reasoning_use_the_endpoint_that_honours_them() {
     let machine = Machine::new();
     let studio = FakeStudio::start(Setup {
         models: vec![Model {
@@ -76,28 +79,28 @@ fn min_p_and_reasoning_go_where_lm_studio_honours_them() {
         },
         ..Setup::default()
     });
-    let run = ask(&machine, &studio.url(), &["--min-p", "0.2", "--json"]);
+    let run = infer(&machine, &studio.url(), &["--min-p", "0.2", "--json"]);
     run.ok();
-    let body = bodies(&studio, "/api/v1/chat").remove(0);
+    let body = request_bodies(&studio, "/api/v1/chat").remove(0);
     assert_eq!(
         (&body["min_p"], &body["store"]),
         (&json!(0.2), &json!(false))
     );
-    // No more than the context has left.
-    let most = body["max_output_tokens"].as_u64().unwrap();
-    assert!((3000..4096).contains(&most), "{body}");
+    // At most what the context has left.
+    let max_tokens = body["max_output_tokens"].as_u64().unwrap();
+    assert!((3000..4096).contains(&max_tokens), "{body}");
     for key in ["stop", "seed", "presence_penalty"] {
         assert!(body.get(key).is_none(), "{body}");
     }
     assert_eq!(run.json()["reasoning"], "Let me see.");
     assert_eq!(run.json()["text"], "Four.");
-    // A stop text is not to be had there.
-    ask(&machine, &studio.url(), &["--min-p", "0.2", "--stop", "X"]).ok();
-    assert_eq!(bodies(&studio, "/v1/chat/completions").len(), 1);
+    // That endpoint does not support stop strings.
+    infer(&machine, &studio.url(), &["--min-p", "0.2", "--stop", "X"]).ok();
+    assert_eq!(request_bodies(&studio, "/v1/chat/completions").len(), 1);
 }
 
 #[test]
-fn reasoning_comes_by_three_roads_and_never_reaches_stdout() {
+fn reasoning_fields_and_tags_are_kept_out_of_stdout() {
     for (answer, field) in [
         (
             Answer::Thinking {
@@ -124,28 +127,28 @@ fn reasoning_comes_by_three_roads_and_never_reaches_stdout() {
             reasoning_field: field,
             ..Setup::default()
         });
-        let run = ask(&machine, &studio.url(), &[]);
+        let run = infer(&machine, &studio.url(), &[]);
         assert_eq!(run.ok(), "yes\n");
-        let run = ask(&machine, &studio.url(), &["--json"]);
+        let run = infer(&machine, &studio.url(), &["--json"]);
         assert_eq!(
             run.json()["reasoning"].as_str().unwrap().trim(),
             "hm",
             "{field}"
         );
-        let run = ask(&machine, &studio.url(), &["--show-reasoning"]);
+        let run = infer(&machine, &studio.url(), &["--show-reasoning"]);
         assert_eq!(run.ok(), "hm\n\nyes\n", "{field}");
     }
 }
 
 #[test]
-fn a_model_is_loaded_once_and_its_real_context_is_told() {
+fn infer_loads_a_model_once_and_reports_its_effective_context() {
     let machine = Machine::new();
     let studio = FakeStudio::start(Setup {
         models: vec![Model::llm("a", 32_768), Model::llm("ab", 32_768)],
         context: ContextRule::Smaller(2048),
         ..Setup::default()
     });
-    let run = ask(
+    let run = infer(
         &machine,
         &studio.url(),
         &["-m", "a", "--context", "4096", "--json"],
@@ -157,25 +160,25 @@ fn a_model_is_loaded_once_and_its_real_context_is_told() {
         "{run:?}"
     );
     assert_eq!(run.json()["instance"]["context"], 2048);
-    let body = bodies(&studio, "/api/v1/models/load").remove(0);
+    let body = request_bodies(&studio, "/api/v1/models/load").remove(0);
     assert_eq!(
         body,
         json!({"model": "a", "context_length": 4096, "echo_load_config": true})
     );
-    // What is loaded is used, with and without its name.
-    ask(&machine, &studio.url(), &["-m", "a"]).ok();
-    ask(&machine, &studio.url(), &[]).ok();
+    // A loaded model is used, with and without its name.
+    infer(&machine, &studio.url(), &["-m", "a"]).ok();
+    infer(&machine, &studio.url(), &[]).ok();
     assert_eq!(studio.load_count(), 1);
-    // Nothing is ever loaded by a part of its name.
-    let run = ask(&machine, &studio.url(), &["-m", "A"]);
+    // A model is never loaded by a part of its name.
+    let run = infer(&machine, &studio.url(), &["-m", "A"]);
     assert!(run.fails(5).contains("did you mean"), "{run:?}");
     assert_eq!(studio.load_count(), 1);
 }
 
 #[test]
-fn whoever_does_not_say_which_model_is_told_of_all() {
+fn an_ambiguous_model_is_an_error_that_lists_all_models() {
     let machine = Machine::new();
-    let two = FakeStudio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         models: vec![
             Model {
                 loaded: vec![("a".to_owned(), 100)],
@@ -193,7 +196,7 @@ fn whoever_does_not_say_which_model_is_told_of_all() {
         ],
         ..Setup::default()
     });
-    let run = ask(&machine, &two.url(), &[]);
+    let run = infer(&machine, &studio.url(), &[]);
     let stderr = run.fails(2);
     assert!(
         stderr.contains("`a`, `b`") && stderr.contains("not loaded: `c`"),
@@ -201,12 +204,15 @@ fn whoever_does_not_say_which_model_is_told_of_all() {
     );
     assert!(!stderr.contains("embed"), "{stderr}");
     machine.write("c.toml", "[defaults]\nmodel = 'b'\n");
-    ask(&machine, &two.url(), &["--config", "c.toml"]).ok();
-    assert_eq!(bodies(&two, "/v1/chat/completions")[0]["model"], "b");
+    infer(&machine, &studio.url(), &["--config", "c.toml"]).ok();
+    assert_eq!(
+        request_bodies(&studio, "/v1/chat/completions")[0]["model"],
+        "b"
+    );
 }
 
 #[test]
-fn auto_finds_the_server_that_has_the_model() {
+fn engine_auto_selects_the_server_that_has_the_model() {
     let machine = Machine::new();
     let first = FakeStudio::start(Setup {
         models: vec![Model::llm("a", 100)],
@@ -236,7 +242,7 @@ fn auto_finds_the_server_that_has_the_model() {
     ];
     machine.run(&[&base[..], &["-m", "b"]].concat()).ok();
     machine.run(&base).ok();
-    assert_eq!(bodies(&second, "/v1/chat/completions").len(), 2);
+    assert_eq!(request_bodies(&second, "/v1/chat/completions").len(), 2);
     machine
         .run(&[&base[..], &["-m", "a", "--engine", "one"]].concat())
         .ok();
@@ -248,9 +254,9 @@ fn auto_finds_the_server_that_has_the_model() {
 }
 
 #[test]
-fn the_old_bug_is_reproduced_by_raw_and_gone_with_the_template() {
-    // lmstrix sent prompts without the chat template, and instruct models went
-    // on with the document: they closed its tag, and that was the translation.
+fn raw_prompts_continue_the_document_and_the_chat_template_prevents_it() {
+    // A bug of lmstrix: it sent prompts without the chat template. Instruct models continued
+    // the document and only closed its tag.
     let machine = Machine::new();
     machine.write(
         "p.toml",
@@ -274,13 +280,13 @@ fn the_old_bug_is_reproduced_by_raw_and_gone_with_the_template() {
     assert_eq!(run.ok().trim(), "</translate>");
     assert!(run.stderr.contains("chat template"), "{run:?}");
     assert_eq!(
-        bodies(&studio, "/v1/completions")[0]["prompt"],
+        request_bodies(&studio, "/v1/completions")[0]["prompt"],
         "<translate>\nHello world"
     );
 }
 
 #[test]
-fn the_token_goes_to_lm_studio_and_to_nobody_else() {
+fn the_lm_studio_token_is_sent_only_to_lm_studio_and_is_redacted() {
     let machine = Machine::new();
     let token = "sk-lm-abcd1234:abcdefghij0123456789";
     let studio = FakeStudio::start(Setup {
@@ -292,7 +298,7 @@ fn the_token_goes_to_lm_studio_and_to_nobody_else() {
         let mut command = machine.command(&[&args[..], more].concat());
         finish(command.env(name, value).spawn().unwrap())
     };
-    let run = ask(&machine, &studio.url(), &[]);
+    let run = infer(&machine, &studio.url(), &[]);
     assert!(run.fails(4).contains("LM_API_TOKEN"), "{run:?}");
     let run = with(
         "LM_API_TOKEN",
@@ -305,13 +311,13 @@ fn the_token_goes_to_lm_studio_and_to_nobody_else() {
         !run.text().contains("abcdefghij") && !run.stderr.contains("abcdefghij"),
         "{run:?}"
     );
-    let wrong = "sk-lm-zzzz9999:zyxwvutsrq9876543210";
-    let run = with("LM_API_TOKEN", wrong, &studio.url(), &["-vvv"]);
+    let wrong_token = "sk-lm-zzzz9999:zyxwvutsrq9876543210";
+    let run = with("LM_API_TOKEN", wrong_token, &studio.url(), &["-vvv"]);
     assert!(!run.fails(4).contains("zyxwvu"), "{run:?}");
     let greeting = studio
         .requests()
         .into_iter()
-        .filter(|it| it.path == "/lmstudio-greeting");
+        .filter(|request| request.path == "/lmstudio-greeting");
     for request in greeting {
         assert!(
             request
@@ -320,18 +326,18 @@ fn the_token_goes_to_lm_studio_and_to_nobody_else() {
                 .all(|(name, _)| name != "authorization")
         );
     }
-    // A server that is something else, and one that repeats what it was sent.
-    let other = generic(vec![sse_head(), text_chunk("hi"), stream_end("stop")]);
+    // Another kind of server, and one that echoes the key in its error.
+    let other = openai_server(vec![sse_head(), text_chunk("hi"), stream_end("stop")]);
     with("LM_API_TOKEN", token, &other.url(), &[]).ok();
-    let keys = |requests: Vec<Request>| {
+    let count_keys = |requests: Vec<Request>| {
         requests
             .into_iter()
-            .flat_map(|it| it.headers)
+            .flat_map(|request| request.headers)
             .filter(|(name, _)| name == "authorization")
             .count()
     };
-    assert_eq!(keys(other.requests()), 0);
-    let parrot = ScriptedServer::start(|request, _| match request.path.as_str() {
+    assert_eq!(count_keys(other.requests()), 0);
+    let echoing = ScriptedServer::start(|request, _| match request.path.as_str() {
         "/v1/models" => reply(json!({"object": "list", "data": [{"id": "m"}]})),
         "/v1/chat/completions" => {
             let key = request
@@ -350,22 +356,22 @@ fn the_token_goes_to_lm_studio_and_to_nobody_else() {
     let run = with(
         "LMSTRIX_HOST_API_KEY",
         "secret-0815-key",
-        &parrot.url(),
+        &echoing.url(),
         &["-vvv", "-o", "out.txt"],
     );
     assert!(run.stderr.contains("bad key Bearer ****"), "{run:?}");
     assert!(!run.stderr.contains("secret-0815"), "{run:?}");
     assert!(!machine.read("out.txt.error.txt").contains("secret-0815"));
-    // A URL with a password is refused without repeating it.
-    let run = ask(&machine, "http://me:hunter2@127.0.0.1:1", &["-vvv"]);
+    // A URL with a password is rejected, and the password is not printed.
+    let run = infer(&machine, "http://me:hunter2@127.0.0.1:1", &["-vvv"]);
     assert!(!run.fails(2).contains("hunter2"), "{run:?}");
 }
 
 /// An OpenAI-compatible server with one model.
-fn generic(chat: Vec<Step>) -> ScriptedServer {
+fn openai_server(chat: Vec<Step>) -> ScriptedServer {
     let chat: Vec<Vec<u8>> = chat
         .into_iter()
-        .filter_map(|it| match it {
+        .filter_map(|step| match step {
             Step::Send(bytes) => Some(bytes),
             _ => None,
         })
@@ -378,10 +384,10 @@ fn generic(chat: Vec<Step>) -> ScriptedServer {
 }
 
 #[test]
-fn a_generic_server_is_sent_only_what_everybody_knows() {
+fn an_openai_server_receives_only_standard_settings_and_may_reject_one() {
     let machine = Machine::new();
-    let server = generic(vec![sse_head(), text_chunk("hi"), stream_end("stop")]);
-    let run = ask(&machine, &server.url(), &["--top-k", "5", "--seed", "1"]);
+    let server = openai_server(vec![sse_head(), text_chunk("hi"), stream_end("stop")]);
+    let run = infer(&machine, &server.url(), &["--top-k", "5", "--seed", "1"]);
     run.ok();
     assert!(
         run.stderr.contains("does not honour the setting `top_k`"),
@@ -390,17 +396,17 @@ fn a_generic_server_is_sent_only_what_everybody_knows() {
     let body = server
         .requests()
         .into_iter()
-        .find(|it| it.path.contains("chat"))
+        .find(|request| request.path.contains("chat"))
         .unwrap()
         .body;
     for key in ["top_k", "min_p", "repeat_penalty", "max_tokens"] {
         assert!(body.get(key).is_none(), "{body}");
     }
-    let run = ask(&machine, &server.url(), &["--top-k", "5", "--strict"]);
+    let run = infer(&machine, &server.url(), &["--top-k", "5", "--strict"]);
     assert!(run.fails(2).contains("top_k"), "{run:?}");
 
-    // One that refuses a key is asked once more, without it.
-    let picky = ScriptedServer::start(|request, _| match request.path.as_str() {
+    // After a server rejects a key, the request is repeated without it.
+    let rejecting = ScriptedServer::start(|request, _| match request.path.as_str() {
         "/v1/models" => reply(json!({"object": "list", "data": [{"id": "m"}]})),
         "/v1/chat/completions" if request.body.get("seed").is_some() => response(
             400,
@@ -411,25 +417,25 @@ fn a_generic_server_is_sent_only_what_everybody_knows() {
         "/v1/chat/completions" => vec![sse_head(), text_chunk("hi"), stream_end("stop")],
         _ => not_found(),
     });
-    let run = ask(&machine, &picky.url(), &["--seed", "1"]);
+    let run = infer(&machine, &rejecting.url(), &["--seed", "1"]);
     assert_eq!(run.ok(), "hi\n");
     assert!(run.stderr.contains("rejects the setting `seed`"), "{run:?}");
-    let run = ask(&machine, &picky.url(), &[]);
+    let run = infer(&machine, &rejecting.url(), &[]);
     run.ok();
     assert!(!run.stderr.contains("seed"), "{run:?}");
     assert!(
-        ask(&machine, &picky.url(), &["--seed", "1", "--strict"])
+        infer(&machine, &rejecting.url(), &["--seed", "1", "--strict"])
             .fails(2)
             .contains("seed")
     );
 }
 
-fn line(value: &Value) -> Vec<u8> {
+fn ndjson_line(value: &Value) -> Vec<u8> {
     format!("{value}\n").into_bytes()
 }
 
-/// A double of Ollama: two models, of which none is loaded at first.
-fn ollama(chat: fn(&Request) -> Vec<Step>) -> ScriptedServer {
+/// A fake Ollama server with two models that are not loaded.
+fn ollama_server(chat: fn(&Request) -> Vec<Step>) -> ScriptedServer {
     let loaded = std::sync::Mutex::new(None::<u64>);
     ScriptedServer::start(move |request, _| match request.path.as_str() {
         "/" => response(200, "text/plain", "Ollama is running"),
@@ -465,23 +471,29 @@ fn ollama(chat: fn(&Request) -> Vec<Step>) -> ScriptedServer {
     })
 }
 
-fn say(text: &str) -> Step {
-    Step::Send(line(
+fn ollama_chunk(text: &str) -> Step {
+    Step::Send(ndjson_line(
         &json!({"model": "llama3.2:latest", "message": {"role": "assistant", "content": text}, "done": false}),
     ))
 }
 
-fn done(reason: &str) -> Step {
-    Step::Send(line(
+fn ollama_end(reason: &str) -> Step {
+    Step::Send(ndjson_line(
         &json!({"model": "llama3.2:latest", "message": {"role": "assistant", "content": ""}, "done": true, "done_reason": reason, "prompt_eval_count": 9, "eval_count": 2}),
     ))
 }
 
 #[test]
-fn ollama_is_loaded_with_the_context_and_asked_natively() {
+fn ollama_loads_with_the_context_and_uses_its_native_api() {
     let machine = Machine::new();
-    let server = ollama(|_| vec![say("Hi "), say("there"), done("stop")]);
-    let run = ask(
+    let server = ollama_server(|_| {
+        vec![
+            ollama_chunk("Hi "),
+            ollama_chunk("there"),
+            ollama_end("stop"),
+        ]
+    });
+    let run = infer(
         &machine,
         &server.url(),
         &[
@@ -502,10 +514,16 @@ fn ollama_is_loaded_with_the_context_and_asked_natively() {
     );
     assert_eq!(run.json()["instance"]["context"], 8192);
     assert_eq!(run.json()["engine"], "ollama");
-    let asked = server.requests();
-    let load = asked.iter().find(|it| it.path == "/api/generate").unwrap();
+    let requests = server.requests();
+    let find = |path: &str| {
+        requests
+            .iter()
+            .find(|request| request.path == path)
+            .unwrap()
+    };
+    let load = find("/api/generate");
     assert_eq!(load.body["options"], json!({"num_ctx": 8192}));
-    let chat = asked.iter().find(|it| it.path == "/api/chat").unwrap();
+    let chat = find("/api/chat");
     let options = &chat.body["options"];
     assert_eq!(
         (
@@ -524,8 +542,8 @@ fn ollama_is_loaded_with_the_context_and_asked_natively() {
         chat.body["messages"],
         json!([{"role": "user", "content": "Say: hello"}])
     );
-    // Loaded now, and named by nobody.
-    let run = ask(
+    // The model is loaded now and need not be named.
+    let run = infer(
         &machine,
         &server.url(),
         &[
@@ -540,16 +558,16 @@ fn ollama_is_loaded_with_the_context_and_asked_natively() {
     let chat = server
         .requests()
         .into_iter()
-        .rfind(|it| it.path == "/api/chat")
+        .rfind(|request| request.path == "/api/chat")
         .unwrap();
     assert_eq!(chat.body["format"], json!({"type": "object"}));
     assert!(chat.body.get("think").is_none(), "{}", chat.body);
-    let run = ask(&machine, &server.url(), &["--raw"]);
+    let run = infer(&machine, &server.url(), &["--raw"]);
     run.ok();
     let raw = server
         .requests()
         .into_iter()
-        .rfind(|it| it.path == "/api/generate")
+        .rfind(|request| request.path == "/api/generate")
         .unwrap();
     assert_eq!(
         (&raw.body["raw"], &raw.body["prompt"]),
@@ -558,28 +576,33 @@ fn ollama_is_loaded_with_the_context_and_asked_natively() {
 }
 
 #[test]
-fn ollamas_faults_are_seen() {
+fn faults_of_ollama_streams_are_reported() {
     type Script = fn(&Request) -> Vec<Step>;
-    let table: [(Script, i32, &str, &str); 5] = [
+    let cases: [(Script, i32, &str, &str); 5] = [
         (
             |_| {
                 vec![
-                    say("half"),
-                    Step::Send(line(&json!({"error": "an error was encountered"}))),
+                    ollama_chunk("half"),
+                    Step::Send(ndjson_line(&json!({"error": "an error was encountered"}))),
                 ]
             },
             1,
             "encountered",
             "half",
         ),
-        (|_| vec![say("half")], 1, "without a finish reason", "half"),
         (
-            |_| vec![say("half"), done("length")],
-            0,
-            "limit of tokens",
+            |_| vec![ollama_chunk("half")],
+            1,
+            "without a finish reason",
             "half",
         ),
-        (|_| vec![done("stop")], 7, "no text", ""),
+        (
+            |_| vec![ollama_chunk("half"), ollama_end("length")],
+            0,
+            "token limit",
+            "half",
+        ),
+        (|_| vec![ollama_end("stop")], 7, "no text", ""),
         (
             |_| {
                 vec![
@@ -588,7 +611,7 @@ fn ollamas_faults_are_seen() {
                     Step::Send(b"age\":{\"content\":\"\xc3".to_vec()),
                     Step::Pause(std::time::Duration::from_millis(30)),
                     Step::Send(b"\xa4\"},\"done\":false}\r\n".to_vec()),
-                    done("stop"),
+                    ollama_end("stop"),
                 ]
             },
             0,
@@ -596,18 +619,18 @@ fn ollamas_faults_are_seen() {
             "ä",
         ),
     ];
-    for (script, code, says, text) in table {
+    for (script, code, message, text) in cases {
         let machine = Machine::new();
-        let server = ollama(script);
-        let run = ask(&machine, &server.url(), &["-m", "llama3.2"]);
+        let server = ollama_server(script);
+        let run = infer(&machine, &server.url(), &["-m", "llama3.2"]);
         assert_eq!(run.code, Some(code), "{run:?}");
-        assert!(run.stderr.contains(says), "{says}: {run:?}");
+        assert!(run.stderr.contains(message), "{message}: {run:?}");
         assert_eq!(run.text().trim_end(), text);
     }
 }
 
 #[test]
-fn a_router_loads_the_model_and_is_waited_for() {
+fn infer_waits_until_the_router_has_loaded_the_model() {
     let machine = Machine::new();
     let server = ScriptedServer::start(|request, before| match request.path.as_str() {
         "/props" => {
@@ -615,7 +638,7 @@ fn a_router_loads_the_model_and_is_waited_for() {
         }
         "/models" => {
             let value = match before {
-                // The list to choose by, and the one under the lock.
+                // Listed twice before the load: for the selection and under the lock.
                 0 | 1 => "unloaded",
                 2 | 3 => "loading",
                 _ => "loaded",
@@ -632,20 +655,20 @@ fn a_router_loads_the_model_and_is_waited_for() {
         "/v1/chat/completions" => vec![sse_head(), text_chunk("hi"), stream_end("stop")],
         _ => not_found(),
     });
-    let run = ask(&machine, &server.url(), &["-m", "org/small:Q4", "--json"]);
+    let run = infer(&machine, &server.url(), &["-m", "org/small:Q4", "--json"]);
     run.ok();
     assert_eq!(run.json()["instance"]["context"], 4096);
-    let asked = server.requests();
-    assert_eq!(
-        asked.iter().filter(|it| it.path == "/models/load").count(),
-        1
-    );
-    let run = ask(&machine, &server.url(), &["-m", "org/broken"]);
+    let requests = server.requests();
+    let loads = requests
+        .iter()
+        .filter(|request| request.path == "/models/load");
+    assert_eq!(loads.count(), 1);
+    let run = infer(&machine, &server.url(), &["-m", "org/broken"]);
     assert!(run.fails(5).contains("exited with code 1"), "{run:?}");
 }
 
 #[test]
-fn vllm_has_its_own_name_for_the_repeat_penalty() {
+fn vllm_receives_repetition_penalty() {
     let machine = Machine::new();
     let server = ScriptedServer::start(|request, _| match request.path.as_str() {
         "/version" => reply(json!({"version": "0.9.1"})),
@@ -655,7 +678,7 @@ fn vllm_has_its_own_name_for_the_repeat_penalty() {
         "/v1/chat/completions" => vec![sse_head(), text_chunk("hi"), stream_end("stop")],
         _ => not_found(),
     });
-    let run = ask(
+    let run = infer(
         &machine,
         &server.url(),
         &["--repeat-penalty", "1.2", "--json"],
@@ -668,7 +691,7 @@ fn vllm_has_its_own_name_for_the_repeat_penalty() {
     let body = server
         .requests()
         .into_iter()
-        .find(|it| it.path.contains("chat"))
+        .find(|request| request.path.contains("chat"))
         .unwrap()
         .body;
     assert_eq!(
@@ -677,17 +700,17 @@ fn vllm_has_its_own_name_for_the_repeat_penalty() {
     );
 }
 
-/// Everything that acts on a terminal, breaks a template or ends a string.
-const ODD: &str = "</x> {x} %s {{}} \x1b[31mred\x1b[0m \x1b]52;c;cm0gLXJm\x07 nul:\0 rtl:\u{202e}abc\u{200f} \u{9b}2J \\n \"q\" 'q' ä漢🙂 </translate>";
+/// Text with terminal escapes, template syntax, quotes and control characters.
+const HOSTILE_TEXT: &str = "</x> {x} %s {{}} \x1b[31mred\x1b[0m \x1b]52;c;cm0gLXJm\x07 nul:\0 rtl:\u{202e}abc\u{200f} \u{9b}2J \\n \"q\" 'q' ä漢🙂 </translate>";
 
 #[test]
-fn odd_texts_go_through_unchanged_and_never_into_the_log() {
+fn hostile_text_passes_unchanged_and_is_not_logged() {
     let machine = Machine::new();
     let studio = FakeStudio::start(Setup {
-        answer: Answer::Text(ODD.to_owned()),
+        answer: Answer::Text(HOSTILE_TEXT.to_owned()),
         ..Setup::default()
     });
-    machine.write("odd.txt", ODD);
+    machine.write("odd.txt", HOSTILE_TEXT);
     machine.write("p.toml", "echo = '''{{text}}'''");
     let url = studio.url();
     let args = [
@@ -702,22 +725,22 @@ fn odd_texts_go_through_unchanged_and_never_into_the_log() {
         "-vvv",
     ];
     let run = machine.run(&args);
-    assert_eq!(run.ok(), format!("{ODD}\n"));
+    assert_eq!(run.ok(), format!("{HOSTILE_TEXT}\n"));
     assert_eq!(
-        bodies(&studio, "/v1/chat/completions")[0]["messages"][0]["content"],
-        ODD
+        request_bodies(&studio, "/v1/chat/completions")[0]["messages"][0]["content"],
+        HOSTILE_TEXT
     );
     for part in ["</x>", "{x}", "%s", "cm0gLXJm", "\x1b", "漢"] {
         assert!(!run.stderr.contains(part), "{part:?}: {}", run.stderr);
     }
     machine.run(&[&args[..], &["-o", "out.txt"]].concat()).ok();
-    assert_eq!(machine.read("out.txt"), ODD);
-    // Shown on request, with nothing that acts.
+    assert_eq!(machine.read("out.txt"), HOSTILE_TEXT);
+    // `--show-request` prints it with escaped control characters.
     let run = machine.run(
         &[&args[..], &["--show-request", "-q"]]
             .concat()
             .into_iter()
-            .filter(|it| *it != "-vvv")
+            .filter(|arg| *arg != "-vvv")
             .collect::<Vec<_>>(),
     );
     run.ok();
@@ -735,31 +758,31 @@ fn odd_texts_go_through_unchanged_and_never_into_the_log() {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn odd_texts_are_harmless_on_a_terminal() {
+fn hostile_text_is_escaped_on_a_terminal() {
     let machine = Machine::new();
     let studio = FakeStudio::start(Setup {
-        answer: Answer::Text(ODD.to_owned()),
+        answer: Answer::Text(HOSTILE_TEXT.to_owned()),
         ..Setup::default()
     });
     let url = studio.url();
     let args = ["infer", "Say: {{text}}", "--text", "x", "--engine", &url];
-    let (code, shown) = machine.run_on_terminal(&args);
-    assert_eq!(code, Some(0), "{shown:?}");
+    let (code, output) = machine.run_on_terminal(&args);
+    assert_eq!(code, Some(0), "{output:?}");
     assert!(
-        shown.contains("␛]52;c;cm0gLXJm␇") && shown.contains("<U+202E>"),
-        "{shown:?}"
+        output.contains("␛]52;c;cm0gLXJm␇") && output.contains("<U+202E>"),
+        "{output:?}"
     );
     assert!(
-        shown
+        output
             .chars()
             .all(|c| c == '\n' || c == '\r' || !c.is_control()),
-        "{shown:?}"
+        "{output:?}"
     );
 }
 
 #[test]
 #[cfg(target_os = "linux")]
-fn two_hundred_thousand_tokens_pass_in_constant_memory() {
+fn an_answer_of_200_000_tokens_needs_constant_memory() {
     let machine = Machine::new();
     let tokens = 200_000;
     let studio = FakeStudio::start(Setup {
@@ -788,21 +811,21 @@ fn two_hundred_thousand_tokens_pass_in_constant_memory() {
         .unwrap();
     let status = format!("/proc/{}/status", child.id());
     let mut stdout = child.stdout.take().unwrap();
-    let reading = std::thread::spawn(move || {
+    let reader = std::thread::spawn(move || {
         let mut text = String::new();
         stdout.read_to_string(&mut text).unwrap();
         text
     });
-    // The peak only grows, so that the last reading counts.
+    // VmHWM is the peak of the resident memory.
     let mut peak_kib = 0_u64;
     while child.try_wait().unwrap().is_none() {
         let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find_map(|it| it.strip_prefix("VmHWM:"));
-        let now = line.and_then(|it| it.trim().trim_end_matches(" kB").parse().ok());
-        peak_kib = peak_kib.max(now.unwrap_or(0));
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|value| value.trim().trim_end_matches(" kB").parse().ok());
+        peak_kib = peak_kib.max(kib.unwrap_or(0));
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
-    let text = reading.join().unwrap();
+    let text = reader.join().unwrap();
     let run = finish(child);
     assert_eq!(run.code, Some(0), "{run:?}");
     let expected: Vec<String> = (0..tokens).map(|n| format!("t{n}")).collect();
@@ -811,18 +834,18 @@ fn two_hundred_thousand_tokens_pass_in_constant_memory() {
         "{} bytes",
         text.len()
     );
-    eprintln!("{tokens} tokens, a peak of {peak_kib} KiB");
+    eprintln!("{tokens} tokens, peak memory {peak_kib} KiB");
     assert!((1000..60 << 10).contains(&peak_kib), "{peak_kib} KiB");
 }
 
 #[test]
-fn progress_is_lines_where_there_is_no_terminal() {
+fn progress_without_a_terminal_is_printed_as_lines() {
     let machine = Machine::new();
     let studio = FakeStudio::start(Setup {
         models: vec![Model::llm("a", 100)],
         ..Setup::default()
     });
-    let run = ask(&machine, &studio.url(), &["-m", "a", "--show-progress"]);
+    let run = infer(&machine, &studio.url(), &["-m", "a", "--show-progress"]);
     assert_eq!(run.ok(), "Bonjour tout le monde.\n");
     for part in [
         "loading the model\n",
@@ -832,7 +855,7 @@ fn progress_is_lines_where_there_is_no_terminal() {
         assert!(run.stderr.contains(part), "{part}: {run:?}");
     }
     assert!(!run.stderr.contains('\x1b') && !run.stderr.contains('\r'));
-    let run = ask(
+    let run = infer(
         &machine,
         &studio.url(),
         &["-m", "a", "--show-progress", "-q"],
@@ -842,7 +865,7 @@ fn progress_is_lines_where_there_is_no_terminal() {
 }
 
 #[test]
-fn the_context_that_a_load_brings_is_read_back() {
+fn infer_reports_the_context_that_the_server_loaded() {
     for (rule, context) in [
         (ContextRule::Exact, 5000),
         (ContextRule::RoundedTo64, 5056),
@@ -855,22 +878,22 @@ fn the_context_that_a_load_brings_is_read_back() {
             answer: Answer::Echo,
             ..Setup::default()
         });
-        let answer = |seed: &str| {
+        let infer_with_seed = |seed: &str| {
             let more = ["-m", "a", "--context", "5000", "--seed", seed, "--json"];
-            let run = ask(&machine, &studio.url(), &more);
+            let run = infer(&machine, &studio.url(), &more);
             run.ok();
             assert_eq!(run.json()["instance"]["context"], context);
             run.json()["text"].as_str().unwrap().to_owned()
         };
-        let first = answer("1");
+        let first = infer_with_seed("1");
         assert!(first.ends_with("Say: hello"), "{first}");
-        assert_eq!(first, answer("1"));
-        assert_ne!(first, answer("2"));
+        assert_eq!(first, infer_with_seed("1"));
+        assert_ne!(first, infer_with_seed("2"));
     }
 }
 
 #[test]
-fn a_reader_that_leaves_stops_the_model_also_when_progress_is_shown() {
+fn a_closed_stdout_cancels_the_request_even_with_progress() {
     let machine = Machine::new();
     let studio = FakeStudio::start(Setup {
         models: vec![Model {
@@ -901,7 +924,7 @@ fn a_reader_that_leaves_stops_the_model_also_when_progress_is_shown() {
 }
 
 #[test]
-fn what_stays_on_the_machine_goes_through_no_proxy() {
+fn requests_to_localhost_ignore_proxies() {
     let machine = Machine::new();
     let studio = FakeStudio::start(Setup::default());
     let url = studio.url();
@@ -916,7 +939,7 @@ fn what_stays_on_the_machine_goes_through_no_proxy() {
 }
 
 #[test]
-fn other_programs_get_pieces_and_can_cancel() {
+fn the_library_streams_text_and_can_be_cancelled() {
     use lmstrix_host::environment::{Env, Paths};
     use lmstrix_host::error::Exit;
     use lmstrix_host::{Output, Request};
@@ -961,7 +984,7 @@ fn other_programs_get_pieces_and_can_cancel() {
     assert_eq!(pieces, ["one", " two", " three"]);
     assert!(events > 2, "{events}");
     assert_eq!(
-        bodies(&studio, "/v1/chat/completions")[0]["messages"][0]["content"],
+        request_bodies(&studio, "/v1/chat/completions")[0]["messages"][0]["content"],
         "@no/such/file"
     );
 

@@ -1,5 +1,4 @@
-//! Everything that a server does wrong: each fault with its exit code, its
-//! message, and the partial text kept.
+//! Faults of servers: exit codes, messages, and the partial text that is kept.
 
 use std::time::Duration;
 
@@ -9,40 +8,40 @@ use crate::servers::scripted::{
 use crate::servers::studio::{Answer, FakeStudio, Fault, Model, Setup};
 use crate::support::{Machine, Run};
 
-/// What the double says; the faults in mid-stream come after two tokens.
+/// The answer of the fake server; faults in mid-stream occur after two tokens.
 const TEXT: &str = "Bonjour tout le monde.";
 
-fn ask(machine: &Machine, url: &str, more: &[&str]) -> Run {
+fn infer(machine: &Machine, url: &str, more: &[&str]) -> Run {
     let mut args = vec!["infer", "Say: {{text}}", "--text", "hello", "--engine", url];
     args.extend(more);
     machine.run(&args)
 }
 
-/// What must be in the folder after a run with `-o out.txt`.
-fn check_files(machine: &Machine, run: &Run, partial: &str, what: &str) {
+/// Asserts which files are in the folder after a run with `-o out.txt`.
+fn assert_output_files(machine: &Machine, run: &Run, partial: &str, case: &str) {
     if run.code == Some(0) {
-        assert_eq!(machine.file_names(), ["out.txt"], "{what}: {run:?}");
+        assert_eq!(machine.file_names(), ["out.txt"], "{case}: {run:?}");
         return;
     }
     let mut names = vec!["out.txt.error.txt"];
     if !partial.is_empty() {
         names.push("out.txt.partial");
-        assert_eq!(machine.read("out.txt.partial"), partial, "{what}");
-        assert!(run.stderr.contains("out.txt.partial"), "{what}: {run:?}");
+        assert_eq!(machine.read("out.txt.partial"), partial, "{case}");
+        assert!(run.stderr.contains("out.txt.partial"), "{case}: {run:?}");
     }
-    assert_eq!(machine.file_names(), names, "{what}: {run:?}");
-    assert!(!run.stderr.contains("panicked"), "{what}: {run:?}");
+    assert_eq!(machine.file_names(), names, "{case}: {run:?}");
+    assert!(!run.stderr.contains("panicked"), "{case}: {run:?}");
 }
 
 #[test]
-fn every_fault_of_a_server_has_its_exit_code_and_keeps_the_partial_text() {
+fn server_faults_have_exit_codes_and_keep_partial_text() {
     let part = "Bonjour tout";
-    // Nothing ever comes, so that a slow machine waits for nothing either.
+    // Short, since no token ever arrives.
     let first: &[&str] = &["--first-token-timeout", "400ms"];
-    // Long enough for a slow machine to see two tokens in a row.
+    // Long enough for two tokens on a slow machine.
     let next: &[&str] = &["--stream-timeout", "2s"];
     let none: &[&str] = &[];
-    for (fault, more, code, says, partial) in [
+    for (fault, more, code, message, partial) in [
         (Fault::None, none, 0, "", ""),
         (
             Fault::SilentBeforeFirstByte,
@@ -60,7 +59,7 @@ fn every_fault_of_a_server_has_its_exit_code_and_keeps_the_partial_text() {
         ),
         (Fault::OverflowString, none, 6, "context", ""),
         (Fault::OverflowInStream, none, 6, "context", ""),
-        // A short prompt: nothing says that it did not fit.
+        // The prompt is too short to be an overflow.
         (Fault::OverflowEmpty, none, 7, "no text", ""),
         (Fault::ErrorEvent, none, 1, "LM Studio at", part),
         (Fault::ErrorData, none, 1, "LM Studio at", part),
@@ -126,42 +125,42 @@ fn every_fault_of_a_server_has_its_exit_code_and_keeps_the_partial_text() {
             fault: fault.clone(),
             ..Setup::default()
         });
-        let what = format!("{fault:?}");
-        let run = ask(
+        let case = format!("{fault:?}");
+        let run = infer(
             &machine,
             &studio.url(),
             &[more, &["-o", "out.txt"]].concat(),
         );
-        assert_eq!(run.code, Some(code), "{what}: {run:?}");
-        assert!(run.stderr.contains(says), "{what}: {run:?}");
-        check_files(&machine, &run, partial, &what);
+        assert_eq!(run.code, Some(code), "{case}: {run:?}");
+        assert!(run.stderr.contains(message), "{case}: {run:?}");
+        assert_output_files(&machine, &run, partial, &case);
         if code == 0 {
-            assert_eq!(machine.read("out.txt"), TEXT, "{what}");
+            assert_eq!(machine.read("out.txt"), TEXT, "{case}");
         }
         if matches!(
             fault,
             Fault::HangMidStream | Fault::SilentBeforeFirstByte | Fault::PingsOnly
         ) {
-            let patience = Duration::from_secs(20);
-            assert!(studio.wait_cancelled(patience), "{what}: not cancelled");
+            let timeout = Duration::from_secs(20);
+            assert!(studio.wait_cancelled(timeout), "{case}: not cancelled");
         }
         drop(studio);
         let studio = FakeStudio::start(Setup {
             fault: fault.clone(),
             ..Setup::default()
         });
-        // Without a file the text that came is on stdout, and nothing else is.
-        let run = ask(&machine, &studio.url(), more);
-        let shown = match run.code {
+        // Without `-o` stdout contains the text that was received, and nothing else.
+        let run = infer(&machine, &studio.url(), more);
+        let expected = match run.code {
             Some(0) => TEXT,
             _ => partial,
         };
-        assert_eq!(run.text().trim_end(), shown, "{what}: {run:?}");
+        assert_eq!(run.text().trim_end(), expected, "{case}: {run:?}");
     }
 }
 
 #[test]
-fn an_empty_answer_to_a_long_prompt_is_a_prompt_that_does_not_fit() {
+fn an_empty_answer_to_a_long_prompt_is_a_context_overflow() {
     let machine = Machine::new();
     let studio = FakeStudio::start(Setup {
         fault: Fault::OverflowEmpty,
@@ -173,8 +172,9 @@ fn an_empty_answer_to_a_long_prompt_is_a_prompt_that_does_not_fit() {
     assert!(run.fails(6).contains("8192"), "{run:?}");
 }
 
-/// An OpenAI-compatible server of which only the chat is scripted.
-fn generic(chat: impl Fn(usize) -> Vec<Step> + Send + Sync + 'static) -> ScriptedServer {
+/// An OpenAI-compatible server with one model and scripted chat responses. `chat` receives
+/// the number of earlier chat requests.
+fn openai_server(chat: impl Fn(usize) -> Vec<Step> + Send + Sync + 'static) -> ScriptedServer {
     ScriptedServer::start(move |request, before| match request.path.as_str() {
         "/v1/models" => json_response(serde_json::json!({
             "object": "list", "data": [{"id": "m", "object": "model", "owned_by": "me"}]
@@ -184,14 +184,14 @@ fn generic(chat: impl Fn(usize) -> Vec<Step> + Send + Sync + 'static) -> Scripte
     })
 }
 
-fn with_length(length: usize, body: &str) -> Step {
+fn response_with_length(length: usize, body: &str) -> Step {
     let head = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncontent-length: {length}\r\n\r\n"
     );
     Step::Send((head + body).into_bytes())
 }
 
-fn bytes(step: Step) -> String {
+fn step_text(step: Step) -> String {
     match step {
         Step::Send(bytes) => String::from_utf8(bytes).unwrap(),
         _ => String::new(),
@@ -199,9 +199,9 @@ fn bytes(step: Step) -> String {
 }
 
 #[test]
-fn faults_of_the_wire_keep_the_partial_text() {
+fn connection_faults_keep_partial_text() {
     type Script = fn(usize) -> Vec<Step>;
-    let table: [(&str, Script, i32, &str, &str); 10] = [
+    let cases: [(&str, Script, i32, &str, &str); 10] = [
         (
             "reset in mid-stream",
             |_| {
@@ -241,31 +241,34 @@ fn faults_of_the_wire_keep_the_partial_text() {
             "whole",
         ),
         (
-            "reset for ever",
+            "reset always",
             |_| vec![Step::Reset],
             4,
             "run the command again",
             "",
         ),
         (
-            "a length that promises more",
-            |_| vec![with_length(9000, &bytes(text_chunk("half")))],
+            "content-length longer than the body",
+            |_| vec![response_with_length(9000, &step_text(text_chunk("half")))],
             1,
             "lost: ",
             "half",
         ),
         (
-            "a length that cuts the stream",
+            "content-length shorter than the stream",
             |_| {
-                let body = bytes(text_chunk("half")) + &bytes(stream_end("stop"));
-                vec![with_length(bytes(text_chunk("half")).len() + 5, &body)]
+                let body = step_text(text_chunk("half")) + &step_text(stream_end("stop"));
+                vec![response_with_length(
+                    step_text(text_chunk("half")).len() + 5,
+                    &body,
+                )]
             },
             1,
             "without a finish reason",
             "half",
         ),
         (
-            "not of the protocol",
+            "invalid JSON in the stream",
             |_| {
                 vec![
                     sse_head(),
@@ -278,21 +281,21 @@ fn faults_of_the_wire_keep_the_partial_text() {
             "half",
         ),
         (
-            "a page",
+            "HTML page",
             |_| response(200, "text/html", "<html><title>Sign in</title></html>"),
             1,
             "Sign in",
             "",
         ),
         (
-            "an error in one piece",
+            "error as a JSON response",
             |_| json_response(serde_json::json!({"error": "model 'm' not found"})),
             5,
             "not found",
             "",
         ),
         (
-            "elsewhere",
+            "redirect",
             |_| {
                 vec![Step::Send(b"HTTP/1.1 302 Found\r\nlocation: http://example.com/\r\ncontent-length: 0\r\n\r\n".to_vec())]
             },
@@ -301,23 +304,23 @@ fn faults_of_the_wire_keep_the_partial_text() {
             "",
         ),
     ];
-    for (what, script, code, says, text) in table {
+    for (case, script, code, message, text) in cases {
         let machine = Machine::new();
-        let server = generic(script);
-        let run = ask(&machine, &server.url(), &["-o", "out.txt"]);
-        assert_eq!(run.code, Some(code), "{what}: {run:?}");
-        assert!(run.stderr.contains(says), "{what}: {run:?}");
-        check_files(&machine, &run, text, what);
+        let server = openai_server(script);
+        let run = infer(&machine, &server.url(), &["-o", "out.txt"]);
+        assert_eq!(run.code, Some(code), "{case}: {run:?}");
+        assert!(run.stderr.contains(message), "{case}: {run:?}");
+        assert_output_files(&machine, &run, text, case);
         if code == 0 {
-            assert_eq!(machine.read("out.txt"), text, "{what}");
+            assert_eq!(machine.read("out.txt"), text, "{case}");
         }
     }
 }
 
 #[test]
-fn nothing_is_sent_again_after_text_was_shown() {
+fn a_request_is_not_retried_after_text_was_printed() {
     let machine = Machine::new();
-    let server = generic(|_| {
+    let server = openai_server(|_| {
         vec![
             sse_head(),
             text_chunk("half"),
@@ -325,35 +328,37 @@ fn nothing_is_sent_again_after_text_was_shown() {
             Step::Reset,
         ]
     });
-    let run = ask(&machine, &server.url(), &[]);
+    let run = infer(&machine, &server.url(), &[]);
     assert_eq!((run.code, run.text()), (Some(1), "half\n"), "{run:?}");
-    let asked = server.requests();
-    let chats = asked.iter().filter(|it| it.path.contains("chat")).count();
-    assert_eq!(chats, 1);
+    let requests = server.requests();
+    let chats = requests
+        .iter()
+        .filter(|request| request.path.contains("chat"));
+    assert_eq!(chats.count(), 1);
 }
 
 #[test]
-fn whoever_is_not_there_is_told_of_at_once() {
+fn an_unreachable_or_unknown_server_is_an_engine_error() {
     let machine = Machine::new();
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap().port();
-    drop(free);
-    let run = ask(&machine, &format!("127.0.0.1:{port}"), &[]);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    let run = infer(&machine, &format!("127.0.0.1:{port}"), &[]);
     assert!(run.fails(4).contains("refused"), "{run:?}");
-    // Something that is no server of ours, and one that says nothing at all.
+    // A web server that is not an engine, and a server that never responds.
     let web = ScriptedServer::start(|_, _| response(200, "text/html", "<html>hello</html>"));
     assert!(
-        ask(&machine, &web.url(), &[])
+        infer(&machine, &web.url(), &[])
             .fails(4)
             .contains("not a supported server at")
     );
-    let mute = ScriptedServer::start(|_, _| vec![Step::Hang]);
-    let run = ask(&machine, &mute.url(), &["--connect-timeout", "1s"]);
+    let silent = ScriptedServer::start(|_, _| vec![Step::Hang]);
+    let run = infer(&machine, &silent.url(), &["--connect-timeout", "1s"]);
     assert!(run.fails(4).contains("no response within"), "{run:?}");
 }
 
 #[test]
-fn an_interrupt_reaches_the_server() {
+fn an_interrupt_cancels_the_request_and_keeps_partial_text() {
     let machine = Machine::new();
     let studio = FakeStudio::start(Setup {
         fault: Fault::HangMidStream,
@@ -372,8 +377,11 @@ fn an_interrupt_reaches_the_server() {
     ];
     let mut child = machine.command(&args).spawn().unwrap();
     let partial = machine.work().join("out.txt.partial");
-    while std::fs::metadata(&partial).map_or(0, |it| it.len()) == 0 {
-        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+    while std::fs::metadata(&partial).map_or(0, |metadata| metadata.len()) == 0 {
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "the program ended by itself"
+        );
         std::thread::sleep(Duration::from_millis(10));
     }
     let pid = rustix::process::Pid::from_child(&child);
@@ -384,43 +392,43 @@ fn an_interrupt_reaches_the_server() {
 }
 
 #[test]
-fn a_processor_that_has_enough_stops_the_model_and_that_is_success() {
+fn a_processor_that_stops_early_cancels_the_request_and_succeeds() {
     let machine = Machine::new();
     let studio = FakeStudio::start(Setup {
         answer: Answer::Text(format!("<output>yes</output>{}", " more".repeat(2_000_000))),
         ..Setup::default()
     });
-    let run = ask(&machine, &studio.url(), &["--post", "tag"]);
+    let run = infer(&machine, &studio.url(), &["--post", "tag"]);
     assert_eq!(run.ok().trim(), "yes");
     assert!(run.stderr.contains("stopped by a processor"), "{run:?}");
     assert!(studio.wait_cancelled(Duration::from_secs(20)));
 }
 
 #[test]
-fn an_answer_that_loops_is_ended() {
+fn the_loop_guard_stops_a_repeating_answer() {
     let machine = Machine::new();
     let studio = FakeStudio::start(Setup {
         answer: Answer::Text("so it goes on ".repeat(200_000)),
         ..Setup::default()
     });
-    let run = ask(&machine, &studio.url(), &["-o", "out.txt"]);
+    let run = infer(&machine, &studio.url(), &["-o", "out.txt"]);
     run.ok();
     assert!(run.stderr.contains("--max-repeat"), "{run:?}");
     let length = machine.read("out.txt").len();
     assert!((1024..100_000).contains(&length), "{length}");
-    let run = ask(&machine, &studio.url(), &["--strict"]);
+    let run = infer(&machine, &studio.url(), &["--strict"]);
     assert_eq!(run.code, Some(7), "{}", run.stderr);
 }
 
 #[test]
-fn the_whole_has_a_limit() {
+fn the_total_timeout_stops_the_run() {
     let machine = Machine::new();
     let studio = FakeStudio::start(Setup {
         answer: Answer::Tokens(1_000_000),
         token_pause: Duration::from_millis(20),
         ..Setup::default()
     });
-    let run = ask(
+    let run = infer(
         &machine,
         &studio.url(),
         &["--timeout", "5", "-o", "out.txt"],
@@ -434,7 +442,7 @@ fn the_whole_has_a_limit() {
 }
 
 #[test]
-fn a_model_that_cannot_be_loaded_is_exit_5() {
+fn a_failed_load_exits_with_5_and_a_load_timeout_with_124() {
     let machine = Machine::new();
     let setup = Setup {
         models: vec![Model::llm("big", 4096)],
@@ -442,7 +450,7 @@ fn a_model_that_cannot_be_loaded_is_exit_5() {
         ..Setup::default()
     };
     let studio = FakeStudio::start(setup.clone());
-    let run = ask(&machine, &studio.url(), &["-m", "big"]);
+    let run = infer(&machine, &studio.url(), &["-m", "big"]);
     assert!(
         run.fails(5).contains("insufficient system resources"),
         "{run:?}"
@@ -452,7 +460,7 @@ fn a_model_that_cannot_be_loaded_is_exit_5() {
         load_error: None,
         ..setup
     });
-    let run = ask(
+    let run = infer(
         &machine,
         &slow.url(),
         &["-m", "big", "--load-timeout", "500ms"],
@@ -461,26 +469,26 @@ fn a_model_that_cannot_be_loaded_is_exit_5() {
 }
 
 #[test]
-fn whoever_waits_too_long_leaves_and_the_server_works_again_later() {
+fn a_stream_timeout_disconnects_and_later_requests_succeed() {
     let machine = Machine::new();
-    let server = generic(|_| vec![sse_head(), text_chunk("half"), Step::Hang]);
-    let run = ask(&machine, &server.url(), &["--stream-timeout", "300ms"]);
+    let server = openai_server(|_| vec![sse_head(), text_chunk("half"), Step::Hang]);
+    let run = infer(&machine, &server.url(), &["--stream-timeout", "300ms"]);
     assert_eq!((run.code, run.text()), (Some(124), "half\n"), "{run:?}");
     assert!(server.client_disconnected(Duration::from_secs(20)));
     let studio = FakeStudio::start(Setup {
         fault: Fault::Html500,
         ..Setup::default()
     });
-    assert_eq!(ask(&machine, &studio.url(), &[]).code, Some(1));
+    assert_eq!(infer(&machine, &studio.url(), &[]).code, Some(1));
     studio.set_fault(Fault::None);
-    ask(&machine, &studio.url(), &[]).ok();
+    infer(&machine, &studio.url(), &[]).ok();
 }
 
 #[test]
-fn the_end_is_not_awaited_for_ever() {
-    // The reason for the end, and then life signs without end.
+fn a_stream_without_end_marker_ends_after_the_finish_reason() {
+    // The finish reason, then SSE comments without an end marker.
     let machine = Machine::new();
-    let server = generic(|_| {
+    let server = openai_server(|_| {
         let last =
             b"data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
         let mut steps = vec![sse_head(), text_chunk("whole"), Step::Send(last.to_vec())];
@@ -490,20 +498,20 @@ fn the_end_is_not_awaited_for_ever() {
         }
         steps
     });
-    let run = ask(&machine, &server.url(), &[]);
+    let run = infer(&machine, &server.url(), &[]);
     assert_eq!(run.ok(), "whole\n");
     assert!(server.client_disconnected(Duration::from_secs(20)));
 }
 
 #[test]
-fn an_old_lm_studio_loads_by_itself_and_that_is_said() {
+fn an_old_lm_studio_loads_just_in_time_with_a_warning() {
     let machine = Machine::new();
     let studio = FakeStudio::start(Setup {
         has_v1: false,
         models: vec![Model::llm("a", 4096)],
         ..Setup::default()
     });
-    let run = ask(&machine, &studio.url(), &["-m", "a", "--json"]);
+    let run = infer(&machine, &studio.url(), &["-m", "a", "--json"]);
     run.ok();
     assert!(run.stderr.contains("older than 0.4.0"), "{run:?}");
     assert!(

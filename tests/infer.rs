@@ -122,7 +122,7 @@ fn events_are_lines_that_end_exactly_once() {
         .collect();
     let kinds: Vec<&str> = events
         .iter()
-        .map(|it| it["kind"].as_str().unwrap())
+        .map(|event| event["kind"].as_str().unwrap())
         .collect();
     assert_eq!(kinds.first(), Some(&"loading"));
     assert_eq!(kinds.last(), Some(&"finished"));
@@ -133,8 +133,8 @@ fn events_are_lines_that_end_exactly_once() {
     );
     let text: String = events
         .iter()
-        .filter(|it| it["kind"] == "text")
-        .map(|it| it["text"].as_str().unwrap())
+        .filter(|event| event["kind"] == "text")
+        .map(|event| event["text"].as_str().unwrap())
         .collect();
     assert_eq!(text.trim(), FIRST);
 }
@@ -268,7 +268,7 @@ fn a_crashing_processor_costs_its_own_text_and_no_more() {
     let answers = machine.home().join("state/answers");
     let kept: Vec<_> = std::fs::read_dir(answers)
         .unwrap()
-        .map(|it| it.unwrap().path())
+        .map(|entry| entry.unwrap().path())
         .collect();
     assert_eq!(kept.len(), 1, "{run:?}");
     assert!(run.stderr.contains(kept[0].to_str().unwrap()), "{run:?}");

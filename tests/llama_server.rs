@@ -212,9 +212,9 @@ fn a_prompt_that_does_not_fit_is_exit_6_with_both_numbers() {
         "out.txt",
     ]);
     let stderr = run.fails(6);
-    assert!(stderr.contains("context only 1024"), "{stderr}");
-    let said = stderr.split("the prompt has ").nth(1).unwrap();
-    let tokens: u32 = said.split(' ').next().unwrap().parse().unwrap();
+    assert!(stderr.contains("exceeds the context of 1024"), "{stderr}");
+    let counted = stderr.split("prompt of ").nth(1).unwrap();
+    let tokens: u32 = counted.split(' ').next().unwrap().parse().unwrap();
     assert!(tokens > 3000, "{stderr}");
     assert_eq!(machine.file_names(), ["long.txt", "out.txt.error.txt"]);
 }
@@ -367,7 +367,7 @@ fn a_test_finds_the_context_that_the_server_has_and_no_recall() {
     let probes = found["probes"].as_array().unwrap();
     let full = probes
         .iter()
-        .filter_map(|it| it["prompt_tokens"].as_u64())
+        .filter_map(|probe| probe["prompt_tokens"].as_u64())
         .max();
     assert!(full.unwrap() >= context * 93 / 100, "{found}");
     // Any of the model's own names will do, and nothing else.

@@ -1,4 +1,4 @@
-//! One binary for all tests that look at the program from outside.
+//! Integration tests that run the program. A single binary, because linking takes long.
 
 #![allow(
     clippy::unwrap_used,
@@ -6,49 +6,49 @@
     clippy::print_stderr,
     clippy::print_stdout,
     missing_docs,
-    reason = "a test may stop where it likes"
+    reason = "tests may panic and print"
 )]
 
-/// Builds the packs that tests need.
+/// Builds the packs for tests.
 mod guests;
-/// A pack in another language than Rust.
+/// A pack in JavaScript.
 mod javascript;
-/// A Python with llama.cpp in it.
+/// A Python environment with llama.cpp.
 mod python;
-/// Servers that tests talk to.
+/// Test servers.
 mod servers;
-/// A folder of its own and a cleared environment for every run.
+/// Runs the program in a temporary folder with a cleared environment.
 mod support;
 
-/// `batch`: what runs, what is written, what survives.
+/// `batch`: plans, results, faults, kills and resuming.
 mod batch;
-/// Files as an earlier build wrote them: this build reads and continues them.
+/// Files of an earlier build, which this build must read and continue.
 mod compatibility;
-/// The demo model on texts that it has never seen.
+/// The demo model on texts that are not in its training data.
 mod demo;
-/// The embedded engine: against llama.cpp, and on hostile files.
+/// The embedded engine: comparison with llama.cpp, and malformed files.
 mod embedded;
-/// Which server answers, what it is asked, and what comes of it.
+/// Engine selection, requests to servers, and their answers.
 mod engines;
-/// Everything that a server does wrong.
+/// Faults of servers.
 mod faults;
-/// `infer`: what goes where, and with which exit code.
+/// `infer`: outputs and exit codes.
 mod infer;
-/// `infer` against llama.cpp's own server.
+/// `infer` with llama.cpp's server.
 mod llama_server;
-/// The life of models: lists, loads, tests, what is remembered.
+/// The commands that manage models, and the registry.
 mod models;
-/// One path for a job: `infer`, the library and `batch` come to the same outcome.
+/// A job has the same outcome in `infer`, the library and `batch`.
 mod outcomes;
-/// Packs that people drop into folders: finding, mixing, refusing.
+/// Packs in folders: finding, combining and rejecting them.
 mod packs;
-/// `pull`: downloads from a hub that fails in every way.
+/// `pull`: downloads, and faults of the hub.
 mod pull;
-/// The README's reference of commands and flags.
+/// The README's reference of commands and flags matches the program.
 mod reference;
-/// `render`: what would be sent.
+/// `render`: resolved prompts.
 mod render;
-/// Packs that misbehave, at every entry.
+/// Misbehaving packs.
 mod sandbox;
-/// What the rooms may know of each other.
+/// The structure of the source.
 mod tidy;

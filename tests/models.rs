@@ -1,4 +1,4 @@
-//! The life of models: lists, loads, tests, what is remembered.
+//! The commands that manage models, and the registry.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::servers::studio::{Answer, ContextRule, FakeStudio, Model, Setup};
 use crate::support::{Machine, Run, finish};
 
-fn cold(load_time: Duration) -> Setup {
+fn setup_with_cold_model(load_time: Duration) -> Setup {
     Setup {
         models: vec![Model::llm("cold", 32_768)],
         load_time,
@@ -19,28 +19,31 @@ fn cold(load_time: Duration) -> Setup {
     }
 }
 
-fn ask(machine: &Machine, studio: &FakeStudio, more: &[&str]) -> Run {
-    machine.run(&asking(&studio.url(), more))
+fn infer(machine: &Machine, studio: &FakeStudio, more: &[&str]) -> Run {
+    machine.run(&infer_args(&studio.url(), more))
 }
 
-fn asking<'a>(url: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+fn infer_args<'a>(url: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let mut args = vec!["infer", "Say: {{text}}", "--text", "hello", "--engine", url];
     args.extend(more);
     args
 }
 
-fn posted(studio: &FakeStudio, path: &str) -> Vec<Value> {
-    let asked = studio.requests().into_iter().filter(|it| it.path == path);
-    asked.map(|it| it.body).collect()
+fn request_bodies(studio: &FakeStudio, path: &str) -> Vec<Value> {
+    let requests = studio.requests().into_iter();
+    requests
+        .filter(|request| request.path == path)
+        .map(|request| request.body)
+        .collect()
 }
 
 const LOAD: &str = "/api/v1/models/load";
 const UNLOAD: &str = "/api/v1/models/unload";
 
-fn wait_for(what: impl Fn() -> bool) {
+fn wait_for(condition: impl Fn() -> bool) {
     let start = Instant::now();
-    while !what() {
-        assert!(start.elapsed() < Duration::from_secs(60), "it never came");
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(60), "timed out");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -50,38 +53,38 @@ fn registry(machine: &Machine) -> Value {
     serde_json::from_slice(&text).unwrap()
 }
 
-/// What lies in the data folder: name, inode, time of the last change, length.
+/// Returns name, inode, modification time and length of all files in a folder.
 #[cfg(unix)]
-fn traces(folder: &Path) -> Vec<(String, u64, i64, u64)> {
+fn file_states(folder: &Path) -> Vec<(String, u64, i64, u64)> {
     use std::os::unix::fs::MetadataExt;
-    let mut all: Vec<_> = std::fs::read_dir(folder)
+    let mut states: Vec<_> = std::fs::read_dir(folder)
         .into_iter()
         .flatten()
-        .map(|it| {
-            let it = it.unwrap();
-            let data = it.metadata().unwrap();
-            let name = it.file_name().into_string().unwrap();
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let metadata = entry.metadata().unwrap();
+            let name = entry.file_name().into_string().unwrap();
             (
                 name,
-                data.ino(),
-                data.mtime_nsec() + data.mtime() * 1_000_000_000,
-                data.len(),
+                metadata.ino(),
+                metadata.mtime_nsec() + metadata.mtime() * 1_000_000_000,
+                metadata.len(),
             )
         })
         .collect();
-    all.sort();
-    all
+    states.sort();
+    states
 }
 
 #[test]
-fn eight_processes_load_a_cold_model_once() {
+fn eight_processes_load_an_unloaded_model_once() {
     let machine = Machine::new();
-    let studio = FakeStudio::start(cold(Duration::from_millis(1500)));
+    let studio = FakeStudio::start(setup_with_cold_model(Duration::from_millis(1500)));
     let url = studio.url();
     let children: Vec<Child> = (0..8)
         .map(|_| {
             machine
-                .command(&asking(&url, &["-m", "cold"]))
+                .command(&infer_args(&url, &["-m", "cold"]))
                 .spawn()
                 .unwrap()
         })
@@ -90,23 +93,23 @@ fn eight_processes_load_a_cold_model_once() {
         assert_eq!(finish(child).ok(), "Bonjour tout le monde.\n");
     }
     assert_eq!(studio.load_count(), 1);
-    assert_eq!(posted(&studio, LOAD).len(), 1);
+    assert_eq!(request_bodies(&studio, LOAD).len(), 1);
 }
 
 #[test]
-fn a_smaller_context_than_asked_for_is_said_and_not_fought_over() {
+fn a_smaller_context_than_requested_gives_a_warning_and_no_reload() {
     let machine = Machine::new();
     let studio = FakeStudio::start(Setup {
         context: ContextRule::Smaller(2048),
-        ..cold(Duration::ZERO)
+        ..setup_with_cold_model(Duration::ZERO)
     });
     for _ in 0..2 {
-        let run = ask(&machine, &studio, &["-m", "cold", "--context", "8192"]);
+        let run = infer(&machine, &studio, &["-m", "cold", "--context", "8192"]);
         run.ok();
-        let says = "requested a context of 8192 tokens, but the model is loaded with 2048";
-        assert!(run.stderr.contains(says), "{run:?}");
+        let warning = "requested a context of 8192 tokens, but the model is loaded with 2048";
+        assert!(run.stderr.contains(warning), "{run:?}");
     }
-    // What the server gave once it would give again.
+    // The server would give the same context again.
     assert_eq!(studio.load_count(), 1);
     let run = machine.run(&[
         "load",
@@ -125,7 +128,7 @@ fn a_smaller_context_than_asked_for_is_said_and_not_fought_over() {
 }
 
 #[test]
-fn what_somebody_else_loaded_is_never_unloaded_unasked() {
+fn instances_of_other_programs_are_unloaded_only_with_force() {
     let machine = Machine::new();
     let studio = FakeStudio::start(Setup {
         answer: Answer::Echo,
@@ -133,7 +136,7 @@ fn what_somebody_else_loaded_is_never_unloaded_unasked() {
     });
     let url = studio.url();
     let (theirs, ours) = ("qwen/qwen3-4b", "qwen/qwen3-4b:2");
-    ask(&machine, &studio, &["--context", "16384"]).ok();
+    infer(&machine, &studio, &["--context", "16384"]).ok();
     let ps = machine.run(&["ps", "--engine", &url, "--json"]);
     let instances = ps.json()["instances"].clone();
     let of = |id: &str| {
@@ -141,16 +144,19 @@ fn what_somebody_else_loaded_is_never_unloaded_unasked() {
             .as_array()
             .unwrap()
             .iter()
-            .find(|it| it["id"] == id)
+            .find(|instance| instance["id"] == id)
             .cloned()
     };
     assert_eq!(of(theirs).unwrap()["ours"], false);
     assert_eq!(of(ours).unwrap()["ours"], true);
     assert_eq!(of(ours).unwrap()["context"], 16_384);
-    // More than ours has: ours goes, theirs stays.
-    ask(&machine, &studio, &["-m", theirs, "--context", "20000"]).ok();
-    assert_eq!(posted(&studio, UNLOAD), [json!({"instance_id": ours})]);
-    let run = ask(&machine, &studio, &["-m", theirs, "--unload"]);
+    // More context than our instance has: it is replaced, the foreign instance is kept.
+    infer(&machine, &studio, &["-m", theirs, "--context", "20000"]).ok();
+    assert_eq!(
+        request_bodies(&studio, UNLOAD),
+        [json!({"instance_id": ours})]
+    );
+    let run = infer(&machine, &studio, &["-m", theirs, "--unload"]);
     run.ok();
     assert!(run.stderr.contains("did not load it"), "{run:?}");
     machine
@@ -160,62 +166,71 @@ fn what_somebody_else_loaded_is_never_unloaded_unasked() {
     let run = machine.run(&["unload", theirs, "--engine", &url]);
     assert!(run.fails(5).contains("--force"), "{run:?}");
     assert!(
-        posted(&studio, UNLOAD)
+        request_bodies(&studio, UNLOAD)
             .iter()
-            .all(|it| it["instance_id"] != theirs)
+            .all(|body| body["instance_id"] != theirs)
     );
     let ps = machine.run(&["ps", "--engine", &url]);
     assert!(
-        ps.ok().contains("somebody else") && !ps.text().contains("this program"),
+        ps.ok().contains("other\n") && !ps.text().contains("this program"),
         "{ps:?}"
     );
     machine
         .run(&["unload", theirs, "--force", "--engine", &url])
         .ok();
     assert!(
-        posted(&studio, UNLOAD)
+        request_bodies(&studio, UNLOAD)
             .iter()
-            .any(|it| it["instance_id"] == theirs)
+            .any(|body| body["instance_id"] == theirs)
     );
     let run = machine.run(&["unload", theirs, "--engine", &url]);
     assert!(run.fails(5).contains("no model named"), "{run:?}");
 }
 
 #[test]
-fn a_kill_in_the_middle_of_a_load_leaves_no_lock_and_the_claim() {
+fn a_kill_during_a_load_keeps_ownership_and_leaves_no_lock() {
     let machine = Machine::new();
-    let studio = FakeStudio::start(cold(Duration::from_secs(2)));
+    let studio = FakeStudio::start(setup_with_cold_model(Duration::from_secs(2)));
     let url = studio.url();
     let mut child = machine
         .command(&["load", "cold", "--engine", &url])
         .spawn()
         .unwrap();
-    wait_for(|| !posted(&studio, LOAD).is_empty());
+    wait_for(|| !request_bodies(&studio, LOAD).is_empty());
     child.kill().unwrap();
     child.wait().unwrap();
-    // The load goes on at the server, which lists the instance already; the
-    // next command waits until it is through.
+    // The server continues the load and already lists the instance; the next command waits
+    // for its end.
     machine.run(&["load", "cold", "--engine", &url]).ok();
     assert_eq!(studio.load_count(), 1);
     assert_eq!(
-        ask(&machine, &studio, &["-m", "cold"]).ok(),
+        infer(&machine, &studio, &["-m", "cold"]).ok(),
         "Bonjour tout le monde.\n"
     );
-    assert_eq!((studio.load_count(), posted(&studio, LOAD).len()), (1, 1));
+    assert_eq!(
+        (studio.load_count(), request_bodies(&studio, LOAD).len()),
+        (1, 1)
+    );
     machine.run(&["unload", "cold", "--engine", &url]).ok();
-    assert_eq!(posted(&studio, UNLOAD), [json!({"instance_id": "cold"})]);
+    assert_eq!(
+        request_bodies(&studio, UNLOAD),
+        [json!({"instance_id": "cold"})]
+    );
 }
 
 #[test]
-fn reload_and_unload_do_what_they_say() {
+fn reload_loads_again_and_unload_unloads() {
     let machine = Machine::new();
-    let studio = FakeStudio::start(cold(Duration::ZERO));
-    let run = ask(&machine, &studio, &["-m", "cold", "--unload"]);
+    let studio = FakeStudio::start(setup_with_cold_model(Duration::ZERO));
+    let run = infer(&machine, &studio, &["-m", "cold", "--unload"]);
     run.ok();
-    assert_eq!(posted(&studio, UNLOAD).len(), 1, "{run:?}");
-    ask(&machine, &studio, &["-m", "cold"]).ok();
-    ask(&machine, &studio, &["-m", "cold", "--reload"]).ok();
-    assert_eq!((studio.load_count(), posted(&studio, UNLOAD).len()), (3, 2));
+    assert_eq!(request_bodies(&studio, UNLOAD).len(), 1, "{run:?}");
+    infer(&machine, &studio, &["-m", "cold"]).ok();
+    infer(&machine, &studio, &["-m", "cold", "--reload"]).ok();
+    assert_eq!(
+        (studio.load_count(), request_bodies(&studio, UNLOAD).len()),
+        (3, 2)
+    );
     let run = machine.run(&["load", "cool", "--engine", &studio.url()]);
     assert!(run.fails(5).contains("cold"), "{run:?}");
     let run = machine.run(&["load", "demo", "--engine", "embedded"]);
@@ -223,7 +238,7 @@ fn reload_and_unload_do_what_they_say() {
 }
 
 #[test]
-fn a_model_that_cannot_fit_is_refused_with_the_numbers() {
+fn a_model_that_does_not_fit_into_memory_is_refused_with_the_sizes() {
     let machine = Machine::new();
     let studio = FakeStudio::start(Setup {
         models: vec![Model {
@@ -232,16 +247,16 @@ fn a_model_that_cannot_fit_is_refused_with_the_numbers() {
         }],
         ..Setup::default()
     });
-    let run = ask(&machine, &studio, &["-m", "huge", "--context", "4096"]);
-    let said = run.fails(5);
+    let run = infer(&machine, &studio, &["-m", "huge", "--context", "4096"]);
+    let stderr = run.fails(5);
     assert!(
-        said.contains("context of 4096 tokens needs about") && said.contains("--force"),
-        "{said}"
+        stderr.contains("context of 4096 tokens needs about") && stderr.contains("--force"),
+        "{stderr}"
     );
-    // Nor does it fit with the context that nobody asked for.
-    ask(&machine, &studio, &["-m", "huge"]).fails(5);
+    // It does not fit with the default context, either.
+    infer(&machine, &studio, &["-m", "huge"]).fails(5);
     assert_eq!(studio.load_count(), 0);
-    ask(
+    infer(
         &machine,
         &studio,
         &["-m", "huge", "--context", "4096", "--force"],
@@ -252,93 +267,94 @@ fn a_model_that_cannot_fit_is_refused_with_the_numbers() {
 
 #[cfg(unix)]
 #[test]
-fn an_old_lm_studio_is_loaded_by_its_own_program() {
+fn an_old_lm_studio_loads_and_unloads_through_lms() {
     use std::os::unix::fs::PermissionsExt;
     let machine = Machine::new();
     let studio = FakeStudio::start(Setup {
         has_v1: false,
-        ..cold(Duration::ZERO)
+        ..setup_with_cold_model(Duration::ZERO)
     });
-    let script = "#!/bin/sh\necho \"$@\" >> \"$(dirname \"$0\")/said\"\n";
+    let script = "#!/bin/sh\necho \"$@\" >> \"$(dirname \"$0\")/calls\"\n";
     let lms = machine.write("bin/lms", script);
     std::fs::set_permissions(&lms, std::fs::Permissions::from_mode(0o755)).unwrap();
     let url = studio.url();
     let path = format!("{}:/usr/bin:/bin", lms.parent().unwrap().display());
-    // A percentage is of what the model was made for, where the server does not
-    // say what it has.
+    // The server does not report the effective context, so the percentage refers to the
+    // declared one.
     let more = ["-m", "cold", "--context", "4096", "--out_ctx", "25%"];
-    let mut command = machine.command(&asking(&url, &more));
+    let mut command = machine.command(&infer_args(&url, &more));
     finish(command.env("PATH", path).spawn().unwrap()).ok();
-    let asked = posted(&studio, "/v1/chat/completions");
-    assert_eq!(asked[0]["max_tokens"], 8192, "{asked:?}");
-    let said = machine.read("bin/said");
+    let requests = request_bodies(&studio, "/v1/chat/completions");
+    assert_eq!(requests[0]["max_tokens"], 8192, "{requests:?}");
+    let calls = machine.read("bin/calls");
     let port = url.rsplit(':').next().unwrap();
     assert!(
-        said.contains(&format!(
+        calls.contains(&format!(
             "load cold -y --context-length 4096 --host 127.0.0.1 --port {port}"
         )),
-        "{said}"
+        "{calls}"
     );
-    // Without it LM Studio loads by itself, and says with what.
-    ask(&machine, &studio, &["-m", "cold"]).ok();
+    // Without `lms` LM Studio loads just in time and reports the context.
+    infer(&machine, &studio, &["-m", "cold"]).ok();
     let args = ["unload", "cold", "cold", "--force", "--engine", &url];
     let run = machine.run(&args);
     assert!(run.fails(5).contains("cannot unload"), "{run:?}");
     let path = format!("{}:/usr/bin:/bin", lms.parent().unwrap().display());
     finish(machine.command(&args).env("PATH", path).spawn().unwrap()).ok();
-    let said = machine.read("bin/said");
+    let calls = machine.read("bin/calls");
     let unload = format!("unload cold --host 127.0.0.1 --port {port}\n");
-    // Named twice, unloaded once.
-    assert_eq!(said.matches(&unload).count(), 1, "{said}");
-    assert_eq!(posted(&studio, UNLOAD), [Value::Null; 0]);
+    // The model is named twice and unloaded once.
+    assert_eq!(calls.matches(&unload).count(), 1, "{calls}");
+    assert_eq!(request_bodies(&studio, UNLOAD), [Value::Null; 0]);
 }
 
-/// `lms` knows more of its memory than anybody.
+/// The estimate of `lms` takes precedence over the built-in one.
 #[cfg(unix)]
 #[test]
-fn an_estimate_of_lms_refuses_with_what_would_fit() {
+fn a_memory_estimate_of_lms_refuses_a_load_and_hints_at_a_context_that_fits() {
     use std::os::unix::fs::PermissionsExt;
     let machine = Machine::new();
-    let studio = FakeStudio::start(cold(Duration::ZERO));
-    // A terabyte for the weights, and a gigabyte for each token from there on.
+    let studio = FakeStudio::start(setup_with_cold_model(Duration::ZERO));
+    // One gigabyte for the weights and one for each token.
     let script = "#!/bin/sh\nwhile [ $# -gt 0 ]; do [ \"$1\" = --context-length ] && context=$2; shift; done\n\
                   echo \"Estimated Total Memory: $((1 + context)) GB\"\n";
     let lms = machine.write("bin/lms", script);
     std::fs::set_permissions(&lms, std::fs::Permissions::from_mode(0o755)).unwrap();
     let url = studio.url();
     let path = format!("{}:/usr/bin:/bin", lms.parent().unwrap().display());
-    let mut command = machine.command(&asking(&url, &["-m", "cold", "--context", "32000"]));
+    let mut command = machine.command(&infer_args(&url, &["-m", "cold", "--context", "32000"]));
     let run = finish(command.env("PATH", &path).spawn().unwrap());
-    let said = run.fails(5);
+    let stderr = run.fails(5);
     assert!(
-        said.contains("context of 32000 tokens needs about 32001.00 GB"),
-        "{said}"
+        stderr.contains("context of 32000 tokens needs about 32001.00 GB"),
+        "{stderr}"
     );
-    // No machine of ours has so much; what fits is in steps of 256 tokens.
+    // No context fits in memory, so the hint is --force only.
     assert!(
-        said.contains("--force") && studio.load_count() == 0,
-        "{said}"
+        stderr.contains("--force") && studio.load_count() == 0,
+        "{stderr}"
     );
     let script = script.replace("$((1 + context)) GB", "$((context * 64)) MB");
     machine.write("bin/lms", script);
-    let mut command = machine.command(&asking(&url, &["-m", "cold", "--context", "32000"]));
+    let mut command = machine.command(&infer_args(&url, &["-m", "cold", "--context", "32000"]));
     let run = finish(command.env("PATH", &path).spawn().unwrap());
-    let said = run.fails(5);
-    let fits = said
+    let stderr = run.fails(5);
+    // The hint is a context that fits, in steps of 256 tokens.
+    let hinted = stderr
         .split("--context ")
         .nth(1)
-        .and_then(|it| it.split(' ').next());
-    let fits: u64 = fits.unwrap().parse().unwrap();
-    assert!(fits.is_multiple_of(256) && fits < 32_000, "{said}");
+        .and_then(|rest| rest.split(' ').next());
+    let hinted: u64 = hinted.unwrap().parse().unwrap();
+    assert!(hinted.is_multiple_of(256) && hinted < 32_000, "{stderr}");
 }
 
 #[test]
-fn all_models_are_tested_one_after_the_other() {
+fn test_all_tests_one_model_after_another() {
     let machine = Machine::new();
     let studio = FakeStudio::start(Setup {
         models: vec![Model::llm("one", 4096), Model::llm("two", 8192)],
         answer: Answer::Recall(usize::MAX),
-        ..cold(Duration::ZERO)
+        ..setup_with_cold_model(Duration::ZERO)
     });
     let url = studio.url();
     let run = machine.run(&["test", "--all", "--engine", &url, "--json"]);
@@ -346,30 +362,34 @@ fn all_models_are_tested_one_after_the_other() {
     let results = run.json()["results"].as_array().unwrap().clone();
     let found: Vec<(&str, u64)> = results
         .iter()
-        .map(|it| {
+        .map(|result| {
             (
-                it["model"].as_str().unwrap(),
-                it["context"].as_u64().unwrap(),
+                result["model"].as_str().unwrap(),
+                result["context"].as_u64().unwrap(),
             )
         })
         .collect();
     assert_eq!(found, [("one", 4096), ("two", 8192)]);
-    // Never two at once: each is unloaded before the next.
-    let lives: Vec<String> = studio
+    // Each model is unloaded before the next one is loaded.
+    let loads_and_unloads: Vec<String> = studio
         .requests()
         .into_iter()
-        .filter(|it| it.path == LOAD || it.path == UNLOAD)
-        .map(|it| it.path)
+        .filter(|request| request.path == LOAD || request.path == UNLOAD)
+        .map(|request| request.path)
         .collect();
-    assert!(lives.windows(2).all(|it| it[0] != it[1]), "{lives:?}");
-    assert_eq!(lives.last().map(String::as_str), Some(UNLOAD));
+    let alternates = |pair: &[String]| pair[0] != pair[1];
+    assert!(
+        loads_and_unloads.windows(2).all(alternates),
+        "{loads_and_unloads:?}"
+    );
+    assert_eq!(loads_and_unloads.last().map(String::as_str), Some(UNLOAD));
 }
 
 #[test]
-fn a_test_finds_what_the_server_really_gives() {
-    // The double counts words: 20,000 bytes are some 3,560 tokens, to which the
-    // room for the answer comes.
-    for (answer, level, least, most) in [
+fn a_test_finds_the_largest_working_context() {
+    // The fake server counts words: 20,000 bytes are about 3,560 tokens, plus the tokens
+    // reserved for the answer.
+    for (answer, level, min, max) in [
         (Answer::Recall(usize::MAX), "recalls", 9500, 10_000),
         (Answer::Recall(20_000), "recalls", 3600, 3900),
         (Answer::Text("Yes.".to_owned()), "accepts", 9500, 10_000),
@@ -378,7 +398,7 @@ fn a_test_finds_what_the_server_really_gives() {
         let studio = FakeStudio::start(Setup {
             context: ContextRule::Smaller(10_000),
             answer,
-            ..cold(Duration::ZERO)
+            ..setup_with_cold_model(Duration::ZERO)
         });
         let url = studio.url();
         let plan = machine.run(&["test", "cold", "--engine", &url, "--dry-run"]);
@@ -388,43 +408,43 @@ fn a_test_finds_what_the_server_really_gives() {
         let found = &run.json()["results"][0];
         assert_eq!(found["level"], level, "{found}");
         let context = found["context"].as_u64().unwrap();
-        assert!((least..=most).contains(&context), "{found}");
+        assert!((min..=max).contains(&context), "{found}");
         let outcomes: Vec<&str> = found["probes"]
             .as_array()
             .unwrap()
             .iter()
-            .filter_map(|it| it["outcome"].as_str())
+            .filter_map(|probe| probe["outcome"].as_str())
             .collect();
-        let failed = if most == 10_000 {
+        let failed = if max == 10_000 {
             "loaded-with-less"
         } else {
             "wrong-answer"
         };
         assert!(outcomes.contains(&failed), "{found}");
-        // Nothing stays loaded.
+        // The test unloads its instances.
         let ps = machine.run(&["ps", "--engine", &url, "--json"]);
         assert_eq!(ps.json()["instances"], json!([]));
         let known = &registry(&machine)["engines"][&url]["models"]["cold"];
         assert_eq!(known["tested"]["context"], context);
-        // The next load takes it, and percent are of it.
-        ask(
+        // The next load uses the tested context, and percentages refer to it.
+        infer(
             &machine,
             &studio,
             &["-m", "cold", "--context", "50%", "--unload"],
         )
         .ok();
-        ask(&machine, &studio, &["-m", "cold"]).ok();
-        let asked: Vec<u64> = posted(&studio, LOAD)
+        infer(&machine, &studio, &["-m", "cold"]).ok();
+        let contexts: Vec<u64> = request_bodies(&studio, LOAD)
             .iter()
-            .filter_map(|it| it["context_length"].as_u64())
+            .filter_map(|body| body["context_length"].as_u64())
             .collect();
-        assert_eq!(asked[asked.len() - 2..], [context / 2, context]);
-        // All is known; a second test loads nothing, until it is forgotten.
-        let loads = studio.load_count();
+        assert_eq!(contexts[contexts.len() - 2..], [context / 2, context]);
+        // The result is known: a second test loads nothing until `reset`.
+        let load_count = studio.load_count();
         machine
             .run(&["test", "cold", "--engine", &url, "--level", level])
             .ok();
-        assert_eq!(studio.load_count(), loads);
+        assert_eq!(studio.load_count(), load_count);
         machine.run(&["reset", "cold"]).ok();
         assert_eq!(
             registry(&machine)["engines"][&url]["models"]["cold"]["tested"],
@@ -434,12 +454,12 @@ fn a_test_finds_what_the_server_really_gives() {
 }
 
 #[test]
-fn a_server_that_rounds_contexts_up_is_not_made_to_load_again_and_again() {
+fn a_server_that_rounds_contexts_up_loads_once_per_probe() {
     let machine = Machine::new();
     let studio = FakeStudio::start(Setup {
         context: ContextRule::Larger(16_384),
         answer: Answer::Recall(usize::MAX),
-        ..cold(Duration::ZERO)
+        ..setup_with_cold_model(Duration::ZERO)
     });
     let url = studio.url();
     let run = machine.run(&[
@@ -462,13 +482,13 @@ fn a_server_that_rounds_contexts_up_is_not_made_to_load_again_and_again() {
 }
 
 #[test]
-fn a_test_that_killed_its_machine_is_remembered_as_bad() {
+fn a_killed_test_counts_its_context_as_failed() {
     let machine = Machine::new();
-    let studio = FakeStudio::start(cold(Duration::from_secs(2)));
+    let studio = FakeStudio::start(setup_with_cold_model(Duration::from_secs(2)));
     let url = studio.url();
     let args = ["test", "cold", "--engine", &url, "--level", "loads"];
     let mut child = machine.command(&args).spawn().unwrap();
-    wait_for(|| !posted(&studio, LOAD).is_empty());
+    wait_for(|| !request_bodies(&studio, LOAD).is_empty());
     child.kill().unwrap();
     child.wait().unwrap();
     let known = &registry(&machine)["engines"][&url]["models"]["cold"]["trials"]["loads"];
@@ -483,23 +503,23 @@ fn a_test_that_killed_its_machine_is_remembered_as_bad() {
         "--context",
         "2048",
     ]);
-    let said = run.fails(5);
+    let stderr = run.fails(5);
     assert!(
-        said.contains("did not come back") && said.contains("known as bad"),
-        "{said}"
+        stderr.contains("did not finish")
+            && stderr.contains("failed with 2048 tokens in an earlier test"),
+        "{stderr}"
     );
-    // Somebody who knows better.
     let more = [&args[..], &["--context", "2048", "--force"]].concat();
     machine.run(&more).ok();
 }
 
 #[test]
-fn every_way_to_fail_a_test_has_its_word() {
-    for (setup, more, word) in [
+fn every_failed_probe_has_an_outcome_name() {
+    for (setup, more, outcome) in [
         (
             Setup {
                 load_error: Some("insufficient system resources".to_owned()),
-                ..cold(Duration::ZERO)
+                ..setup_with_cold_model(Duration::ZERO)
             },
             vec![],
             "did-not-load",
@@ -507,7 +527,7 @@ fn every_way_to_fail_a_test_has_its_word() {
         (
             Setup {
                 context: ContextRule::Smaller(1000),
-                ..cold(Duration::ZERO)
+                ..setup_with_cold_model(Duration::ZERO)
             },
             vec![],
             "loaded-with-less",
@@ -515,18 +535,18 @@ fn every_way_to_fail_a_test_has_its_word() {
         (
             Setup {
                 fault: crate::servers::studio::Fault::OverflowString,
-                ..cold(Duration::ZERO)
+                ..setup_with_cold_model(Duration::ZERO)
             },
             vec![],
             "refused",
         ),
         (
-            cold(Duration::from_secs(20)),
+            setup_with_cold_model(Duration::from_secs(20)),
             vec!["--probe-timeout", "300ms"],
             "timed-out",
         ),
         (
-            cold(Duration::ZERO),
+            setup_with_cold_model(Duration::ZERO),
             vec!["--level", "recalls"],
             "wrong-answer",
         ),
@@ -548,28 +568,28 @@ fn every_way_to_fail_a_test_has_its_word() {
         }
         args.extend(more);
         let run = machine.run(&args);
-        assert_eq!(run.code, Some(5), "{word}: {run:?}");
+        assert_eq!(run.code, Some(5), "{outcome}: {run:?}");
         let probe = &run.json()["results"][0]["probes"][0];
-        assert_eq!(probe["outcome"], word, "{probe}");
+        assert_eq!(probe["outcome"], outcome, "{probe}");
     }
 }
 
 #[test]
-fn the_embedded_engine_is_tested_too_and_cannot_recall() {
+fn test_works_with_the_embedded_engine() {
     let machine = Machine::new();
     let run = machine.run(&["test", "demo", "--engine", "embedded", "--json"]);
     run.ok();
     let found = &run.json()["results"][0];
     assert_eq!(found["level"], "accepts", "{found}");
     let context = found["context"].as_u64().unwrap();
-    // The demo model was made for 1024 tokens, and the engine takes no more.
+    // The demo model declares 1024 tokens, and the engine accepts no more.
     assert!((973..=1024).contains(&context), "{found}");
     let probes = found["probes"].as_array().unwrap();
-    let full = probes
+    let longest_prompt = probes
         .iter()
-        .filter_map(|it| it["prompt_tokens"].as_u64())
+        .filter_map(|probe| probe["prompt_tokens"].as_u64())
         .max();
-    assert!(full.unwrap() >= context * 93 / 100, "{found}");
+    assert!(longest_prompt.unwrap() >= context * 93 / 100, "{found}");
     assert!(run.stderr.contains("cannot recall"), "{run:?}");
     let more = machine.run(&["test", "demo", "--engine", "embedded", "--context", "1100"]);
     assert!(
@@ -578,17 +598,18 @@ fn the_embedded_engine_is_tested_too_and_cannot_recall() {
     );
 }
 
-/// A registry with models `m0000`, `m0001`, …
-fn large(machine: &Machine, count: usize) {
+/// Writes a registry with `count` models `m0000`, `m0001`, …
+fn write_large_registry(machine: &Machine, count: usize) {
     let models: serde_json::Map<String, Value> = (0..count)
-        .map(|it| {
-            let tested = json!({"context": 1000 + it, "level": "recalls", "complete": true});
+        .map(|number| {
+            let tested = json!({"context": 1000 + number, "level": "recalls", "complete": true});
             let model = json!({
-                "architecture": "llama", "quantization": "Q4_K_M", "size_bytes": 1_000_000 * (it + 1),
-                "declared_context": 8192, "tested": tested, "runs": it,
+                "architecture": "llama", "quantization": "Q4_K_M",
+                "size_bytes": 1_000_000 * (number + 1), "declared_context": 8192,
+                "tested": tested, "runs": number,
                 "speeds": {"decode": [1.0, 2.0, 3.0], "first_token_s": [0.5]},
             });
-            (format!("m{it:04}"), model)
+            (format!("m{number:04}"), model)
         })
         .collect();
     let registry = json!({"schema": 1, "engines": {"http://127.0.0.1:1": {"kind": "lmstudio", "models": models}}});
@@ -599,13 +620,13 @@ fn large(machine: &Machine, count: usize) {
 
 #[cfg(unix)]
 #[test]
-fn a_list_reads_and_writes_nothing() {
+fn list_writes_no_files() {
     let machine = Machine::without_cache();
     machine.run(&["list"]).ok();
     assert!(!machine.home().join("data").exists());
-    large(&machine, 1000);
+    write_large_registry(&machine, 1000);
     let data = machine.home().join("data");
-    let before = (traces(&data), traces(&machine.home()));
+    let before = (file_states(&data), file_states(&machine.home()));
     let ids = machine.run(&["list", "--ids"]);
     assert_eq!(ids.ok().lines().count(), 1000);
     assert!(ids.text().starts_with("m0000\nm0001\n") && ids.stderr.is_empty());
@@ -637,13 +658,13 @@ fn a_list_reads_and_writes_nothing() {
     );
     let wrong = machine.run(&["list", "--sort", "beauty"]);
     assert!(wrong.fails(2).contains("smart"), "{wrong:?}");
-    assert_eq!((traces(&data), traces(&machine.home())), before);
+    assert_eq!((file_states(&data), file_states(&machine.home())), before);
 }
 
 #[test]
-fn a_reader_that_takes_one_line_is_no_error() {
+fn list_succeeds_when_the_reader_closes_the_pipe() {
     let machine = Machine::without_cache();
-    large(&machine, 5000);
+    write_large_registry(&machine, 5000);
     let mut child = machine.command(&["list", "--ids"]).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap())
@@ -664,13 +685,13 @@ fn a_reader_that_takes_one_line_is_no_error() {
 }
 
 #[test]
-fn fifty_processes_lose_no_update() {
+fn registry_updates_of_fifty_processes_are_all_kept() {
     let machine = Machine::without_cache();
-    large(&machine, 100);
+    write_large_registry(&machine, 100);
     let children: Vec<Child> = (0..50)
-        .map(|it| {
-            let old = json!({"llms": {"p": {"id": format!("new{it}"), "ctx_in": 4096}}});
-            let file = machine.write(&format!("{it}.json"), old.to_string());
+        .map(|number| {
+            let old = json!({"llms": {"p": {"id": format!("new{number}"), "ctx_in": 4096}}});
+            let file = machine.write(&format!("{number}.json"), old.to_string());
             let file = file.to_str().unwrap();
             machine
                 .command(&["scan", "--engine", "embedded", "--import", file])
@@ -683,24 +704,30 @@ fn fifty_processes_lose_no_update() {
     }
     let ids = machine.run(&["list", "--ids"]);
     assert_eq!(
-        ids.ok().lines().filter(|it| it.starts_with("new")).count(),
+        ids.ok()
+            .lines()
+            .filter(|line| line.starts_with("new"))
+            .count(),
         50
     );
     assert_eq!(
-        ids.text().lines().filter(|it| it.starts_with('m')).count(),
+        ids.text()
+            .lines()
+            .filter(|line| line.starts_with('m'))
+            .count(),
         100
     );
 }
 
 #[cfg(unix)]
 #[test]
-fn a_full_disk_is_a_clear_error_and_the_old_file_stays() {
+fn a_full_disk_is_an_error_and_keeps_the_old_registry() {
     let machine = Machine::without_cache();
-    large(&machine, 100);
+    write_large_registry(&machine, 100);
     let path = machine.home().join("data/registry.json");
     let before = std::fs::read(&path).unwrap();
     let program = env!("CARGO_BIN_EXE_lmstrix-host");
-    // No file may grow beyond some kilobytes.
+    // Limits the size of files to a few kilobytes.
     let line = format!("ulimit -f 8; exec '{program}' scan --engine embedded");
     let scan = || {
         let mut command = std::process::Command::new("sh");
@@ -713,14 +740,14 @@ fn a_full_disk_is_a_clear_error_and_the_old_file_stays() {
         finish(command.spawn().unwrap())
     };
     let run = scan();
-    let said = run.fails(1);
+    let stderr = run.fails(1);
     assert!(
-        said.contains("registry.json") && said.contains("unchanged"),
-        "{said}"
+        stderr.contains("registry.json") && stderr.contains("unchanged"),
+        "{stderr}"
     );
     assert_eq!(std::fs::read(&path).unwrap(), before);
     machine.run(&["scan", "--engine", "embedded"]).ok();
-    // One that makes no sense stays where it is, and the backup counts.
+    // A corrupt registry is not changed while the disk is full; the backup is used.
     std::fs::write(&path, "{").unwrap();
     for _ in 0..2 {
         scan().fails(1);
@@ -734,45 +761,45 @@ fn a_full_disk_is_a_clear_error_and_the_old_file_stays() {
 
 #[cfg(unix)]
 #[test]
-fn a_folder_that_cannot_be_written_is_a_clear_error_and_the_old_file_stays() {
+fn a_read_only_folder_is_an_error_and_keeps_the_old_registry() {
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::process::CommandExt;
     let machine = Machine::without_cache();
-    large(&machine, 3);
+    write_large_registry(&machine, 3);
     let data = machine.home().join("data");
-    let rights = |path: &Path, mode| {
+    let set_mode = |path: &Path, mode| {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     };
-    let before = traces(&data);
-    rights(machine.home().parent().unwrap(), 0o755);
-    rights(&data.join("registry.json"), 0o644);
-    rights(&data, 0o555);
+    let before = file_states(&data);
+    set_mode(machine.home().parent().unwrap(), 0o755);
+    set_mode(&data.join("registry.json"), 0o644);
+    set_mode(&data, 0o555);
     let mut command = machine.command(&["scan", "--engine", "embedded"]);
     if rustix::process::geteuid().is_root() {
-        // Rights mean nothing to root; nobody has none.
+        // Permissions do not restrict root, so use the user `nobody`.
         command.uid(65_534).gid(65_534);
     }
     let child = match command.spawn() {
         Ok(child) => child,
         Err(e) => {
-            eprintln!("not tried: another user cannot run this program: {e}");
-            return rights(&data, 0o755);
+            eprintln!("skipped: another user cannot run this program: {e}");
+            return set_mode(&data, 0o755);
         }
     };
     let run = finish(child);
-    rights(&data, 0o755);
-    let said = run.fails(1);
+    set_mode(&data, 0o755);
+    let stderr = run.fails(1);
     assert!(
-        said.contains("registry.json") && said.contains("ermission denied"),
-        "{said}"
+        stderr.contains("registry.json") && stderr.contains("ermission denied"),
+        "{stderr}"
     );
-    assert_eq!(traces(&data), before);
+    assert_eq!(file_states(&data), before);
 }
 
 #[test]
-fn a_registry_that_makes_no_sense_is_kept_aside() {
+fn a_corrupt_registry_is_renamed_and_replaced_by_its_backup() {
     let machine = Machine::without_cache();
-    large(&machine, 2);
+    write_large_registry(&machine, 2);
     machine.run(&["scan", "--engine", "embedded"]).ok();
     let data = machine.home().join("data");
     std::fs::write(data.join("registry.json"), "{\"schema\": 1, \"eng").unwrap();
@@ -784,51 +811,51 @@ fn a_registry_that_makes_no_sense_is_kept_aside() {
     let run = machine.run(&["scan", "--engine", "embedded"]);
     run.ok();
     assert!(run.stderr.contains("is kept as"), "{run:?}");
-    let aside = std::fs::read_dir(&data)
+    let renamed = std::fs::read_dir(&data)
         .unwrap()
-        .map(|it| it.unwrap().path())
-        .find(|it| it.to_str().unwrap().contains("corrupt-"));
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.to_str().unwrap().contains("corrupt-"));
     assert_eq!(
-        std::fs::read_to_string(aside.unwrap()).unwrap(),
+        std::fs::read_to_string(renamed.unwrap()).unwrap(),
         "{\"schema\": 1, \"eng"
     );
     assert_eq!(machine.run(&["list", "--ids"]).ok(), "demo\nm0000\nm0001\n");
-    // Nothing is wrong any more.
+    // The scan has repaired the registry.
     machine.run(&["doctor", "--engine", "embedded"]).ok();
 }
 
 #[test]
-fn a_scan_remembers_and_an_empty_answer_forgets_nothing() {
+fn a_scan_records_models_and_a_failed_scan_keeps_them() {
     let machine = Machine::new();
     let embedding = Model {
         kind: "embedding",
         ..Model::llm("embedder", 2048)
     };
-    let seeing = Model {
+    let vision = Model {
         vision: true,
-        ..Model::llm("seeing", 8192)
+        ..Model::llm("vision", 8192)
     };
     let studio = FakeStudio::start(Setup {
-        models: vec![embedding, seeing, Model::llm("plain", 4096)],
+        models: vec![embedding, vision, Model::llm("plain", 4096)],
         ..Setup::default()
     });
     let url = studio.url();
     machine.run(&["scan", "--engine", &url]).ok();
-    assert_eq!(machine.run(&["list", "--ids"]).ok(), "plain\nseeing\n");
-    assert_eq!(machine.run(&["list", "--ids", "--vision"]).ok(), "seeing\n");
+    assert_eq!(machine.run(&["list", "--ids"]).ok(), "plain\nvision\n");
+    assert_eq!(machine.run(&["list", "--ids", "--vision"]).ok(), "vision\n");
     assert_eq!(
         machine.run(&["list", "--ids", "--all"]).ok(),
-        "embedder\nplain\nseeing\n"
+        "embedder\nplain\nvision\n"
     );
-    // The server is gone: nothing else is.
+    // The server is stopped: the scan fails and keeps the models.
     drop(studio);
     let run = machine.run(&["scan", "--engine", &url]);
     run.fails(4);
-    assert_eq!(machine.run(&["list", "--ids"]).ok(), "plain\nseeing\n");
+    assert_eq!(machine.run(&["list", "--ids"]).ok(), "plain\nvision\n");
 }
 
 #[test]
-fn runs_teach_speeds_and_the_model_used_last() {
+fn runs_record_speeds_and_the_last_used_model() {
     let machine = Machine::new();
     let studio = FakeStudio::start(Setup {
         models: vec![Model::llm("one", 4096), Model::llm("two", 4096)],
@@ -837,12 +864,9 @@ fn runs_teach_speeds_and_the_model_used_last() {
         ..Setup::default()
     });
     let url = studio.url();
-    let unclear = ask(&machine, &studio, &[]);
-    assert!(
-        unclear.fails(2).contains("no model specified"),
-        "{unclear:?}"
-    );
-    ask(&machine, &studio, &["-m", "two", "--unload"]).ok();
+    let run = infer(&machine, &studio, &[]);
+    assert!(run.fails(2).contains("no model specified"), "{run:?}");
+    infer(&machine, &studio, &["-m", "two", "--unload"]).ok();
     let list = machine.run(&["list", "--json"]);
     let known = &list.json()["models"][0];
     assert_eq!(
@@ -854,9 +878,12 @@ fn runs_teach_speeds_and_the_model_used_last() {
         known["speeds"]["decode"][0].as_f64().unwrap() > 1.0,
         "{known}"
     );
-    // Nothing is loaded and nothing named: the one used last.
-    ask(&machine, &studio, &[]).ok();
-    assert_eq!(posted(&studio, LOAD).last().unwrap()["model"], "two");
+    // No model is loaded or named: the last used one is loaded.
+    infer(&machine, &studio, &[]).ok();
+    assert_eq!(
+        request_bodies(&studio, LOAD).last().unwrap()["model"],
+        "two"
+    );
     let about = machine.run(&["about", "--json"]);
     assert_eq!(about.json()["last_used"]["model"], "two");
     assert_eq!(about.json()["runs"], 2);
@@ -868,7 +895,7 @@ fn runs_teach_speeds_and_the_model_used_last() {
 }
 
 #[test]
-fn tested_contexts_get_into_lm_studios_settings_and_back() {
+fn save_writes_tested_contexts_to_lm_studio_and_undo_restores() {
     let machine = Machine::new();
     let studio_home = machine.work().join("user/.lmstudio");
     let file = "pub/repo/model.gguf";
@@ -906,11 +933,12 @@ fn tested_contexts_get_into_lm_studios_settings_and_back() {
             .ok()
             .contains(file)
     );
-    let none = run(&["save"]);
+    let untested = run(&["save"]);
     assert!(
-        none.stderr
-            .contains("no model of LM Studio has a tested context"),
-        "{none:?}"
+        untested
+            .stderr
+            .contains("no LM Studio model has a tested context length"),
+        "{untested:?}"
     );
     run(&[
         "test",
@@ -942,14 +970,14 @@ fn tested_contexts_get_into_lm_studios_settings_and_back() {
     assert!(settings.exists());
     run(&["save", "--undo"]).ok();
     assert!(!settings.exists());
-    // What is gone from the server gets no settings.
+    // Removed models are skipped.
     let data = machine.home().join("data/registry.json");
     let mut all = registry(&machine);
     all["engines"][&url]["models"]["repo/model"]["missing_since"] = json!("2026-01-01T00:00:00Z");
     std::fs::write(data, all.to_string()).unwrap();
-    let gone = run(&["save"]);
-    gone.ok();
-    assert!(gone.stderr.contains("did not find"), "{gone:?}");
+    let removed = run(&["save"]);
+    removed.ok();
+    assert!(removed.stderr.contains("did not find"), "{removed:?}");
     assert!(!settings.exists());
     assert!(
         run(&["save", "--undo"])
@@ -959,7 +987,7 @@ fn tested_contexts_get_into_lm_studios_settings_and_back() {
 }
 
 #[test]
-fn a_doctor_says_what_is_wrong_and_what_to_do() {
+fn doctor_reports_unreachable_engines_and_broken_files() {
     let machine = Machine::new();
     let run = machine.run(&["doctor", "--json"]);
     assert_eq!(run.json()["ok"], true, "{run:?}");
@@ -971,27 +999,27 @@ fn a_doctor_says_what_is_wrong_and_what_to_do() {
     std::fs::write(machine.home().join("data/models/half.gguf"), b"GGUF").unwrap();
     let run = machine.run(&["doctor"]);
     assert_eq!(run.code, Some(1), "{run:?}");
-    for wrong in ["http://127.0.0.1:9", "broken.wasm", "half.gguf"] {
-        let line = run.text().lines().find(|it| it.contains(wrong));
+    for subject in ["http://127.0.0.1:9", "broken.wasm", "half.gguf"] {
+        let line = run.text().lines().find(|line| line.contains(subject));
         assert!(
-            line.is_some_and(|it| it.starts_with("WRONG")),
-            "{wrong}: {}",
+            line.is_some_and(|line| line.starts_with("WRONG")),
+            "{subject}: {}",
             run.text()
         );
     }
 }
 
 #[test]
-fn shells_complete_models_prompts_and_packs() {
+fn completions_offer_models_prompts_packs_and_commands() {
     let machine = Machine::new();
-    large(&machine, 3);
+    write_large_registry(&machine, 3);
     machine.write("packs/mine.wasm", b"");
     for shell in ["bash", "zsh", "fish", "powershell"] {
         let script = machine.run(&["completions", shell]);
         assert!(script.ok().contains("LMSTRIX_HOST_COMPLETE"), "{script:?}");
     }
     machine.run(&["completions", "tcsh"]).fails(2);
-    let offered = |words: &[&str]| {
+    let candidates = |words: &[&str]| {
         let args = [&["--", "lmstrix-host"][..], words].concat();
         let mut command = machine.command(&args);
         let run = finish(
@@ -1003,28 +1031,28 @@ fn shells_complete_models_prompts_and_packs() {
         run.ok().to_owned()
     };
     assert_eq!(
-        offered(&["infer", "x", "-m", "m000"]),
+        candidates(&["infer", "x", "-m", "m000"]),
         "m0000\nm0001\nm0002\n"
     );
-    assert_eq!(offered(&["infer", "tl"]), "tldr\n");
-    assert_eq!(offered(&["infer", "x", "--pack", "m"]), "mine\n");
-    assert_eq!(offered(&["unl"]).split('\t').next(), Some("unload"));
+    assert_eq!(candidates(&["infer", "tl"]), "tldr\n");
+    assert_eq!(candidates(&["infer", "x", "--pack", "m"]), "mine\n");
+    assert_eq!(candidates(&["unl"]).split('\t').next(), Some("unload"));
 }
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_ends_a_test_unloads_and_counts_nothing_as_bad() {
+fn ctrl_c_during_a_probe_unloads_and_records_no_failure() {
     let machine = Machine::new();
     let studio = FakeStudio::start(Setup {
         fault: crate::servers::studio::Fault::HangMidStream,
-        ..cold(Duration::ZERO)
+        ..setup_with_cold_model(Duration::ZERO)
     });
     let url = studio.url();
     let child = machine
         .command(&["test", "cold", "--engine", &url])
         .spawn()
         .unwrap();
-    wait_for(|| !posted(&studio, "/v1/chat/completions").is_empty());
+    wait_for(|| !request_bodies(&studio, "/v1/chat/completions").is_empty());
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     assert_eq!(finish(child).code, Some(130));
@@ -1034,11 +1062,14 @@ fn ctrl_c_ends_a_test_unloads_and_counts_nothing_as_bad() {
         (&Value::Null, &Value::Null),
         "{known}"
     );
-    assert_eq!(posted(&studio, UNLOAD), [json!({"instance_id": "cold"})]);
+    assert_eq!(
+        request_bodies(&studio, UNLOAD),
+        [json!({"instance_id": "cold"})]
+    );
 }
 
 #[test]
-fn ollama_keeps_one_context_through_load_and_requests() {
+fn ollama_requests_use_the_context_of_the_load() {
     use crate::servers::scripted::{ScriptedServer, json_response as reply, not_found, response};
     let machine = Machine::new();
     let server = ScriptedServer::start(|request, before| match request.path.as_str() {
@@ -1047,7 +1078,7 @@ fn ollama_keeps_one_context_through_load_and_requests() {
         "/api/tags" => reply(json!({"models": [
             {"name": "m:latest", "model": "m:latest", "size": 1000, "details": {"family": "llama"}},
         ]})),
-        // Nothing is loaded when it is first asked; then what was asked for.
+        // Not loaded in the first two responses, then loaded with the requested context.
         "/api/ps" if before < 2 => reply(json!({"models": []})),
         "/api/ps" => reply(json!({"models": [{"model": "m:latest", "context_length": 3000}]})),
         "/api/show" => reply(
@@ -1070,84 +1101,89 @@ fn ollama_keeps_one_context_through_load_and_requests() {
     let tested = json!({"context": 3000, "complete": true});
     let known = json!({"schema": 1, "engines": {&url: {"kind": "ollama", "models": {"m:latest": {"tested": tested}}}}});
     std::fs::write(data.join("registry.json"), known.to_string()).unwrap();
-    machine.run(&asking(&url, &["-m", "m", "--unload"])).ok();
-    let of = |path: &str| -> Vec<Value> {
-        let asked = server.requests().into_iter().filter(|it| it.path == path);
-        asked.map(|it| it.body).collect()
+    machine
+        .run(&infer_args(&url, &["-m", "m", "--unload"]))
+        .ok();
+    let bodies = |path: &str| -> Vec<Value> {
+        let requests = server.requests().into_iter();
+        requests
+            .filter(|request| request.path == path)
+            .map(|request| request.body)
+            .collect()
     };
-    let loads = of("/api/generate");
+    let loads = bodies("/api/generate");
     assert_eq!(loads[0]["options"]["num_ctx"], 3000, "{loads:?}");
-    let chat = of("/api/chat").remove(0);
+    let chat = bodies("/api/chat").remove(0);
     assert_eq!(chat["options"]["num_ctx"], 3000, "{chat}");
-    // Never more than the context has left.
-    let most = chat["options"]["num_predict"].as_u64().unwrap();
-    assert!((2900..3000).contains(&most), "{chat}");
+    // At most what the context has left.
+    let max_tokens = chat["options"]["num_predict"].as_u64().unwrap();
+    assert!((2900..3000).contains(&max_tokens), "{chat}");
     assert_eq!(
         (&loads[1]["keep_alive"], &loads[1]["model"]),
         (&json!(0), &json!("m:latest"))
     );
-    // It is unloaded, and still listed: so somebody else has loaded it since.
+    // It was unloaded and is still listed: another program must have loaded it since.
     let plan = machine.run(&["test", "m", "--engine", &url, "--dry-run"]);
     assert!(
         plan.stderr
-            .contains("somebody else has loaded `m:latest` with 3000 tokens"),
+            .contains("another program has loaded `m:latest` with 3000 tokens"),
         "{plan:?}"
     );
 }
 
 #[test]
-fn the_router_loads_tells_of_it_and_unloads() {
+fn the_llama_server_router_loads_with_progress_and_unloads() {
     use crate::servers::scripted::{
         ScriptedServer, json_response as reply, not_found, response, sse_head, stream_end,
         text_chunk,
     };
     let machine = Machine::new();
-    let gone = AtomicBool::new(false);
+    let is_unloaded = AtomicBool::new(false);
     let server = ScriptedServer::start(move |request, before| match request.path.as_str() {
         "/props" => reply(json!({"role": "router", "build_info": "b1"})),
-        // Unloaded, then loading for a while, then loaded until it is unloaded.
+        // Unloaded, then loading, then loaded until it is unloaded.
         "/models" => {
             let value = ["unloaded", "unloaded", "loading", "loading", "loaded"];
-            let value = match gone.load(Ordering::SeqCst) {
+            let value = match is_unloaded.load(Ordering::SeqCst) {
                 true => "unloaded",
                 false => value.get(before).copied().unwrap_or("loaded"),
             };
             reply(json!({"data": [{"id": "m", "status": {"value": value}}]}))
         }
         "/models/sse" => {
-            let news = json!({"model": "m", "event": "model_status",
+            let status = json!({"model": "m", "event": "model_status",
                 "data": {"status": "loading", "progress": {"stage": "text_model", "value": 0.5}}});
-            response(200, "text/event-stream", format!("data: {news}\n\n"))
+            response(200, "text/event-stream", format!("data: {status}\n\n"))
         }
         "/models/load" => reply(json!({"success": true})),
         "/models/unload" => {
-            gone.store(true, Ordering::SeqCst);
+            is_unloaded.store(true, Ordering::SeqCst);
             reply(json!({"success": true}))
         }
         "/props?model=m" => reply(json!({"default_generation_settings": {"n_ctx": 4096}})),
         "/v1/chat/completions" => vec![sse_head(), text_chunk("hi"), stream_end("stop")],
         _ => not_found(),
     });
-    let run = machine.run(&asking(&server.url(), &["-m", "m", "--events"]));
+    let run = machine.run(&infer_args(&server.url(), &["-m", "m", "--events"]));
     assert!(run.ok().contains(r#""progress":0.5"#), "{run:?}");
-    // Loaded by this program: more than one request finds it so.
+    // The instance is owned by this program.
     let ps = machine.run(&["ps", "--engine", &server.url(), "--json"]);
     assert_eq!(ps.json()["instances"][0]["ours"], true, "{ps:?}");
     machine
         .run(&["unload", "--all", "--engine", &server.url()])
         .ok();
-    let asked = server.requests();
-    let unloads: Vec<&Value> = asked
+    let requests = server.requests();
+    let unloads: Vec<&Value> = requests
         .iter()
-        .filter(|it| it.path == "/models/unload")
-        .map(|it| &it.body)
+        .filter(|request| request.path == "/models/unload")
+        .map(|request| &request.body)
         .collect();
     assert_eq!(unloads, [&json!({"model": "m"})]);
 }
 
 #[cfg(unix)]
 #[test]
-fn names_of_models_are_harmless_on_a_terminal() {
+fn control_characters_in_model_names_are_escaped_on_a_terminal() {
     let machine = Machine::new();
     let key = "evil\u{1b}]52;c;cm0gLXJm\u{7}\u{202e}name";
     let studio = FakeStudio::start(Setup {
@@ -1174,24 +1210,24 @@ fn names_of_models_are_harmless_on_a_terminal() {
         vec!["about"],
         vec!["doctor", "--engine", &url],
     ] {
-        let (_, shown) = machine.run_on_terminal(&args);
-        assert!(!shown.is_empty(), "{args:?}");
+        let (_, output) = machine.run_on_terminal(&args);
+        assert!(!output.is_empty(), "{args:?}");
         assert!(
-            shown
+            output
                 .chars()
-                .all(|it| matches!(it, '\n' | '\r') || !(it.is_control() || it == '\u{202e}')),
-            "{args:?}: {shown:?}"
+                .all(|c| matches!(c, '\n' | '\r') || !(c.is_control() || c == '\u{202e}')),
+            "{args:?}: {output:?}"
         );
     }
 }
 
 #[cfg(unix)]
 #[test]
-fn a_dry_run_leaves_everything_as_it_was() {
+fn test_dry_run_changes_no_files() {
     let machine = Machine::new();
     let studio = FakeStudio::start(Setup {
         answer: Answer::Recall(usize::MAX),
-        ..cold(Duration::ZERO)
+        ..setup_with_cold_model(Duration::ZERO)
     });
     let url = studio.url();
     let test = ["test", "cold", "--engine", &url];
@@ -1207,28 +1243,28 @@ fn a_dry_run_leaves_everything_as_it_was() {
         .run(&[&test[..], &["--max-context", "4096"]].concat())
         .ok();
     let data = machine.home().join("data");
-    let before = traces(&data);
-    for (more, says) in [
+    let before = file_states(&data);
+    for (more, message) in [
         (vec![], "8192 tokens first"),
         (vec!["--reset"], "1024 tokens first"),
         (vec!["--force"], "8192 tokens first"),
-        (vec!["--context", "2000"], "2000 tokens alone"),
+        (vec!["--context", "2000"], "only 2000 tokens"),
     ] {
         let args = [&test[..], &["--dry-run"], &more].concat();
         let run = machine.run(&args);
         run.ok();
-        assert!(run.stderr.contains(says), "{more:?}: {run:?}");
-        assert_eq!(traces(&data), before, "{more:?}");
+        assert!(run.stderr.contains(message), "{more:?}: {run:?}");
+        assert_eq!(file_states(&data), before, "{more:?}");
     }
 }
 
 #[test]
-fn a_test_that_is_cut_or_has_a_bad_day_takes_nothing_back() {
+fn a_limited_or_failed_test_keeps_the_better_result() {
     let machine = Machine::new();
     let studio = FakeStudio::start(Setup {
         context: ContextRule::Smaller(10_000),
         answer: Answer::Recall(usize::MAX),
-        ..cold(Duration::ZERO)
+        ..setup_with_cold_model(Duration::ZERO)
     });
     let url = studio.url();
     let test = ["test", "cold", "--engine", &url, "--json"];
@@ -1242,9 +1278,9 @@ fn a_test_that_is_cut_or_has_a_bad_day_takes_nothing_back() {
     );
     assert_eq!(tested()["complete"], false);
     machine.run(&test).ok();
-    let whole = tested();
-    assert_eq!(whole["complete"], true, "{whole}");
-    // One that tries nothing, one that is cut.
+    let complete = tested();
+    assert_eq!(complete["complete"], true, "{complete}");
+    // A test without probes, a limited one, and one of a lower level.
     for more in [
         vec![],
         vec!["--max-context", "4096"],
@@ -1252,14 +1288,14 @@ fn a_test_that_is_cut_or_has_a_bad_day_takes_nothing_back() {
     ] {
         machine.run(&[&test[..], &more].concat()).ok();
         if !more.contains(&"loads") {
-            assert_eq!(tested(), whole, "{more:?}");
+            assert_eq!(tested(), complete, "{more:?}");
         }
     }
     machine
         .run(&[&test[..], &["--context", "0"]].concat())
         .fails(2);
     let data = machine.home().join("data/registry.json");
-    // What was tested is known, but no longer by which probes.
+    // Keeps the result without the trials, so that the next test probes again.
     let mut all = registry(&machine);
     all["engines"][&url]["models"]["cold"]["trials"] = json!({});
     let known = tested();
@@ -1268,9 +1304,9 @@ fn a_test_that_is_cut_or_has_a_bad_day_takes_nothing_back() {
     for setup in [
         Setup {
             load_error: Some("out of order".to_owned()),
-            ..cold(Duration::ZERO)
+            ..setup_with_cold_model(Duration::ZERO)
         },
-        cold(Duration::from_secs(20)),
+        setup_with_cold_model(Duration::from_secs(20)),
     ] {
         std::fs::write(&data, all.to_string()).unwrap();
         let _studio = FakeStudio::start(Setup { port, ..setup });
@@ -1278,21 +1314,21 @@ fn a_test_that_is_cut_or_has_a_bad_day_takes_nothing_back() {
         let run = machine.run(&args);
         assert_eq!(run.code, Some(5), "{run:?}");
         assert_eq!(tested(), known);
-        // What bounds the next one is said.
+        // The next test prints which earlier failure limits it.
         let run = machine.run(&args);
         assert!(
-            run.stderr.contains("count as bad since an earlier test"),
+            run.stderr.contains("tokens failed in an earlier test"),
             "{run:?}"
         );
     }
 }
 
 #[test]
-fn a_model_without_answers_is_tested_for_less() {
+fn test_lowers_the_level_for_a_model_without_answers() {
     let machine = Machine::new();
     let studio = FakeStudio::start(Setup {
         answer: Answer::Text("  ".to_owned()),
-        ..cold(Duration::ZERO)
+        ..setup_with_cold_model(Duration::ZERO)
     });
     let url = studio.url();
     let run = machine.run(&["test", "cold", "--engine", &url, "--json"]);
@@ -1308,9 +1344,9 @@ fn a_model_without_answers_is_tested_for_less() {
 
 #[cfg(unix)]
 #[test]
-fn a_process_that_began_after_the_probe_is_another() {
+fn a_process_that_started_after_the_probe_is_a_different_one() {
     let machine = Machine::new();
-    let studio = FakeStudio::start(cold(Duration::ZERO));
+    let studio = FakeStudio::start(setup_with_cold_model(Duration::ZERO));
     let url = studio.url();
     let mut other = std::process::Command::new("sleep")
         .arg("60")
@@ -1338,7 +1374,7 @@ fn a_process_that_began_after_the_probe_is_another() {
         std::fs::write(data.join("registry.json"), all.to_string()).unwrap();
         let run = machine.run(&args);
         assert_eq!(
-            run.stderr.contains("did not come back"),
+            run.stderr.contains("did not finish"),
             is_dead,
             "{at}: {run:?}"
         );
@@ -1350,42 +1386,45 @@ fn a_process_that_began_after_the_probe_is_another() {
 
 #[cfg(unix)]
 #[test]
-fn ctrl_c_or_a_time_out_in_the_middle_of_a_load_leaves_nothing_loaded() {
+fn ctrl_c_or_a_timeout_during_a_load_leaves_nothing_loaded() {
     let machine = Machine::new();
-    let studio = FakeStudio::start(cold(Duration::from_secs(3)));
+    let studio = FakeStudio::start(setup_with_cold_model(Duration::from_secs(3)));
     let url = studio.url();
     let args = ["test", "cold", "--engine", &url, "--context", "2048"];
     let child = machine.command(&args).spawn().unwrap();
-    wait_for(|| !posted(&studio, LOAD).is_empty());
+    wait_for(|| !request_bodies(&studio, LOAD).is_empty());
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     assert_eq!(finish(child).code, Some(130));
-    let none = || {
+    let assert_none_loaded = || {
         let ps = machine.run(&["ps", "--engine", &url, "--json"]);
         assert_eq!(ps.json()["instances"], json!([]), "{ps:?}");
     };
-    none();
-    assert_eq!(posted(&studio, UNLOAD), [json!({"instance_id": "cold"})]);
+    assert_none_loaded();
+    assert_eq!(
+        request_bodies(&studio, UNLOAD),
+        [json!({"instance_id": "cold"})]
+    );
     let run = machine.run(&[&args[..], &["--probe-timeout", "300ms"]].concat());
     assert!(run.stderr.contains("timed out"), "{run:?}");
-    none();
+    assert_none_loaded();
 }
 
 #[test]
-fn more_context_than_the_model_was_made_for_is_refused() {
+fn more_context_than_declared_is_refused_without_force() {
     let machine = Machine::new();
-    let studio = FakeStudio::start(cold(Duration::ZERO));
+    let studio = FakeStudio::start(setup_with_cold_model(Duration::ZERO));
     let url = studio.url();
     let load = ["load", "cold", "--engine", &url, "--context", "99999999"];
     let run = machine.run(&load);
-    let said = run.fails(2);
+    let stderr = run.fails(2);
     assert!(
-        said.contains("99999999 tokens exceeds the model's declared context of 32768"),
-        "{said}"
+        stderr.contains("99999999 tokens exceeds the model's declared context of 32768"),
+        "{stderr}"
     );
     assert_eq!(studio.load_count(), 0);
-    // That is nobody's fault but the asker's.
-    ask(&machine, &studio, &["-m", "cold", "--context", "40000"]).fails(2);
+    // Usage errors do not count as failures of the model.
+    infer(&machine, &studio, &["-m", "cold", "--context", "40000"]).fails(2);
     let long = "word ".repeat(50_000);
     let args = ["infer", "Say: {{text}}", "--engine", &url, "-m", "cold"];
     let run = machine.run_with_stdin(&args, long.as_bytes());
@@ -1393,15 +1432,15 @@ fn more_context_than_the_model_was_made_for_is_refused() {
     assert_eq!(machine.run(&["list", "--ids", "--failed"]).ok(), "");
     machine.run(&[&load[..], &["--force"]].concat()).ok();
     assert_eq!(
-        posted(&studio, LOAD).last().unwrap()["context_length"],
+        request_bodies(&studio, LOAD).last().unwrap()["context_length"],
         99_999_999
     );
 }
 
 #[test]
-fn one_server_by_two_names_is_one_server() {
+fn localhost_and_127_0_0_1_are_the_same_server() {
     let machine = Machine::new();
-    let studio = FakeStudio::start(cold(Duration::ZERO));
+    let studio = FakeStudio::start(setup_with_cold_model(Duration::ZERO));
     let by_name = studio.url().replace("127.0.0.1", "localhost");
     machine.run(&["load", "cold", "--engine", &by_name]).ok();
     machine
@@ -1413,9 +1452,9 @@ fn one_server_by_two_names_is_one_server() {
 }
 
 #[test]
-fn what_lmstrix_knew_fills_what_is_not_known() {
+fn scan_import_fills_only_missing_facts() {
     let machine = Machine::new();
-    let studio = FakeStudio::start(cold(Duration::ZERO));
+    let studio = FakeStudio::start(setup_with_cold_model(Duration::ZERO));
     let url = studio.url();
     machine.run(&["scan", "--engine", &url]).ok();
     let old = json!({"llms": {"pub/cold.gguf": {
@@ -1451,8 +1490,8 @@ fn what_lmstrix_knew_fills_what_is_not_known() {
     );
     let run = machine.run(&args);
     assert_eq!(run.json()["imported"], 0, "{run:?}");
-    assert!(run.stderr.contains("known already"), "{run:?}");
-    // The server is down: what it says itself is where its models are.
+    assert!(run.stderr.contains("already known"), "{run:?}");
+    // Without a running server, the import uses the port of LM Studio's own config.
     let user = machine.work().join("user");
     let internal = user.join(".lmstudio/.internal");
     std::fs::create_dir_all(&internal).unwrap();
@@ -1468,7 +1507,7 @@ fn what_lmstrix_knew_fills_what_is_not_known() {
 }
 
 #[test]
-fn files_that_nobody_looked_at_are_not_gone() {
+fn scan_without_files_keeps_models_of_lm_studios_folder() {
     let machine = Machine::new();
     let user = machine.work().join("user");
     let folder = user.join(".lmstudio/models/pub/repo");
@@ -1487,7 +1526,7 @@ fn files_that_nobody_looked_at_are_not_gone() {
 }
 
 #[test]
-fn a_load_at_the_router_that_somebody_else_began_is_not_ours() {
+fn a_router_load_started_by_another_program_is_not_owned() {
     use crate::servers::scripted::{
         ScriptedServer, json_response as reply, not_found, response, sse_head, stream_end,
         text_chunk,
@@ -1514,14 +1553,14 @@ fn a_load_at_the_router_that_somebody_else_began_is_not_ours() {
             "/v1/chat/completions" => vec![sse_head(), text_chunk("hi"), stream_end("stop")],
             _ => not_found(),
         });
-        let run = machine.run(&asking(&server.url(), &["-m", "m", "--unload"]));
+        let run = machine.run(&infer_args(&server.url(), &["-m", "m", "--unload"]));
         run.ok();
         assert!(run.stderr.contains("did not load it"), "{run:?}");
         let paths = |path: &str| {
             server
                 .requests()
                 .iter()
-                .filter(|it| it.path == path)
+                .filter(|request| request.path == path)
                 .count()
         };
         assert_eq!(paths("/models/load"), usize::from(!is_listed));
@@ -1532,7 +1571,7 @@ fn a_load_at_the_router_that_somebody_else_began_is_not_ours() {
 }
 
 #[test]
-fn doctor_says_which_lm_studio_it_is() {
+fn doctor_prints_the_version_of_lm_studio() {
     let machine = Machine::new();
     let studio = FakeStudio::start(Setup::default());
     let run = machine.run(&["doctor", "--engine", &studio.url()]);
@@ -1546,7 +1585,7 @@ fn bash_completes_names_with_a_colon() {
     let names = ["llama3.2:1b", "llama3.2:latest", "phi", "odd;name"];
     let models: serde_json::Map<String, Value> = names
         .iter()
-        .map(|it| ((*it).to_owned(), json!({})))
+        .map(|name| ((*name).to_owned(), json!({})))
         .collect();
     let all = json!({"schema": 1, "engines": {"http://127.0.0.1:1": {"kind": "ollama", "models": models}}});
     let data = machine.home().join("data");
@@ -1554,7 +1593,7 @@ fn bash_completes_names_with_a_colon() {
     std::fs::write(data.join("registry.json"), all.to_string()).unwrap();
     let script = machine.run(&["completions", "bash"]);
     machine.write("script.bash", script.ok());
-    // As bash calls it: its words, cut at the colons, and the last of them.
+    // As bash calls it: with its words, split at colons, and the last of them.
     for (line, words, current, expected) in [
         ("lmstrix-host load ph", "lmstrix-host load ph", "ph", "phi"),
         ("lmstrix-host load odd", "lmstrix-host load odd", "odd", ""),
@@ -1596,7 +1635,7 @@ fn bash_completes_names_with_a_colon() {
             .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::piped());
         let Ok(child) = command.spawn() else {
-            return eprintln!("not tried: there is no bash here");
+            return eprintln!("skipped: bash not found");
         };
         let run = finish(child);
         assert_eq!(run.text().trim(), expected, "{line}: {run:?}");

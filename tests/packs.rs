@@ -168,7 +168,7 @@ fn what_is_no_pack_is_refused_by_its_kind() {
         let cache = machine.home().join("cache/packs");
         let mut files = std::fs::read_dir(cache)
             .unwrap()
-            .map(|it| it.unwrap().path());
+            .map(|entry| entry.unwrap().path());
         std::fs::read(
             files
                 .find(|it| it.extension().is_some_and(|e| e == "cwasm"))
@@ -368,9 +368,9 @@ fn machine_code_by_others_is_never_run() {
     // A folder that others can write to is not trusted, and nothing breaks.
     let paths = std::fs::read_dir(&cache)
         .unwrap()
-        .map(|it| it.unwrap().path());
+        .map(|entry| entry.unwrap().path());
     let code: Vec<_> = paths
-        .filter(|it| it.extension().is_some_and(|e| e == "cwasm"))
+        .filter(|path| path.extension().is_some_and(|e| e == "cwasm"))
         .collect();
     assert_eq!(code.len(), 1);
     for path in code {

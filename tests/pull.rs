@@ -64,7 +64,7 @@ fn start(machine: &Machine, hub: &ScriptedServer, more: &[&str]) -> Child {
 fn models(machine: &Machine) -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(machine.home().join("data/models"))
         .unwrap()
-        .map(|it| it.unwrap().file_name().into_string().unwrap())
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
     names
@@ -130,9 +130,15 @@ fn what_was_pulled_runs() {
     let hub = hub(entries, whole(bytes));
     let machine = Machine::new();
     let unclear = pull(&machine, &hub, &[]);
-    let said = unclear.fails(2);
-    assert!(said.contains("pull me/demo-GGUF:demo-Q8_0.gguf"), "{said}");
-    assert!(!said.contains("evil") && !said.contains("README"), "{said}");
+    let stderr = unclear.fails(2);
+    assert!(
+        stderr.contains("pull me/demo-GGUF:demo-Q8_0.gguf"),
+        "{stderr}"
+    );
+    assert!(
+        !stderr.contains("evil") && !stderr.contains("README"),
+        "{stderr}"
+    );
     let run = finish({
         let mut command = machine.command(&["pull", "me/demo-GGUF:q8_0"]);
         command.env("HF_ENDPOINT", hub.url()).spawn().unwrap()
@@ -193,7 +199,7 @@ fn a_download_that_breaks_off_goes_on() {
     let asked: Vec<Option<usize>> = hub
         .requests()
         .iter()
-        .filter(|it| it.path.contains("resolve"))
+        .filter(|request| request.path.contains("resolve"))
         .map(range)
         .collect();
     assert!(

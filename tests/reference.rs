@@ -20,7 +20,7 @@ fn flags(text: &str) -> BTreeSet<String> {
         let before = text[..at].chars().next_back();
         let name: String = text[at + 2..]
             .chars()
-            .take_while(|it| it.is_ascii_lowercase() || *it == '-')
+            .take_while(|c| c.is_ascii_lowercase() || *c == '-')
             .collect();
         if name.starts_with(|it: char| it.is_ascii_lowercase())
             && before.is_none_or(|it| !it.is_alphanumeric() && it != '-')
@@ -53,7 +53,7 @@ fn the_reference_names_every_command_and_flag_and_no_other() {
     let commands: Vec<String> = help
         .ok()
         .lines()
-        .skip_while(|it| *it != "Commands:")
+        .skip_while(|line| *line != "Commands:")
         .skip(1)
         .take_while(|it| !it.is_empty())
         .filter(|it| it.starts_with("  ") && !it.starts_with("   "))
@@ -72,12 +72,12 @@ fn the_reference_names_every_command_and_flag_and_no_other() {
     let (_, reference) = readme.split_once("## Reference").unwrap();
     let (reference, _) = reference.split_once("\n## ").unwrap();
     let mut named = Vec::new();
-    for row in reference.lines().filter(|it| it.starts_with("| `")) {
+    for row in reference.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
         // Words before the first argument: `batch`, `batch status`.
         let words = cells[0].trim().trim_matches('`').split(' ');
         let words: Vec<&str> = words
-            .take_while(|it| it.chars().all(|c| c.is_ascii_lowercase()))
+            .take_while(|word| word.chars().all(|c| c.is_ascii_lowercase()))
             .collect();
         let command = words.join(" ");
         let asked: Vec<&str> = words.iter().copied().chain(["--help"]).collect();

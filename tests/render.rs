@@ -277,7 +277,7 @@ fn a_misspelt_variable_is_said() {
     command.env("LMSTRIX_HOST_SEED", "many");
     let run = crate::support::finish(command.spawn().unwrap());
     assert!(
-        run.fails(2).contains("LMSTRIX_HOST_SEED is `many`"),
+        run.fails(2).contains("LMSTRIX_HOST_SEED: `many`"),
         "{run:?}"
     );
 }

@@ -1,5 +1,4 @@
-//! Black-box runs: every one in a folder of its own, with an environment that
-//! holds nothing but what the test puts there.
+//! Runs the program in a temporary folder with a cleared environment.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -8,13 +7,13 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-/// A machine with nothing on it but this program.
+/// An isolated machine: a temporary home and work folder.
 pub(crate) struct Machine {
     root: TempDir,
 }
 
-/// What a run left behind.
-#[must_use = "look at what the run gave"]
+/// The result of a run.
+#[must_use = "check the result of the run"]
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) code: Option<i32>,
@@ -23,19 +22,19 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Stdout as text.
+    /// Returns stdout as text.
     pub(crate) fn text(&self) -> &str {
         std::str::from_utf8(&self.stdout).unwrap()
     }
 
-    /// Asserts success and gives stdout.
+    /// Asserts success and returns stdout.
     #[track_caller]
     pub(crate) fn ok(&self) -> &str {
         assert_eq!(self.code, Some(0), "{self:?}");
         self.text()
     }
 
-    /// Asserts an exit code and that stdout is empty; gives stderr.
+    /// Asserts an exit code and that stdout is empty; returns stderr.
     #[track_caller]
     pub(crate) fn fails(&self, code: i32) -> &str {
         assert_eq!(self.code, Some(code), "{self:?}");
@@ -46,14 +45,15 @@ impl Run {
         &self.stderr
     }
 
-    /// Stdout as JSON.
+    /// Returns stdout as JSON.
     #[track_caller]
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:?}"))
     }
 }
 
-/// Compiling the standard pack takes a second; it is done once for all tests.
+/// Returns a cache folder with the compiled standard pack. Compiling takes a second, so it is
+/// done once for all tests.
 fn compiled_pack_cache() -> &'static Path {
     static SEED: OnceLock<Machine> = OnceLock::new();
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
@@ -65,26 +65,29 @@ fn compiled_pack_cache() -> &'static Path {
 }
 
 impl Machine {
-    /// A machine on which the standard pack has been used before.
+    /// Creates a machine on which the standard pack is already compiled.
     pub(crate) fn new() -> Self {
         let machine = Self::without_cache();
         let cache = machine.home().join("cache/packs");
         create_private_folder(&cache);
         for entry in std::fs::read_dir(compiled_pack_cache()).unwrap() {
             let path = entry.unwrap().path();
-            if path.extension().is_some_and(|it| it == "cwasm") {
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "cwasm")
+            {
                 std::fs::copy(&path, cache.join(path.file_name().unwrap())).unwrap();
             }
         }
         machine
     }
 
-    /// A machine on which the program never ran.
+    /// Creates a machine on which the program has never run.
     pub(crate) fn without_cache() -> Self {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("work")).unwrap();
         std::fs::create_dir(root.path().join("home")).unwrap();
-        // What runs on the developer's machine is none of a test's business.
+        // Do not discover servers on the developer's machine.
         let config = root.path().join("home/config.toml");
         std::fs::write(config, "[defaults]\ndiscover = false\n").unwrap();
         Self { root }
@@ -94,7 +97,7 @@ impl Machine {
         self.root.path().join("home")
     }
 
-    /// The folder that runs start in.
+    /// The current folder of runs.
     pub(crate) fn work(&self) -> PathBuf {
         self.root.path().join("work")
     }
@@ -110,17 +113,17 @@ impl Machine {
         std::fs::read_to_string(self.work().join(name)).unwrap()
     }
 
-    /// The names in the work folder.
+    /// Returns the sorted file names in the work folder.
     pub(crate) fn file_names(&self) -> Vec<String> {
         let mut names: Vec<String> = std::fs::read_dir(self.work())
             .unwrap()
-            .map(|it| it.unwrap().file_name().into_string().unwrap())
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         names.sort();
         names
     }
 
-    /// Puts a pack into `./packs`.
+    /// Copies a pack to `./packs`.
     pub(crate) fn install_pack(&self, name: &str, component: &Path) -> PathBuf {
         self.write(
             &format!("packs/{name}.wasm"),
@@ -145,8 +148,8 @@ impl Machine {
         finish(self.command(args).spawn().unwrap())
     }
 
-    /// Runs with stdout and stderr on a terminal, colours off; gives the exit
-    /// code and all that was shown.
+    /// Runs with stdout and stderr on a terminal, without colours. Returns the exit code and
+    /// the terminal output.
     #[cfg(unix)]
     pub(crate) fn run_on_terminal(&self, args: &[&str]) -> (Option<i32>, String) {
         use std::io::Read;
@@ -167,20 +170,20 @@ impl Machine {
             .stdout(slave.try_clone().unwrap())
             .stderr(slave);
         let mut child = command.spawn().unwrap();
-        // The command holds the terminal, too, and would keep it open.
+        // The command also has the terminal open; the read below would never end.
         drop(command);
-        let mut shown = Vec::new();
-        // At its end the terminal says EIO, after all that was written.
-        let _end = std::fs::File::from(master).read_to_end(&mut shown);
+        let mut output = Vec::new();
+        // Reading ends with EIO when the child has closed the terminal.
+        let _eio = std::fs::File::from(master).read_to_end(&mut output);
         let code = child.wait().unwrap().code();
-        (code, String::from_utf8(shown).unwrap())
+        (code, String::from_utf8(output).unwrap())
     }
 
     pub(crate) fn run_with_stdin(&self, args: &[&str], stdin: &[u8]) -> Run {
         let mut child = self.command(args).stdin(Stdio::piped()).spawn().unwrap();
         let mut pipe = child.stdin.take().unwrap();
         let stdin = stdin.to_vec();
-        // A program that does not read it closes the pipe, and that is fine.
+        // The program may close the pipe without reading it.
         let writer = std::thread::spawn(move || pipe.write_all(&stdin).is_ok());
         let run = finish(child);
         writer.join().unwrap();

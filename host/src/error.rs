@@ -433,7 +433,7 @@ impl From<JobError> for Failure {
 
 impl Failure {
     /// Returns the failure of a job that ended without a complete answer. `has_output`
-    /// tells a connection that was lost in the middle of an answer from one that was
+    /// distinguishes a connection that was lost during an answer from one that was
     /// lost before. A reader that closed its pipe is not a failure.
     ///
     /// # Errors

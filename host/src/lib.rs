@@ -1,13 +1,12 @@
 //! Runs prompts on local language models, with the prompt logic in sandboxed
 //! WebAssembly components.
 //!
-//! In the order of the way through: what was typed (`args`) and written down
-//! (`config`) meets the world (`environment`); packs resolve the prompt
-//! (`pack`), an engine answers (`engine`), processors and sinks take the answer
-//! (`pipeline`, `sink`), and what happened is told (`report`, `error`).
-//! `inference` holds the words that all of them share; `batch` knows which jobs
-//! there are and what became of them; `registry` keeps what is known of models, `studio_settings` writes LM Studio's own files, `tokens`
-//! guesses how many there are.
+//! In the order of the data: `args` (what was typed), `config` and `environment`
+//! (what else was given), `client` (a request becomes a job), `job` (the one path of a
+//! job), `pack` (resolves prompts, processes answers), `engine` (runs models), `sink`
+//! (where text goes), `batch` (many jobs), `command` (one file per command).
+//! `inference` holds the types that all of them share, `registry` what is known of
+//! models, `studio_settings` LM Studio's own files, `error` exit codes and hints.
 //!
 //! Other programs use it through [`Request`]: what `infer` does, as a stream of
 //! events or as one call that waits.
@@ -63,43 +62,40 @@ use environment::Env;
 use error::{Exit, Failure};
 use sink::Messages;
 
-/// Runs one command to its end and says how to leave. `interrupt` is what
-/// Ctrl-C completes, `insisted` what a second one does: a batch lets its running
-/// jobs end after the first.
+/// Runs one command and returns its exit code. `first_signal` completes at Ctrl-C,
+/// `second_signal` at the next one: a batch lets its running jobs end after the first.
 pub async fn run(
-    typed: Cli,
+    cli: Cli,
     env: &Env,
-    interrupt: impl Future<Output = ()> + Send,
-    insisted: impl Future<Output = ()> + Send,
+    first_signal: impl Future<Output = ()> + Send,
+    second_signal: impl Future<Output = ()> + Send,
 ) -> Exit {
-    let mut interrupt = pin!(interrupt);
-    let mut insisted = pin!(insisted);
-    let result = match typed.command {
-        Command::Infer(args) => command::infer(*args, env, interrupt.as_mut()).await,
-        Command::Render(args) => command::render(*args, env, interrupt.as_mut()).await,
+    let mut first_signal = pin!(first_signal);
+    let mut second_signal = pin!(second_signal);
+    let result = match cli.command {
+        Command::Infer(args) => command::infer(*args, env, first_signal.as_mut()).await,
+        Command::Render(args) => command::render(*args, env, first_signal.as_mut()).await,
         Command::Batch(args) => {
             let interrupts = batch::Interrupts {
-                first: interrupt.as_mut(),
-                second: insisted.as_mut(),
+                first: first_signal.as_mut(),
+                second: second_signal.as_mut(),
             };
             command::batch(*args, env, interrupts).await
         }
-        Command::Scan(args) => command::scan(args, env, interrupt.as_mut()).await,
+        Command::Scan(args) => command::scan(args, env, first_signal.as_mut()).await,
         Command::List(args) => command::list(&args, env),
-        Command::Load(args) => command::load(args, env, interrupt.as_mut()).await,
-        Command::Unload(args) => command::unload(args, env, interrupt.as_mut()).await,
-        Command::Ps(args) => command::ps(args, env, interrupt.as_mut()).await,
-        Command::Test(args) => command::test(args, env, interrupt.as_mut()).await,
+        Command::Load(args) => command::load(args, env, first_signal.as_mut()).await,
+        Command::Unload(args) => command::unload(args, env, first_signal.as_mut()).await,
+        Command::Ps(args) => command::ps(args, env, first_signal.as_mut()).await,
+        Command::Test(args) => command::test(args, env, first_signal.as_mut()).await,
         Command::Reset(args) => command::reset(&args, env),
         Command::Save(args) => command::save(&args, env),
         Command::About(args) => command::about(&args, env),
-        Command::Pull(args) => command::pull(args, env, interrupt.as_mut()).await,
-        Command::Doctor(args) => command::doctor(args, env, interrupt.as_mut()).await,
+        Command::Pull(args) => command::pull(args, env, first_signal.as_mut()).await,
+        Command::Doctor(args) => command::doctor(args, env, first_signal.as_mut()).await,
         Command::Completions(args) => command::completions(&args, env),
-        // `main` takes this road before it starts anything else.
-        Command::CompilePack { .. } => {
-            Err(Failure::usage("this command is for the program itself"))
-        }
+        // `main` handles it before it starts anything else.
+        Command::CompilePack { .. } => Err(Failure::usage("this command is for internal use")),
     };
     match result {
         Ok(exit) => exit,

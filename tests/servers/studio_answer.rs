@@ -71,13 +71,13 @@ pub(crate) struct Generation {
 }
 
 impl Generation {
-    pub(crate) fn new(answer: &Answer, ask: &GenerationRequest, context: u32) -> Self {
-        let prompt_tokens = count_tokens(&ask.prompt);
+    pub(crate) fn new(answer: &Answer, request: &GenerationRequest, context: u32) -> Self {
+        let prompt_tokens = count_tokens(&request.prompt);
         Self {
-            source: source(answer, ask),
-            stops: ask.stops.clone(),
+            source: source(answer, request),
+            stops: request.stops.clone(),
             pending_text: String::new(),
-            limit: ask.limit,
+            limit: request.limit,
             context_left: (context as usize).saturating_sub(prompt_tokens),
             prompt_tokens,
             generated_tokens: 0,
@@ -136,17 +136,14 @@ impl Iterator for Generation {
                 return Some(token);
             }
             self.pending_text.push_str(&token.text);
-            let found = self
-                .stops
-                .iter()
-                .filter_map(|it| self.pending_text.find(it))
-                .min();
-            if let Some(at) = found {
+            let stops = self.stops.iter();
+            let stop_at = stops.filter_map(|stop| self.pending_text.find(stop)).min();
+            if let Some(at) = stop_at {
                 self.pending_text.truncate(at);
                 return self.stop(StopReason::StopStringFound);
             }
-            let keep = self.partial_stop_len();
-            let rest = self.pending_text.split_off(self.pending_text.len() - keep);
+            let kept = self.pending_text.len() - self.partial_stop_len();
+            let rest = self.pending_text.split_off(kept);
             let text = std::mem::replace(&mut self.pending_text, rest);
             if !text.is_empty() {
                 return Some(Token { text, ..token });
@@ -156,40 +153,37 @@ impl Iterator for Generation {
 }
 
 impl Generation {
-    /// How many bytes at the end of `held` begin a stop text.
+    /// Returns how many bytes at the end of the pending text may begin a stop string.
     fn partial_stop_len(&self) -> usize {
-        let starts = self
-            .pending_text
-            .char_indices()
-            .map(|(at, _)| &self.pending_text[at..]);
-        let mut tails = starts.filter(|tail| self.stops.iter().any(|it| it.starts_with(*tail)));
-        tails.next().map_or(0, str::len)
+        let text = &self.pending_text;
+        let tails = text.char_indices().map(|(at, _)| &text[at..]);
+        let mut partial_stops =
+            tails.filter(|tail| self.stops.iter().any(|stop| stop.starts_with(*tail)));
+        partial_stops.next().map_or(0, str::len)
     }
 }
 
-fn source(answer: &Answer, ask: &GenerationRequest) -> Box<dyn Iterator<Item = Token> + Send> {
-    if let Some(tag) = open_tag(&ask.prompt).filter(|_| ask.is_raw) {
+fn source(answer: &Answer, request: &GenerationRequest) -> Box<dyn Iterator<Item = Token> + Send> {
+    if let Some(tag) = open_tag(&request.prompt).filter(|_| request.is_raw) {
         return tokens(&format!("</{tag}>"), false);
     }
     match answer {
         Answer::Text(text) => tokens(text, false),
         Answer::Echo => tokens(
-            &format!("Echo {:016x}: {}", hash(ask), ask.last_message),
+            &format!("Echo {:016x}: {}", hash(request), request.last_message),
             false,
         ),
         Answer::Recall(bytes) => {
-            let named = ask.last_message.split("secret code is ").nth(1);
-            let code: String = named
+            let after_key = request.last_message.split("secret code is ").nth(1);
+            let code: String = after_key
                 .into_iter()
-                .flat_map(|it| it.chars().take(5))
+                .flat_map(|text| text.chars().take(5))
                 .collect();
-            let knows = ask.last_message.len() <= *bytes;
-            tokens(
-                &format!("It is {}.", if knows { &code } else { "00000" }),
-                false,
-            )
+            let recalls = request.last_message.len() <= *bytes;
+            let code = if recalls { &code } else { "00000" };
+            tokens(&format!("It is {code}."), false)
         }
-        Answer::Thinking { reasoning, text } if ask.reasons => {
+        Answer::Thinking { reasoning, text } if request.reasons => {
             Box::new(tokens(reasoning, true).chain(tokens(text, false)))
         }
         Answer::Thinking { text, .. } => tokens(text, false),
@@ -238,7 +232,7 @@ fn open_tag(text: &str) -> Option<&str> {
             if open.last() == Some(&closed) {
                 open.pop();
             }
-        } else if !tag.is_empty() && tag.chars().all(|it| it.is_alphanumeric() || it == '_') {
+        } else if !tag.is_empty() && tag.chars().all(|c| c.is_alphanumeric() || c == '_') {
             open.push(tag);
         }
     }
@@ -246,10 +240,10 @@ fn open_tag(text: &str) -> Option<&str> {
 }
 
 /// FNV-1a hash: short, and the same on every machine.
-fn hash(ask: &GenerationRequest) -> u64 {
-    let temperature = ask.temperature.unwrap_or(0.8);
-    let seed = ask.seed.unwrap_or(-1);
-    let text = format!("{}\0{seed}\0{temperature}", ask.prompt);
+fn hash(request: &GenerationRequest) -> u64 {
+    let temperature = request.temperature.unwrap_or(0.8);
+    let seed = request.seed.unwrap_or(-1);
+    let text = format!("{}\0{seed}\0{temperature}", request.prompt);
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })

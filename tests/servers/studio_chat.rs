@@ -1,5 +1,5 @@
-//! The OpenAI endpoints, `/v1` and `/api/v0`, chat and raw, streamed and not.
-//! They tolerate keys that they do not know.
+//! The OpenAI-compatible endpoints, `/v1` and `/api/v0`, chat and raw, streamed and not.
+//! They ignore unknown keys.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::studio_stream::{
     AnswerPieces, EventFormat, Piece, collect_answer, overflow_message, stream,
 };
 
-/// Which of the four endpoints.
+/// The four endpoints.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OpenAiEndpoint {
     Chat,
@@ -37,41 +37,41 @@ impl OpenAiEndpoint {
 
 pub(crate) async fn run(
     shared: &Arc<Shared>,
-    kind: OpenAiEndpoint,
+    endpoint: OpenAiEndpoint,
     body: &Value,
-    ticket: RequestGuard,
+    guard: RequestGuard,
 ) -> Response {
     let streamed = body["stream"] == true;
     if let Some(response) = early_fault_response(shared, streamed).await {
-        return complete(ticket, response);
+        return complete(guard, response);
     }
     let format = body["response_format"]["type"].as_str();
-    if format.is_some_and(|it| !matches!(it, "json_schema" | "text")) {
+    if format.is_some_and(|format| !matches!(format, "json_schema" | "text")) {
         let text = "'response_format.type' must be 'json_schema' or 'text'";
         return complete(
-            ticket,
+            guard,
             reply(StatusCode::BAD_REQUEST, &json!({ "error": text })),
         );
     }
     let instance = match shared.instance_for_request(body).await {
         Ok(instance) => instance,
-        Err(response) => return complete(ticket, response),
+        Err(response) => return complete(guard, response),
     };
-    let ask = generation_request(kind, body);
-    let poison = shared.setup.prompt_faults.iter();
-    let mut poison = poison.filter(|(text, _)| ask.prompt.contains(text));
-    let fault = match poison.next() {
+    let request = generation_request(endpoint, body);
+    let faults = shared.setup.prompt_faults.iter();
+    let mut faults = faults.filter(|(text, _)| request.prompt.contains(text));
+    let fault = match faults.next() {
         Some((_, fault)) => fault.clone(),
         None => shared.lock().fault.clone(),
     };
-    if count_tokens(&ask.prompt) >= instance.context as usize && fault == Fault::None {
-        let text = overflow_message(count_tokens(&ask.prompt), instance.context);
+    if count_tokens(&request.prompt) >= instance.context as usize && fault == Fault::None {
+        let text = overflow_message(count_tokens(&request.prompt), instance.context);
         return complete(
-            ticket,
+            guard,
             reply(StatusCode::BAD_REQUEST, &json!({ "error": text })),
         );
     }
-    let mut generation = Generation::new(&shared.setup.answer, &ask, instance.context);
+    let mut generation = Generation::new(&shared.setup.answer, &request, instance.context);
     if fault == Fault::OverflowEmpty {
         generation = generation.without_tokens();
     }
@@ -80,22 +80,22 @@ pub(crate) async fn run(
         _ => instance.id.clone(),
     };
     if streamed && fault != Fault::PlainBody {
-        let wire = OpenAiEvents {
-            kind,
+        let events = OpenAiEvents {
+            endpoint,
             model,
-            usage: body["stream_options"]["include_usage"] == true,
-            field: shared.setup.reasoning_field,
-            first: true,
+            includes_usage: body["stream_options"]["include_usage"] == true,
+            reasoning_field: shared.setup.reasoning_field,
+            is_first: true,
         };
         return stream(
-            AnswerPieces::new(shared, wire, generation, fault, &instance.id),
-            ticket,
+            AnswerPieces::new(shared, events, generation, fault, &instance.id),
+            guard,
         );
     }
-    let (reasoning, text) = collect_answer(shared, &mut generation, &ticket).await;
+    let (reasoning, text) = collect_answer(shared, &mut generation, &guard).await;
     let mut choice =
         json!({"index": 0, "logprobs": null, "finish_reason": generation.finish().reason()});
-    if kind.is_chat() {
+    if endpoint.is_chat() {
         choice["message"] = json!({"role": "assistant", "content": text});
         if !reasoning.is_empty() {
             choice["message"][shared.setup.reasoning_field] = json!(reasoning);
@@ -104,10 +104,10 @@ pub(crate) async fn run(
         choice["text"] = json!(text);
     }
     let mut answer = json!({
-        "id": "chatcmpl-double", "object": object(kind, false), "created": 1_731_990_317, "model": model,
+        "id": "chatcmpl-double", "object": object(endpoint, false), "created": 1_731_990_317, "model": model,
         "choices": [choice], "usage": usage(&generation),
     });
-    if kind.is_v0() {
+    if endpoint.is_v0() {
         answer["stats"] = json!({
             "tokens_per_second": 51.4, "time_to_first_token": 0.111, "generation_time": 0.954,
             "stop_reason": generation.finish().stop_reason(),
@@ -116,10 +116,10 @@ pub(crate) async fn run(
         answer["runtime"] =
             json!({"name": "llama.cpp", "version": "1.3.0", "supported_formats": ["gguf"]});
     }
-    complete(ticket, ok(&answer))
+    complete(guard, ok(&answer))
 }
 
-/// Faults that come before anything is generated.
+/// Returns the response of a fault that occurs before the answer is generated.
 pub(crate) async fn early_fault_response(shared: &Shared, streamed: bool) -> Option<Response> {
     let fault = {
         let mut state = shared.lock();
@@ -166,14 +166,14 @@ pub(crate) async fn early_fault_response(shared: &Shared, streamed: bool) -> Opt
     }
 }
 
-fn generation_request(kind: OpenAiEndpoint, body: &Value) -> GenerationRequest {
+fn generation_request(endpoint: OpenAiEndpoint, body: &Value) -> GenerationRequest {
     let texts: Vec<&str> = body["messages"]
         .as_array()
         .into_iter()
         .flatten()
-        .filter_map(|it| it["content"].as_str())
+        .filter_map(|message| message["content"].as_str())
         .collect();
-    let prompt = if kind.is_chat() {
+    let prompt = if endpoint.is_chat() {
         texts.join("\n")
     } else {
         body["prompt"].as_str().unwrap_or_default().to_owned()
@@ -181,22 +181,22 @@ fn generation_request(kind: OpenAiEndpoint, body: &Value) -> GenerationRequest {
     GenerationRequest {
         last_message: texts
             .last()
-            .map_or_else(|| prompt.clone(), |it| (*it).to_owned()),
+            .map_or_else(|| prompt.clone(), |text| (*text).to_owned()),
         prompt,
-        is_raw: !kind.is_chat(),
+        is_raw: !endpoint.is_chat(),
         temperature: body["temperature"].as_f64(),
         seed: body["seed"].as_i64(),
-        // -1 is no limit.
+        // -1 means no limit.
         limit: body["max_tokens"]
             .as_u64()
-            .and_then(|it| usize::try_from(it).ok()),
+            .and_then(|limit| usize::try_from(limit).ok()),
         stops: stops(&body["stop"]),
-        reasons: kind.is_chat() && body["reasoning_effort"] != "none",
+        reasons: endpoint.is_chat() && body["reasoning_effort"] != "none",
     }
 }
 
-fn object(kind: OpenAiEndpoint, streamed: bool) -> &'static str {
-    match (kind.is_chat(), streamed) {
+fn object(endpoint: OpenAiEndpoint, streamed: bool) -> &'static str {
+    match (endpoint.is_chat(), streamed) {
         (true, true) => "chat.completion.chunk",
         (true, false) => "chat.completion",
         (false, _) => "text_completion",
@@ -208,18 +208,19 @@ fn usage(generation: &Generation) -> Value {
     json!({"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion})
 }
 
+/// The event format of OpenAI.
 struct OpenAiEvents {
-    kind: OpenAiEndpoint,
+    endpoint: OpenAiEndpoint,
     model: String,
-    usage: bool,
-    field: &'static str,
-    first: bool,
+    includes_usage: bool,
+    reasoning_field: &'static str,
+    is_first: bool,
 }
 
 impl OpenAiEvents {
     fn event(&self, choices: &Value, usage: Option<Value>) -> String {
         let mut value = json!({
-            "id": "chatcmpl-double", "object": object(self.kind, true), "created": 1_731_990_317,
+            "id": "chatcmpl-double", "object": object(self.endpoint, true), "created": 1_731_990_317,
             "model": self.model, "system_fingerprint": self.model, "choices": choices,
         });
         if let Some(usage) = usage {
@@ -236,14 +237,14 @@ impl EventFormat for OpenAiEvents {
 
     fn token(&mut self, token: &Token) -> String {
         let mut choice = json!({"index": 0, "logprobs": null, "finish_reason": null});
-        if self.kind.is_chat() {
+        if self.endpoint.is_chat() {
             let field = if token.reasoning {
-                self.field
+                self.reasoning_field
             } else {
                 "content"
             };
             choice["delta"] = json!({ field: token.text });
-            if std::mem::take(&mut self.first) {
+            if std::mem::take(&mut self.is_first) {
                 choice["delta"]["role"] = json!("assistant");
             }
         } else {
@@ -255,13 +256,13 @@ impl EventFormat for OpenAiEvents {
     fn tail(&mut self, generation: &Generation, done: bool) -> String {
         let mut choice =
             json!({"index": 0, "logprobs": null, "finish_reason": generation.finish().reason()});
-        if self.kind.is_chat() {
+        if self.endpoint.is_chat() {
             choice["delta"] = json!({});
         } else {
             choice["text"] = json!("");
         }
         let mut text = self.event(&json!([choice]), None);
-        if self.usage {
+        if self.includes_usage {
             text += &self.event(&json!([]), Some(usage(generation)));
         }
         if done {

@@ -1,5 +1,5 @@
-//! The front door of the double: records every request, asks for the token,
-//! sends paths to their endpoints, and knows the shapes of lists and errors.
+//! Routing of the fake LM Studio: records every request, checks the token, and calls the
+//! endpoints. Also the formats of model lists and errors.
 
 use std::sync::Arc;
 
@@ -21,14 +21,14 @@ pub(crate) async fn handle(State(shared): State<Arc<Shared>>, request: Request<B
         .await
         .unwrap_or_default();
     let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-    let ticket = RequestGuard::new(&shared, &parts, &body);
+    let guard = RequestGuard::new(&shared, &parts, &body);
     let method = parts.method.as_str();
     let path = parts.uri.path();
     let token = parts.headers.get("authorization");
     let mut response = if is_authorized(&shared, path, token) {
-        route(&shared, method, path, &body, ticket).await
+        route(&shared, method, path, &body, guard).await
     } else {
-        complete(ticket, unauthorized())
+        complete(guard, unauthorized())
     };
     let headers = response.headers_mut();
     headers.insert("x-powered-by", HeaderValue::from_static("Express"));
@@ -40,50 +40,52 @@ async fn route(
     method: &str,
     path: &str,
     body: &Value,
-    ticket: RequestGuard,
+    guard: RequestGuard,
 ) -> Response {
     let is_v1 = path.starts_with("/api/v1/");
     if is_v1 && !shared.setup.has_v1 {
-        return complete(ticket, unknown_endpoint(method, path, StatusCode::OK));
+        return complete(guard, unknown_endpoint(method, path, StatusCode::OK));
     }
     match (method, path) {
         ("POST", "/v1/chat/completions") => {
-            studio_chat::run(shared, OpenAiEndpoint::Chat, body, ticket).await
+            studio_chat::run(shared, OpenAiEndpoint::Chat, body, guard).await
         }
         ("POST", "/api/v0/chat/completions") => {
-            studio_chat::run(shared, OpenAiEndpoint::ChatV0, body, ticket).await
+            studio_chat::run(shared, OpenAiEndpoint::ChatV0, body, guard).await
         }
         ("POST", "/v1/completions") => {
-            studio_chat::run(shared, OpenAiEndpoint::Raw, body, ticket).await
+            studio_chat::run(shared, OpenAiEndpoint::Raw, body, guard).await
         }
         ("POST", "/api/v0/completions") => {
-            studio_chat::run(shared, OpenAiEndpoint::RawV0, body, ticket).await
+            studio_chat::run(shared, OpenAiEndpoint::RawV0, body, guard).await
         }
-        ("POST", "/api/v1/chat") => studio_v1::chat(shared, body, ticket).await,
+        ("POST", "/api/v1/chat") => studio_v1::chat(shared, body, guard).await,
         ("POST", "/api/v1/models/load") => {
-            // Not closed before the end: a client may leave during a load.
+            // Completed after the load: the client may disconnect during it.
             let response = studio_v1::load(shared, body).await;
-            complete(ticket, response)
+            complete(guard, response)
         }
-        ("POST", "/api/v1/models/unload") => complete(ticket, studio_v1::unload(shared, body)),
-        ("GET", _) => complete(ticket, list(shared, path, is_v1)),
+        ("POST", "/api/v1/models/unload") => complete(guard, studio_v1::unload(shared, body)),
+        ("GET", _) => complete(guard, list(shared, path, is_v1)),
         _ => complete(
-            ticket,
+            guard,
             unknown_endpoint(method, path, unknown_endpoint_status(is_v1)),
         ),
     }
 }
 
-/// An answer that is complete.
-pub(crate) fn complete(mut ticket: RequestGuard, response: Response) -> Response {
-    ticket.close();
+/// Marks the request as answered and returns its response.
+pub(crate) fn complete(mut guard: RequestGuard, response: Response) -> Response {
+    guard.close();
     response
 }
 
 fn list(shared: &Shared, path: &str, is_v1: bool) -> Response {
     let removed = shared.lock().removed.clone();
     let models = shared.setup.models.iter();
-    let models: Vec<&Model> = models.filter(|it| !removed.contains(&it.key)).collect();
+    let models: Vec<&Model> = models
+        .filter(|model| !removed.contains(&model.key))
+        .collect();
     match path {
         "/lmstudio-greeting" => ok(&json!({"lmstudio": true})),
         "/lms-status" => {
@@ -95,23 +97,23 @@ fn list(shared: &Shared, path: &str, is_v1: bool) -> Response {
             ok(&json!({"package": "lmstudio", "version": version}))
         }
         "/api/v1/models" => {
-            let all: Vec<Value> = models.iter().map(|it| model_v1(shared, it)).collect();
+            let all: Vec<Value> = models.iter().map(|model| model_v1(shared, model)).collect();
             ok(&json!({"models": all}))
         }
         "/api/v0/models" => {
-            let all: Vec<Value> = models.iter().map(|it| model_v0(shared, it)).collect();
+            let all: Vec<Value> = models.iter().map(|model| model_v0(shared, model)).collect();
             ok(&json!({"object": "list", "data": all}))
         }
         "/v1/models" => {
-            let all = models.iter().map(|it| it.key.clone());
+            let keys = models.iter().map(|model| model.key.clone());
             let ids: Vec<String> = if shared.setup.jit {
-                all.collect()
+                keys.collect()
             } else {
                 shared
                     .lock()
                     .instances
                     .iter()
-                    .map(|it| it.id.clone())
+                    .map(|instance| instance.id.clone())
                     .collect()
             };
             let data = ids
@@ -137,23 +139,29 @@ fn list(shared: &Shared, path: &str, is_v1: bool) -> Response {
 
 fn instances(shared: &Shared, model: &Model) -> Vec<Instance> {
     let state = shared.lock();
-    let all = state.instances.iter().filter(|it| it.key == model.key);
-    all.cloned().collect()
+    let instances = state.instances.iter();
+    instances
+        .filter(|instance| instance.key == model.key)
+        .cloned()
+        .collect()
 }
 
 fn publisher(model: &Model) -> &str {
-    model.key.split_once('/').map_or("unknown", |it| it.0)
+    model
+        .key
+        .split_once('/')
+        .map_or("unknown", |(publisher, _)| publisher)
 }
 
 fn model_v1(shared: &Shared, model: &Model) -> Value {
     let loaded: Vec<Value> = instances(shared, model)
         .iter()
-        .map(|it| {
-            let mut config = load_config(it.context);
+        .map(|instance| {
+            let mut config = load_config(instance.context);
             if let Some(slots) = shared.setup.slots {
                 config["parallel"] = json!(slots);
             }
-            json!({"id": it.id, "config": config})
+            json!({"id": instance.id, "config": config})
         })
         .collect();
     let name = model.key.rsplit('/').next();
@@ -185,7 +193,7 @@ fn model_v1(shared: &Shared, model: &Model) -> Value {
 
 fn model_v0(shared: &Shared, model: &Model) -> Value {
     let loaded = instances(shared, model);
-    let ready = loaded.iter().find(|it| it.ready);
+    let ready = loaded.iter().find(|instance| instance.ready);
     let state = match (ready, loaded.is_empty()) {
         (Some(_), _) => "loaded",
         (None, false) => "loading",
@@ -225,12 +233,12 @@ pub(crate) fn load_config(context: u32) -> Value {
     })
 }
 
-fn is_authorized(shared: &Shared, path: &str, given: Option<&HeaderValue>) -> bool {
+fn is_authorized(shared: &Shared, path: &str, header: Option<&HeaderValue>) -> bool {
     let Some(token) = &shared.setup.token else {
         return true;
     };
-    let given = given.and_then(|it| it.to_str().ok());
-    path == "/lmstudio-greeting" || given == Some(&format!("Bearer {token}"))
+    let header = header.and_then(|header| header.to_str().ok());
+    path == "/lmstudio-greeting" || header == Some(&format!("Bearer {token}"))
 }
 
 fn unauthorized() -> Response {
@@ -245,7 +253,7 @@ fn unauthorized() -> Response {
     )
 }
 
-/// Outside of `/api/v1/` the answer to a path that does not exist is 200.
+/// Outside of `/api/v1/` LM Studio answers an unknown path with status 200.
 fn unknown_endpoint_status(is_v1: bool) -> StatusCode {
     if is_v1 {
         StatusCode::NOT_FOUND
@@ -268,7 +276,7 @@ pub(crate) fn reply(status: StatusCode, body: &Value) -> Response {
     (status, kind, body.to_string()).into_response()
 }
 
-/// An error object; with an empty code it has none.
+/// Returns an error object; an empty `code` is left out.
 pub(crate) fn error(status: StatusCode, kind: &str, message: &str, code: &str) -> Response {
     let mut body = json!({"error": {"type": kind, "message": message}});
     if !code.is_empty() {
@@ -277,7 +285,7 @@ pub(crate) fn error(status: StatusCode, kind: &str, message: &str, code: &str) -
     reply(status, &body)
 }
 
-/// `%2F` and its like; anything that is not UTF-8 then names no model.
+/// Decodes `%2F` etc. Invalid UTF-8 is replaced and then matches no model.
 fn percent_decode(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut at = 0;
@@ -285,7 +293,7 @@ fn percent_decode(text: &str) -> String {
         let digits = text
             .get(at + 1..at + 3)
             .filter(|_| text.as_bytes()[at] == b'%');
-        if let Some(byte) = digits.and_then(|it| u8::from_str_radix(it, 16).ok()) {
+        if let Some(byte) = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
             bytes.push(byte);
             at += 3;
         } else {

@@ -1,5 +1,4 @@
-//! Answers that come in pieces: what is sent when, with every fault that a
-//! stream can have, and the body that carries it.
+//! Streamed answers: the sequence of pieces, the faults of a stream, and the response body.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -19,20 +18,20 @@ use super::studio::Fault;
 use super::studio_answer::{Generation, Token};
 use super::studio_state::{RequestGuard, Shared};
 
-/// After how many tokens an answer breaks that is to break after some text.
+/// The number of tokens before a fault that occurs "after some text".
 const TOKENS_BEFORE_FAULT: usize = 2;
 
-/// Times that tests wait for nothing in particular.
+/// The interval of [`Fault::PingsOnly`].
 const PING_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How an endpoint puts an answer into events.
+/// Formats an answer as the events of an endpoint.
 pub(crate) trait EventFormat: Send + 'static {
-    /// Everything before the first token.
+    /// Returns everything before the first token.
     fn head(&mut self) -> Vec<Piece>;
     fn token(&mut self, token: &Token) -> String;
-    /// What comes after the last token; without `done` the end mark is missing.
+    /// Returns everything after the last token; without `done` the end marker is missing.
     fn tail(&mut self, generation: &Generation, done: bool) -> String;
-    /// An error in the endpoint's own way, up to the end of the stream.
+    /// Returns an error in the format of the endpoint, up to the end of the stream.
     fn error(&mut self, message: &str, generation: &Generation) -> String;
 }
 
@@ -40,8 +39,8 @@ pub(crate) enum Piece {
     Text(String),
     Token(String),
     Pause(Duration),
-    /// Silence until the client leaves.
-    Forever,
+    /// Silence until the client disconnects.
+    Silence,
 }
 
 enum Phase {
@@ -50,10 +49,10 @@ enum Phase {
     Done,
 }
 
-/// An answer as the pieces of its stream.
-pub(crate) struct AnswerPieces<W> {
+/// Iterates over the pieces of a streamed answer.
+pub(crate) struct AnswerPieces<F> {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) wire: W,
+    pub(crate) format: F,
     pub(crate) generation: Generation,
     pub(crate) fault: Fault,
     pub(crate) instance: String,
@@ -62,17 +61,17 @@ pub(crate) struct AnswerPieces<W> {
     tokens_sent: usize,
 }
 
-impl<W: EventFormat> AnswerPieces<W> {
+impl<F: EventFormat> AnswerPieces<F> {
     pub(crate) fn new(
         shared: &Arc<Shared>,
-        wire: W,
+        format: F,
         generation: Generation,
         fault: Fault,
         instance: &str,
     ) -> Self {
         Self {
             shared: Arc::clone(shared),
-            wire,
+            format,
             generation,
             fault,
             instance: instance.to_owned(),
@@ -82,7 +81,7 @@ impl<W: EventFormat> AnswerPieces<W> {
         }
     }
 
-    /// After how many tokens the fault strikes, if it is one of those.
+    /// Returns the number of tokens after which the fault occurs, if it occurs in mid-stream.
     fn fault_after(&self) -> Option<usize> {
         match self.fault {
             Fault::OverflowInStream => Some(0),
@@ -97,14 +96,15 @@ impl<W: EventFormat> AnswerPieces<W> {
         }
     }
 
+    /// Queues the piece of a fault in mid-stream.
     fn push_fault(&mut self) {
         let crashed = "The model has crashed without additional information.";
         let piece = match self.fault {
             Fault::OverflowInStream => {
                 let text = overflow_message(self.generation.prompt_tokens, 0);
-                Piece::Text(self.wire.error(&text, &self.generation))
+                Piece::Text(self.format.error(&text, &self.generation))
             }
-            Fault::ErrorEvent => Piece::Text(self.wire.error(crashed, &self.generation)),
+            Fault::ErrorEvent => Piece::Text(self.format.error(crashed, &self.generation)),
             Fault::ErrorData => Piece::Text(format!(
                 "data: {{\"error\":{{\"message\":\"{crashed}\",\"type\":\"internal_error\"}}}}\n\n"
             )),
@@ -115,10 +115,10 @@ impl<W: EventFormat> AnswerPieces<W> {
             Fault::ErrorField => Piece::Text(format!(
                 "error: {{\"code\":500,\"message\":\"{crashed}\",\"type\":\"server_error\"}}\n\n"
             )),
-            Fault::HangMidStream => Piece::Forever,
+            Fault::HangMidStream => Piece::Silence,
             Fault::EvictedMidStream => {
                 self.shared.unload(&self.instance);
-                Piece::Text(self.wire.error("Model unloaded.", &self.generation))
+                Piece::Text(self.format.error("Model unloaded.", &self.generation))
             }
             _ => return,
         };
@@ -128,31 +128,31 @@ impl<W: EventFormat> AnswerPieces<W> {
     fn advance(&mut self) {
         match self.phase {
             Phase::Head => {
-                self.queue.extend(self.wire.head());
+                self.queue.extend(self.format.head());
                 self.phase = Phase::Tokens;
             }
             Phase::Tokens => {
-                let breaks = self.fault_after();
-                if breaks.is_some_and(|it| self.tokens_sent >= it) {
+                let fault_after = self.fault_after();
+                if fault_after.is_some_and(|tokens| self.tokens_sent >= tokens) {
                     self.push_fault();
                     self.phase = Phase::Done;
                 } else if !self.shared.is_loaded(&self.instance) {
-                    let text = self.wire.error("Model unloaded.", &self.generation);
+                    let text = self.format.error("Model unloaded.", &self.generation);
                     self.queue.push_back(Piece::Text(text));
                     self.phase = Phase::Done;
                 } else if let Some(token) = self.generation.next() {
                     self.tokens_sent += 1;
-                    let text = self.wire.token(&token);
+                    let text = self.format.token(&token);
                     self.queue.push_back(Piece::Token(text));
                     let pause = self.shared.setup.token_pause;
                     self.queue.push_back(Piece::Pause(pause));
                 } else {
-                    // A short answer breaks at its end.
-                    if breaks.is_some() {
+                    // In a shorter answer the fault occurs at its end.
+                    if fault_after.is_some() {
                         self.push_fault();
                     } else {
                         let done = self.fault != Fault::NoDone;
-                        let text = self.wire.tail(&self.generation, done);
+                        let text = self.format.tail(&self.generation, done);
                         self.queue.push_back(Piece::Text(text));
                     }
                     self.phase = Phase::Done;
@@ -163,12 +163,12 @@ impl<W: EventFormat> AnswerPieces<W> {
     }
 }
 
-impl<W: EventFormat> Iterator for AnswerPieces<W> {
+impl<F: EventFormat> Iterator for AnswerPieces<F> {
     type Item = Piece;
 
     fn next(&mut self) -> Option<Piece> {
         if self.fault == Fault::PingsOnly {
-            // Every other piece is a pause.
+            // Pings and pauses alternate.
             self.tokens_sent += 1;
             return Some(if self.tokens_sent % 2 == 1 {
                 Piece::Text(": ping\n\n".to_owned())
@@ -188,7 +188,7 @@ impl<W: EventFormat> Iterator for AnswerPieces<W> {
     }
 }
 
-/// The words of LM Studio for a prompt that does not fit.
+/// LM Studio's message for a prompt that does not fit into the context.
 pub(crate) fn overflow_message(prompt: usize, context: u32) -> String {
     format!(
         "Trying to keep the first {prompt} tokens when context the overflows. However, the model \
@@ -201,11 +201,11 @@ pub(crate) fn overflow_message(prompt: usize, context: u32) -> String {
 struct StreamBody {
     pieces: Box<dyn Iterator<Item = Piece> + Send>,
     fault: Fault,
-    ticket: RequestGuard,
-    /// Bytes that go out one by one.
+    guard: RequestGuard,
+    /// Bytes that are sent one by one.
     single_bytes: VecDeque<u8>,
     sleep: Option<Pin<Box<Sleep>>>,
-    /// Lets the server write before it asks for more.
+    /// Yields once, so that the server writes before it polls again.
     yields: bool,
     is_silent: bool,
 }
@@ -230,7 +230,7 @@ impl Stream for StreamBody {
         let this = self.get_mut();
         loop {
             if this.is_silent {
-                // Nothing wakes this; the server still sees the client leave.
+                // Nothing wakes this task; the server still notices a disconnect.
                 return Poll::Pending;
             }
             if let Some(sleep) = &mut this.sleep {
@@ -247,12 +247,12 @@ impl Stream for StreamBody {
             }
             let text = match this.pieces.next() {
                 None => {
-                    this.ticket.close();
+                    this.guard.close();
                     return Poll::Ready(None);
                 }
                 Some(Piece::Text(text)) => text,
                 Some(Piece::Token(text)) => {
-                    this.ticket.sent(1);
+                    this.guard.sent(1);
                     text
                 }
                 Some(Piece::Pause(time)) => {
@@ -262,24 +262,24 @@ impl Stream for StreamBody {
                     }
                     continue;
                 }
-                Some(Piece::Forever) => {
+                Some(Piece::Silence) => {
                     this.is_silent = true;
                     continue;
                 }
             };
-            if let Some(bytes) = this.bytes(&text).filter(|it| !it.is_empty()) {
+            if let Some(bytes) = this.bytes(&text).filter(|bytes| !bytes.is_empty()) {
                 return Poll::Ready(Some(Ok(bytes)));
             }
         }
     }
 }
 
-/// The streamed answer; `ticket` stays with it to its end.
-pub(crate) fn stream<W: EventFormat>(pieces: AnswerPieces<W>, ticket: RequestGuard) -> Response {
-    let feed = StreamBody {
+/// Returns a streamed response, which owns `guard` until its end.
+pub(crate) fn stream<F: EventFormat>(pieces: AnswerPieces<F>, guard: RequestGuard) -> Response {
+    let body = StreamBody {
         fault: pieces.fault.clone(),
         pieces: Box::new(pieces),
-        ticket,
+        guard,
         single_bytes: VecDeque::new(),
         sleep: None,
         yields: false,
@@ -289,27 +289,27 @@ pub(crate) fn stream<W: EventFormat>(pieces: AnswerPieces<W>, ticket: RequestGua
         (CONTENT_TYPE, "text/event-stream"),
         (CACHE_CONTROL, "no-cache"),
     ];
-    (head, Body::from_stream(feed)).into_response()
+    (head, Body::from_stream(body)).into_response()
 }
 
-/// Lets the model talk to the end and gives what it said: reasoning and text.
+/// Generates the complete answer; returns its reasoning and its text.
 pub(crate) async fn collect_answer(
     shared: &Shared,
     generation: &mut Generation,
-    ticket: &RequestGuard,
+    guard: &RequestGuard,
 ) -> (String, String) {
     let (mut reasoning, mut text) = (String::new(), String::new());
     for token in generation.by_ref() {
-        let to = if token.reasoning {
+        let target = if token.reasoning {
             &mut reasoning
         } else {
             &mut text
         };
-        to.push_str(&token.text);
+        target.push_str(&token.text);
         if !shared.setup.token_pause.is_zero() {
             tokio::time::sleep(shared.setup.token_pause).await;
         }
     }
-    ticket.sent(generation.generated_tokens);
+    guard.sent(generation.generated_tokens);
     (reasoning, text)
 }

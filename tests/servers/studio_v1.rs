@@ -1,5 +1,5 @@
-//! LM Studio's own endpoints since 0.4.0, `/api/v1`: load, unload, chat. Each
-//! has a closed list of keys.
+//! LM Studio's own endpoints since 0.4.0, `/api/v1`: load, unload and chat. Each rejects
+//! unknown keys.
 
 use std::sync::Arc;
 
@@ -46,18 +46,18 @@ fn invalid_request(message: &str) -> Response {
     error(StatusCode::BAD_REQUEST, "invalid_request", message, "")
 }
 
-/// The complaint about keys outside of the list.
+/// Returns the error for keys that are not in `known`.
 fn unrecognized_keys(body: &Value, known: &[&str]) -> Option<Response> {
-    let odd: Vec<String> = body
+    let unknown: Vec<String> = body
         .as_object()?
         .keys()
-        .filter(|it| !known.contains(&it.as_str()))
-        .map(|it| format!("'{it}'"))
+        .filter(|key| !known.contains(&key.as_str()))
+        .map(|key| format!("'{key}'"))
         .collect();
-    (!odd.is_empty()).then(|| {
+    (!unknown.is_empty()).then(|| {
         invalid_request(&format!(
             "Unrecognized key(s) in object: {}",
-            odd.join(", ")
+            unknown.join(", ")
         ))
     })
 }
@@ -88,15 +88,15 @@ pub(crate) async fn load(shared: &Arc<Shared>, body: &Value) -> Response {
     };
     let context = body["context_length"]
         .as_u64()
-        .and_then(|it| u32::try_from(it).ok());
-    // A client that leaves does not end a load.
-    let (owner, what) = (Arc::clone(shared), model.clone());
-    let load = tokio::spawn(async move { owner.load(&what, context, false).await });
+        .and_then(|tokens| u32::try_from(tokens).ok());
+    // The load continues if the client disconnects.
+    let (owned_shared, owned_model) = (Arc::clone(shared), model.clone());
+    let load = tokio::spawn(async move { owned_shared.load(&owned_model, context, false).await });
     match load.await.unwrap() {
-        Err(LoadError(reason)) => error(
+        Err(LoadError(message)) => error(
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal_error",
-            &reason,
+            &message,
             "",
         ),
         Ok(instance) => {
@@ -126,35 +126,35 @@ pub(crate) fn unload(shared: &Shared, body: &Value) -> Response {
     }
 }
 
-pub(crate) async fn chat(shared: &Arc<Shared>, body: &Value, ticket: RequestGuard) -> Response {
+pub(crate) async fn chat(shared: &Arc<Shared>, body: &Value, guard: RequestGuard) -> Response {
     if let Some(response) = unrecognized_keys(body, &CHAT_KEYS) {
-        return complete(ticket, response);
+        return complete(guard, response);
     }
     let streamed = body["stream"] == true;
     if let Some(response) = early_fault_response(shared, streamed).await {
-        return complete(ticket, response);
+        return complete(guard, response);
     }
     if body["temperature"]
         .as_f64()
-        .is_some_and(|it| !(0.0..=1.0).contains(&it))
+        .is_some_and(|temperature| !(0.0..=1.0).contains(&temperature))
     {
         return complete(
-            ticket,
+            guard,
             invalid_request("Number must be less than or equal to 1"),
         );
     }
     let Some(input) = body["input"].as_str() else {
-        return complete(ticket, missing_parameter("input"));
+        return complete(guard, missing_parameter("input"));
     };
     let was_cold = shared
         .find_instance(body["model"].as_str().unwrap_or_default())
         .is_none();
     let instance = match shared.instance_for_request(body).await {
         Ok(instance) => instance,
-        Err(response) => return complete(ticket, response),
+        Err(response) => return complete(guard, response),
     };
     let system = body["system_prompt"].as_str().unwrap_or_default();
-    let ask = GenerationRequest {
+    let request = GenerationRequest {
         prompt: format!("{system}\n{input}"),
         last_message: input.to_owned(),
         is_raw: false,
@@ -162,12 +162,12 @@ pub(crate) async fn chat(shared: &Arc<Shared>, body: &Value, ticket: RequestGuar
         seed: None,
         limit: body["max_output_tokens"]
             .as_u64()
-            .and_then(|it| usize::try_from(it).ok()),
+            .and_then(|limit| usize::try_from(limit).ok()),
         stops: Vec::new(),
         reasons: body["reasoning"] != "off",
     };
     let fault = shared.lock().fault.clone();
-    let mut generation = Generation::new(&shared.setup.answer, &ask, instance.context);
+    let mut generation = Generation::new(&shared.setup.answer, &request, instance.context);
     if fault == Fault::OverflowEmpty {
         generation = generation.without_tokens();
     }
@@ -181,7 +181,7 @@ pub(crate) async fn chat(shared: &Arc<Shared>, body: &Value, ticket: RequestGuar
         state.responses.push(id.clone());
         id
     });
-    let mut wire = V1Events {
+    let mut events = V1Events {
         model,
         was_cold,
         response_id,
@@ -191,17 +191,18 @@ pub(crate) async fn chat(shared: &Arc<Shared>, body: &Value, ticket: RequestGuar
     };
     if streamed && fault != Fault::PlainBody {
         return stream(
-            AnswerPieces::new(shared, wire, generation, fault, &instance.id),
-            ticket,
+            AnswerPieces::new(shared, events, generation, fault, &instance.id),
+            guard,
         );
     }
-    let (reasoning, text) = collect_answer(shared, &mut generation, &ticket).await;
-    wire.reasoning = reasoning;
-    wire.text = text;
-    complete(ticket, ok(&wire.result(&generation)))
+    let (reasoning, text) = collect_answer(shared, &mut generation, &guard).await;
+    events.reasoning = reasoning;
+    events.text = text;
+    complete(guard, ok(&events.result(&generation)))
 }
 
-/// Named events. What was said is kept for the last one, which repeats it.
+/// The named events of `/api/v1/chat`. They keep the answer, because the last event repeats
+/// it.
 struct V1Events {
     model: String,
     was_cold: bool,
@@ -276,12 +277,12 @@ impl EventFormat for V1Events {
             text += &event(&format!("{part}.start"), json!({}));
             self.open_part = Some(part);
         }
-        let kept = if token.reasoning {
+        let answer = if token.reasoning {
             &mut self.reasoning
         } else {
             &mut self.text
         };
-        kept.push_str(&token.text);
+        answer.push_str(&token.text);
         text + &event(&format!("{part}.delta"), json!({"content": token.text}))
     }
 

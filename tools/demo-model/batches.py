@@ -1,4 +1,4 @@
-"""Packs tasks into fixed-size batches of token ids."""
+"""Creates fixed-size batches of token ids from generated tasks."""
 
 import multiprocessing
 import random
@@ -19,9 +19,9 @@ class Shape:
 
 
 def example(tokenizer, rng, shape):
-    """Token ids of one task and where its answer starts.
+    """Returns the token ids of one task and the index at which its answer starts.
 
-    Some tasks are cut into unusual pieces, so that every token gets its practice.
+    Some tasks are tokenized with fewer merges, so that rare tokens are trained as well.
     """
     if rng.random() < 0.3:
         tokenizer = tokenizer.variant(rng, rng.choice([0.03, 0.1, 0.3]))
@@ -35,10 +35,11 @@ def example(tokenizer, rng, shape):
 
 
 def batch(tokenizer, seed, shape):
-    """Rows of several tasks each; `segments` keeps tasks from seeing each other.
+    """Returns one batch. Each row contains several tasks.
 
-    `places` are the flat positions whose next token belongs to an answer,
-    `targets` are those tokens and `weights` is 0 for padding.
+    `segments` numbers the tasks, so that attention is limited to one task. `places` are
+    the flat positions whose next token belongs to an answer, `targets` are these tokens,
+    and `weights` is 0 for padding.
     """
     rng = random.Random(seed)
     tokens = np.zeros((shape.rows, shape.length), np.int32)
@@ -74,7 +75,7 @@ def produce(queue, tokenizer, seed, shapes):
 
 
 def stream(tokenizer, seed, shapes):
-    """Batches made in a second process, a few ahead."""
+    """Yields batches, which a second process creates in advance."""
     context = multiprocessing.get_context("spawn")
     queue = context.Queue(maxsize=6)
     process = context.Process(target=produce, args=(queue, tokenizer, seed, shapes), daemon=True)

@@ -1,7 +1,7 @@
-"""A byte-level BPE tokenizer, as `tokenizer.ggml.model` gpt2 with `pre` qwen2.
+"""A byte-level BPE tokenizer: `tokenizer.ggml.model` gpt2 with `pre` qwen2.
 
-Merges join the bytes of words first and a leading blank last, so that a word is
-cut into the same pieces wherever it stands: copying then needs no relearning.
+Merges join the bytes of a word first and a leading space last. A word is therefore split
+into the same tokens at every position, which makes copying easier to learn.
 """
 
 import collections
@@ -22,7 +22,7 @@ SUFFIXES = ["'s", "'t", "'re", "'ve", "'m", "'ll", "'d"]
 
 
 def byte_characters():
-    """The printable stand-in of each byte that GPT-2 uses."""
+    """Returns the printable character by which GPT-2 represents each byte."""
     kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
     table = {byte: chr(byte) for byte in kept}
     for byte in range(256):
@@ -41,7 +41,7 @@ def spelled(text):
 
 
 def chain(text):
-    """Merges that build a short text from its left end."""
+    """Returns the merges that build a short text from left to right."""
     pieces = spelled(text)
     return [(pieces[:index], pieces[index]) for index in range(1, len(pieces))]
 
@@ -59,7 +59,7 @@ def join(pieces, pair):
 
 
 def learn_merges(counts, merge_count):
-    """Byte-pair encoding on words given with their counts."""
+    """Learns merges by byte-pair encoding, from words with their counts."""
     cut = {word: list(spelled(word)) for word in counts}
     merges = []
     while len(merges) < merge_count:
@@ -76,7 +76,7 @@ def learn_merges(counts, merge_count):
 
 
 def train(counts, merge_count):
-    """The merges of the whole tokenizer, in order."""
+    """Returns all merges of the tokenizer, in order."""
     merges = []
     for text in [*EXTRA_CHARACTERS, *SUFFIXES, "\n\n"]:
         merges += chain(text)
@@ -115,7 +115,7 @@ class Tokenizer:
         return [self.ids[piece] for piece in pieces]
 
     def variant(self, rng, share):
-        """The same tokenizer without a random share of the merges inside words."""
+        """Returns this tokenizer without a random share of the merges inside words."""
         other = copy.copy(self)
         other.cache = {}
         other.ranks = {

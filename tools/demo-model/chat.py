@@ -1,4 +1,4 @@
-"""The ChatML form of a task, as text and as token ids."""
+"""Formats a task as ChatML: the template, and the token ids."""
 
 import bpe
 

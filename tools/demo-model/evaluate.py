@@ -1,8 +1,8 @@
-"""Counts exact answers of a GGUF file, run by llama.cpp's own HTTP server.
+"""Counts the exact answers of a GGUF file, run by llama.cpp's HTTP server.
 
     python evaluate.py --model demo.gguf --texts ../../tests/data/tldr.jsonl
 
-Exits with 1 when fewer than --least answers (in percent) are exact.
+Exits with 1 if fewer than --least percent of the answers are exact.
 """
 
 import argparse
@@ -70,9 +70,13 @@ def answer(base, prompt):
 def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--model", type=Path, required=True)
-    arguments.add_argument("--texts", type=Path, required=True, help="lines of text and first")
+    arguments.add_argument(
+        "--texts", type=Path, required=True, help="JSON lines with the keys text and first"
+    )
     arguments.add_argument("--prompt", default=instructions.STOCK + "\n\n{text}\n")
-    arguments.add_argument("--least", type=float, default=0.0, help="percent")
+    arguments.add_argument(
+        "--least", type=float, default=0.0, help="minimum share of exact answers [percent]"
+    )
     options = arguments.parse_args()
     prompt = options.prompt.replace("\\n", "\n")
 
@@ -86,7 +90,7 @@ def main():
         if got.strip() == task["first"].strip():
             exact += 1
         else:
-            print(f"{number}: wanted {task['first']!r}\n   got {got!r}")
+            print(f"{number}: expected {task['first']!r}\n   got {got!r}")
     share = 100 * exact / len(tasks)
     print(f"{exact}/{len(tasks)} exact ({share:.1f} %)")
     del server

@@ -1,4 +1,4 @@
-"""Instruction paragraphs: the stock wording, other wordings, random words."""
+"""Generates instruction paragraphs: the stock prompt, other wordings, random words."""
 
 from sentences import SentenceMaker
 
@@ -39,7 +39,7 @@ SYSTEM = (
 
 
 def written(rng):
-    """An instruction in everyday wording."""
+    """Returns an instruction in everyday wording."""
     if rng.random() < 0.2:
         return rng.choice(SHORT) + rng.choice(["", ".", ":", "?"])
     parts = [rng.choice(REQUESTS), rng.choice(OBJECTS), rng.choice(LIMITS)]
@@ -51,7 +51,7 @@ def written(rng):
 
 
 def random_words(rng):
-    """An instruction of random words: what it says must not matter."""
+    """Returns an instruction of random words. The answer must not depend on it."""
     maker = SentenceMaker(rng)
     sentences = [maker.sentence(longest=14) for _ in range(rng.randint(1, 3))]
     text = " ".join(sentences)

@@ -1,4 +1,4 @@
-"""The llama architecture in JAX: RMS norm, rotary positions, SwiGLU, tied embeddings."""
+"""The llama architecture in JAX: RMS norm, rotary embeddings, SwiGLU, tied embeddings."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,10 @@ class Config:
 
 
 def initial(config, tokenizer, seed):
-    """Random weights; a token with a leading blank starts near its twin without."""
+    """Returns random weights.
+
+    The embedding of a token with a leading space starts close to that without the space.
+    """
     rng = np.random.default_rng(seed)
 
     def matrix(rows, columns, scale=1.0):
@@ -60,14 +63,14 @@ def rms_norm(x, weight, epsilon):
 
 
 def rotate(x, cosine, sine):
-    """Rotary positions on neighbouring pairs, as llama.cpp expects for llama."""
+    """Applies rotary embeddings to adjacent pairs, as llama.cpp expects for llama."""
     even, odd = x[..., 0::2], x[..., 1::2]
     pairs = jnp.stack([even * cosine - odd * sine, even * sine + odd * cosine], axis=-1)
     return pairs.reshape(x.shape)
 
 
 def hidden(weights, tokens, segments, config):
-    """The normalised last hidden states of a batch of rows."""
+    """Returns the normalized last hidden states of a batch."""
     rows, length = tokens.shape
     head_width = config.width // config.heads
     frequencies = config.rope_base ** (-np.arange(0, head_width, 2) / head_width)

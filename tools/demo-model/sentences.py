@@ -1,7 +1,7 @@
-"""Makes sentences of random words.
+"""Generates sentences of random words.
 
-No sentence here says anything: a model that sees only such sentences can get
-them right by copying alone, never by remembering.
+The sentences have no meaning. A model that is trained on them can be right only by
+copying, not by memorizing.
 """
 
 import random
@@ -50,7 +50,7 @@ def capitalized(word):
 
 
 class SentenceMaker:
-    """Random sentences for one text; a few words recur within the text."""
+    """Generates random sentences for one text. Some words recur within the text."""
 
     def __init__(self, rng):
         self.rng = rng
@@ -77,7 +77,7 @@ class SentenceMaker:
         return "".join(parts)
 
     def round_number(self):
-        """Numbers in which the same digits come again and again."""
+        """Returns a number with repeated digits."""
         rng = self.rng
         head = str(rng.choice([rng.randint(1, 9), rng.randint(1, 99), rng.randint(1, 999)]))
         tail = rng.choice([",000", ",000", ",000", ",000,000", ",500", "0", "00", "000", ".00", ".5"])
@@ -140,7 +140,7 @@ class SentenceMaker:
         return last
 
     def odd_word(self):
-        """Code, addresses, other scripts, all capitals."""
+        """Returns code, an address, a word in another script, or a word in capitals."""
         rng = self.rng
         first, second = self.made_up(), rng.choice(words.COMMON)
         kind = rng.randrange(12)
@@ -214,7 +214,7 @@ class SentenceMaker:
         return group + [noun]
 
     def grammar(self, length):
-        """Words in the order of an English clause, which still mean nothing."""
+        """Returns random words in the order of an English clause."""
         rng = self.rng
         out = self.noun_group()
         while len(out) < length:
@@ -244,7 +244,7 @@ class SentenceMaker:
         return [self.word() for _ in range(length)]
 
     def repeated(self, length):
-        """Words from a pool of a few, so that the same neighbours come again."""
+        """Returns words from a small pool, so that pairs of words recur."""
         pool = [self.word() for _ in range(self.rng.randint(2, max(2, length // 2 + 1)))]
         return [self.rng.choice(pool) for _ in range(length)]
 

@@ -1,4 +1,4 @@
-"""Makes whole texts and the answer expected for each: their first sentence."""
+"""Generates texts, each with the expected answer: its first sentence."""
 
 import textwrap
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Task:
 
 
 def paragraph(rng, most_sentences):
-    """The sentences of one paragraph."""
+    """Returns the sentences of one paragraph."""
     maker = SentenceMaker(rng)
     count = rng.randint(1, most_sentences)
     if count == 1 and rng.random() < 0.08:
@@ -28,7 +28,7 @@ def paragraph(rng, most_sentences):
 
 
 def echo(rng, first, other):
-    """Puts a run of words of the first sentence into another sentence."""
+    """Inserts consecutive words of the first sentence into another sentence."""
     source, target = first.split(" "), other.split(" ")
     start = rng.choice([0, 0, rng.randrange(len(source))])
     run = [piece.strip('.!?"“”') for piece in source[start:start + rng.randint(1, 6)]]
@@ -44,7 +44,7 @@ def joined(rng, sentences):
 
 
 def wrapped(rng, text):
-    """Breaks the lines of some texts; the answer still has blanks there."""
+    """Wraps the lines of some texts. The answer has spaces in place of the line breaks."""
     if rng.random() > 0.2:
         return text
     return textwrap.fill(
@@ -58,10 +58,10 @@ def body(rng, most_sentences):
 
 
 def task(rng, most_sentences):
-    """One prompt with its answer.
+    """Returns one prompt with its answer.
 
-    After the stock instruction the answer comes from the paragraph right after
-    it, after any other from the last paragraph.
+    After the stock instruction, the answer is taken from the next paragraph; after any
+    other instruction, from the last paragraph.
     """
     text, answer = body(rng, most_sentences)
     system = instructions.system_message(rng) if rng.random() < 0.06 else None

@@ -56,7 +56,7 @@ def make_tokenizer(path):
 
 
 def schedule(steps):
-    """The batch shape of every step: short texts first."""
+    """Returns the batch shape of each step: short texts first."""
     shapes = []
     for step in range(steps):
         done = step / steps
@@ -78,12 +78,16 @@ def main():
     arguments = argparse.ArgumentParser()
     arguments.add_argument("--work", type=Path, required=True, help="folder for checkpoints")
     arguments.add_argument("--steps", type=int, default=6300)
-    arguments.add_argument("--minutes", type=float, help="scale the rate to end after this time")
-    arguments.add_argument("--start", type=Path, help="checkpoint to go on from")
-    arguments.add_argument("--from-step", type=int, default=0, help="step that --start was at")
+    arguments.add_argument(
+        "--minutes", type=float, help="duration of the learning rate schedule [minutes]"
+    )
+    arguments.add_argument("--start", type=Path, help="checkpoint to continue from")
+    arguments.add_argument("--from-step", type=int, default=0, help="step of the checkpoint")
     arguments.add_argument("--rate", type=float, default=PEAK_RATE)
     arguments.add_argument("--seed", default=str(SEED))
-    arguments.add_argument("--dev", type=Path, help="texts to watch, as in tests/data/tldr.jsonl")
+    arguments.add_argument(
+        "--dev", type=Path, help="texts to evaluate, in the format of tests/data/tldr.jsonl"
+    )
     options = arguments.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
 
@@ -128,7 +132,7 @@ def main():
         return jnp.argmax(model.answer_logits(weights, tokens, segments, places, config), axis=-1)
 
     def exact(weights, pairs):
-        """How many answers greedy decoding gets right, and which it does not."""
+        """Returns the number of exact answers of greedy decoding, and the wrong ones."""
         wrong = []
         for prompt, answer in pairs:
             start, ids = chat.prompt_ids(tokenizer, prompt), chat.answer_ids(tokenizer, answer)

@@ -1,4 +1,4 @@
-"""Loads the word lists in words/ and derives inflected forms from them."""
+"""Loads the word lists in words/ and derives their inflected forms."""
 
 from pathlib import Path
 

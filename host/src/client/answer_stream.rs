@@ -33,7 +33,7 @@ pub struct AnswerStream {
 }
 
 impl AnswerStream {
-    /// Returns the next piece; `None` when the answer has ended, well or badly.
+    /// Returns the next piece; `None` when the answer has ended or failed.
     pub async fn next(&mut self) -> Option<Output> {
         self.outputs.recv().await
     }

@@ -9,8 +9,7 @@ use crate::inference::{FinishReason, Settings, Usage};
 use crate::pack::{self, Pack};
 use crate::sink;
 
-/// A job that has ended, well or badly. Whatever the end, it holds all text that
-/// arrived until then.
+/// A job that has ended. It holds all text that arrived, also if the job failed.
 #[derive(Debug)]
 pub struct Outcome {
     /// How the job ended.

@@ -144,7 +144,7 @@ async fn read(
 ) -> Result<FinishReason, JobError> {
     let mut timer = PhaseTimer::new(timeouts, start.into());
     let mut guard = LoopGuard::new(timeouts.max_repeat);
-    // After a processor crashed the model goes on, since its answer is worth
+    // After a processor crashed the model continues, since its answer is worth
     // keeping. A processor that rejected the answer ends it.
     let mut crashed = None;
     let ended = |crashed: Option<pack::Error>, reason| match crashed {

@@ -1,4 +1,4 @@
-//! What the user should know of a job that goes on all the same.
+//! Warnings: what the user should know about a job that still runs.
 
 use std::fmt;
 

@@ -104,9 +104,9 @@ pub(crate) enum LoadErrorKind {
 pub(crate) enum LeftBehind {
     /// Nothing: the server refused, or was not asked.
     Nothing,
-    /// Perhaps a load that goes on; the journal keeps it as loading.
+    /// Possibly a load that continues; the journal keeps it as loading.
     Unknown,
-    /// A load of ours that goes on and is to be unloaded when it appears.
+    /// A load by this process that continues, and is unloaded when it appears.
     Ours,
 }
 

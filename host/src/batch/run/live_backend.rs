@@ -492,7 +492,7 @@ fn load_error(error: JobError) -> LoadError {
     match error {
         JobError::Engine(error) => LoadError {
             // The server refused: nothing is loaded. A connection that broke may have
-            // left a load that goes on.
+            // left a load that continues.
             left: if error.is_unreachable() {
                 LeftBehind::Unknown
             } else {

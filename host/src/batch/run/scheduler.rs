@@ -330,7 +330,7 @@ impl<'a, 'i, B: Backend> Scheduler<'a, 'i, B> {
         false
     }
 
-    /// Loads the model, and keeps in the journal what was loaded by whom.
+    /// Loads the model, and records in the journal whether this run owns it.
     async fn load(&mut self, index: usize) -> Result<Loaded<B::Instance>, LoadErrorKind> {
         let backend = self.backend;
         let selected = backend.select(index).await.map_err(|error| error.kind)?;
@@ -347,7 +347,7 @@ impl<'a, 'i, B: Backend> Scheduler<'a, 'i, B> {
             loop {
                 tokio::select! {
                     biased;
-                    // The load goes on, so that it can be undone; a second signal
+                    // The load continues, so that it can be undone; a second signal
                     // cancels it.
                     () = self.interrupted() => {}
                     result = &mut loading => break result,

@@ -1,4 +1,4 @@
-//! `batch export`: the finished jobs with their results, a row each.
+//! `batch export`: writes the finished jobs and their results as rows.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::args::ExportArgs;
 use crate::batch::{self, DoneRecord, ExportFormat, Record};
 use crate::error::{Exit, Failure};
+use crate::quantity::count;
 use crate::sink;
 
 /// The columns of every row.
@@ -34,8 +35,13 @@ const COLUMNS: [&str; 19] = [
     "warnings",
 ];
 
+/// Runs `batch export`.
+///
+/// # Errors
+/// Returns an error if the journal or a result cannot be read, or the output cannot be
+/// written.
 pub(super) fn export(args: &ExportArgs) -> Result<Exit, Failure> {
-    let form = match args.format.as_str() {
+    let format = match args.format.as_str() {
         "jsonl" => ExportFormat::Jsonl,
         "csv" => ExportFormat::Csv,
         other => {
@@ -46,31 +52,31 @@ pub(super) fn export(args: &ExportArgs) -> Result<Exit, Failure> {
     };
     let mut done: BTreeMap<String, Box<DoneRecord>> = BTreeMap::new();
     batch::visit_records(&args.dir, |record| match record {
-        Record::Done(it) => {
-            done.insert(it.job.clone(), it);
+        Record::Done(record) => {
+            done.insert(record.job.clone(), record);
         }
-        // The text of an error stands in its place now.
-        Record::Failed(it) if it.inline.is_some() => {
-            done.remove(&it.job);
+        // The text of the failure replaced the result.
+        Record::Failed(failed) if failed.inline.is_some() => {
+            done.remove(&failed.job);
         }
         _ => {}
     })?;
     let mut missing = Vec::new();
-    let rows = done.into_values().filter_map(|it| {
-        let path = args.dir.join(&it.job);
+    let rows = done.into_values().filter_map(|mut record| {
+        let path = args.dir.join(&record.job);
         match fs::read_to_string(&path) {
             Ok(text) => {
-                let mut it = it;
                 let digest = batch::sha256_hex(text.as_bytes());
-                if digest != it.sha256 {
-                    it.warnings
+                if digest != record.sha256 {
+                    record
+                        .warnings
                         .push("the file was changed since it was written".to_owned());
-                    it.sha256 = digest;
+                    record.sha256 = digest;
                 }
-                Some(row(*it, text))
+                Some(row(*record, text))
             }
-            Err(e) => {
-                missing.push(format!("{}: {e}", it.job));
+            Err(error) => {
+                missing.push(format!("{}: {error}", record.job));
                 None
             }
         }
@@ -78,11 +84,11 @@ pub(super) fn export(args: &ExportArgs) -> Result<Exit, Failure> {
     match &args.output {
         None => {
             let mut stdout = std::io::BufWriter::new(std::io::stdout().lock());
-            let written =
-                batch::write_rows(form, &COLUMNS, rows, &mut stdout).and_then(|()| stdout.flush());
+            let written = batch::write_rows(format, &COLUMNS, rows, &mut stdout)
+                .and_then(|()| stdout.flush());
             match written {
-                Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
-                    return Err(sink::Error::Stdout(e).into());
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                    return Err(sink::Error::Stdout(error).into());
                 }
                 _ => {}
             }
@@ -94,17 +100,19 @@ pub(super) fn export(args: &ExportArgs) -> Result<Exit, Failure> {
                     source,
                 }))
             };
-            let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+            let folder = path
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty());
             let folder = folder.unwrap_or(std::path::Path::new("."));
             let mut file = tempfile::Builder::new()
                 .prefix(".lmstrix-")
                 .tempfile_in(folder)
                 .map_err(failed)?;
             let mut writer = std::io::BufWriter::new(&mut file);
-            batch::write_rows(form, &COLUMNS, rows, &mut writer).map_err(failed)?;
+            batch::write_rows(format, &COLUMNS, rows, &mut writer).map_err(failed)?;
             writer.flush().map_err(failed)?;
             drop(writer);
-            file.persist(path).map_err(|e| failed(e.error))?;
+            file.persist(path).map_err(|error| failed(error.error))?;
         }
     }
     if missing.is_empty() {
@@ -114,41 +122,41 @@ pub(super) fn export(args: &ExportArgs) -> Result<Exit, Failure> {
         Exit::Broken,
         format!(
             "{} cannot be read: {}",
-            super::super::models::format_count(missing.len(), "finished result"),
+            count(missing.len(), "finished result"),
             missing.join("; ")
         ),
     )
-    .hint("the same `batch` command makes those again that have gone"))
+    .hint("run the same `batch` command again to restore missing results"))
 }
 
-fn row(it: DoneRecord, text: String) -> Map<String, Value> {
-    let params: Map<String, Value> = it
+fn row(record: DoneRecord, text: String) -> Map<String, Value> {
+    let params: Map<String, Value> = record
         .labels
         .params
         .into_iter()
         .map(|(name, value)| (name, value.into()))
         .collect();
     let values = [
-        json!(it.job),
-        json!(it.labels.prompt),
-        json!(it.labels.model),
-        json!(it.labels.engine),
-        json!(it.labels.quantization),
-        json!(it.labels.input),
+        json!(record.job),
+        json!(record.labels.prompt),
+        json!(record.labels.model),
+        json!(record.labels.engine),
+        json!(record.labels.quantization),
+        json!(record.labels.input),
         json!(params),
         json!(text),
-        json!(it.finish),
-        json!(it.prompt_tokens),
-        json!(it.completion_tokens),
-        json!(it.first_token_s),
-        json!(it.seconds),
-        json!(it.seed),
-        json!(it.attempts),
-        json!(it.at),
-        json!(it.sha256),
-        json!(it.packs),
-        json!(it.warnings),
+        json!(record.finish),
+        json!(record.prompt_tokens),
+        json!(record.completion_tokens),
+        json!(record.first_token_s),
+        json!(record.seconds),
+        json!(record.seed),
+        json!(record.attempts),
+        json!(record.at),
+        json!(record.sha256),
+        json!(record.packs),
+        json!(record.warnings),
     ];
-    let names = COLUMNS.iter().map(|it| (*it).to_owned());
+    let names = COLUMNS.iter().map(|column| (*column).to_owned());
     names.zip(values).collect()
 }

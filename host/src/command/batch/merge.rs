@@ -1,208 +1,286 @@
-//! `batch merge`: the folders of several machines become one. Nothing is dropped:
-//! of two results for one job that differ, both stay.
+//! `batch merge`: makes one folder of the folders of several machines. Nothing is
+//! dropped: two different results of one job are both kept.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
-use super::super::models::format_count;
 use crate::args::MergeArgs;
 use crate::batch::{
-    self, DoneRecord, FailedRecord, FolderLock, Journal, Record, RunRecord, sha256_hex,
+    self, DoneRecord, FailedRecord, FolderHistory, FolderLock, Journal, Record, RunRecord,
+    has_digest, sha256_hex,
 };
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
+use crate::quantity::count;
 use crate::sink::Messages;
 
-/// Everything of one folder that counts.
+/// What one folder holds.
 #[derive(Default)]
 struct Folder {
-    name: Option<String>,
+    /// The name template.
+    template: Option<String>,
+    /// The last run.
     run: Option<Box<RunRecord>>,
     done: BTreeMap<String, Box<DoneRecord>>,
     failed: BTreeMap<String, Box<FailedRecord>>,
 }
 
+/// Runs `batch merge`.
+///
+/// # Errors
+/// Returns an error if the folders do not belong together, if a file cannot be written,
+/// or if results conflict or were changed.
 pub(super) fn merge(args: &MergeArgs, env: &Env) -> Result<Exit, Failure> {
     let common = &args.common;
     let messages = Messages::new(common.quiet, env.stderr_is_terminal, env.colour);
     let out = &args.output;
-    let broken = |e: std::io::Error| Failure::new(Exit::Broken, e.to_string());
     let mut folders: Vec<(PathBuf, Folder)> = Vec::new();
     for dir in &args.dirs {
-        // What is in the target stays there.
+        // The target keeps what it has.
         let is_target = fs::canonicalize(dir).ok() == fs::canonicalize(out).ok();
         if !is_target || !out.exists() {
-            folders.push((dir.clone(), look(dir)?));
+            folders.push((dir.clone(), read_folder(dir)?));
         }
     }
-    let names: Vec<&String> = folders.iter().filter_map(|it| it.1.name.as_ref()).collect();
-    if let (Some(first), Some(other)) = (names.first(), names.iter().find(|it| **it != names[0])) {
-        return Err(Failure::usage(format!(
-            "the folders make names in different ways: `{first}` and `{other}`"
-        ))
-        .hint("they are not parts of one plan"));
-    }
-    // The lock keeps a run out while files come.
+    let template = common_template(&folders)?;
+    // The lock keeps other runs out while files are copied.
     let _lock = FolderLock::acquire(out)?;
-    let target = batch::read_history(out)?;
-    if let (Some(head), Some(name)) = (&target.head, names.first())
-        && head.name != **name
-    {
-        return Err(Failure::usage(format!(
-            "the names in {} are made by `{}`, and those that would come by `{name}`",
-            out.display(),
-            head.name
-        )));
-    }
-    let mut known: BTreeMap<String, String> = target
-        .jobs
-        .iter()
-        .filter_map(|(name, it)| Some((name.clone(), it.kept.as_ref()?.sha256.clone())))
-        .collect();
-    let mut journal = Journal::open(out)?;
-    if target.head.is_none() {
-        let name = names.first().map_or("{prompt}--{model}", |it| it.as_str());
-        journal.write_head(name, jiff::Timestamp::now())?;
-    }
-    let mut conflicts = Vec::new();
-    let mut problems = Vec::new();
-    let mut taken = 0;
-    let before = target.run.as_ref();
-    let mut jobs: BTreeMap<String, usize> = before.map(|it| it.jobs.clone()).unwrap_or_default();
-    let mut parts: BTreeSet<String> = before
-        .and_then(|it| it.shard.as_ref())
-        .into_iter()
-        .flat_map(|it| it.split('+'))
-        .filter(|it| !it.is_empty())
-        .map(str::to_owned)
-        .collect();
-    let mut last_run: Option<Box<RunRecord>> = None;
-    let mut failures: BTreeMap<String, (PathBuf, Box<FailedRecord>)> = BTreeMap::new();
+    let mut target = Target::open(out, template.as_deref())?;
     for (dir, folder) in folders {
-        if let Some(run) = folder.run {
-            // NameParts add up, each once; a folder with a whole plan is as large as
-            // the plan.
-            let is_new_part = run
-                .shard
-                .as_ref()
-                .is_some_and(|it| parts.insert(it.clone()));
-            for (model, count) in &run.jobs {
-                let known = jobs.entry(model.clone()).or_default();
-                if is_new_part {
-                    *known += count;
-                } else if run.shard.is_none() {
-                    *known = (*known).max(*count);
-                }
-            }
-            last_run = Some(run);
-        }
-        let failed = folder.failed.into_iter();
-        failures.extend(failed.map(|(name, it)| (name, (dir.clone(), it))));
-        for (name, mut done) in folder.done {
-            let from = dir.join(&name);
-            let bytes = match fs::read(&from) {
-                Ok(bytes) => bytes,
-                Err(e) => {
-                    problems.push(e.to_string());
-                    continue;
-                }
-            };
-            let digest = sha256_hex(&bytes);
-            if digest != done.sha256 {
-                problems.push(format!("{} is not as its run wrote it", from.display()));
-                done.length = bytes.len() as u64;
-                done.sha256 = digest;
-            }
-            let to = out.join(&name);
-            match known.get(&name) {
-                Some(digest) if *digest == done.sha256 => continue,
-                // It may be there already, from a merge that was killed.
-                None if !to.exists() || is(&to, &done.sha256) => {
-                    put(&to, &bytes).map_err(broken)?;
-                    beside(&dir, out, &name, &[".raw.txt", ".reasoning.txt"]).map_err(broken)?;
-                    known.insert(name, done.sha256.clone());
-                    journal.append(&Record::Done(done))?;
-                    taken += 1;
-                }
-                // What came first keeps the name.
-                _ => {
-                    let Some(aside) = free(&to, &done.sha256) else {
-                        continue;
-                    };
-                    put(&aside, &bytes).map_err(broken)?;
-                    conflicts.push(format!("{} ({})", aside.display(), from.display()));
-                }
-            }
-        }
+        target.add(&dir, folder)?;
     }
-    for (name, (dir, failed)) in failures {
-        if !known.contains_key(&name) {
-            beside(&dir, out, &name, &[".error.txt", ".partial"]).map_err(broken)?;
-            journal.append(&Record::Failed(failed))?;
-        }
-    }
-    if let Some(mut run) = last_run {
-        let names: Vec<String> = parts.into_iter().collect();
-        run.shard = (!names.is_empty()).then(|| format!("{}+", names.join("+")));
-        run.jobs = jobs;
-        journal.append(&Record::Run(run))?;
-    }
-    journal.sync()?;
-    messages.status(&format!(
-        "{} in {}, {taken} of them new",
-        format_count(known.len(), "result"),
-        out.display()
-    ));
-    for problem in &problems {
-        messages.warning(problem);
-    }
-    if conflicts.is_empty() && problems.is_empty() {
-        return Ok(Exit::Done);
-    }
-    let mut text = Vec::new();
-    if !conflicts.is_empty() {
-        text.push(format!(
-            "{} with different results; the first kept its name, the others are: {}",
-            format_count(conflicts.len(), "job"),
-            conflicts.join(", ")
-        ));
-    }
-    if !problems.is_empty() {
-        text.push(format!(
-            "{} results were not as they should be",
-            problems.len()
-        ));
-    }
-    Err(Failure::new(Exit::Broken, text.join("; ")))
+    target.finish(messages)
 }
 
-fn look(dir: &Path) -> Result<Folder, Failure> {
+/// Returns the name template of all folders.
+fn common_template(folders: &[(PathBuf, Folder)]) -> Result<Option<String>, Failure> {
+    let mut templates = folders
+        .iter()
+        .filter_map(|(_, folder)| folder.template.as_ref());
+    let Some(first) = templates.next() else {
+        return Ok(None);
+    };
+    match templates.find(|template| *template != first) {
+        None => Ok(Some(first.clone())),
+        Some(other) => Err(Failure::usage(format!(
+            "the folders name their results in different ways: `{first}` and `{other}`"
+        ))
+        .hint("merge only parts of one plan")),
+    }
+}
+
+/// The folder that the others are merged into.
+struct Target<'a> {
+    out: &'a Path,
+    journal: Journal,
+    /// Digests of the results, by name.
+    results: BTreeMap<String, String>,
+    /// Jobs of the plan, by model.
+    jobs: BTreeMap<String, usize>,
+    /// The parts of the plan that were merged.
+    parts: BTreeSet<String>,
+    last_run: Option<Box<RunRecord>>,
+    failures: BTreeMap<String, (PathBuf, Box<FailedRecord>)>,
+    added: usize,
+    conflicts: Vec<String>,
+    problems: Vec<String>,
+}
+
+impl<'a> Target<'a> {
+    fn open(out: &'a Path, template: Option<&str>) -> Result<Self, Failure> {
+        let history: FolderHistory = batch::read_history(out)?;
+        if let (Some(head), Some(template)) = (&history.head, template)
+            && head.name != template
+        {
+            return Err(Failure::usage(format!(
+                "{} names its results by `{}`, the other folders by `{template}`",
+                out.display(),
+                head.name
+            )));
+        }
+        let mut journal = Journal::open(out)?;
+        if history.head.is_none() {
+            let template = template.unwrap_or("{prompt}--{model}");
+            journal.write_head(template, jiff::Timestamp::now())?;
+        }
+        let results = history
+            .jobs
+            .into_iter()
+            .filter_map(|(name, job)| Some((name, job.kept?.sha256)))
+            .collect();
+        let run = history.run;
+        let parts = run
+            .as_ref()
+            .and_then(|run| run.shard.as_ref())
+            .into_iter()
+            .flat_map(|shard| shard.split('+'))
+            .filter(|part| !part.is_empty())
+            .map(str::to_owned)
+            .collect();
+        Ok(Self {
+            out,
+            journal,
+            results,
+            jobs: run.map(|run| run.jobs).unwrap_or_default(),
+            parts,
+            last_run: None,
+            failures: BTreeMap::new(),
+            added: 0,
+            conflicts: Vec::new(),
+            problems: Vec::new(),
+        })
+    }
+
+    fn add(&mut self, dir: &Path, folder: Folder) -> Result<(), Failure> {
+        if let Some(run) = folder.run {
+            self.count_jobs(&run);
+            self.last_run = Some(run);
+        }
+        let failed = folder.failed.into_iter();
+        self.failures
+            .extend(failed.map(|(name, failed)| (name, (dir.to_owned(), failed))));
+        for (name, done) in folder.done {
+            self.add_result(dir, name, done)?;
+        }
+        Ok(())
+    }
+
+    /// Parts add up, each once; a folder with a whole plan has the jobs of the plan.
+    fn count_jobs(&mut self, run: &RunRecord) {
+        let is_new_part = run
+            .shard
+            .as_ref()
+            .is_some_and(|part| self.parts.insert(part.clone()));
+        for (model, count) in &run.jobs {
+            let known = self.jobs.entry(model.clone()).or_default();
+            if is_new_part {
+                *known += count;
+            } else if run.shard.is_none() {
+                *known = (*known).max(*count);
+            }
+        }
+    }
+
+    fn add_result(
+        &mut self,
+        dir: &Path,
+        name: String,
+        mut done: Box<DoneRecord>,
+    ) -> Result<(), Failure> {
+        let from = dir.join(&name);
+        let bytes = match fs::read(&from) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                self.problems.push(error.to_string());
+                return Ok(());
+            }
+        };
+        let digest = sha256_hex(&bytes);
+        if digest != done.sha256 {
+            self.problems
+                .push(format!("{} was changed after its run", from.display()));
+            done.length = bytes.len() as u64;
+            done.sha256 = digest;
+        }
+        let to = self.out.join(&name);
+        match self.results.get(&name) {
+            Some(digest) if *digest == done.sha256 => {}
+            // It may exist already, from a merge that was killed.
+            None if !to.exists() || has_digest(&to, &done.sha256) => {
+                write_whole(&to, &bytes).map_err(broken)?;
+                copy_beside(dir, self.out, &name, &[".raw.txt", ".reasoning.txt"])
+                    .map_err(broken)?;
+                self.results.insert(name, done.sha256.clone());
+                self.journal.append(&Record::Done(done))?;
+                self.added += 1;
+            }
+            // The first result keeps the name.
+            _ => {
+                if let Some(aside) = free_name(&to, &done.sha256) {
+                    write_whole(&aside, &bytes).map_err(broken)?;
+                    self.conflicts
+                        .push(format!("{} ({})", aside.display(), from.display()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, messages: Messages) -> Result<Exit, Failure> {
+        for (name, (dir, failed)) in std::mem::take(&mut self.failures) {
+            if !self.results.contains_key(&name) {
+                copy_beside(&dir, self.out, &name, &[".error.txt", ".partial"]).map_err(broken)?;
+                self.journal.append(&Record::Failed(failed))?;
+            }
+        }
+        if let Some(mut run) = self.last_run {
+            let parts: Vec<String> = self.parts.into_iter().collect();
+            run.shard = (!parts.is_empty()).then(|| format!("{}+", parts.join("+")));
+            run.jobs = self.jobs;
+            self.journal.append(&Record::Run(run))?;
+        }
+        self.journal.sync()?;
+        messages.status(&format!(
+            "{} in {}, {} of them new",
+            count(self.results.len(), "result"),
+            self.out.display(),
+            self.added
+        ));
+        for problem in &self.problems {
+            messages.warning(problem);
+        }
+        let mut text = Vec::new();
+        if !self.conflicts.is_empty() {
+            text.push(format!(
+                "{} with different results; the first kept its name, the others are: {}",
+                count(self.conflicts.len(), "job"),
+                self.conflicts.join(", ")
+            ));
+        }
+        if !self.problems.is_empty() {
+            text.push(format!(
+                "{} missing or changed",
+                count(self.problems.len(), "result")
+            ));
+        }
+        if text.is_empty() {
+            return Ok(Exit::Done);
+        }
+        Err(Failure::new(Exit::Broken, text.join("; ")))
+    }
+}
+
+fn broken(error: std::io::Error) -> Failure {
+    Failure::new(Exit::Broken, error.to_string())
+}
+
+fn read_folder(dir: &Path) -> Result<Folder, Failure> {
     let mut folder = Folder::default();
     batch::visit_records(dir, |record| match record {
-        Record::Head(it) => folder.name = folder.name.take().or(Some(it.name)),
-        Record::Run(it) => folder.run = Some(it),
-        Record::Done(it) => {
-            folder.failed.remove(&it.job);
-            folder.done.insert(it.job.clone(), it);
+        Record::Head(head) => folder.template = folder.template.take().or(Some(head.name)),
+        Record::Run(run) => folder.run = Some(run),
+        Record::Done(done) => {
+            folder.failed.remove(&done.job);
+            folder.done.insert(done.job.clone(), done);
         }
-        // The text of an error stands in its place now.
-        Record::Failed(it) if it.inline.is_some() => {
-            folder.done.remove(&it.job);
-            folder.failed.insert(it.job.clone(), it);
+        // The text of the failure replaced the result.
+        Record::Failed(failed) if failed.inline.is_some() => {
+            folder.done.remove(&failed.job);
+            folder.failed.insert(failed.job.clone(), failed);
         }
-        // An earlier result of the job stays a result.
-        Record::Failed(it) if !folder.done.contains_key(&it.job) => {
-            folder.failed.insert(it.job.clone(), it);
+        // An earlier result of the job is still its result.
+        Record::Failed(failed) if !folder.done.contains_key(&failed.job) => {
+            folder.failed.insert(failed.job.clone(), failed);
         }
         _ => {}
     })?;
     Ok(folder)
 }
 
-/// What lies beside a result comes along.
-fn beside(dir: &Path, out: &Path, name: &str, suffixes: &[&str]) -> std::io::Result<()> {
+/// Copies the files beside a result, unless they exist.
+fn copy_beside(dir: &Path, out: &Path, name: &str, suffixes: &[&str]) -> std::io::Result<()> {
     for suffix in suffixes {
         let name = format!("{name}{suffix}");
         if dir.join(&name).is_file() && !out.join(&name).exists() {
@@ -212,12 +290,8 @@ fn beside(dir: &Path, out: &Path, name: &str, suffixes: &[&str]) -> std::io::Res
     Ok(())
 }
 
-fn is(path: &Path, sha256: &str) -> bool {
-    fs::read(path).is_ok_and(|it| sha256_hex(&it) == sha256)
-}
-
-/// Complete or absent, and on the disk before the journal says so.
-fn put(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+/// Writes a file that is complete or absent, and on the disk before the journal names it.
+fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     use std::io::Write;
     let mut name = path.as_os_str().to_owned();
     name.push(".finished");
@@ -228,8 +302,8 @@ fn put(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     fs::rename(&temporary, path)
 }
 
-/// A name that is free; `None` when this very result lies there from before.
-fn free(path: &Path, sha256: &str) -> Option<PathBuf> {
+/// Returns a free name beside a result; `None` if this very result was kept before.
+fn free_name(path: &Path, sha256: &str) -> Option<PathBuf> {
     let mut number = 2;
     loop {
         let mut name = path.as_os_str().to_owned();
@@ -238,7 +312,7 @@ fn free(path: &Path, sha256: &str) -> Option<PathBuf> {
         if !free.exists() {
             return Some(free);
         }
-        if is(&free, sha256) {
+        if has_digest(&free, sha256) {
             return None;
         }
         number += 1;

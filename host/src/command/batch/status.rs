@@ -1,21 +1,22 @@
-//! `batch status`: how far a batch has come, from its journal alone.
+//! `batch status`: the progress of a batch, read from its journal.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::super::models::{escape_for_terminal, format_count, format_table, print, print_json};
+use super::super::models::{escape_for_terminal, format_table, print, print_json};
 use crate::args::StatusArgs;
 use crate::batch::{self, FailedRecord, JobLabels, Record};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
+use crate::quantity::count;
 use crate::sink::Messages;
 
-/// How many failures are shown.
-const SHOWN: usize = 20;
+/// The most failures in the table.
+const FAILURES_SHOWN: usize = 20;
 
 #[derive(Default, Serialize)]
-struct OfModel {
+struct ModelStatus {
     jobs: usize,
     done: usize,
     failed: usize,
@@ -25,9 +26,9 @@ struct OfModel {
 }
 
 #[derive(Serialize)]
-struct Report<'a> {
+struct StatusReport<'a> {
     schema: u32,
-    models: &'a BTreeMap<String, OfModel>,
+    models: &'a BTreeMap<String, ModelStatus>,
     failures: Vec<FailedJob<'a>>,
 }
 
@@ -41,78 +42,87 @@ struct FailedJob<'a> {
     attempts: u32,
 }
 
-/// What is known of a job in the end.
-enum Last {
+/// The last record of a job.
+enum LastRecord {
+    /// Tokens of the answer, and seconds.
     Done(u64, f64),
     Failed(Box<FailedRecord>),
-    Begun,
+    Started,
 }
 
+/// Runs `batch status`.
+///
+/// # Errors
+/// Returns an error if the journal cannot be read.
 pub(super) fn status(args: &StatusArgs, env: &Env) -> Result<Exit, Failure> {
-    let mut jobs: BTreeMap<String, (JobLabels, Last)> = BTreeMap::new();
+    let mut jobs: BTreeMap<String, (JobLabels, LastRecord)> = BTreeMap::new();
     let mut planned: BTreeMap<String, usize> = BTreeMap::new();
-    let garbage = batch::visit_records(&args.dir, |record| match record {
+    let unreadable = batch::visit_records(&args.dir, |record| match record {
         Record::Run(run) => planned = run.jobs,
-        Record::Start(it) => {
-            jobs.entry(it.job)
-                .or_insert((JobLabels::default(), Last::Begun));
+        Record::Start(start) => {
+            jobs.entry(start.job)
+                .or_insert((JobLabels::default(), LastRecord::Started));
         }
-        Record::Done(it) => {
-            let tokens = u64::from(it.completion_tokens.unwrap_or(0));
-            jobs.insert(it.job, (it.labels, Last::Done(tokens, it.seconds)));
+        Record::Done(done) => {
+            let tokens = u64::from(done.completion_tokens.unwrap_or(0));
+            let last = LastRecord::Done(tokens, done.seconds);
+            jobs.insert(done.job, (done.labels, last));
         }
-        Record::Failed(it) => {
-            jobs.insert(it.job.clone(), (it.labels.clone(), Last::Failed(it)));
+        Record::Failed(failed) => {
+            let labels = failed.labels.clone();
+            jobs.insert(failed.job.clone(), (labels, LastRecord::Failed(failed)));
         }
         _ => {}
     })?;
-    if garbage > 0 {
+    if unreadable > 0 {
         let common = &args.common;
         let messages = Messages::new(common.quiet, env.stderr_is_terminal, env.colour);
         messages.warning(&format!(
-            "{} of the journal make no sense",
-            format_count(garbage, "line")
+            "skipped {}",
+            count(unreadable, "unreadable journal line")
         ));
     }
-    let mut models: BTreeMap<String, OfModel> = BTreeMap::new();
-    for (label, count) in &planned {
-        models.entry(label.clone()).or_default().jobs = *count;
+    let mut models: BTreeMap<String, ModelStatus> = BTreeMap::new();
+    for (label, jobs) in &planned {
+        models.entry(label.clone()).or_default().jobs = *jobs;
     }
     let mut failures = Vec::new();
-    for (name, (of, last)) in &jobs {
-        let is_there = || args.dir.join(name).is_file();
-        if matches!(last, Last::Begun) || (matches!(last, Last::Done(..)) && !is_there()) {
+    for (name, (labels, last)) in &jobs {
+        let has_file = || args.dir.join(name).is_file();
+        if matches!(last, LastRecord::Started)
+            || (matches!(last, LastRecord::Done(..)) && !has_file())
+        {
             continue;
         }
-        let it = models.entry(label(of, &planned)).or_default();
+        let model = models.entry(label(labels, &planned)).or_default();
         match last {
-            Last::Done(tokens, seconds) => {
-                it.done += 1;
-                it.tokens += tokens;
-                it.seconds += seconds;
+            LastRecord::Done(tokens, seconds) => {
+                model.done += 1;
+                model.tokens += tokens;
+                model.seconds += seconds;
             }
-            Last::Failed(failed) => {
-                it.failed += 1;
+            LastRecord::Failed(failed) => {
+                model.failed += 1;
                 failures.push(failed);
             }
-            Last::Begun => {}
+            LastRecord::Started => {}
         }
     }
-    for it in models.values_mut() {
-        // More than one plan may have run here.
-        it.jobs = it.jobs.max(it.done + it.failed);
-        it.left = it.jobs - it.done - it.failed;
+    for model in models.values_mut() {
+        // Several plans may have run in this folder.
+        model.jobs = model.jobs.max(model.done + model.failed);
+        model.left = model.jobs - model.done - model.failed;
     }
     if args.json {
-        let failures = failures.iter().map(|it| FailedJob {
-            job: &it.job,
-            model: &it.labels.model,
-            prompt: &it.labels.prompt,
-            exit: it.exit,
-            error: &it.error,
-            attempts: it.attempts,
+        let failures = failures.iter().map(|failed| FailedJob {
+            job: &failed.job,
+            model: &failed.labels.model,
+            prompt: &failed.labels.prompt,
+            exit: failed.exit,
+            error: &failed.error,
+            attempts: failed.attempts,
         });
-        let report = Report {
+        let report = StatusReport {
             schema: 1,
             models: &models,
             failures: failures.collect(),
@@ -120,16 +130,16 @@ pub(super) fn status(args: &StatusArgs, env: &Env) -> Result<Exit, Failure> {
         print_json(&report, env)?;
         return Ok(Exit::Done);
     }
-    let rows = models.iter().map(|(label, it)| {
+    let rows = models.iter().map(|(label, model)| {
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-        let rate = it.tokens as f64 / it.seconds;
+        let rate = model.tokens as f64 / model.seconds;
         vec![
             escape_for_terminal(label, env),
-            it.jobs.to_string(),
-            it.done.to_string(),
-            it.failed.to_string(),
-            it.left.to_string(),
-            it.tokens.to_string(),
+            model.jobs.to_string(),
+            model.done.to_string(),
+            model.failed.to_string(),
+            model.left.to_string(),
+            model.tokens.to_string(),
             if rate.is_finite() {
                 format!("{rate:.1}")
             } else {
@@ -142,32 +152,32 @@ pub(super) fn status(args: &StatusArgs, env: &Env) -> Result<Exit, Failure> {
     ];
     let mut text = format_table(&head, rows.collect());
     if !failures.is_empty() {
-        let rows = failures.iter().take(SHOWN).map(|it| {
-            let first = it.error.lines().next().unwrap_or_default();
+        let rows = failures.iter().take(FAILURES_SHOWN).map(|failed| {
+            let first = failed.error.lines().next().unwrap_or_default();
             vec![
-                escape_for_terminal(&it.job, env),
+                escape_for_terminal(&failed.job, env),
                 escape_for_terminal(first, env),
             ]
         });
         text.push('\n');
         text.push_str(&format_table(&["failed", "why"], rows.collect()));
-        if failures.len() > SHOWN {
-            text.push_str(&format!("and {} more\n", failures.len() - SHOWN));
+        if failures.len() > FAILURES_SHOWN {
+            text.push_str(&format!("and {} more\n", failures.len() - FAILURES_SHOWN));
         }
     }
     print(&text)?;
     Ok(Exit::Done)
 }
 
-/// What the plan calls a model: one in a file by the file's name, one at two
-/// engines by both.
-fn label(of: &JobLabels, planned: &BTreeMap<String, usize>) -> String {
-    let at_two = format!("{}@{}", of.model, of.engine);
-    let stem = std::path::Path::new(&of.model).file_stem();
-    let stem = stem.map(|it| it.to_string_lossy().into_owned());
-    [Some(at_two), Some(of.model.clone()), stem]
+/// Returns the plan's label of a model: a model in a file is named by the file, a model
+/// that two engines have by name and engine.
+fn label(labels: &JobLabels, planned: &BTreeMap<String, usize>) -> String {
+    let with_engine = format!("{}@{}", labels.model, labels.engine);
+    let stem = std::path::Path::new(&labels.model).file_stem();
+    let stem = stem.map(|stem| stem.to_string_lossy().into_owned());
+    [Some(with_engine), Some(labels.model.clone()), stem]
         .into_iter()
         .flatten()
-        .find(|it| planned.contains_key(it))
-        .unwrap_or_else(|| of.model.clone())
+        .find(|label| planned.contains_key(label))
+        .unwrap_or_else(|| labels.model.clone())
 }

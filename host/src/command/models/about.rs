@@ -2,12 +2,13 @@
 
 use serde::Serialize;
 
-use super::{format_ago, format_count, print, print_json};
+use super::{format_ago, print, print_json};
 use crate::args::AboutArgs;
 use crate::client;
 use crate::engine::format_bytes;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
+use crate::quantity::count;
 use crate::registry::LastUsedModel;
 use crate::sink::Messages;
 
@@ -83,7 +84,7 @@ pub(crate) fn about(args: &AboutArgs, env: &Env) -> Result<Exit, Failure> {
          cache     {}\n",
         report.version,
         report.models,
-        format_count(report.engines, "engine"),
+        count(report.engines, "engine"),
         format_bytes(report.size_bytes),
         report.tested,
         report.runs,

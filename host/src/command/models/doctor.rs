@@ -5,7 +5,7 @@ use std::path::Path;
 use fs_err as fs;
 use serde::Serialize;
 
-use super::{escape_for_terminal, format_count, print, print_json};
+use super::{escape_for_terminal, print, print_json};
 use crate::args::{CommonArgs, DoctorArgs};
 use crate::client::{self, TimeoutOptions};
 use crate::command::notices;
@@ -16,6 +16,7 @@ use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::error_chain::error_chain;
 use crate::job::{Cancel, on_pack_thread};
+use crate::quantity::count;
 use crate::sink::Messages;
 
 /// The severity of a finding.
@@ -257,7 +258,7 @@ async fn engines(args: &DoctorArgs, env: &Env, config: &Config, findings: &mut F
                     format!(
                         "{}, {version}: {}{loaded}",
                         engine.display_name,
-                        format_count(models.len(), "model")
+                        count(models.len(), "model")
                     ),
                 );
                 let owned: Vec<&str> = models
@@ -331,11 +332,7 @@ fn registry(env: &Env, findings: &mut Findings) {
                 findings.add(
                     Severity::Ok,
                     "registry",
-                    format!(
-                        "{} in {}",
-                        format_count(models, "model"),
-                        store.path().display()
-                    ),
+                    format!("{} in {}", count(models, "model"), store.path().display()),
                 );
             }
             if models == 0 {

@@ -187,14 +187,6 @@ fn engine_filter(selection: &EngineSelection, is_explicit: bool) -> impl Fn(&str
     }
 }
 
-/// Formats a number with its unit: `1 model`, `2 models`.
-pub(in crate::command) fn format_count(number: usize, singular: &str) -> String {
-    match number {
-        1 => format!("1 {singular}"),
-        number => format!("{number} {singular}s"),
-    }
-}
-
 /// Formats how long ago a time was: `5 min ago`.
 fn format_ago(at: jiff::Timestamp) -> String {
     let seconds = u64::try_from(jiff::Timestamp::now().as_second() - at.as_second()).unwrap_or(0);

@@ -7,7 +7,7 @@ use fs_err as fs;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{command_setup, format_count, print_json, warn_about_problems};
+use super::{command_setup, print_json, warn_about_problems};
 use crate::args::ScanArgs;
 use crate::client;
 use crate::command::notices;
@@ -15,6 +15,7 @@ use crate::engine::{CatalogEngine, CatalogModel, EMBEDDED, EngineSelection, quer
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::job::Cancel;
+use crate::quantity::count;
 use crate::registry::{ModelRecord, import_lmstrix};
 use crate::sink::Messages;
 use crate::studio_settings;
@@ -168,11 +169,11 @@ pub(crate) async fn scan(
         messages.status(&format!(
             "{}: {}",
             engine.display_name,
-            format_count(records.len(), "model")
+            count(records.len(), "model")
         ));
     }
     if imported_count > 0 {
-        let models = format_count(imported_count, "model");
+        let models = count(imported_count, "model");
         messages.status(&format!("imported {models} from lmstrix"));
     } else if is_import {
         messages.status("imported nothing from lmstrix: all of it is already known");
