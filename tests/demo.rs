@@ -1,5 +1,5 @@
-//! The demo model on sixty texts of everyday English that were written by hand
-//! before it was trained, through the stock `tldr` prompt with nothing set.
+//! The demo model on sixty texts of everyday English, with the stock prompt `tldr` and default
+//! settings. The texts were written by hand before the model was trained.
 
 use serde::Deserialize;
 
@@ -11,11 +11,11 @@ struct Case {
     first: String,
 }
 
-/// What is promised; the README gives the measured number.
+/// Minimum share of exact answers; the README has the measured one.
 const EXACT_PERCENT_MIN: usize = 90;
 
 #[test]
-fn it_answers_with_the_first_sentence() {
+fn the_demo_model_answers_with_the_first_sentence() {
     let machine = Machine::new();
     let cases: Vec<Case> = include_str!("data/tldr.jsonl")
         .lines()
@@ -33,13 +33,13 @@ fn it_answers_with_the_first_sentence() {
     }
     let exact = cases.len() - wrong.len();
     println!(
-        "the demo model is exact on {exact} of {} texts; the others:",
+        "the demo model is exact on {exact} of {} texts; wrong answers:",
         cases.len()
     );
     println!("{}", wrong.join("\n"));
     assert!(
         exact * 100 >= cases.len() * EXACT_PERCENT_MIN,
-        "only {exact}:\n{}",
+        "only {exact} exact answers; wrong ones:\n{}",
         wrong.join("\n")
     );
 }

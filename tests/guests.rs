@@ -1,6 +1,5 @@
-//! Builds packs from source, once per target folder. It shares the folder that
-//! the host's build script built the standard pack in, so wit-bindgen is
-//! compiled once.
+//! Builds packs from source, once per target folder. Uses the target folder of the host's
+//! build script, so that wit-bindgen is compiled only once.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -13,7 +12,8 @@ const PACKAGES: [&str; 4] = [
     "lmstrix-test-changed",
 ];
 
-fn folder() -> &'static PathBuf {
+/// Builds all packs and returns the folder of the components.
+fn build_packs() -> &'static PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
         let target = PathBuf::from(concat!(env!("OUT_DIR"), "/pack"));
@@ -49,8 +49,9 @@ fn folder() -> &'static PathBuf {
     })
 }
 
-/// The component of `lmstrix-pack-NAME` or `lmstrix-test-NAME`.
+/// Returns the path of the component of `lmstrix-pack-NAME` or `lmstrix-test-NAME`.
 pub(crate) fn component(name: &str) -> PathBuf {
-    let names = ["pack", "test"].map(|kind| folder().join(format!("lmstrix_{kind}_{name}.wasm")));
-    names.into_iter().find(|path| path.exists()).unwrap()
+    let folder = build_packs();
+    let paths = ["pack", "test"].map(|kind| folder.join(format!("lmstrix_{kind}_{name}.wasm")));
+    paths.into_iter().find(|path| path.exists()).unwrap()
 }

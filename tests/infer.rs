@@ -1,5 +1,4 @@
-//! `infer`: the main job with the demo model; what goes where, and with which
-//! exit code.
+//! `infer` with the demo model: outputs and exit codes.
 
 use std::io::Read;
 
@@ -17,8 +16,8 @@ fn tldr(more: &[&'static str]) -> Vec<&'static str> {
 }
 
 #[test]
-fn the_first_sentence_and_nothing_else_is_on_stdout() {
-    // Also on a machine where the program never ran.
+fn stdout_contains_only_the_answer() {
+    // Also on the first run on a machine.
     let machine = Machine::without_cache();
     let run = machine.run(&tldr(&[]));
     assert_eq!(run.ok(), format!("{FIRST}\n"));
@@ -37,7 +36,7 @@ fn the_first_sentence_and_nothing_else_is_on_stdout() {
 }
 
 #[test]
-fn stdin_a_file_and_the_original_spellings_give_the_same() {
+fn stdin_files_and_flags_of_the_python_program_are_accepted() {
     let machine = Machine::new();
     machine.write("t.txt", TEXT);
     machine.write("adam.toml", "tldr = 'Summarize the text below in one short sentence. Answer with that sentence and nothing else.\n\n{{text}}\n'".replace('\'', "'''"));
@@ -76,7 +75,7 @@ fn stdin_a_file_and_the_original_spellings_give_the_same() {
 }
 
 #[test]
-fn json_is_one_object_with_everything() {
+fn json_prints_one_object_with_the_result() {
     let machine = Machine::new();
     let run = machine.run(&tldr(&["--json", "--seed", "7"]));
     run.ok();
@@ -112,7 +111,7 @@ fn json_is_one_object_with_everything() {
 }
 
 #[test]
-fn events_are_lines_that_end_exactly_once() {
+fn events_are_json_lines_with_one_finished_event() {
     let machine = Machine::new();
     let run = machine.run(&tldr(&["--events"]));
     let events: Vec<serde_json::Value> = run
@@ -126,7 +125,8 @@ fn events_are_lines_that_end_exactly_once() {
         .collect();
     assert_eq!(kinds.first(), Some(&"loading"));
     assert_eq!(kinds.last(), Some(&"finished"));
-    assert_eq!(kinds.iter().filter(|it| **it == "finished").count(), 1);
+    let finished = kinds.iter().filter(|kind| **kind == "finished");
+    assert_eq!(finished.count(), 1);
     assert!(
         kinds.contains(&"prefill") && kinds.contains(&"usage"),
         "{kinds:?}"
@@ -140,18 +140,18 @@ fn events_are_lines_that_end_exactly_once() {
 }
 
 #[test]
-fn a_file_is_complete_or_absent() {
+fn an_output_file_is_replaced_only_by_a_complete_answer() {
     let machine = Machine::new();
     let run = machine.run(&tldr(&["-o", "out.txt"]));
     assert_eq!(run.ok(), "");
     assert_eq!(machine.read("out.txt").trim(), FIRST);
     assert_eq!(machine.file_names(), ["out.txt"]);
-    // A failure keeps the old file, and says why beside it.
+    // A failure keeps the old file and writes the error beside it.
     let run = machine.run(&tldr(&["-o", "out.txt", "--post", "json", "--strict"]));
     let stderr = run.fails(7);
     assert!(stderr.contains("out.txt.partial"), "{stderr}");
     assert_eq!(machine.read("out.txt").trim(), FIRST);
-    // It is no JSON from its first word on, so the model was stopped there.
+    // The processor rejects the first word, so the inference was stopped there.
     let partial = machine.read("out.txt.partial");
     assert!(
         !partial.is_empty() && FIRST.starts_with(partial.trim()),
@@ -162,10 +162,10 @@ fn a_file_is_complete_or_absent() {
         machine.file_names(),
         ["out.txt", "out.txt.error.txt", "out.txt.partial"]
     );
-    // The next success clears up.
+    // The next success removes the files of the failure.
     let _ = machine.run(&tldr(&["-o", "out.txt"])).ok();
     assert_eq!(machine.file_names(), ["out.txt"]);
-    // What cannot be written is said before any model is loaded.
+    // An unwritable path is an error before a model is loaded.
     let run = machine.run(&tldr(&["-o", "no/such/folder/x.txt"]));
     assert!(run.fails(2).contains("no/such/folder/x.txt"));
     assert!(!run.stderr.contains("demo model"), "{}", run.stderr);
@@ -174,11 +174,11 @@ fn a_file_is_complete_or_absent() {
 }
 
 #[test]
-fn each_failure_has_its_exit_code_and_a_hint() {
+fn failures_have_exit_codes_and_hints() {
     let machine = Machine::new();
     machine.write("huge.txt", "word ".repeat(200_000));
     machine.write("not.gguf", "hello");
-    for (args, code, says) in [
+    for (args, code, messages) in [
         (
             vec!["infer", "tldr", "--text", "x"],
             4,
@@ -239,7 +239,7 @@ fn each_failure_has_its_exit_code_and_a_hint() {
     ] {
         let run = machine.run(&args);
         assert_eq!(run.code, Some(code), "{args:?}: {run:?}");
-        for part in says {
+        for part in messages {
             assert!(
                 run.stderr.contains(part),
                 "{args:?}: {part}\n{}",
@@ -250,7 +250,7 @@ fn each_failure_has_its_exit_code_and_a_hint() {
 }
 
 #[test]
-fn a_crashing_processor_costs_its_own_text_and_no_more() {
+fn a_crashing_processor_keeps_the_raw_answer() {
     let machine = Machine::new();
     machine.install_pack("hostile", &component("hostile"));
     for name in ["push\\:trap", "finish\\:trap"] {
@@ -260,10 +260,10 @@ fn a_crashing_processor_costs_its_own_text_and_no_more() {
         let stderr = run.fails(3);
         assert!(stderr.contains("this pack panics on purpose"), "{stderr}");
         assert!(stderr.contains("out.txt.partial"), "{stderr}");
-        // The model went on to its end.
+        // The inference continues to its end.
         assert_eq!(machine.read("out.txt.partial").trim(), FIRST);
     }
-    // Without a file the raw answer is kept in the state folder.
+    // Without `-o` the raw answer is kept in the state folder.
     let run = machine.run(&tldr(&["--post", "hostile/push\\:trap"]));
     let answers = machine.home().join("state/answers");
     let kept: Vec<_> = std::fs::read_dir(answers)
@@ -276,7 +276,7 @@ fn a_crashing_processor_costs_its_own_text_and_no_more() {
 }
 
 #[test]
-fn settings_that_are_none_reach_nobody() {
+fn unknown_settings_of_a_pack_are_ignored_and_invalid_ones_are_errors() {
     let machine = Machine::new();
     machine.install_pack("hostile", &component("hostile"));
     let run = machine.run(&[&["infer", "hostile/other", "--json"][..], &DEMO].concat());
@@ -290,13 +290,13 @@ fn settings_that_are_none_reach_nobody() {
     for key in ["model", "integrations"] {
         assert!(run.stderr.contains(&format!("`{key}`")), "{run:?}");
     }
-    // What no engine could honour is a mistake of the pack's.
+    // An invalid value is an error of the pack.
     let run = machine.run(&[&["infer", "hostile/range"][..], &DEMO].concat());
     assert!(run.fails(2).contains("top_p is 7"), "{run:?}");
 }
 
 #[test]
-fn a_processor_that_has_enough_ends_the_model_and_that_is_success() {
+fn a_processor_that_stops_early_ends_the_inference_successfully() {
     let machine = Machine::new();
     machine.install_pack("hostile", &component("hostile"));
     let first = ["--post", "hostile/first-word", "--json"];
@@ -305,7 +305,7 @@ fn a_processor_that_has_enough_ends_the_model_and_that_is_success() {
     let json = run.json();
     assert_eq!(json["text"], "The");
     assert_eq!(json["finish"], "enough");
-    // What stands before it hears `enough`, and what it thinks does not count.
+    // Processors before it are finished with `enough`, and their rejection is ignored.
     let before = [
         "--post",
         "replace:from=The,to=[1\\, ",
@@ -315,7 +315,7 @@ fn a_processor_that_has_enough_ends_the_model_and_that_is_success() {
         "hostile/first-word",
     ];
     assert_eq!(machine.run(&tldr(&before)).ok(), "[1,\n");
-    // Reasons reach the processors.
+    // Processors receive the stop reason.
     let reason = ["--post", "hostile/first-word", "--post", "hostile/reason"];
     assert_eq!(machine.run(&tldr(&reason)).ok(), "The [Stop::Enough]\n");
     assert!(
@@ -329,7 +329,7 @@ fn a_processor_that_has_enough_ends_the_model_and_that_is_success() {
 }
 
 #[test]
-fn a_broken_stdout_loses_no_answer() {
+fn an_answer_is_kept_when_stdout_fails() {
     let machine = Machine::new();
     let to_full = |args: &[&str]| {
         let full = std::fs::OpenOptions::new()
@@ -338,14 +338,14 @@ fn a_broken_stdout_loses_no_answer() {
             .unwrap();
         finish(machine.command(args).stdout(full).spawn().unwrap())
     };
-    for (at, args) in [tldr(&[]), tldr(&["--json"])].iter().enumerate() {
+    for (index, args) in [tldr(&[]), tldr(&["--json"])].iter().enumerate() {
         let run = to_full(args);
         assert_eq!(run.code, Some(1), "{run:?}");
         let answers = machine.home().join("state/answers");
         assert!(run.stderr.contains(answers.to_str().unwrap()), "{run:?}");
-        assert_eq!(std::fs::read_dir(answers).unwrap().count(), at + 1);
+        assert_eq!(std::fs::read_dir(answers).unwrap().count(), index + 1);
     }
-    // A reader of events that leaves does not keep the file from its answer.
+    // The file is written although the reader of the events has closed the pipe.
     let mut child = machine
         .command(&tldr(&["--events", "-o", "out.txt"]))
         .spawn()
@@ -356,7 +356,7 @@ fn a_broken_stdout_loses_no_answer() {
 }
 
 #[test]
-fn streams_of_this_process_are_written_not_replaced() {
+fn output_to_stdout_devices_appends_instead_of_replacing() {
     let machine = Machine::new();
     assert_eq!(machine.run(&tldr(&["-o", "-"])).ok(), format!("{FIRST}\n"));
     let log = machine.write("log", "before\n");
@@ -375,7 +375,7 @@ fn streams_of_this_process_are_written_not_replaced() {
 
 #[cfg(unix)]
 #[test]
-fn nothing_holds_up_an_interrupt() {
+fn an_interrupt_ends_blocked_reads_and_writes() {
     use rustix::process::{Pid, Signal, kill_process};
     let machine = Machine::new();
     let fifo = machine.work().join("fifo");
@@ -385,7 +385,7 @@ fn nothing_holds_up_an_interrupt() {
         rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
     )
     .unwrap();
-    // A pipe that nobody reads, and a pipe that is full.
+    // A FIFO without a reader, and a full pipe.
     for (args, signal) in [
         (tldr(&["-o", "fifo"]), Signal::INT),
         (tldr(&["-o", "fifo"]), Signal::HUP),
@@ -404,7 +404,7 @@ fn nothing_holds_up_an_interrupt() {
 }
 
 #[test]
-fn a_failed_answer_says_so_in_the_events_too() {
+fn events_and_json_report_a_failure() {
     let machine = Machine::new();
     let run = machine.run(&tldr(&["--events", "--post", "json"]));
     assert_eq!(run.code, Some(7));
@@ -417,7 +417,7 @@ fn a_failed_answer_says_so_in_the_events_too() {
 }
 
 #[test]
-fn models_are_found_by_name_and_by_file() {
+fn models_are_selected_by_name_or_by_path() {
     let machine = Machine::new();
     let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo.gguf");
     let models = machine.home().join("data/models");
@@ -426,7 +426,7 @@ fn models_are_found_by_name_and_by_file() {
     for model in ["mine", "mine.gguf", demo] {
         let run = machine.run(&["infer", "tldr", "--text", TEXT, "-m", model]);
         assert_eq!(run.ok().trim(), FIRST, "{model}");
-        // Only the built-in one is announced as a toy.
+        // Only the built-in model gives this warning.
         assert!(!run.stderr.contains("demo model"), "{run:?}");
     }
     let run = machine.run(&[
@@ -436,7 +436,7 @@ fn models_are_found_by_name_and_by_file() {
 }
 
 #[test]
-fn a_cut_answer_is_an_answer_with_a_warning() {
+fn an_answer_cut_by_max_tokens_succeeds_with_a_warning() {
     let machine = Machine::new();
     let run = machine.run(&tldr(&["--max-tokens", "3"]));
     assert!(FIRST.starts_with(run.ok().trim()), "{run:?}");
@@ -447,7 +447,7 @@ fn a_cut_answer_is_an_answer_with_a_warning() {
 }
 
 #[test]
-fn a_lost_setting_is_a_warning() {
+fn an_unsupported_setting_is_a_warning() {
     let machine = Machine::new();
     let run = machine.run(&tldr(&["--json-schema", "{}"]));
     assert_eq!(run.ok().trim(), FIRST);
@@ -455,14 +455,14 @@ fn a_lost_setting_is_a_warning() {
 }
 
 #[test]
-fn whoever_closes_stdout_has_had_enough() {
+fn a_closed_stdout_ends_the_run_successfully() {
     let machine = Machine::new();
     let mut child = machine.command(&tldr(&["--no-post"])).spawn().unwrap();
     let mut stdout = child.stdout.take().unwrap();
-    let mut five = [0; 5];
-    stdout.read_exact(&mut five).unwrap();
+    let mut first_bytes = [0; 5];
+    stdout.read_exact(&mut first_bytes).unwrap();
     drop(stdout);
-    assert_eq!(&five, b"The l");
+    assert_eq!(&first_bytes, b"The l");
     let run = finish(child);
     assert_eq!(run.code, Some(0), "{run:?}");
     assert!(!run.stderr.contains("error"), "{run:?}");
@@ -471,11 +471,11 @@ fn whoever_closes_stdout_has_had_enough() {
 
 #[cfg(unix)]
 #[test]
-fn an_interrupt_keeps_what_was_said() {
+fn an_interrupt_keeps_partial_text() {
     use rustix::process::{Pid, Signal, kill_process};
     let machine = Machine::new();
     machine.install_pack("hostile", &component("hostile"));
-    // A slow processor, and a model that rambles.
+    // A slow processor, and settings for a long answer.
     let args = [
         &["infer", "tldr", "--text", TEXT][..],
         &DEMO,
@@ -493,14 +493,14 @@ fn an_interrupt_keeps_what_was_said() {
     .concat();
     let child = machine.command(&args).spawn().unwrap();
     let partial = machine.work().join("out.txt.partial");
-    let begun = || std::fs::metadata(&partial).is_ok_and(|it| it.len() > 0);
+    let has_started = || std::fs::metadata(&partial).is_ok_and(|metadata| metadata.len() > 0);
     for _ in 0..6_000 {
-        if begun() {
+        if has_started() {
             break;
         }
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
-    assert!(begun());
+    assert!(has_started());
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     let run = finish(child);
     assert_eq!(run.code, Some(130), "{run:?}");
@@ -513,7 +513,7 @@ fn an_interrupt_keeps_what_was_said() {
 }
 
 #[test]
-fn prompts_and_answers_never_pass_through_the_log() {
+fn prompts_and_answers_are_not_logged() {
     let machine = Machine::new();
     let run = machine.run(&tldr(&["-vvv"]));
     assert_eq!(run.ok().trim(), FIRST);

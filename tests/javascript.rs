@@ -1,5 +1,5 @@
-//! A pack in JavaScript, made once, under `target/`. Where Node.js or the
-//! registry cannot be had, the test that needs it says so and is skipped.
+//! Builds a pack from JavaScript, once, under `target/`. Without Node.js or access to the npm
+//! registry the test that needs it is skipped with a message.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,13 +9,14 @@ use crate::python::run;
 
 const PACKAGE: &str = "componentize-qjs@0.4.5";
 
-/// The component of `tests/guests/script`; the reason, where there is none.
+/// Returns the path of the component of `tests/guests/script`, or the reason why it cannot be
+/// built.
 pub(crate) fn component() -> Result<PathBuf, String> {
     static COMPONENT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    COMPONENT.get_or_init(make).clone()
+    COMPONENT.get_or_init(build_component).clone()
 }
 
-fn make() -> Result<PathBuf, String> {
+fn build_component() -> Result<PathBuf, String> {
     let host = Path::new(env!("CARGO_MANIFEST_DIR"));
     let work = host.join("../target/javascript");
     let script = host.join("../tests/guests/script/pack.js");
@@ -23,7 +24,7 @@ fn make() -> Result<PathBuf, String> {
     let read = |path: &Path| {
         std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
     };
-    // All that the component is made of.
+    // Everything that determines the component.
     let source = [
         PACKAGE,
         &read(&contract.join("prompts.wit"))?,
@@ -36,16 +37,16 @@ fn make() -> Result<PathBuf, String> {
         return Ok(component);
     }
     std::fs::create_dir_all(&work).map_err(|error| error.to_string())?;
-    // One retry: without a network, npm's usual two take 70 seconds.
+    // One retry: without a network npm's default of two takes 70 seconds.
     let install = ["install", "--no-audit", "--no-fund", "--fetch-retries=1"];
-    program(
+    run_program(
         Command::new("npm")
             .args(install)
             .args(["--prefer-offline", "--prefix"])
             .arg(&work)
             .arg(PACKAGE),
     )?;
-    program(
+    run_program(
         Command::new("node")
             .arg(work.join("node_modules/componentize-qjs/bin/componentize-qjs"))
             .args(["--sync", "--stub-wasi", "--world", "pack", "--wit"])
@@ -59,10 +60,10 @@ fn make() -> Result<PathBuf, String> {
     Ok(component)
 }
 
-/// Runs a program; a reason for a failure begins with its name.
-fn program(command: &mut Command) -> Result<(), String> {
+/// Runs a program. The error begins with the name of the program.
+fn run_program(command: &mut Command) -> Result<(), String> {
     let name = command.get_program().to_string_lossy().into_owned();
     run(command, "")
         .map(drop)
-        .map_err(|reason| format!("{name}: {reason}"))
+        .map_err(|message| format!("{name}: {message}"))
 }

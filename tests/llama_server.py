@@ -1,7 +1,9 @@
-"""llama.cpp's own HTTP server, for tests: GGUF and context as arguments.
+"""Runs llama.cpp's own HTTP server for tests.
 
-Prints its address when it listens, and ends when its stdin is closed, so that
-a test that dies takes it along.
+    llama_server.py GGUF CONTEXT [API_KEY]
+
+Prints its address when it listens. Stops when its stdin is closed, so that it stops with the
+test.
 """
 
 import os
@@ -18,7 +20,7 @@ params.port = 0
 params.endpoint_slots = True
 params.use_jinja = True
 params.warmup = False
-# More threads than cores make such a small model a thousand times slower.
+# With more threads than cores such a small model is a thousand times slower.
 params.cpuparams.n_threads = 1
 params.cpuparams_batch.n_threads = 1
 if len(sys.argv) > 3:

@@ -1,5 +1,4 @@
-//! `infer` against llama.cpp's own HTTP server, which we did not write, with
-//! the demo model in it.
+//! `infer`, `test` and `batch` with llama.cpp's own HTTP server and the demo model.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -16,18 +15,19 @@ const TEXT: &str = "The library opens at nine on weekdays. On Saturdays it opens
                     and on Sundays it is closed.";
 const FIRST: &str = "The library opens at nine on weekdays.";
 
-struct Server {
+struct LlamaServer {
     child: Child,
     url: String,
 }
 
-impl Server {
-    /// `None`, with the reason printed, where Python or llama.cpp cannot be had.
+impl LlamaServer {
+    /// Starts a server. Returns `None` and prints the reason if Python or llama.cpp are not
+    /// available.
     fn start(model: &Path, context: u32, key: Option<&str>) -> Option<Self> {
         let python = match python::environment() {
             Ok(python) => python,
             Err(reason) => {
-                eprintln!("not tried against llama.cpp's server: {reason}");
+                eprintln!("skipped the tests with llama.cpp's server: {reason}");
                 return None;
             }
         };
@@ -53,11 +53,11 @@ impl Server {
         })
     }
 
-    fn demo() -> Option<Self> {
+    fn demo_model() -> Option<Self> {
         Self::start(&demo(), 1024, None)
     }
 
-    /// A GET by hand, so that the test does not trust the program's own client.
+    /// Sends a GET request without an HTTP library.
     fn get(&self, path: &str) -> Value {
         let host = self.url.strip_prefix("http://").unwrap();
         let mut stream = TcpStream::connect(host).unwrap();
@@ -66,9 +66,9 @@ impl Server {
             "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
         )
         .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let body = answer.split_once("\r\n\r\n").unwrap().1;
+        let mut response = String::new();
+        stream.read_to_string(&mut response).unwrap();
+        let body = response.split_once("\r\n\r\n").unwrap().1;
         let start = body.find(['[', '{']).unwrap();
         let mut values = serde_json::Deserializer::from_str(&body[start..]).into_iter();
         values.next().unwrap().unwrap()
@@ -79,11 +79,11 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for LlamaServer {
     fn drop(&mut self) {
-        // Its stdin is closed by that, too, but this waits for nobody.
-        let _gone = self.child.kill();
-        let _gone = self.child.wait();
+        // Closing its stdin would stop the server, too, but only later.
+        let _already_stopped = self.child.kill();
+        let _already_stopped = self.child.wait();
     }
 }
 
@@ -91,42 +91,48 @@ fn demo() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo.gguf")
 }
 
-fn args<'a>(server: &'a Server, more: &[&'a str]) -> Vec<&'a str> {
+fn infer_args<'a>(server: &'a LlamaServer, more: &[&'a str]) -> Vec<&'a str> {
     let mut args = vec!["infer", "tldr", "--text", TEXT, "--engine", &server.url];
     args.extend(more);
     args
 }
 
 #[test]
-fn an_answer_streams_and_its_settings_hold() {
-    let Some(server) = Server::demo() else { return };
+fn answers_stream_and_settings_are_honoured() {
+    let Some(server) = LlamaServer::demo_model() else {
+        return;
+    };
     let machine = Machine::new();
-    let run = machine.run(&args(&server, &["--temperature", "0", "--events"]));
+    let run = machine.run(&infer_args(&server, &["--temperature", "0", "--events"]));
     let lines: Vec<Value> = run
         .ok()
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    let of = |kind: &str| lines.iter().filter(|it| it["kind"] == kind).count();
-    assert!(of("text") > 5, "{lines:?}");
-    assert!(of("prefill") > 1 && of("usage") >= 1, "{lines:?}");
-    assert_eq!(of("finished"), 1);
-    let text: String = lines.iter().filter_map(|it| it["text"].as_str()).collect();
+    let count = |kind: &str| lines.iter().filter(|event| event["kind"] == kind).count();
+    assert!(count("text") > 5, "{lines:?}");
+    assert!(count("prefill") > 1 && count("usage") >= 1, "{lines:?}");
+    assert_eq!(count("finished"), 1);
+    let text: String = lines
+        .iter()
+        .filter_map(|event| event["text"].as_str())
+        .collect();
     assert_eq!(text.trim(), FIRST);
 
-    // The model has no name that people would type: its file's does.
+    // The name of the file selects the model.
     for model in ["demo", "demo.gguf"] {
-        let run = machine.run(&args(&server, &["-m", model, "--temperature", "0"]));
+        let run = machine.run(&infer_args(&server, &["-m", model, "--temperature", "0"]));
         assert_eq!(run.ok().trim(), FIRST, "{model}");
     }
-    machine
-        .run(&args(&server, &["-m", "dem"]))
-        .fails(5)
-        .contains("demo.gguf");
+    let run = machine.run(&infer_args(&server, &["-m", "dem"]));
+    assert!(run.fails(5).contains("demo.gguf"), "{run:?}");
 
-    let run = machine.run(&args(&server, &["--temperature", "0", "--stop", "nine"]));
+    let run = machine.run(&infer_args(
+        &server,
+        &["--temperature", "0", "--stop", "nine"],
+    ));
     assert_eq!(run.ok().trim(), "The library opens at");
-    let run = machine.run(&args(
+    let run = machine.run(&infer_args(
         &server,
         &["--temperature", "0", "--max-tokens", "3", "--json"],
     ));
@@ -136,7 +142,7 @@ fn an_answer_streams_and_its_settings_hold() {
     assert_eq!(run.json()["engine"], "llama-server");
     assert_eq!(run.json()["instance"]["context"], 1024);
 
-    let wild = |seed: &'static str| {
+    let infer_with_seed = |seed: &'static str| {
         let settings = [
             "--temperature",
             "3",
@@ -151,16 +157,22 @@ fn an_answer_streams_and_its_settings_hold() {
             "--seed",
             seed,
         ];
-        machine.run(&args(&server, &settings)).ok().to_owned()
+        machine.run(&infer_args(&server, &settings)).ok().to_owned()
     };
-    let (first, again, other) = (wild("1"), wild("1"), wild("2"));
+    let (first, again, other) = (
+        infer_with_seed("1"),
+        infer_with_seed("1"),
+        infer_with_seed("2"),
+    );
     assert_eq!(first, again);
     assert_ne!(first, other);
 }
 
 #[test]
-fn the_same_greedy_answer_from_llama_cpp_and_from_the_embedded_engine() {
-    let Some(server) = Server::demo() else { return };
+fn llama_cpp_and_the_embedded_engine_give_the_same_greedy_answers() {
+    let Some(server) = LlamaServer::demo_model() else {
+        return;
+    };
     let machine = Machine::new();
     let data = include_str!("data/tldr.jsonl");
     for line in data.lines().take(8) {
@@ -185,20 +197,27 @@ fn the_same_greedy_answer_from_llama_cpp_and_from_the_embedded_engine() {
 }
 
 #[test]
-fn a_schema_is_satisfied_and_a_wrong_one_is_told() {
-    let Some(server) = Server::demo() else { return };
+fn a_json_schema_is_enforced_and_an_invalid_one_is_an_error() {
+    let Some(server) = LlamaServer::demo_model() else {
+        return;
+    };
     let machine = Machine::new();
     let schema = r#"{"type":"object","properties":{"open":{"type":"boolean"}},"required":["open"],"additionalProperties":false}"#;
-    let run = machine.run(&args(&server, &["--json-schema", schema, "--strict"]));
+    let run = machine.run(&infer_args(&server, &["--json-schema", schema, "--strict"]));
     let answer: Value = serde_json::from_str(run.ok()).unwrap();
     assert!(answer["open"].is_boolean(), "{answer}");
-    let run = machine.run(&args(&server, &["--json-schema", r#"{"type":"nonsense"}"#]));
+    let run = machine.run(&infer_args(
+        &server,
+        &["--json-schema", r#"{"type":"nonsense"}"#],
+    ));
     assert!(run.fails(2).contains("nonsense"));
 }
 
 #[test]
-fn a_prompt_that_does_not_fit_is_exit_6_with_both_numbers() {
-    let Some(server) = Server::demo() else { return };
+fn a_prompt_that_exceeds_the_context_exits_with_6_and_both_sizes() {
+    let Some(server) = LlamaServer::demo_model() else {
+        return;
+    };
     let machine = Machine::new();
     machine.write("long.txt", "word ".repeat(3000));
     let run = machine.run(&[
@@ -213,23 +232,28 @@ fn a_prompt_that_does_not_fit_is_exit_6_with_both_numbers() {
     ]);
     let stderr = run.fails(6);
     assert!(stderr.contains("exceeds the context of 1024"), "{stderr}");
-    let counted = stderr.split("prompt of ").nth(1).unwrap();
-    let tokens: u32 = counted.split(' ').next().unwrap().parse().unwrap();
+    let count = stderr.split("prompt of ").nth(1).unwrap();
+    let tokens: u32 = count.split(' ').next().unwrap().parse().unwrap();
     assert!(tokens > 3000, "{stderr}");
     assert_eq!(machine.file_names(), ["long.txt", "out.txt.error.txt"]);
 }
 
 #[test]
-fn raw_text_is_only_gone_on_with_and_the_template_answers() {
-    let Some(server) = Server::demo() else { return };
+fn a_raw_prompt_is_continued_and_the_chat_template_gives_an_answer() {
+    let Some(server) = LlamaServer::demo_model() else {
+        return;
+    };
     let machine = Machine::new();
-    let run = machine.run(&args(
+    let run = machine.run(&infer_args(
         &server,
         &["--raw", "--temperature", "0", "--max-tokens", "8"],
     ));
     assert_ne!(run.ok().trim(), FIRST);
     assert!(run.stderr.contains("chat template"), "{}", run.stderr);
-    let run = machine.run(&args(&server, &["--show-request", "--temperature", "0"]));
+    let run = machine.run(&infer_args(
+        &server,
+        &["--show-request", "--temperature", "0"],
+    ));
     assert_eq!(run.ok().trim(), FIRST);
     for part in [
         "<|im_start|>user\\n",
@@ -242,38 +266,48 @@ fn raw_text_is_only_gone_on_with_and_the_template_answers() {
     }
 }
 
-/// The demo model, made to believe in a longer context, so that an answer can
-/// take its time.
-fn patient_model(machine: &Machine) -> PathBuf {
+/// Writes a copy of the demo model that declares a longer context, so that an answer can take
+/// long.
+fn long_context_model(machine: &Machine) -> PathBuf {
     let mut bytes = std::fs::read(demo()).unwrap();
     let key = b".context_length";
-    let at = bytes.windows(key.len()).position(|it| it == key).unwrap() + key.len();
-    // The kind of value (4: 32 bits, unsigned), and the value.
+    let at = bytes
+        .windows(key.len())
+        .position(|window| window == key)
+        .unwrap()
+        + key.len();
+    // The type of the value (4: unsigned, 32 bits), and the value.
     assert_eq!(bytes[at..at + 4], 4_u32.to_le_bytes());
     bytes[at + 4..at + 8].copy_from_slice(&100_000_u32.to_le_bytes());
-    machine.write("patient.gguf", bytes)
+    machine.write("long-context.gguf", bytes)
 }
 
 #[test]
-fn an_interrupt_frees_the_servers_slot() {
+fn an_interrupt_frees_the_slot_of_the_server() {
     let machine = Machine::new();
-    let model = patient_model(&machine);
-    let Some(server) = Server::start(&model, 60_000, None) else {
+    let model = long_context_model(&machine);
+    let Some(server) = LlamaServer::start(&model, 60_000, None) else {
         return;
     };
-    // A grammar that will not let the answer end for a long time.
+    // A grammar that requires a long answer.
     let schema = r#"{"type":"array","minItems":300,"items":{"type":"array","minItems":300,"items":{"type":"boolean"}}}"#;
     let mut child = machine
-        .command(&args(&server, &["--json-schema", schema, "-o", "out.txt"]))
+        .command(&infer_args(
+            &server,
+            &["--json-schema", schema, "-o", "out.txt"],
+        ))
         .spawn()
         .unwrap();
     let start = Instant::now();
     let partial = machine.work().join("out.txt.partial");
-    while std::fs::metadata(&partial).map_or(0, |it| it.len()) < 200 {
-        assert!(start.elapsed() < Duration::from_secs(60), "no text came");
+    while std::fs::metadata(&partial).map_or(0, |metadata| metadata.len()) < 200 {
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "no text received"
+        );
         assert!(
             child.try_wait().unwrap().is_none(),
-            "it ended: {:?}",
+            "the program ended by itself: {:?}",
             finish(child)
         );
         std::thread::sleep(Duration::from_millis(20));
@@ -285,10 +319,10 @@ fn an_interrupt_frees_the_servers_slot() {
     let run = finish(child);
     run.fails(130);
     while server.is_processing() {
-        // Two seconds are what is promised; a busy machine gets more.
+        // Usually within two seconds; longer on a busy machine.
         assert!(
             cancelled.elapsed() < Duration::from_secs(20),
-            "still at work"
+            "the slot is still busy"
         );
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -297,16 +331,16 @@ fn an_interrupt_frees_the_servers_slot() {
 }
 
 #[test]
-fn a_key_is_asked_for_sent_and_never_shown() {
+fn an_api_key_is_required_sent_and_redacted() {
     let key = "sk-test-7a1c9e55d0";
-    let Some(server) = Server::start(&demo(), 1024, Some(key)) else {
+    let Some(server) = LlamaServer::start(&demo(), 1024, Some(key)) else {
         return;
     };
     let machine = Machine::new();
-    let run = machine.run(&args(&server, &[]));
+    let run = machine.run(&infer_args(&server, &[]));
     assert!(run.fails(4).contains("LMSTRIX_HOST_API_KEY"));
     let with = |name: &str, value: &str, more: &[&str]| {
-        let mut command = machine.command(&args(&server, more));
+        let mut command = machine.command(&infer_args(&server, more));
         command.env(name, value);
         finish(command.spawn().unwrap())
     };
@@ -348,8 +382,8 @@ fn a_key_is_asked_for_sent_and_never_shown() {
 }
 
 #[test]
-fn a_test_finds_the_context_that_the_server_has_and_no_recall() {
-    let Some(server) = Server::start(&demo(), 768, None) else {
+fn test_finds_the_context_of_the_server() {
+    let Some(server) = LlamaServer::start(&demo(), 768, None) else {
         return;
     };
     let machine = Machine::new();
@@ -362,15 +396,15 @@ fn a_test_finds_the_context_that_the_server_has_and_no_recall() {
     assert!(run.stderr.contains("cannot recall"), "{run:?}");
     let context = found["context"].as_u64().unwrap();
     assert!((730..=768).contains(&context), "{found}");
-    // The server counted a prompt that fills it, and refuses one that is
-    // larger by a few percent.
+    // One prompt fills the context, as counted by the server; a context that is a few percent
+    // larger is refused below.
     let probes = found["probes"].as_array().unwrap();
-    let full = probes
+    let longest_prompt = probes
         .iter()
         .filter_map(|probe| probe["prompt_tokens"].as_u64())
         .max();
-    assert!(full.unwrap() >= context * 93 / 100, "{found}");
-    // Any of the model's own names will do, and nothing else.
+    assert!(longest_prompt.unwrap() >= context * 93 / 100, "{found}");
+    // The model can be named by any of its own names.
     machine.run(&["scan", "--engine", &server.url]).ok();
     machine.run(&["reset", model, "--engine", &server.url]).ok();
     let run = machine.run(&["unload", model, "--force", "--engine", &server.url]);
@@ -395,28 +429,30 @@ fn a_test_finds_the_context_that_the_server_has_and_no_recall() {
 }
 
 #[test]
-fn the_six_stock_prompts_run_as_a_batch() {
-    let Some(server) = Server::demo() else { return };
+fn a_batch_runs_the_six_stock_prompts() {
+    let Some(server) = LlamaServer::demo_model() else {
+        return;
+    };
     let machine = Machine::new();
     machine.write("text.md", TEXT);
     let args = crate::batch::six_prompts(&server.url, "text.md");
     let run = machine.run(&args);
     crate::batch::check_six(&machine, &run);
-    // Again, nothing is asked that has an answer.
+    // A second run repeats no job that is done.
     let status = machine.run(&["batch", "status", "out", "--json"]);
     status.ok();
-    let of = |status: &Value, key: &str| {
+    let total = |status: &Value, key: &str| {
         let models = status["models"].as_object().unwrap();
         models
             .values()
-            .filter_map(|it| it[key].as_u64())
+            .filter_map(|model| model[key].as_u64())
             .sum::<u64>()
     };
-    let done = of(&status.json(), "done");
+    let done = total(&status.json(), "done");
     assert!(done >= 1, "{status:?}");
-    assert_eq!(of(&status.json(), "jobs"), 6, "{status:?}");
+    assert_eq!(total(&status.json(), "jobs"), 6, "{status:?}");
     let run = machine.run(&args);
     crate::batch::check_six(&machine, &run);
     let again = machine.run(&["batch", "status", "out", "--json"]);
-    assert!(of(&again.json(), "done") >= done, "{again:?}");
+    assert!(total(&again.json(), "done") >= done, "{again:?}");
 }

@@ -1,5 +1,4 @@
-//! One path for a job: `infer`, the library and `batch` come to the same outcome in the
-//! same situation.
+//! A job has the same outcome in `infer`, the library and `batch`.
 
 use std::ops::ControlFlow;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use crate::servers::scripted::{
 };
 use crate::support::{Machine, finish};
 
-/// What a job came to, as far as all three report it.
+/// The outcome of a job, as far as `infer`, the library and `batch` all report it.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     /// The exit code that `infer` has.
@@ -23,8 +22,8 @@ struct Outcome {
     warnings: Vec<String>,
 }
 
-/// A situation, and what it leads to.
-struct Situation {
+/// A scenario and its expected outcome.
+struct Scenario {
     name: &'static str,
     model: &'static str,
     raw: bool,
@@ -40,7 +39,7 @@ struct Situation {
 const MODEL: &str = "some-model-instruct";
 const PATH: &str = "/models/some-model-instruct.gguf";
 
-const USUAL: Situation = Situation {
+const COMPLETE_ANSWER: Scenario = Scenario {
     name: "a complete answer",
     model: MODEL,
     raw: false,
@@ -66,88 +65,88 @@ fn reasoning(text: &str) -> Step {
     Step::Send(format!("data: {chunk}\n\n").into_bytes())
 }
 
-fn situations() -> Vec<Situation> {
+fn scenarios() -> Vec<Scenario> {
     let cut = || vec![text_chunk("Good "), stream_end("length")];
     vec![
-        USUAL,
-        Situation {
+        COMPLETE_ANSWER,
+        Scenario {
             name: "a raw prompt to an instruct model",
             raw: true,
             expected: (0, Some("Good morning."), &["without its chat template"]),
-            ..USUAL
+            ..COMPLETE_ANSWER
         },
-        Situation {
+        Scenario {
             name: "a cut answer",
             answer: cut,
             expected: (0, Some("Good "), &["cut at the token limit"]),
-            ..USUAL
+            ..COMPLETE_ANSWER
         },
-        Situation {
+        Scenario {
             name: "a cut answer with strict",
             answer: cut,
             strict: true,
             expected: (7, None, &[]),
-            ..USUAL
+            ..COMPLETE_ANSWER
         },
-        Situation {
+        Scenario {
             name: "an empty answer",
             answer: || vec![stream_end("stop")],
             expected: (7, None, &[]),
-            ..USUAL
+            ..COMPLETE_ANSWER
         },
-        Situation {
+        Scenario {
             name: "reasoning only",
             answer: || vec![reasoning("Hm."), stream_end("stop")],
             expected: (7, None, &[]),
-            ..USUAL
+            ..COMPLETE_ANSWER
         },
-        Situation {
-            name: "a lost setting",
+        Scenario {
+            name: "an unsupported setting",
             settings: &[("top_k", "7")],
             expected: (0, Some("Good morning."), &["top_k"]),
-            ..USUAL
+            ..COMPLETE_ANSWER
         },
-        Situation {
-            name: "a lost setting with strict",
+        Scenario {
+            name: "an unsupported setting with strict",
             settings: &[("top_k", "7")],
             strict: true,
             expected: (2, None, &[]),
-            ..USUAL
+            ..COMPLETE_ANSWER
         },
-        Situation {
-            name: "a model that the server calls by its path",
+        Scenario {
+            name: "a model that is named by its path",
             model: PATH,
-            ..USUAL
+            ..COMPLETE_ANSWER
         },
-        Situation {
+        Scenario {
             name: "an unknown model",
             model: "another-model",
             expected: (5, None, &[]),
-            ..USUAL
+            ..COMPLETE_ANSWER
         },
-        Situation {
+        Scenario {
             name: "a processor that rejects",
             post: Some("hostile/reject"),
             expected: (7, None, &[]),
-            ..USUAL
+            ..COMPLETE_ANSWER
         },
-        Situation {
+        Scenario {
             name: "a processor that crashes",
             post: Some(r"hostile/push\:trap"),
             expected: (3, None, &[]),
-            ..USUAL
+            ..COMPLETE_ANSWER
         },
-        Situation {
+        Scenario {
             name: "a cancellation",
             answer: || vec![text_chunk("Good "), Step::Hang],
             is_cancelled: true,
             expected: (130, None, &[]),
-            ..USUAL
+            ..COMPLETE_ANSWER
         },
     ]
 }
 
-/// A server with an OpenAI-compatible API that answers as the situation says.
+/// An OpenAI-compatible server that sends the answer of a scenario.
 fn server(answer: fn() -> Vec<Step>) -> ScriptedServer {
     ScriptedServer::start(move |request, _| match request.path.as_str() {
         "/v1/models" => reply(json!({"object": "list", "data": [
@@ -189,24 +188,24 @@ fn machine() -> Machine {
     machine
 }
 
-/// The flags of a situation that `infer` and `batch` share.
-fn flags<'a>(situation: &'a Situation, url: &'a str) -> Vec<&'a str> {
-    let mut flags = vec!["--engine", url, "-m", situation.model, "--text", "hello"];
-    if situation.raw {
+/// The flags of a scenario that `infer` and `batch` share.
+fn flags<'a>(scenario: &'a Scenario, url: &'a str) -> Vec<&'a str> {
+    let mut flags = vec!["--engine", url, "-m", scenario.model, "--text", "hello"];
+    if scenario.raw {
         flags.push("--raw");
     }
-    if situation.strict {
+    if scenario.strict {
         flags.push("--strict");
     }
-    flags.extend(situation.post.iter().flat_map(|post| ["--post", *post]));
-    for (name, value) in situation.settings {
+    flags.extend(scenario.post.iter().flat_map(|post| ["--post", *post]));
+    for (name, value) in scenario.settings {
         assert_eq!(*name, "top_k");
         flags.extend(["--top-k", *value]);
     }
     flags
 }
 
-/// Waits until the answer has begun, then interrupts the command until it ends.
+/// Waits until the answer has started, then interrupts the command until it ends.
 fn interrupt(
     machine: &Machine,
     server: &ScriptedServer,
@@ -214,14 +213,14 @@ fn interrupt(
     signals: u32,
 ) -> Option<i32> {
     let child = machine.command(args).spawn().unwrap();
-    let begun = || {
+    let has_started = || {
         let requests = server.requests();
         requests
             .iter()
             .any(|request| request.path.ends_with("/completions"))
     };
     for _ in 0..3000 {
-        if begun() {
+        if has_started() {
             break;
         }
         std::thread::sleep(Duration::from_millis(20));
@@ -234,13 +233,13 @@ fn interrupt(
     finish(child).code
 }
 
-fn by_infer(situation: &Situation) -> Outcome {
+fn by_infer(scenario: &Scenario) -> Outcome {
     let machine = machine();
-    let server = server(situation.answer);
+    let server = server(scenario.answer);
     let url = server.url();
     let mut args = vec!["infer", "Say: {{text}}", "--json"];
-    args.extend(flags(situation, &url));
-    if situation.is_cancelled {
+    args.extend(flags(scenario, &url));
+    if scenario.is_cancelled {
         let code = interrupt(&machine, &server, &args, 1);
         return Outcome {
             exit: u8::try_from(code.unwrap()).unwrap(),
@@ -272,9 +271,9 @@ fn outcome<'a>(exit: u8, text: Option<&str>, warnings: impl Iterator<Item = &'a 
     }
 }
 
-fn by_library(situation: &Situation) -> Outcome {
+fn by_library(scenario: &Scenario) -> Outcome {
     let machine = machine();
-    let server = server(situation.answer);
+    let server = server(scenario.answer);
     let home = machine.home();
     let env = Env {
         paths: Paths {
@@ -289,22 +288,22 @@ fn by_library(situation: &Situation) -> Outcome {
     let mut request = Request::new("Say: {{text}}")
         .text("hello")
         .engine(server.url())
-        .model(situation.model);
-    request.raw = situation.raw;
-    request.strict = situation.strict;
+        .model(scenario.model);
+    request.raw = scenario.raw;
+    request.strict = scenario.strict;
     request.pack_dirs = vec![machine.work().join("packs")];
-    request.processors = situation.post.map(|post| {
+    request.processors = scenario.post.map(|post| {
         vec![lmstrix_host::pack::ProcessorRef {
             // Escaped for the command line.
             name: post.replace('\\', ""),
             options: Vec::new(),
         }]
     });
-    for (_, value) in situation.settings {
+    for (_, value) in scenario.settings {
         request.settings.top_k = Some(value.parse().unwrap());
     }
     let answered = request.run(&env, |output| match output {
-        Output::Text(_) if situation.is_cancelled => ControlFlow::Break(()),
+        Output::Text(_) if scenario.is_cancelled => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     });
     match answered {
@@ -321,13 +320,13 @@ fn by_library(situation: &Situation) -> Outcome {
     }
 }
 
-fn by_batch(situation: &Situation) -> Outcome {
+fn by_batch(scenario: &Scenario) -> Outcome {
     let machine = machine();
-    let server = server(situation.answer);
+    let server = server(scenario.answer);
     let url = server.url();
     let mut args = vec!["batch", "-P", "Say: {{text}}", "-o", "out"];
-    args.extend(flags(situation, &url));
-    if situation.is_cancelled {
+    args.extend(flags(scenario, &url));
+    if scenario.is_cancelled {
         let code = interrupt(&machine, &server, &args, 2);
         return outcome(u8::try_from(code.unwrap()).unwrap(), None, [].iter());
     }
@@ -354,11 +353,11 @@ fn by_batch(situation: &Situation) -> Outcome {
 }
 
 #[test]
-fn infer_library_and_batch_come_to_the_same_outcome() {
-    for situation in situations() {
-        let name = situation.name;
-        let (exit, text, warnings) = situation.expected;
-        let infer = by_infer(&situation);
+fn infer_the_library_and_batch_have_the_same_outcome() {
+    for scenario in scenarios() {
+        let name = scenario.name;
+        let (exit, text, warnings) = scenario.expected;
+        let infer = by_infer(&scenario);
         assert_eq!(
             (infer.exit, infer.text.as_deref()),
             (exit, text),
@@ -368,7 +367,7 @@ fn infer_library_and_batch_come_to_the_same_outcome() {
             let has = infer.warnings.iter().any(|warning| warning.contains(part));
             assert!(has, "{name}: {infer:?}");
         }
-        assert_eq!(by_library(&situation), infer, "the library: {name}");
-        assert_eq!(by_batch(&situation), infer, "batch: {name}");
+        assert_eq!(by_library(&scenario), infer, "the library: {name}");
+        assert_eq!(by_batch(&scenario), infer, "batch: {name}");
     }
 }

@@ -1,4 +1,4 @@
-//! Packs that people drop into folders: finding, mixing, refusing.
+//! Packs in folders: finding, combining and rejecting them.
 
 use crate::guests::component;
 use crate::support::Machine;
@@ -6,7 +6,7 @@ use crate::support::Machine;
 const TEXT: &str = "Bread is baked every morning. It is sold out by noon.";
 
 #[test]
-fn a_pack_dropped_into_a_folder_runs_without_rebuilding_anything() {
+fn a_pack_in_the_packs_folder_is_compiled_once_and_runs() {
     let machine = Machine::new();
     machine.install_pack("hello", &component("hello"));
     let args = [
@@ -24,7 +24,7 @@ fn a_pack_dropped_into_a_folder_runs_without_rebuilding_anything() {
         "{}",
         run.stderr
     );
-    // Compiled once; the second run finds it in the cache.
+    // The second run uses the cache.
     let run = machine.run(&args);
     assert_eq!(run.ok(), "Hello, Ada, and welcome to the pack!\n");
     assert!(!run.stderr.contains("compiling"), "{}", run.stderr);
@@ -38,10 +38,10 @@ fn a_pack_dropped_into_a_folder_runs_without_rebuilding_anything() {
 }
 
 #[test]
-fn missing_names_are_answered_with_likely_ones() {
+fn unknown_names_are_errors_with_suggestions() {
     let machine = Machine::new();
     machine.install_pack("hello", &component("hello"));
-    for (args, says) in [
+    for (args, message) in [
         (&["render", "helo/greet"][..], "did you mean `hello`?"),
         (
             &["render", "hello"],
@@ -52,12 +52,12 @@ fn missing_names_are_answered_with_likely_ones() {
         (&["render", "greet", "--pack", "./none.wasm"], "none.wasm"),
     ] {
         let run = machine.run(args);
-        assert!(run.fails(2).contains(says), "{args:?}: {run:?}");
+        assert!(run.fails(2).contains(message), "{args:?}: {run:?}");
     }
 }
 
 #[test]
-fn packs_mix_in_the_order_given() {
+fn processors_of_several_packs_run_in_the_given_order() {
     let machine = Machine::new();
     machine.install_pack("shout", &component("shout"));
     let hello = machine.write(
@@ -76,12 +76,12 @@ fn packs_mix_in_the_order_given() {
             .as_array()
             .unwrap()
             .iter()
-            .map(|it| it["name"].as_str().unwrap().to_owned())
+            .map(|pack| pack["name"].as_str().unwrap().to_owned())
             .collect();
         (json["text"].as_str().unwrap().to_owned(), packs.join(" "))
     };
-    // Resolver from one pack, processors from another and from the standard
-    // one, in both orders.
+    // The resolver of one pack, processors of another and of the standard pack, in both
+    // orders.
     let upper_first = run(&[
         "--post",
         "shout/upper",
@@ -103,7 +103,7 @@ fn packs_mix_in_the_order_given() {
 }
 
 #[test]
-fn the_nearest_pack_wins_and_the_clash_is_said() {
+fn the_nearest_pack_is_used_with_a_warning_about_the_other() {
     let machine = Machine::new();
     machine.install_pack("hello", &component("hello"));
     machine.write(
@@ -126,7 +126,7 @@ fn the_nearest_pack_wins_and_the_clash_is_said() {
 }
 
 #[test]
-fn reserved_and_impossible_names_are_refused() {
+fn reserved_and_invalid_pack_names_are_rejected() {
     let machine = Machine::new();
     let bytes = std::fs::read(component("hello")).unwrap();
     for name in [
@@ -146,23 +146,23 @@ fn reserved_and_impossible_names_are_refused() {
 }
 
 #[test]
-fn what_is_no_pack_is_refused_by_its_kind() {
+fn files_that_are_not_packs_are_rejected_with_the_reason() {
     let machine = Machine::new();
     let core = wat::parse_str("(module)").unwrap();
-    let import = |what: &str| {
+    let import = |name: &str| {
         wat::parse_str(format!(
-            "(component (import \"{what}\" (instance (export \"f\" (func)))))"
+            "(component (import \"{name}\" (instance (export \"f\" (func)))))"
         ))
         .unwrap()
     };
-    let export = |what: &str| {
+    let export = |name: &str| {
         wat::parse_str(format!(
-            "(component (instance $i) (export \"{what}\" (instance $i)))"
+            "(component (instance $i) (export \"{name}\" (instance $i)))"
         ))
         .unwrap()
     };
-    let mut cut = std::fs::read(component("hello")).unwrap();
-    cut.truncate(cut.len() / 2);
+    let mut truncated = std::fs::read(component("hello")).unwrap();
+    truncated.truncate(truncated.len() / 2);
     let compiled = {
         let _ = machine.run(&["render", "{{text}}", "--text", "x"]).ok();
         let cache = machine.home().join("cache/packs");
@@ -171,17 +171,17 @@ fn what_is_no_pack_is_refused_by_its_kind() {
             .map(|entry| entry.unwrap().path());
         std::fs::read(
             files
-                .find(|it| it.extension().is_some_and(|e| e == "cwasm"))
+                .find(|path| path.extension().is_some_and(|e| e == "cwasm"))
                 .unwrap(),
         )
         .unwrap()
     };
-    for (name, bytes, says) in [
+    for (name, bytes, message) in [
         ("text", b"hello there".to_vec(), "not a WebAssembly file"),
         ("empty", Vec::new(), "not a WebAssembly file"),
         ("core", core, "core WebAssembly module"),
         ("compiled", compiled, "precompiled machine code"),
-        ("cut", cut, "invalid WebAssembly"),
+        ("truncated", truncated, "invalid WebAssembly"),
         (
             "files",
             import("wasi:filesystem/types@0.2.6"),
@@ -227,7 +227,7 @@ fn what_is_no_pack_is_refused_by_its_kind() {
         let run = machine.run(&["render", &format!("{name}/x")]);
         let stderr = run.fails(3);
         assert!(stderr.contains(&format!("pack `{name}`")), "{stderr}");
-        assert!(stderr.contains(says), "{name}: {stderr}");
+        assert!(stderr.contains(message), "{name}: {stderr}");
     }
 }
 
@@ -256,7 +256,7 @@ fn only_regular_files_inside_the_folder_are_packs() {
 
 #[cfg(unix)]
 #[test]
-fn files_beside_a_pack_are_its_own_and_nothing_else_is() {
+fn a_pack_receives_only_its_own_sidecar_files() {
     let machine = Machine::new();
     let standard = std::fs::read(concat!(env!("OUT_DIR"), "/standard.wasm")).unwrap();
     machine.write("packs/adam.wasm", standard);
@@ -282,7 +282,7 @@ fn files_beside_a_pack_are_its_own_and_nothing_else_is() {
             .fails(2)
             .contains("link points outside the packs folder")
     );
-    // A folder that is a link leads out just as well.
+    // The folder itself may be a link that points outside.
     std::fs::remove_dir_all(packs.join("adam")).unwrap();
     std::os::unix::fs::symlink("../secret", packs.join("adam")).unwrap();
     assert!(
@@ -291,7 +291,7 @@ fn files_beside_a_pack_are_its_own_and_nothing_else_is() {
             .fails(2)
             .contains("link points outside the packs folder")
     );
-    // A bare file name has a folder, too: this one.
+    // A plain file name is in the current folder.
     machine.write("eve.wasm", std::fs::read(packs.join("adam.wasm")).unwrap());
     machine.write("eve.toml", "near = 'eve'\n");
     assert_eq!(
@@ -301,7 +301,7 @@ fn files_beside_a_pack_are_its_own_and_nothing_else_is() {
 }
 
 #[test]
-fn a_job_has_a_handful_of_processors() {
+fn more_than_32_processors_are_rejected() {
     let machine = Machine::new();
     let many: Vec<&str> = (0..33).flat_map(|_| ["--post", "trim"]).collect();
     let run = machine.run(&[&["render", "x y"][..], &many].concat());
@@ -309,7 +309,7 @@ fn a_job_has_a_handful_of_processors() {
 }
 
 #[test]
-fn a_cache_that_cannot_be_written_is_said_and_nothing_worse() {
+fn an_unwritable_cache_is_only_a_warning() {
     let machine = Machine::without_cache();
     std::fs::create_dir_all(machine.home()).unwrap();
     std::fs::write(machine.home().join("cache"), "in the way").unwrap();
@@ -319,7 +319,7 @@ fn a_cache_that_cannot_be_written_is_said_and_nothing_worse() {
 }
 
 #[test]
-fn a_file_that_is_too_large_is_not_even_read() {
+fn a_pack_larger_than_the_limit_is_rejected() {
     let machine = Machine::new();
     let file = std::fs::File::create(machine.write("packs/big.wasm", "")).unwrap();
     file.set_len(65 << 20).unwrap();
@@ -332,10 +332,10 @@ fn a_file_that_is_too_large_is_not_even_read() {
 }
 
 #[test]
-fn a_prompt_runs_on_the_packs_own_files_only() {
+fn stock_and_standard_select_their_own_prompt_files() {
     let machine = Machine::new();
     machine.write("p.toml", "here = 'from the file'\n");
-    // The stock prompts are at hand under their own name, whatever is given.
+    // The stock prompts are available as `stock/…` also with `--prompts`.
     let run = machine.run(&[
         "render",
         "stock/tldr",
@@ -357,7 +357,7 @@ fn a_prompt_runs_on_the_packs_own_files_only() {
 
 #[cfg(unix)]
 #[test]
-fn machine_code_by_others_is_never_run() {
+fn a_cache_writable_by_others_is_not_trusted() {
     use std::os::unix::fs::PermissionsExt;
     let machine = Machine::without_cache();
     let render = || machine.run(&["render", "<{{text}}>", "--text", "x"]);
@@ -365,7 +365,7 @@ fn machine_code_by_others_is_never_run() {
     let cache = machine.home().join("cache/packs");
     let mode = std::fs::metadata(&cache).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
-    // A folder that others can write to is not trusted, and nothing breaks.
+    // An invalid entry, and a folder writable by others, are ignored.
     let paths = std::fs::read_dir(&cache)
         .unwrap()
         .map(|entry| entry.unwrap().path());

@@ -1,4 +1,4 @@
-//! `pull`: downloads from a hub that fails in every way.
+//! `pull`: downloads, and faults of the hub.
 
 use std::path::PathBuf;
 use std::process::Child;
@@ -19,7 +19,7 @@ fn sha256(bytes: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What the hub says of a file.
+/// Returns the hub's description of a file.
 fn entry(path: &str, bytes: &[u8]) -> Value {
     let oid = sha256(bytes);
     json!({"type": "file", "path": path, "size": bytes.len(), "oid": "x",
@@ -35,8 +35,9 @@ fn answer(status: &str, head: &str, body: &[u8]) -> Vec<Step> {
 }
 
 fn header<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
-    let found = request.headers.iter().find(|(it, _)| it == name);
-    found.map(|(_, value)| value.as_str())
+    let mut headers = request.headers.iter();
+    let header = headers.find(|(header, _)| header == name);
+    header.map(|(_, value)| value.as_str())
 }
 
 fn range(request: &Request) -> Option<usize> {
@@ -70,7 +71,7 @@ fn models(machine: &Machine) -> Vec<String> {
     names
 }
 
-/// A hub with one repository; `file` answers for its files.
+/// A fake hub with one repository; `file` responds to requests for its files.
 fn hub(
     entries: Vec<Value>,
     file: impl Fn(&Request) -> Vec<Step> + Send + Sync + 'static,
@@ -101,24 +102,24 @@ fn whole(bytes: Vec<u8>) -> impl Fn(&Request) -> Vec<Step> + Send + Sync {
 }
 
 #[test]
-fn a_file_with_the_built_in_models_name_or_an_endless_one_is_refused() {
+fn a_file_named_like_the_built_in_model_or_too_large_is_refused() {
     let bytes = gguf();
     let mut endless = entry("endless.gguf", &bytes);
     endless["lfs"]["size"] = json!(u64::MAX);
     let hub = hub(vec![entry("demo.gguf", &bytes), endless], whole(bytes));
     let machine = Machine::new();
-    for (args, code, says) in [
+    for (args, code, message) in [
         (["pull", "me/demo-GGUF:demo.gguf"], 2, "built-in model"),
         (["pull", "me/demo-GGUF:endless.gguf"], 1, "are free"),
     ] {
         let mut command = machine.command(&args);
         let run = finish(command.env("HF_ENDPOINT", hub.url()).spawn().unwrap());
-        assert!(run.fails(code).contains(says), "{run:?}");
+        assert!(run.fails(code).contains(message), "{run:?}");
     }
 }
 
 #[test]
-fn what_was_pulled_runs() {
+fn a_pulled_model_runs() {
     let bytes = gguf();
     let other = b"other".to_vec();
     let entries = vec![
@@ -129,8 +130,8 @@ fn what_was_pulled_runs() {
     ];
     let hub = hub(entries, whole(bytes));
     let machine = Machine::new();
-    let unclear = pull(&machine, &hub, &[]);
-    let stderr = unclear.fails(2);
+    let ambiguous = pull(&machine, &hub, &[]);
+    let stderr = ambiguous.fails(2);
     assert!(
         stderr.contains("pull me/demo-GGUF:demo-Q8_0.gguf"),
         "{stderr}"
@@ -160,19 +161,22 @@ fn what_was_pulled_runs() {
         let mut command = machine.command(&["pull", "me/demo-GGUF:q8_0"]);
         command.env("HF_ENDPOINT", hub.url()).spawn().unwrap()
     });
-    assert!(again.stderr.contains("there already"), "{again:?}");
-    let gone = finish({
+    assert!(again.stderr.contains("already exists"), "{again:?}");
+    let missing = finish({
         let mut command = machine.command(&["pull", "me/nothing"]);
         command.env("HF_ENDPOINT", hub.url()).spawn().unwrap()
     });
-    assert!(gone.fails(5).contains("Repository not found"), "{gone:?}");
+    assert!(
+        missing.fails(5).contains("Repository not found"),
+        "{missing:?}"
+    );
 }
 
 #[test]
-fn a_download_that_breaks_off_goes_on() {
+fn an_interrupted_download_resumes_within_the_run() {
     let bytes = gguf();
     let served = bytes.clone();
-    // A third of the rest each time, then the connection breaks.
+    // Each response is a third of the rest, then the connection is closed.
     let hub = hub(vec![entry("m.gguf", &bytes)], move |request| {
         let at = range(request).unwrap_or(0);
         let rest = &served[at..];
@@ -185,31 +189,31 @@ fn a_download_that_breaks_off_goes_on() {
             },
             rest.len()
         );
-        let some = if rest.len() > 300_000 {
+        let sent = if rest.len() > 300_000 {
             rest.len() / 3
         } else {
             rest.len()
         };
-        vec![Step::Send([head.as_bytes(), &rest[..some]].concat())]
+        vec![Step::Send([head.as_bytes(), &rest[..sent]].concat())]
     });
     let machine = Machine::without_cache();
     assert_eq!(pull(&machine, &hub, &[]).ok(), "m\n");
     let path = machine.home().join("data/models/m.gguf");
     assert_eq!(std::fs::read(path).unwrap(), bytes);
-    let asked: Vec<Option<usize>> = hub
+    let ranges: Vec<Option<usize>> = hub
         .requests()
         .iter()
         .filter(|request| request.path.contains("resolve"))
         .map(range)
         .collect();
     assert!(
-        asked.len() > 2 && asked[0].is_none() && asked[1..].iter().all(Option::is_some),
-        "{asked:?}"
+        ranges.len() > 2 && ranges[0].is_none() && ranges[1..].iter().all(Option::is_some),
+        "{ranges:?}"
     );
 }
 
 #[test]
-fn a_killed_download_goes_on_and_never_with_another_file() {
+fn a_killed_download_restarts_if_the_file_has_changed() {
     let bytes = gguf();
     let served = bytes.clone();
     let slow = hub(vec![entry("m.gguf", &bytes)], move |_| {
@@ -225,24 +229,32 @@ fn a_killed_download_goes_on_and_never_with_another_file() {
     let machine = Machine::without_cache();
     let partial = machine.home().join("data/models/m.gguf.partial");
     let mut child = start(&machine, &slow, &[]);
-    while std::fs::metadata(&partial).map_or(0, |it| it.len()) < 500_000 {
-        assert!(child.try_wait().unwrap().is_none(), "it ended");
+    while std::fs::metadata(&partial).map_or(0, |metadata| metadata.len()) < 500_000 {
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "the program ended by itself"
+        );
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     let busy = pull(&machine, &slow, &[]);
     assert!(busy.fails(1).contains("another process"), "{busy:?}");
     child.kill().unwrap();
     child.wait().unwrap();
-    // The repository has another file of that name now: nothing of the old one
-    // may be in it.
+    // The repository has a different file of the same name now: the partial download must
+    // not be resumed.
     let mut newer = bytes.clone();
     newer.extend(b"more");
     let other = hub(vec![entry("m.gguf", &newer)], whole(newer.clone()));
     pull(&machine, &other, &[]).ok();
-    assert!(other.requests().iter().all(|it| range(it).is_none()));
+    assert!(
+        other
+            .requests()
+            .iter()
+            .all(|request| range(request).is_none())
+    );
     let path = machine.home().join("data/models/m.gguf");
     assert_eq!(std::fs::read(&path).unwrap(), newer);
-    // A file that is there is not replaced unasked.
+    // An existing file is replaced only with --force.
     let first = hub(vec![entry("m.gguf", &bytes)], whole(bytes.clone()));
     assert!(pull(&machine, &first, &[]).fails(2).contains("--force"));
     assert_eq!(std::fs::read(&path).unwrap(), newer);
@@ -251,7 +263,7 @@ fn a_killed_download_goes_on_and_never_with_another_file() {
 }
 
 #[test]
-fn what_is_not_what_the_hub_has_is_never_installed() {
+fn a_file_with_a_wrong_checksum_is_not_installed() {
     let bytes = gguf();
     let mut bad = bytes.clone();
     bad[1000] ^= 1;
@@ -263,7 +275,7 @@ fn what_is_not_what_the_hub_has_is_never_installed() {
 }
 
 #[test]
-fn the_token_does_not_follow_to_another_host() {
+fn the_hub_token_is_not_sent_to_another_host() {
     let bytes = gguf();
     let store = ScriptedServer::start({
         let bytes = bytes.clone();
@@ -279,12 +291,12 @@ fn the_token_does_not_follow_to_another_host() {
     assert!(
         hub.requests()
             .iter()
-            .all(|it| header(it, "authorization") == Some("Bearer hf_secret"))
+            .all(|request| header(request, "authorization") == Some("Bearer hf_secret"))
     );
     assert!(
         store
             .requests()
             .iter()
-            .all(|it| header(it, "authorization").is_none())
+            .all(|request| header(request, "authorization").is_none())
     );
 }

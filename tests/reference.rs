@@ -1,4 +1,4 @@
-//! The README's reference of commands and flags, held against `--help`.
+//! Compares the README's reference of commands and flags with `--help`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,26 +13,26 @@ fn readme() -> String {
     std::fs::read_to_string(path).unwrap()
 }
 
-/// Everything that looks like a long flag.
-fn flags(text: &str) -> BTreeSet<String> {
-    let mut found = BTreeSet::new();
+/// Returns everything that looks like a long flag.
+fn long_flags(text: &str) -> BTreeSet<String> {
+    let mut flags = BTreeSet::new();
     for (at, _) in text.match_indices("--") {
         let before = text[..at].chars().next_back();
         let name: String = text[at + 2..]
             .chars()
             .take_while(|c| c.is_ascii_lowercase() || *c == '-')
             .collect();
-        if name.starts_with(|it: char| it.is_ascii_lowercase())
-            && before.is_none_or(|it| !it.is_alphanumeric() && it != '-')
+        if name.starts_with(|c: char| c.is_ascii_lowercase())
+            && before.is_none_or(|c| !c.is_alphanumeric() && c != '-')
         {
-            found.insert(format!("--{}", name.trim_end_matches('-')));
+            flags.insert(format!("--{}", name.trim_end_matches('-')));
         }
     }
-    found
+    flags
 }
 
-/// The flags that `--help` defines: those at the beginning of a line.
-fn defined(help: &str) -> BTreeSet<String> {
+/// Returns the flags that `--help` defines, which are at the beginning of a line.
+fn defined_flags(help: &str) -> BTreeSet<String> {
     help.lines()
         .filter_map(|line| {
             let line = line.trim_start();
@@ -41,13 +41,13 @@ fn defined(help: &str) -> BTreeSet<String> {
                 _ => line,
             };
             line.starts_with("--")
-                .then(|| flags(line).into_iter().next())?
+                .then(|| long_flags(line).into_iter().next())?
         })
         .collect()
 }
 
 #[test]
-fn the_reference_names_every_command_and_flag_and_no_other() {
+fn the_readme_reference_matches_all_commands_and_flags() {
     let machine = Machine::without_cache();
     let help = machine.run(&["--help"]);
     let commands: Vec<String> = help
@@ -55,43 +55,43 @@ fn the_reference_names_every_command_and_flag_and_no_other() {
         .lines()
         .skip_while(|line| *line != "Commands:")
         .skip(1)
-        .take_while(|it| !it.is_empty())
-        .filter(|it| it.starts_with("  ") && !it.starts_with("   "))
-        .filter_map(|it| it.split_whitespace().next().map(str::to_owned))
-        .filter(|it| it != "help")
-        .flat_map(|it| match it.as_str() {
-            // Its own commands follow it.
+        .take_while(|line| !line.is_empty())
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
+        .filter(|command| command != "help")
+        .flat_map(|command| match command.as_str() {
+            // `batch` has subcommands.
             "batch" => ["", " status", " retry", " export", " merge"]
-                .map(|after| format!("batch{after}"))
+                .map(|subcommand| format!("batch{subcommand}"))
                 .to_vec(),
-            _ => vec![it],
+            _ => vec![command],
         })
         .collect();
     assert!(commands.len() >= 14, "{commands:?}");
     let readme = readme();
     let (_, reference) = readme.split_once("## Reference").unwrap();
     let (reference, _) = reference.split_once("\n## ").unwrap();
-    let mut named = Vec::new();
+    let mut documented = Vec::new();
     for row in reference.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
-        // Words before the first argument: `batch`, `batch status`.
+        // The words before the first argument: `batch`, `batch status`.
         let words = cells[0].trim().trim_matches('`').split(' ');
         let words: Vec<&str> = words
             .take_while(|word| word.chars().all(|c| c.is_ascii_lowercase()))
             .collect();
         let command = words.join(" ");
-        let asked: Vec<&str> = words.iter().copied().chain(["--help"]).collect();
-        let help = machine.run(&asked);
-        let mut expected = defined(help.ok());
+        let args: Vec<&str> = words.iter().copied().chain(["--help"]).collect();
+        let help = machine.run(&args);
+        let mut expected = defined_flags(help.ok());
         for common in COMMON {
-            let is_there = expected.remove(common);
+            let has_common = expected.remove(common);
             assert!(
-                is_there || command == "completions",
+                has_common || command == "completions",
                 "{command} has no {common}"
             );
         }
-        assert_eq!(flags(cells[1]), expected, "{command}");
-        named.push(command);
+        assert_eq!(long_flags(cells[1]), expected, "{command}");
+        documented.push(command);
     }
-    assert_eq!(named, commands);
+    assert_eq!(documented, commands);
 }

@@ -1,4 +1,4 @@
-//! `render`: what would be sent, and nothing else.
+//! `render`: resolved prompts.
 
 use crate::support::Machine;
 
@@ -27,12 +27,12 @@ Rewrite as short sentences:
 "#;
 
 #[test]
-fn composition_is_that_of_the_original_for_flat_and_grouped_files() {
+fn prompts_compose_as_in_the_python_program() {
     let machine = Machine::new();
     machine.write("flat.toml", FLAT);
     machine.write("grouped.toml", GROUPED);
-    // Each prompt resolved alone, joined by a blank line; a multi-line string
-    // keeps its line end.
+    // Each prompt is resolved separately, and they are joined by a blank line. A multi-line
+    // string keeps its final newline.
     let expected = "Think first.\n\n\nRewrite as short sentences:\n\nT\n";
     for (prompt, file) in [
         ("think,aps", "flat.toml"),
@@ -54,7 +54,7 @@ fn composition_is_that_of_the_original_for_flat_and_grouped_files() {
 }
 
 #[test]
-fn mistakes_in_prompts_and_parameters_are_one_clear_message_and_exit_2() {
+fn errors_in_prompts_and_parameters_exit_with_2_and_one_message() {
     let machine = Machine::new();
     machine.write(
         "p.toml",
@@ -65,18 +65,21 @@ fn mistakes_in_prompts_and_parameters_are_one_clear_message_and_exit_2() {
     machine.write("one/p.toml", "good = 'x'\n");
     machine.write("two/p.toml", "bad = = 'x'\n");
     machine.write("latin1.txt", b"caf\xe9");
-    let p = |prompt: &'static str, more: &[&'static str]| -> Vec<&'static str> {
+    let with_file = |prompt: &'static str, more: &[&'static str]| -> Vec<&'static str> {
         [&["render", prompt, "--prompts", "p.toml"], more].concat()
     };
-    for (args, says) in [
-        (p("a", &[]), vec!["`name`", "`other`", "-p name=VALUE"]),
+    for (args, messages) in [
         (
-            p("x", &[]),
+            with_file("a", &[]),
+            vec!["`name`", "`other`", "-p name=VALUE"],
+        ),
+        (
+            with_file("x", &[]),
             vec!["p.toml:2:", "x -> y -> x", "2 | x = '{{y}}'", "^"],
         ),
-        (p("aa", &[]), vec!["has no prompt `aa`", "`a`"]),
-        (p("both", &["-p", "a=1"]), vec!["`a`", "p.toml:1"]),
-        (p("a", &["-p", "name"]), vec!["KEY=VALUE"]),
+        (with_file("aa", &[]), vec!["has no prompt `aa`", "`a`"]),
+        (with_file("both", &["-p", "a=1"]), vec!["`a`", "p.toml:1"]),
+        (with_file("a", &["-p", "name"]), vec!["KEY=VALUE"]),
         (
             vec!["render", "good", "--prompts", "broken.toml"],
             vec!["broken.toml:2:7: ", "2 | bad = = 'y'\n  |       ^"],
@@ -129,13 +132,13 @@ fn mistakes_in_prompts_and_parameters_are_one_clear_message_and_exit_2() {
         (vec!["render", "x", "-p", "a=@none"], vec!["none", "@@"]),
     ] {
         let run = machine.run(&args);
-        if says.is_empty() {
-            // Processors are opened only by `infer`; clap speaks for itself.
+        if messages.is_empty() {
+            // Processors are opened only by `infer`; clap has its own messages.
             assert!(matches!(run.code, Some(0 | 2)), "{run:?}");
             continue;
         }
         let stderr = run.fails(2);
-        for part in says {
+        for part in messages {
             assert!(stderr.contains(part), "{args:?}: {part}\n{stderr}");
         }
         assert_eq!(stderr.matches("error: ").count(), 1, "{stderr}");
@@ -143,7 +146,7 @@ fn mistakes_in_prompts_and_parameters_are_one_clear_message_and_exit_2() {
 }
 
 #[test]
-fn a_megabyte_comes_through_a_file_and_through_stdin() {
+fn a_text_of_one_megabyte_is_read_from_a_file_and_from_stdin() {
     let machine = Machine::new();
     let megabyte = "0123456789abcdef".repeat(1 << 16);
     machine.write("big.txt", &megabyte);
@@ -158,11 +161,12 @@ fn a_megabyte_comes_through_a_file_and_through_stdin() {
         let from_stdin = machine.run_with_stdin(args, megabyte.as_bytes());
         assert!(from_stdin.ok() == expected, "{args:?}");
     }
-    let bad = machine.run_with_stdin(&["render", prompt], b"ab\xffcd");
+    let invalid = machine.run_with_stdin(&["render", prompt], b"ab\xffcd");
     assert!(
-        bad.fails(2)
+        invalid
+            .fails(2)
             .contains("stdin is not UTF-8: invalid byte at offset 2"),
-        "{bad:?}"
+        "{invalid:?}"
     );
 }
 
@@ -175,7 +179,7 @@ fn stdin_is_read_only_when_the_prompt_lacks_its_text() {
     assert_eq!(run.ok(), "no text here\n");
     let run = machine.run_with_stdin(&["render", "<{{text}}>"], b"");
     assert!(run.fails(2).contains("stdin: it is empty"));
-    // A byte order mark is no part of a text.
+    // A byte order mark is removed.
     let run = machine.run_with_stdin(&["render", "<{{text}}>"], "\u{feff}x".as_bytes());
     assert_eq!(run.ok(), "<x>\n");
 }
@@ -197,7 +201,7 @@ fn text_is_never_interpreted() {
 }
 
 #[test]
-fn each_setting_says_where_it_comes_from() {
+fn every_setting_has_its_value_and_origin() {
     let machine = Machine::new();
     machine.write(
         "p.toml",
@@ -235,7 +239,7 @@ fn each_setting_says_where_it_comes_from() {
 }
 
 #[test]
-fn system_and_raw_change_what_is_sent() {
+fn system_and_raw_change_the_rendered_prompt() {
     let machine = Machine::new();
     machine.write(
         "p.toml",
@@ -260,7 +264,7 @@ fn system_and_raw_change_what_is_sent() {
 }
 
 #[test]
-fn a_misspelt_variable_is_said() {
+fn an_unknown_or_invalid_environment_variable_is_reported() {
     let machine = Machine::new();
     let mut command = machine.command(&["render", "x y"]);
     command

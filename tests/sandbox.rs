@@ -1,5 +1,5 @@
-//! Packs that misbehave, at every entry: each ends in a clear error within its
-//! limit, and the host goes on.
+//! Misbehaving packs: every call ends with an error within its limit, and the host continues
+//! to work.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use lmstrix_host::pack::{
 
 use crate::guests::component;
 
-/// Small, so that the tests do not wait; far above what honest packs need.
+/// Small limits, so that the tests are fast; well-behaved packs need far less.
 fn limits() -> SandboxLimits {
     SandboxLimits {
         describe_time: Duration::from_millis(200),
@@ -23,35 +23,35 @@ fn limits() -> SandboxLimits {
     }
 }
 
-fn packs(limits: SandboxLimits) -> PackLoader {
+fn pack_loader(limits: SandboxLimits) -> PackLoader {
     static CACHE: OnceLock<tempfile::TempDir> = OnceLock::new();
     let cache = CACHE.get_or_init(|| tempfile::tempdir().unwrap());
     let cache = CompiledPackCache::new(cache.path().join("packs"));
     PackLoader::new(limits, cache, Compiler::InProcess, |_| {}).unwrap()
 }
 
-fn hostile_within(limits: SandboxLimits) -> Pack {
-    packs(limits)
+fn hostile_with_limits(limits: SandboxLimits) -> Pack {
+    pack_loader(limits)
         .load_file(&component("hostile").with_file_name("lmstrix_test_hostile.wasm"))
         .unwrap()
 }
 
 fn hostile() -> Pack {
-    hostile_within(limits())
+    hostile_with_limits(limits())
 }
 
-fn describe(pack: &Pack, what: &str) -> Result<String, Error> {
+fn describe(pack: &Pack, misbehaviour: &str) -> Result<String, Error> {
     let file = TextFile {
         name: "describe".into(),
         display_path: String::new(),
-        text: what.into(),
+        text: misbehaviour.into(),
     };
-    pack.describe(&[file]).map(|it| it.summary)
+    pack.describe(&[file]).map(|contents| contents.summary)
 }
 
-fn resolve(pack: &Pack, what: &str) -> Result<lmstrix_host::pack::ResolvedPrompt, Error> {
+fn resolve(pack: &Pack, prompt: &str) -> Result<lmstrix_host::pack::ResolvedPrompt, Error> {
     pack.resolve(&ResolveRequest {
-        prompt: what.into(),
+        prompt: prompt.into(),
         ..ResolveRequest::default()
     })
 }
@@ -77,8 +77,8 @@ fn run(pack: &Pack, name: &str, chunks: &[&str]) -> Result<(String, Option<Error
     Ok((text + &outcome.tail, dropped))
 }
 
-/// What works at every entry, and what the error says.
-const EVERYWHERE: [(&str, &str); 9] = [
+/// Misbehaviours that are possible in every function, and a part of their error messages.
+const MISBEHAVIOURS: [(&str, &str); 9] = [
     ("trap", "this pack panics on purpose"),
     ("loop", "CPU time"),
     ("sleep", "waited for a clock"),
@@ -91,120 +91,140 @@ const EVERYWHERE: [(&str, &str); 9] = [
 ];
 
 #[track_caller]
-fn check<T>(result: Result<T, Error>, function: &str, asked: &str, says: &str) {
+fn assert_guest_error<T>(
+    result: Result<T, Error>,
+    function: &str,
+    misbehaviour: &str,
+    message: &str,
+) {
     let Err(error) = result else {
-        panic!("{function} {asked} succeeded")
+        panic!("{function} {misbehaviour} succeeded")
     };
     assert!(matches!(error, Error::Guest(_)), "{error:?}");
     let text = error.to_string();
     for part in [
         "pack `lmstrix_test_hostile`",
         &format!("failed in {function}"),
-        says,
+        message,
     ] {
-        assert!(text.contains(part), "{function} {asked}: {part}\n{text}");
+        assert!(
+            text.contains(part),
+            "{function} {misbehaviour}: {part}\n{text}"
+        );
     }
 }
 
 #[test]
-fn every_misbehaviour_at_every_entry_is_a_signed_error() {
+fn misbehaviour_in_any_function_is_an_error_that_names_the_pack() {
     let pack = hostile();
-    for (what, says) in EVERYWHERE {
-        if what != "handle" {
-            check(describe(&pack, what), "describe", what, says);
-            check(resolve(&pack, what), "resolve", what, says);
-            check(
-                open(&pack, &format!("open:{what}")).map(|_| ()),
+    for (misbehaviour, message) in MISBEHAVIOURS {
+        if misbehaviour != "handle" {
+            assert_guest_error(
+                describe(&pack, misbehaviour),
+                "describe",
+                misbehaviour,
+                message,
+            );
+            assert_guest_error(
+                resolve(&pack, misbehaviour),
+                "resolve",
+                misbehaviour,
+                message,
+            );
+            assert_guest_error(
+                open(&pack, &format!("open:{misbehaviour}")).map(|_| ()),
                 "open",
-                what,
-                says,
+                misbehaviour,
+                message,
             );
         }
-        check(
-            run(&pack, &format!("push:{what}"), &["a"]),
+        assert_guest_error(
+            run(&pack, &format!("push:{misbehaviour}"), &["a"]),
             "push",
-            what,
-            says,
+            misbehaviour,
+            message,
         );
-        check(
-            run(&pack, &format!("finish:{what}"), &["a"]),
+        assert_guest_error(
+            run(&pack, &format!("finish:{misbehaviour}"), &["a"]),
             "finish",
-            what,
-            says,
+            misbehaviour,
+            message,
         );
-        // By the time of the destructor the text is whole, so it is a warning.
-        let (text, dropped) = run(&pack, &format!("drop:{what}"), &["a", "b"]).unwrap();
-        assert_eq!(text, "ab", "{what}");
-        // The handle is gone by then, whoever dropped it.
+        // The text is complete before the destructor runs, so its failure is a warning.
+        let (text, dropped) = run(&pack, &format!("drop:{misbehaviour}"), &["a", "b"]).unwrap();
+        assert_eq!(text, "ab", "{misbehaviour}");
+        // In the destructor the handle no longer exists; dropping it again is not an error.
         match dropped {
-            Some(error) => check::<()>(Err(error), "the destructor", what, says),
-            None => assert_eq!(what, "handle"),
+            Some(error) => {
+                assert_guest_error::<()>(Err(error), "the destructor", misbehaviour, message)
+            }
+            None => assert_eq!(misbehaviour, "handle"),
         }
     }
-    // The host goes on.
+    // The host continues to work.
     assert_eq!(run(&pack, "pass", &["a", "b"]).unwrap().0, "ab");
 }
 
 #[test]
-fn what_comes_back_is_limited_in_bytes_and_entries() {
+fn returned_values_are_limited_in_bytes_and_entries() {
     let pack = hostile();
-    check(
+    assert_guest_error(
         resolve(&pack, "overlap"),
         "resolve",
         "overlap",
         "4 MiB in one call",
     );
-    check(
+    assert_guest_error(
         resolve(&pack, "warnings"),
         "resolve",
         "warnings",
         "list of warnings has 2000 entries",
     );
-    check(
+    assert_guest_error(
         resolve(&pack, "no-messages"),
         "resolve",
         "no-messages",
         "has no messages",
     );
-    check(
+    assert_guest_error(
         run(&pack, "finish:warnings", &["a"]),
         "finish",
         "warnings",
         "2000 entries",
     );
-    check(
+    assert_guest_error(
         run(&pack, "multiply", &["abcdefgh"; 10]),
         "push",
         "multiply",
         "in total",
     );
-    // A gigabyte needs a pack that may have one.
-    let roomy = hostile_within(SandboxLimits {
+    // A gigabyte needs a higher memory limit.
+    let large = hostile_with_limits(SandboxLimits {
         memory_bytes: 2 << 30,
         ..limits()
     });
     for entry in ["push", "finish"] {
-        check(
-            run(&roomy, &format!("{entry}:gigabyte"), &["a"]),
+        assert_guest_error(
+            run(&large, &format!("{entry}:gigabyte"), &["a"]),
             entry,
             "gigabyte",
             "4 MiB in one call",
         );
     }
-    check(
-        describe(&roomy, "gigabyte"),
+    assert_guest_error(
+        describe(&large, "gigabyte"),
         "describe",
         "gigabyte",
         "4 MiB in one call",
     );
-    check(
-        resolve(&roomy, "messages"),
+    assert_guest_error(
+        resolve(&large, "messages"),
         "resolve",
         "messages",
         "4 MiB in one call",
     );
-    check(
-        resolve(&roomy, "gigabyte"),
+    assert_guest_error(
+        resolve(&large, "gigabyte"),
         "resolve",
         "gigabyte",
         "4 MiB in one call",
@@ -212,15 +232,15 @@ fn what_comes_back_is_limited_in_bytes_and_entries() {
 }
 
 #[test]
-fn a_flood_on_stderr_costs_its_own_time_only() {
-    let pack = hostile_within(SandboxLimits::default());
+fn a_flood_of_stderr_output_is_not_an_error() {
+    let pack = hostile_with_limits(SandboxLimits::default());
     assert!(describe(&pack, "flood").is_ok());
     assert!(resolve(&pack, "flood").is_ok());
     assert_eq!(run(&pack, "push:flood", &["a"]).unwrap().0, "a");
 }
 
 #[test]
-fn no_state_survives_a_call() {
+fn a_pack_keeps_no_state_between_calls() {
     let pack = hostile();
     for _ in 0..3 {
         let resolved = resolve(&pack, "count").unwrap();
@@ -235,7 +255,7 @@ fn no_state_survives_a_call() {
 }
 
 #[test]
-fn odd_values_are_dropped_with_a_warning() {
+fn invalid_values_are_dropped_with_a_warning() {
     let pack = hostile();
     let resolved = resolve(&pack, "nan").unwrap();
     assert_eq!(resolved.settings.temperature, None);
@@ -243,29 +263,32 @@ fn odd_values_are_dropped_with_a_warning() {
         resolved
             .warnings
             .iter()
-            .any(|it| it.contains("temperature")),
+            .any(|warning| warning.contains("temperature")),
         "{resolved:?}"
     );
-    // Nobody gets an .exe.
+    // Executable extensions are not allowed.
     assert_eq!(resolved.extension, None);
     assert!(
-        resolved.warnings.iter().any(|it| it.contains("`exe`")),
+        resolved
+            .warnings
+            .iter()
+            .any(|warning| warning.contains("`exe`")),
         "{resolved:?}"
     );
 }
 
 #[test]
-fn a_pack_may_answer_that_it_does_not_want_to() {
-    check(
+fn an_error_of_a_pack_is_reported_with_its_code() {
+    assert_guest_error(
         resolve(&hostile(), "code"),
         "resolve",
         "code",
-        "I do not want to (code `E42`)",
+        "unsupported on purpose (code `E42`)",
     );
 }
 
 #[test]
-fn splitting_oddly_changes_nothing() {
+fn the_split_of_chunks_does_not_change_the_output() {
     let pack = hostile();
     for chunks in [
         &["aä漢🙂b"][..],
@@ -283,8 +306,8 @@ fn splitting_oddly_changes_nothing() {
 }
 
 #[test]
-fn a_module_that_misbehaves_as_it_starts_is_ended() {
-    let packs = packs(limits());
+fn misbehaviour_at_instantiation_is_a_load_error() {
+    let packs = pack_loader(limits());
     let folder = tempfile::tempdir().unwrap();
     let load = |name: &str, module: &str| {
         let wat = format!(
@@ -300,7 +323,7 @@ fn a_module_that_misbehaves_as_it_starts_is_ended() {
         assert!(matches!(error, Error::Load { .. }), "{error:?}");
         error.to_string()
     };
-    for (name, module, says) in [
+    for (name, module, message) in [
         ("quiet", "", "differ from lmstrix:prompts@0.1.0"),
         ("loop", "(func $f (loop br 0)) (start $f)", "CPU time"),
         ("trap", "(func $f unreachable) (start $f)", "crashed ("),
@@ -323,7 +346,7 @@ fn a_module_that_misbehaves_as_it_starts_is_ended() {
         ),
     ] {
         let text = load(name, module);
-        assert!(text.contains(says), "{name}: {text}");
+        assert!(text.contains(message), "{name}: {text}");
         assert!(text.contains(&format!("pack `{name}`")), "{text}");
     }
 }

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 )]
 mod servers;
 
-use servers::studio::{Answer, Model, Setup, Studio};
+use servers::studio::{Answer, FakeStudio, Model, Setup};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -50,7 +50,7 @@ fn main() -> Result<(), Failure> {
         .collect();
     std::fs::write(folder.path().join("rows.jsonl"), rows)?;
 
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         models: vec![Model::llm("m", 32_768)],
         answer: Answer::Tokens(1),
         slots: Some(SLOTS),
@@ -96,7 +96,7 @@ fn main() -> Result<(), Failure> {
     }
     drop(studio);
 
-    let studio = Studio::start(Setup {
+    let studio = FakeStudio::start(Setup {
         models: vec![Model::llm("m", 32_768)],
         answer: Answer::Tokens(25),
         token_pause: Duration::from_millis(20),

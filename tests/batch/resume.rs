@@ -94,6 +94,42 @@ fn changed_jobs_are_kept_or_rerun() {
 }
 
 #[test]
+fn a_rerun_keeps_an_edit_of_the_same_size() {
+    let machine = Machine::new();
+    let studio = FakeStudio::start(echo_models(&["a"]));
+    let url = studio.url();
+    let run = |more: &[&str]| {
+        let prompt = [
+            "-P",
+            "Say {{text}}",
+            "--name",
+            "{prompt}",
+            "-m",
+            "a",
+            "--text",
+            "hello",
+        ];
+        let mut args = batch_args(&url, &prompt);
+        args.extend(more);
+        machine.run(&args).ok();
+    };
+    run(&[]);
+    let names = results(&machine.work().join("out"));
+    let (name, text) = names.iter().next().unwrap();
+    let path = format!("out/{name}");
+    let edited = text.to_uppercase();
+    assert_ne!(*text, edited);
+    machine.write(&path, &edited);
+    // The job has changed, and the file seems to be the result of its last run.
+    run(&["--temperature", "0.7", "--changed", "rerun"]);
+    assert_eq!(machine.read(&format!("{path}.kept-1")), edited);
+    assert_ne!(machine.read(&path), edited);
+    // A result that was not edited is replaced.
+    run(&["--temperature", "0.8", "--changed", "rerun"]);
+    assert!(!machine.work().join(format!("{path}.kept-2")).exists());
+}
+
+#[test]
 fn a_changed_input_changes_the_job() {
     let machine = Machine::new();
     let studio = FakeStudio::start(echo_models(&["a"]));

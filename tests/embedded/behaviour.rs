@@ -6,13 +6,13 @@ use lmstrix_host::inference::{
     resolve_settings,
 };
 
-use super::tiny::{Entry, Tiny};
+use super::tiny_model::{Entry, TinyModel};
 
-fn open(tiny: &Tiny) -> Result<ModelFile, Error> {
+fn open(tiny: &TinyModel) -> Result<ModelFile, Error> {
     ModelFile::from_bytes("tiny", tiny.bytes().leak())
 }
 
-fn load(tiny: &Tiny, context: u32) -> Model {
+fn load(tiny: &TinyModel, context: u32) -> Model {
     open(tiny).unwrap().load(context).unwrap()
 }
 
@@ -59,10 +59,10 @@ fn text(events: &[Event]) -> String {
 }
 
 #[test]
-fn the_prompt_is_read_in_batches_and_the_counts_add_up() {
-    let mut model = load(&Tiny::new(), 1024);
+fn prefill_progress_advances_in_batches_to_the_prompt_length() {
+    let mut model = load(&TinyModel::new(), 1024);
     for length in [1, 254, 255, 256, 257, 511, 512, 700] {
-        // One token per byte, and the beginning token.
+        // One token per byte, and the BOS token.
         let prompt = raw("x".repeat(length));
         assert_eq!(
             model.count_tokens(&prompt, None).unwrap(),
@@ -92,8 +92,8 @@ fn the_prompt_is_read_in_batches_and_the_counts_add_up() {
 }
 
 #[test]
-fn a_prompt_that_does_not_fit_is_an_error_before_any_work() {
-    let mut model = load(&Tiny::new(), 64);
+fn a_prompt_longer_than_the_context_is_an_error_before_inference() {
+    let mut model = load(&TinyModel::new(), 64);
     let (events, outcome) = run(
         &mut model,
         &raw("x".repeat(63)),
@@ -117,8 +117,8 @@ fn a_prompt_that_does_not_fit_is_an_error_before_any_work() {
 }
 
 #[test]
-fn limits_on_the_answer() {
-    let mut model = load(&Tiny::new(), 50);
+fn answers_end_at_max_tokens_or_at_the_end_of_the_context() {
+    let mut model = load(&TinyModel::new(), 50);
     for (limit, tokens, finish) in [
         (MaxTokens::Unlimited, 45, FinishReason::ContextFull),
         (MaxTokens::Tokens(45), 45, FinishReason::Length),
@@ -134,13 +134,13 @@ fn limits_on_the_answer() {
             (tokens, finish)
         );
     }
-    let file = open(&Tiny::new()).unwrap();
+    let file = open(&TinyModel::new()).unwrap();
     assert_eq!(file.load(u32::MAX).unwrap().context_length(), 1024);
 }
 
 #[test]
-fn inferences_do_not_touch_each_other() {
-    let tiny = Tiny::new();
+fn inferences_do_not_affect_each_other() {
+    let tiny = TinyModel::new();
     let mut model = load(&tiny, 1024);
     let long = raw("a long prompt, longer than one batch of tokens. ".repeat(9));
     let short = raw("short");
@@ -158,8 +158,8 @@ fn inferences_do_not_touch_each_other() {
 }
 
 #[test]
-fn a_seed_gives_the_same_answer_and_is_reported() {
-    let mut model = load(&Tiny::new(), 256);
+fn a_reported_seed_reproduces_the_answer() {
+    let mut model = load(&TinyModel::new(), 256);
     let hot = |seed| SettingsLayer {
         temperature: Some(1.5),
         seed,
@@ -179,20 +179,22 @@ fn a_seed_gives_the_same_answer_and_is_reported() {
 }
 
 #[test]
-fn it_can_be_cancelled_between_batches_and_tokens() {
-    let mut model = load(&Tiny::new(), 1024);
+fn inference_can_be_cancelled_between_batches_and_tokens() {
+    let mut model = load(&TinyModel::new(), 1024);
     let prompt = raw("x".repeat(600));
     let all = settings(greedy(MaxTokens::Tokens(20)));
     let whole = answer(&mut model, &prompt, greedy(MaxTokens::Tokens(20)));
-    // Asked before each of three batches, and before each token but the first,
-    // which the last batch gives.
-    for asks in 0..22 {
-        let (left, mut events) = (Cell::new(asks), Vec::new());
-        let cancelled = || left.replace(left.get() - 1) == 0;
-        let outcome = model.infer(&prompt, &all, &cancelled, &mut |event| events.push(event));
+    // The flag is checked before each of three batches, and before each token except the
+    // first one, which the last batch gives.
+    for checks in 0..22 {
+        let (checks_left, mut events) = (Cell::new(checks), Vec::new());
+        let is_cancelled = || checks_left.replace(checks_left.get() - 1) == 0;
+        let outcome = model.infer(&prompt, &all, &is_cancelled, &mut |event| {
+            events.push(event)
+        });
         let outcome = outcome.unwrap();
         assert_eq!(outcome.finish, FinishReason::Cancelled);
-        assert_eq!(outcome.usage.completion_tokens as i32, (asks - 2).max(0));
+        assert_eq!(outcome.usage.completion_tokens as i32, (checks - 2).max(0));
         assert_eq!(
             events.last(),
             Some(&Event::Finished(FinishReason::Cancelled))
@@ -203,8 +205,8 @@ fn it_can_be_cancelled_between_batches_and_tokens() {
 }
 
 #[test]
-fn stop_texts_end_the_answer() {
-    let mut model = load(&Tiny::new(), 256);
+fn stop_strings_end_the_answer() {
+    let mut model = load(&TinyModel::new(), 256);
     let prompt = raw("stop here");
     let whole = answer(&mut model, &prompt, greedy(MaxTokens::Tokens(40)));
     let chars: Vec<char> = whole.chars().collect();
@@ -219,22 +221,22 @@ fn stop_texts_end_the_answer() {
 }
 
 #[test]
-fn chats_go_through_the_template() {
-    let mut model = load(&Tiny::new(), 256);
+fn chats_are_rendered_with_the_chat_template() {
+    let mut model = load(&TinyModel::new(), 256);
     let message = |role, content: &str| Message {
         role,
         content: content.into(),
     };
     let prompt = Prompt::Chat(vec![message(Role::System, "s"), message(Role::User, "u")]);
     assert_eq!(model.render(&prompt, None).unwrap(), "<system>s<user>u");
-    // Thinking that the template has begun is begun for the reader, too.
+    // A reasoning tag that the template opens is part of the answer.
     let thinking = SettingsLayer {
         reasoning: Some("on".into()),
         ..greedy(MaxTokens::Tokens(2))
     };
     assert!(answer(&mut model, &prompt, thinking).starts_with("<think>\n"));
 
-    let mut plain = load(&Tiny::new().unset("tokenizer.chat_template"), 256);
+    let mut plain = load(&TinyModel::new().unset("tokenizer.chat_template"), 256);
     assert!(matches!(
         plain.render(&prompt, None),
         Err(Error::NoChatTemplate)
@@ -243,8 +245,8 @@ fn chats_go_through_the_template() {
 }
 
 #[test]
-fn what_cannot_be_honoured_is_said() {
-    let mut model = load(&Tiny::new(), 256);
+fn unsupported_settings_are_warnings() {
+    let mut model = load(&TinyModel::new(), 256);
     let layer = SettingsLayer {
         json_schema: Some("{}".into()),
         other: [("typical_p".to_owned(), "0.5".to_owned())].into(),
@@ -258,8 +260,8 @@ fn what_cannot_be_honoured_is_said() {
 }
 
 #[test]
-fn a_file_says_what_it_is() {
-    let tiny = Tiny::new()
+fn a_model_file_has_metadata_and_recommended_settings() {
+    let tiny = TinyModel::new()
         .set("general.sampling.temp", Entry::F32(0.7))
         .set("general.sampling.top_k", Entry::U32(20))
         .set("general.sampling.penalty_repeat", Entry::F32(1.05));
@@ -282,8 +284,8 @@ fn a_file_says_what_it_is() {
 }
 
 #[test]
-fn what_is_not_claimed_is_refused_by_name() {
-    for (key, value, words) in [
+fn unsupported_models_are_rejected_with_the_unsupported_feature() {
+    for (key, value, message) in [
         (
             "general.architecture",
             Entry::Text("gemma9".into()),
@@ -321,23 +323,24 @@ fn what_is_not_claimed_is_refused_by_name() {
             "EOS token after the prompt",
         ),
     ] {
-        let file = open(&Tiny::new().set(key, value)).unwrap();
+        let file = open(&TinyModel::new().set(key, value)).unwrap();
         let error = file.load(64).unwrap_err().to_string();
-        assert!(error.contains(words), "{error}");
+        assert!(error.contains(message), "{error}");
     }
-    let mut odd = Tiny::new();
-    odd.tensors[1].2 = 23;
-    let error = open(&odd).unwrap().load(64).unwrap_err();
+    let mut unsupported_type = TinyModel::new();
+    unsupported_type.tensors[1].2 = 23;
+    let error = open(&unsupported_type).unwrap().load(64).unwrap_err();
     assert!(
         error
             .to_string()
             .contains("tensor type IQ4_XS (of `blk.0.attn_norm.weight`)"),
         "{error}"
     );
-    let mut more = Tiny::new();
-    more.tensors
+    let mut unknown_tensor = TinyModel::new();
+    unknown_tensor
+        .tensors
         .push(("blk.0.attn_q_norm.weight".into(), vec![8], 0));
-    let error = open(&more).unwrap().load(64).unwrap_err();
+    let error = open(&unknown_tensor).unwrap().load(64).unwrap_err();
     assert!(
         error
             .to_string()

@@ -1,11 +1,10 @@
-"""Runs prompts through llama.cpp, for tests/embedded/mod.rs.
+"""Runs prompts with llama.cpp, for tests/embedded/mod.rs.
 
     llama_cpp.py FOLDER < prompts.json > answers.jsonl
 
-Every GGUF of the folder is loaded by PyPI's xllamacpp. For each prompt of the
-list on stdin a line says which tokens it becomes and which tokens greedy
-decoding adds. Each file gets its own process: a file that llama.cpp aborts on
-must not take the others with it.
+Loads every GGUF file of the folder with PyPI's xllamacpp. For each prompt of the list on
+stdin it prints a line with the prompt's tokens and the tokens of the greedy answer. Each file
+has its own process, because llama.cpp aborts the process on some errors.
 """
 
 import json
@@ -16,7 +15,7 @@ from pathlib import Path
 TOKENS = 32
 
 
-def one(path, prompts):
+def run_model(path, prompts):
     import urllib.request
 
     import xllamacpp
@@ -27,21 +26,21 @@ def one(path, prompts):
     params.port = 0
     params.n_ctx = 2048
     params.n_parallel = 1
-    # llama.cpp is slower with more threads than cores, much slower.
+    # llama.cpp is much slower with more threads than cores.
     params.cpuparams.n_threads = 1
     params.cpuparams_batch.n_threads = 1
     params.use_jinja = True
     params.warmup = False
-    # The answers must not depend on what was asked before.
+    # Answers must not depend on earlier prompts.
     params.cache_prompt = False
-    # In full precision: these models are chaotic, and flash attention and the
-    # usual 16-bit cache move their scores by some per cent.
+    # Full precision: flash attention and the default 16-bit cache change the scores of these
+    # random models by several percent.
     params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     params.cache_type_k = xllamacpp.ggml_type.GGML_TYPE_F32
     params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
     server = xllamacpp.Server(params)
 
-    def ask(route, body):
+    def post(route, body):
         request = urllib.request.Request(
             server.listening_address + route, json.dumps(body).encode(),
             {"Content-Type": "application/json"},
@@ -50,40 +49,40 @@ def one(path, prompts):
             return json.load(answer)
 
     if Path(path).name.startswith("kernel-"):
-        # Large models; what they are asked is about numbers, not about texts.
+        # Large models, which test the quantized kernels and not the tokenizers.
         prompts = prompts[:3]
     for prompt in prompts:
         text = prompt["text"]
         if prompt["chat"]:
             messages = [{"role": "user", "content": text}]
-            text = ask("/apply-template", {"messages": messages})["prompt"]
-        tokens = ask("/tokenize", {"content": text, "add_special": True, "parse_special": True})
-        answer = ask("/completion", {
+            text = post("/apply-template", {"messages": messages})["prompt"]
+        tokens = post("/tokenize", {"content": text, "add_special": True, "parse_special": True})
+        answer = post("/completion", {
             "prompt": text, "n_predict": TOKENS, "temperature": 0.0, "repeat_penalty": 1.0,
             "top_k": 1, "return_tokens": True, "cache_prompt": False, "n_probs": 2,
         })
-        # By how much the best token was better than the second; llama.cpp does
-        # not say it of tokens that end within a character.
-        known, leads = iter(answer.get("completion_probabilities", [])), []
-        at = next(known, None)
+        # Difference of log probability between the best and the second token. llama.cpp does
+        # not report it for tokens that end within a character.
+        probabilities, margins = iter(answer.get("completion_probabilities", [])), []
+        entry = next(probabilities, None)
         for token in answer["tokens"]:
-            if at and at["id"] == token:
-                best, second = at["top_logprobs"][:2]
-                leads.append(best["logprob"] - second["logprob"])
-                at = next(known, None)
+            if entry and entry["id"] == token:
+                best, second = entry["top_logprobs"][:2]
+                margins.append(best["logprob"] - second["logprob"])
+                entry = next(probabilities, None)
             else:
-                leads.append(0.0)
+                margins.append(0.0)
         print(json.dumps({
             "model": Path(path).stem, "prompt": prompt, "rendered": text,
             "prompt_tokens": tokens["tokens"], "evaluated": answer["tokens_evaluated"],
             "answer_tokens": answer["tokens"], "answer": answer["content"],
-            "leads": leads,
+            "margins": margins,
         }), flush=True)
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "--one":
-        one(sys.argv[2], json.load(sys.stdin))
+        run_model(sys.argv[2], json.load(sys.stdin))
         sys.exit()
     prompts = sys.stdin.read()
     for path in sorted(Path(sys.argv[1]).glob("*.gguf")):

@@ -1,10 +1,10 @@
 """Writes small GGUF files with random weights, for tests/embedded/mod.rs.
 
-    make_gguf.py FOLDER    writes every file of MODELS below into FOLDER
+    make_gguf.py FOLDER    writes every file of MODELS and VARIANTS below to FOLDER
 
-The files are the same on every run. The weights are scaled so that the best
-token is clearly the best: two engines that compute the same in another order
-must not be told apart by rounding. Needs PyPI's gguf and numpy.
+The files are the same on every run. The weights are scaled so that the best token is clearly
+the best, so that rounding in a different order of computation does not change it. Requires
+PyPI's gguf and numpy.
 """
 
 import sys
@@ -13,8 +13,8 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-# What a small vocabulary needs to disagree about: words in several writings,
-# digits in groups, contractions, blanks in runs, other scripts.
+# Text on which tokenizers differ: words in several cases, groups of digits, contractions,
+# runs of blanks, other scripts.
 TEXTS = """
 The quick brown fox doesn't jump over the lazy dog's 12345 friends; they've
 seen 2026-11-23 and 3.14159, haven't they? I'll say we're DON'T You'RE HELLO
@@ -41,7 +41,7 @@ WITH_BOS = "{{ bos_token }}" + CHATML
 
 
 def byte_chars():
-    """The printable character of each byte, as byte-level tokenizers write it."""
+    """Returns the printable character of each byte in byte-level tokenizers."""
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     chars, extra = {}, 0
     for byte in range(256):
@@ -53,11 +53,11 @@ def byte_chars():
     return chars
 
 
-def byte_pairs(merges_wanted, whole):
-    """Merges over the texts, most frequent pair first.
+def byte_pairs(merge_count, whole_words):
+    """Returns tokens and merges learned from TEXTS, most frequent pair first.
 
-    Words are cut at blanks only, more coarsely than any tokenizer cuts them,
-    so that merges lead over every border that a wrong rule would miss.
+    The text is split at line ends only, more coarsely than by any tokenizer, so that merges
+    cross every boundary that a wrong splitting rule would miss.
     """
     chars = byte_chars()
     words = [
@@ -66,7 +66,7 @@ def byte_pairs(merges_wanted, whole):
         for line in [line + "\n"]
     ]
     merges, tokens = [], sorted(chars.values())
-    for _ in range(merges_wanted):
+    for _ in range(merge_count):
         counts = {}
         for word in words:
             for pair in zip(word, word[1:]):
@@ -88,12 +88,12 @@ def byte_pairs(merges_wanted, whole):
                     at += 1
             words[index] = out
     tokens = list(dict.fromkeys(tokens))
-    # Words that are tokens without a merge that leads to them: only rules
-    # that look up whole words find these.
-    for word in whole:
-        written = "".join(chars[byte] for byte in word.encode())
-        if written not in tokens:
-            tokens.append(written)
+    # Words that are tokens but cannot be reached by merges: only tokenizers that look up
+    # whole words find them.
+    for word in whole_words:
+        token = "".join(chars[byte] for byte in word.encode())
+        if token not in tokens:
+            tokens.append(token)
     return tokens, merges
 
 
@@ -133,7 +133,7 @@ def add_sentence_pieces(writer, pre, random):
                 if piece and "\t" not in piece:
                     pieces[piece] = pieces.get(piece, 0) + 1
     single = sorted(piece for piece in pieces if len(piece) == 1)
-    # Some characters are left out, so that bytes are needed.
+    # Omit some characters, so that byte tokens are needed.
     single = [piece for piece in single if piece not in "世🎉ß"]
     longer = sorted((p for p in pieces if len(p) > 1), key=lambda p: (-pieces[p] * len(p), p))
     tokens = ["<unk>", "<s>", "</s>"] + [f"<0x{byte:02X}>" for byte in range(256)]
@@ -143,7 +143,7 @@ def add_sentence_pieces(writer, pre, random):
     for rank, piece in enumerate(longer[:500] + single):
         tokens.append(piece)
         kinds.append(gguf.TokenType.NORMAL)
-        # Ties on purpose: then the leftmost pair is merged first.
+        # Equal scores on purpose: then the leftmost pair is merged first.
         scores.append(-float(rank // 3))
     for special, kind in [
         ("<|im_start|>", gguf.TokenType.CONTROL),
@@ -166,9 +166,8 @@ def add_sentence_pieces(writer, pre, random):
 
 
 K_BLOCKS = {
-    # Bytes of a block, where its float16 scales lie, and how they relate: the
-    # last is the scale of what is subtracted, and is chosen so that the
-    # numbers are around zero.
+    # Bytes per block, and the offsets and relative values of its float16 scales. The second
+    # scale, if any, is that of the minimum, chosen so that the values are around zero.
     gguf.GGMLQuantizationType.Q2_K: (84, {80: 1.0, 82: 1.5}),
     gguf.GGMLQuantizationType.Q3_K: (110, {108: 1.0}),
     gguf.GGMLQuantizationType.Q4_K: (144, {0: 1.0, 2: 7.5}),
@@ -177,8 +176,11 @@ K_BLOCKS = {
 }
 
 
-def k_quantised(matrix, kind, random):
-    """Random blocks of the wanted spread: gguf cannot quantise to these kinds."""
+def random_k_blocks(matrix, kind, random):
+    """Returns random blocks with the same standard deviation as matrix.
+
+    gguf cannot quantize to these types.
+    """
     rows, row = matrix.shape
     size, scales = K_BLOCKS[kind]
     blocks = random.integers(0, 256, (rows, row // 256, size), dtype=np.uint8)
@@ -257,14 +259,13 @@ class Model:
             if boost is not None:
                 values *= boost[:, None]
             if kind in K_BLOCKS:
-                writer.add_tensor(name, k_quantised(values, kind, random), raw_dtype=kind)
+                writer.add_tensor(name, random_k_blocks(values, kind, random), raw_dtype=kind)
             elif kind == gguf.GGMLQuantizationType.F32:
                 writer.add_tensor(name, values)
             else:
                 writer.add_tensor(name, gguf.quants.quantize(values, kind), raw_dtype=kind)
 
-        # Special and unused tokens are made unlikely, or answers would be short
-        # and empty.
+        # Make special and unused tokens unlikely, so that answers are long.
         likely = np.array(
             [1.0 if kind in (gguf.TokenType.NORMAL, gguf.TokenType.BYTE) else 0.01 for kind in kinds]
         )
@@ -276,8 +277,8 @@ class Model:
         for index in range(layers):
             at = f"blk.{index}."
             plain(at + "attn_norm.weight", size, mean=1.0, spread=0.1)
-            # Sharp attention, so that positions and masks matter; calmer where
-            # engines round differently.
+            # Sharp attention, so that positions and masks matter; less sharp ("calm") for
+            # types for which the engines round differently.
             matrix(at + "attn_q.weight", heads * head, size, sharp / size**0.5)
             matrix(at + "attn_k.weight", kv_heads * head, size, sharp / size**0.5)
             matrix(at + "attn_v.weight", kv_heads * head, size, sharp / size**0.5)
@@ -307,8 +308,8 @@ RULES = [
     "stablelm2", "gpt-2", "olmo", "smollm", "starcoder", "refact", "command-r", "tekken",
     "deepseek-v3", "default", "spm",
 ]
-# Every pair that could be claimed. A file of this list that the engine does
-# not claim is only reported by the test.
+# Every combination that could be supported. The test only reports files that the engine does
+# not support.
 MODELS = [
     Model(f"{architecture}-{pre}", architecture, pre, **more)
     for architecture, more in [
@@ -318,7 +319,7 @@ MODELS = [
     ]
     for pre in RULES
 ]
-# What else files can be like; all of them with a rule that is claimed.
+# Other properties of files, all with a supported tokenizer.
 VARIANTS = [
     Model("tied", "llama", "qwen2", tied=True, kind="F16"),
     Model("spm-bos", "llama", "spmdefault", template=WITH_BOS),
@@ -328,7 +329,7 @@ VARIANTS = [
     Model("biases", "llama", "qwen2", biases=True, heads=(4, 4)),
     Model("plain-q8_0", "llama", "qwen2", kind="Q8_0", calm=True),
     Model("plain-bf16", "qwen3", "qwen2", kind="BF16", calm=True),
-    # Large enough to be computed with candle's quantised matrices.
+    # Large enough for candle's quantized matrices.
     *(
         Model(f"kernel-{kind.lower()}", architecture, "qwen2", kind=kind, size=512, inner=2048,
               heads=(8, 4), calm=True)

@@ -1,18 +1,17 @@
-//! The embedded engine. What it claims is compared with llama.cpp; what it
-//! promises about contexts, cancelling and broken files is tried on a model
-//! that is written here.
+//! The embedded engine: supported models are compared with llama.cpp; contexts, cancellation
+//! and malformed files are tested with a small generated model.
 
 #![expect(
     clippy::unwrap_used,
     clippy::print_stderr,
-    reason = "helpers of tests; clippy spares only the test functions themselves"
+    reason = "helpers of tests; clippy exempts only the test functions"
 )]
 
-/// The same tokens and the same greedy answers as llama.cpp.
-mod against_llama_cpp;
-/// Progress, limits, cancelling, and that inferences do not touch each other.
+/// Progress, limits, cancellation and independence of inferences.
 mod behaviour;
-/// Files that are cut off, damaged, or lie.
-mod hostile;
-/// A small model, written byte by byte.
-mod tiny;
+/// Tokens and greedy answers are the same as those of llama.cpp.
+mod llama_cpp_comparison;
+/// Truncated, damaged and inconsistent files.
+mod malformed_files;
+/// Writes a small model.
+mod tiny_model;

@@ -104,7 +104,7 @@ pub(crate) async fn run(
         choice["text"] = json!(text);
     }
     let mut answer = json!({
-        "id": "chatcmpl-double", "object": object(endpoint, false), "created": 1_731_990_317, "model": model,
+        "id": "chatcmpl-fake", "object": object(endpoint, false), "created": 1_731_990_317, "model": model,
         "choices": [choice], "usage": usage(&generation),
     });
     if endpoint.is_v0() {
@@ -220,7 +220,7 @@ struct OpenAiEvents {
 impl OpenAiEvents {
     fn event(&self, choices: &Value, usage: Option<Value>) -> String {
         let mut value = json!({
-            "id": "chatcmpl-double", "object": object(self.endpoint, true), "created": 1_731_990_317,
+            "id": "chatcmpl-fake", "object": object(self.endpoint, true), "created": 1_731_990_317,
             "model": self.model, "system_fingerprint": self.model, "choices": choices,
         });
         if let Some(usage) = usage {

@@ -1,18 +1,18 @@
-// A prompt pack in JavaScript: the prompt `ask`, which sums a text up, and two
-// processors, `quote` and `stamp`.
+// A prompt pack in JavaScript: the prompt `ask`, which summarizes a text, and the processors
+// `quote` and `stamp`.
 //
-// It implements the world `pack` of wit/prompts.wit. The exports below are the
-// interfaces and functions of that file, in camel case; a function gives a
-// `result` by returning its value or throwing its error. Build it with
+// It implements the world `pack` of wit/prompts.wit. The exports below are the interfaces
+// and functions of that file in camel case. A function with a `result` returns the value or
+// throws the error. Build it with
 //
 //     componentize-qjs --sync --stub-wasi --wit wit --world pack --js pack.js --output js.wasm
 //
-// The host calls in without the asynchronous part of the component model, hence
-// `--sync`; a pack has no business with the system, hence `--stub-wasi`.
+// `--sync`, because the host does not support the asynchronous part of the component model.
+// `--stub-wasi`, because a pack has no access to the system.
 
 const text = {
   name: "text",
-  summary: "what is summed up",
+  summary: "the text to summarize",
   required: true,
   default: null,
   extra: [],
@@ -20,25 +20,25 @@ const text = {
 
 const ask = {
   name: "ask",
-  summary: "Sums the text up in one sentence, as a quotation",
+  summary: "Summarizes the text in one sentence, as a quotation",
   params: [text],
   extra: [],
 };
 
 const quote = {
   name: "quote",
-  summary: "Puts `> ` before every line",
+  summary: "Adds `> ` before every line",
   options: [],
   extra: [],
 };
 
 const stamp = {
   name: "stamp",
-  summary: "Puts a line of its own at the end",
+  summary: "Adds a line at the end",
   options: [
     {
       name: "with",
-      summary: "the text of that line",
+      summary: "the text of the line",
       required: true,
       default: null,
       extra: [],
@@ -63,15 +63,15 @@ export const resolver = {
     if (prompt !== ask.name) {
       throw { tag: "unknown-prompt", val: [ask.name] };
     }
-    const given = params.find(({ key }) => key === text.name);
-    if (!given) {
+    const param = params.find(({ key }) => key === text.name);
+    if (!param) {
       throw { tag: "missing-params", val: [text.name] };
     }
-    // Word for word the stock prompt `tldr`, down to the line end: the demo
-    // model was trained on exactly this message.
+    // The exact text of the stock prompt `tldr`, including the final newline: the demo model
+    // was trained on it.
     const content =
       "Summarize the text below in one short sentence. " +
-      `Answer with that sentence and nothing else.\n\n${given.value}\n`;
+      `Answer with that sentence and nothing else.\n\n${param.value}\n`;
     return {
       input: {
         tag: "chat",
@@ -86,15 +86,15 @@ export const resolver = {
   },
 };
 
-/** Quotes line by line; of what came before, only this is worth knowing. */
+/** Adds `> ` before every line. */
 class Quote {
   atLineStart = true;
 
   push(chunk) {
     let out = "";
     for (const char of chunk) {
-      // The mark waits for its line's first character: whether a line follows
-      // a line end, the piece that ends with it cannot tell.
+      // The mark is added with the first character of a line, because a chunk that ends with
+      // a newline may be the last one.
       if (this.atLineStart) out += "> ";
       out += char;
       this.atLineStart = char === "\n";
@@ -107,7 +107,7 @@ class Quote {
   }
 }
 
-/** Lets everything through, and remembers whether its last line is complete. */
+/** Passes the text through and adds a line at its end. */
 class Stamp {
   atLineStart = true;
 
@@ -116,7 +116,7 @@ class Stamp {
   }
 
   push(chunk) {
-    // An empty piece ends nothing.
+    // An empty chunk changes nothing.
     if (chunk !== "") this.atLineStart = chunk.endsWith("\n");
     return chunk;
   }
@@ -126,9 +126,9 @@ class Stamp {
   }
 }
 
-/** What goes through the text, by the processor's name. */
-function work(name, options) {
-  const value = (key) => options.find((it) => it.key === key)?.value;
+/** Returns the implementation of a processor. */
+function createProcessor(name, options) {
+  const value = (key) => options.find((option) => option.key === key)?.value;
   switch (name) {
     case quote.name:
       return new Quote();
@@ -136,7 +136,7 @@ function work(name, options) {
       const line = value("with");
       if (line === undefined) {
         // A tuple is an array.
-        throw { tag: "invalid-param", val: ["with", "it has to be given"] };
+        throw { tag: "invalid-param", val: ["with", "required"] };
       }
       return new Stamp(line);
     }
@@ -145,22 +145,22 @@ function work(name, options) {
   }
 }
 
-/** The resource of the contract. State lives here, as each answer has its own. */
+/** The resource of the contract: one instance per answer. */
 class Processor {
   static open({ processor, options }) {
-    return new Processor(work(processor, options));
+    return new Processor(createProcessor(processor, options));
   }
 
-  constructor(work) {
-    this.work = work;
+  constructor(implementation) {
+    this.implementation = implementation;
   }
 
   push(chunk) {
-    return { text: this.work.push(chunk), done: false };
+    return { text: this.implementation.push(chunk), done: false };
   }
 
   finish(_reason) {
-    return { tail: this.work.finish(), warnings: [], extra: [] };
+    return { tail: this.implementation.finish(), warnings: [], extra: [] };
   }
 }
 

@@ -1,5 +1,5 @@
-//! A pack whose author added a field to a record of the frozen contract. The
-//! names are right, so only a trial instantiation shows it.
+//! A pack with an additional field in a record of the frozen contract. All names are right,
+//! so only a trial instantiation detects it.
 
 wit_bindgen::generate!({
     inline: r#"

@@ -1,8 +1,8 @@
-//! A pack that does everything a pack must not do, one misbehaviour per name.
+//! A pack that misbehaves in every way, selected by name.
 //!
-//! A prompt `loop` misbehaves in `resolve`; a processor `open:loop`,
-//! `push:loop`, `finish:loop` or `drop:loop` at that entry; a file named
-//! `describe` holds what `describe` does.
+//! The prompt `loop` misbehaves in `resolve`. The processors `open:loop`, `push:loop`,
+//! `finish:loop` and `drop:loop` misbehave in that function. For `describe`, a file named
+//! `describe` contains the name of the misbehaviour.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -17,15 +17,15 @@ use lmstrix::prompts::types::{Entry, Error, File, Message, Role, Setting};
 
 struct Hostile;
 
-/// How often this instance was called: state that must not survive.
+/// Number of calls of this instance; the host must not keep this state.
 static CALLS: AtomicU32 = AtomicU32::new(0);
-/// The handle that was given away.
+/// The handle that was passed to the host.
 static HANDLE: AtomicU32 = AtomicU32::new(0);
 
-/// Does it, if it is one that works at every entry; gives a text to return for
-/// those that return something.
-fn misbehave(what: &str) -> Vec<String> {
-    match what {
+/// Performs a misbehaviour that is possible in every function. Returns the strings to return
+/// to the host, if any.
+fn misbehave(misbehaviour: &str) -> Vec<String> {
+    match misbehaviour {
         "trap" => panic!("this pack panics on purpose"),
         "loop" => loop {
             CALLS.fetch_add(1, Ordering::Relaxed);
@@ -36,9 +36,9 @@ fn misbehave(what: &str) -> Vec<String> {
         },
         "exit" => std::process::exit(3),
         "allocate" => {
-            let mut all = Vec::new();
+            let mut blocks = Vec::new();
             loop {
-                all.push(vec![1u8; 1 << 20]);
+                blocks.push(vec![1u8; 1 << 20]);
             }
         }
         "flood" => {
@@ -52,10 +52,10 @@ fn misbehave(what: &str) -> Vec<String> {
         "random" => {
             wasip2::random::random::get_random_bytes(1 << 30);
         }
-        "gigabyte" => return vec![untouched(1 << 30)],
-        "overlap" => return overlap(),
+        "gigabyte" => return vec![uninitialized_string(1 << 30)],
+        "overlap" => return overlapping_strings(),
         "handle" => {
-            // The handle was given to the host; to drop it again is a crime.
+            // The host owns the handle, so the pack must not drop it.
             let handle = HANDLE.load(Ordering::Relaxed);
             drop(unsafe { Processor::from_handle(handle) });
         }
@@ -67,22 +67,22 @@ fn misbehave(what: &str) -> Vec<String> {
 #[allow(unconditional_recursion)]
 fn recurse(depth: &mut u64) -> u64 {
     *depth += 1;
-    let below = recurse(depth);
-    below + std::hint::black_box(*depth)
+    let result = recurse(depth);
+    result + std::hint::black_box(*depth)
 }
 
-/// Memory that was never written costs nothing here, and a lot to copy.
+/// Returns a string of uninitialized memory: cheap to create, expensive to copy.
 #[allow(clippy::uninit_vec)]
-fn untouched(bytes: usize) -> String {
-    let mut all: Vec<u8> = Vec::with_capacity(bytes);
+fn uninitialized_string(bytes: usize) -> String {
+    let mut memory: Vec<u8> = Vec::with_capacity(bytes);
     unsafe {
-        all.set_len(bytes);
-        String::from_utf8_unchecked(all)
+        memory.set_len(bytes);
+        String::from_utf8_unchecked(memory)
     }
 }
 
-/// A million strings that all point at the same megabyte.
-fn overlap() -> Vec<String> {
+/// Returns a million strings that all point to the same megabyte.
+fn overlapping_strings() -> Vec<String> {
     let megabyte = String::from_utf8(vec![b'x'; 1 << 20]).unwrap().leak();
     let (at, len) = (megabyte.as_mut_ptr(), megabyte.len());
     (0..1_000_000)
@@ -92,11 +92,11 @@ fn overlap() -> Vec<String> {
 
 impl catalog::Guest for Hostile {
     fn describe(files: Vec<File>) -> Result<Contents, Error> {
-        let what = files
+        let misbehaviour = files
             .iter()
-            .find(|it| it.name == "describe")
-            .map(|it| it.text.as_str());
-        let summary = misbehave(what.unwrap_or_default())
+            .find(|file| file.name == "describe")
+            .map(|file| file.text.as_str());
+        let summary = misbehave(misbehaviour.unwrap_or_default())
             .pop()
             .unwrap_or_default();
         Ok(Contents {
@@ -120,11 +120,11 @@ fn message(content: String) -> Message {
 impl resolver::Guest for Hostile {
     fn resolve(request: Request) -> Result<Resolved, Error> {
         let calls = CALLS.fetch_add(1, Ordering::Relaxed) + 1;
-        let what = request.prompt.as_str();
-        let mut warnings = misbehave(what);
+        let prompt = request.prompt.as_str();
+        let mut warnings = misbehave(prompt);
         let mut settings = vec![];
         let mut messages = vec![message(format!("call {calls}"))];
-        match what {
+        match prompt {
             "messages" => messages = (0..1_000_000).map(|_| message(String::new())).collect(),
             "no-messages" => messages.clear(),
             "warnings" => warnings = vec!["careful".into(); 2_000],
@@ -136,20 +136,25 @@ impl resolver::Guest for Hostile {
                 messages = vec![message(
                     "Summarize.\n\nThe pack says hello. It says more.".into(),
                 )];
-                let grab = |key: &str, value: &str| {
+                let other = |key: &str, value: &str| {
                     Setting::Other(Entry {
                         key: key.into(),
                         value: value.into(),
                     })
                 };
                 settings = vec![
-                    grab("model", "evil"),
-                    grab("integrations", "[\"mcp/shell\"]"),
+                    other("model", "evil"),
+                    other("integrations", "[\"mcp/shell\"]"),
                 ];
             }
             "nan" => settings = vec![Setting::Temperature(f64::NAN)],
             "range" => settings = vec![Setting::TopP(7.0)],
-            "code" => return Err(Error::Other(("E42".into(), "I do not want to".into()))),
+            "code" => {
+                return Err(Error::Other((
+                    "E42".into(),
+                    "unsupported on purpose".into(),
+                )));
+            }
             "escape" => {
                 return Err(Error::Other(("E".into(), "\x1b]0;owned\x07 title".into())));
             }
@@ -167,42 +172,43 @@ impl resolver::Guest for Hostile {
 }
 
 impl post_processor::Guest for Hostile {
-    type Processor = Work;
+    type Processor = HostileProcessor;
 }
 
-struct Work {
-    /// `entry` and `what`.
+struct HostileProcessor {
+    /// `FUNCTION:MISBEHAVIOUR`, or the name of a special processor.
     name: String,
     held: std::cell::RefCell<String>,
 }
 
-impl Work {
-    fn at(&self, entry: &str) -> Vec<String> {
+impl HostileProcessor {
+    /// Misbehaves if the name selects `function`.
+    fn misbehave_in(&self, function: &str) -> Vec<String> {
         match self.name.split_once(':') {
-            Some((at, what)) if at == entry => misbehave(what),
+            Some((selected, misbehaviour)) if selected == function => misbehave(misbehaviour),
             _ => vec![],
         }
     }
 }
 
-impl GuestProcessor for Work {
+impl GuestProcessor for HostileProcessor {
     fn open(context: Context) -> Result<Processor, Error> {
-        let work = Work {
+        let processor = HostileProcessor {
             name: context.processor,
             held: Default::default(),
         };
-        work.at("open");
-        let processor = Processor::new(work);
+        processor.misbehave_in("open");
+        let processor = Processor::new(processor);
         HANDLE.store(processor.handle(), Ordering::Relaxed);
         Ok(processor)
     }
 
     fn push(&self, chunk: String) -> Result<Pushed, Error> {
-        if let Some(text) = self.at("push").pop() {
+        if let Some(text) = self.misbehave_in("push").pop() {
             return Ok(Pushed { text, done: false });
         }
         let text = match self.name.as_str() {
-            // Time for a test to interrupt it; far from its own limit.
+            // Slow enough for a test to interrupt it, and far below its time limit.
             "slow" => {
                 for i in 0..20_000_000u64 {
                     std::hint::black_box(i);
@@ -210,7 +216,7 @@ impl GuestProcessor for Work {
                 chunk
             }
             "multiply" => chunk.repeat(100_000),
-            // Lags one character behind, and so splits the text oddly.
+            // Holds back the last character, and so returns other chunks than it receives.
             "odd" => {
                 let mut held = self.held.borrow_mut();
                 held.push_str(&chunk);
@@ -221,7 +227,7 @@ impl GuestProcessor for Work {
                 self.held.borrow_mut().push_str(&chunk);
                 String::new()
             }
-            "reject" => return Err(Error::Rejected("it does not rhyme".into())),
+            "reject" => return Err(Error::Rejected("rejected on purpose".into())),
             "first-word" => {
                 let (word, done) = match chunk.split_once(' ') {
                     Some((word, _)) => (word.to_owned(), true),
@@ -235,7 +241,7 @@ impl GuestProcessor for Work {
     }
 
     fn finish(&self, reason: Stop) -> Result<Outcome, Error> {
-        let mut returned = self.at("finish");
+        let mut returned = self.misbehave_in("finish");
         let mut tail = self.held.take();
         if self.name == "reason" {
             tail = format!(" [{reason:?}]");
@@ -256,9 +262,9 @@ impl GuestProcessor for Work {
     }
 }
 
-impl Drop for Work {
+impl Drop for HostileProcessor {
     fn drop(&mut self) {
-        self.at("drop");
+        self.misbehave_in("drop");
     }
 }
 

@@ -139,7 +139,7 @@ fn causal_mask(start: usize, count: usize) -> CandleResult<Tensor> {
 }
 
 #[cfg(test)]
-#[path = "../../../../../tests/embedded/tiny.rs"]
+#[path = "../../../../../tests/embedded/tiny_model.rs"]
 #[expect(dead_code, reason = "the black-box tests change it, this one does not")]
 mod tiny;
 
@@ -148,12 +148,12 @@ mod tests {
     use std::io::Cursor;
 
     use super::super::gguf;
-    use super::tiny::Tiny;
+    use super::tiny::TinyModel;
     use super::*;
 
     #[test]
     fn logits_do_not_depend_on_the_batch_size() {
-        let bytes = Tiny::new().bytes();
+        let bytes = TinyModel::new().bytes();
         let header = gguf::read_header(&mut Cursor::new(&bytes), bytes.len() as u64).unwrap();
         let hyperparameters = Hyperparameters::read(&header, "llama").unwrap();
         let mut input = Cursor::new(&bytes);

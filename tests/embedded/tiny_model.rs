@@ -1,11 +1,11 @@
-/// Metadata and tensors of a small model; change them, then write.
+/// Metadata and tensors of a small model, to be changed and written.
 #[derive(Clone)]
-pub(crate) struct Tiny {
+pub(crate) struct TinyModel {
     pub(crate) keys: Vec<(String, Entry)>,
     pub(crate) tensors: Vec<(String, Vec<u64>, u32)>,
 }
 
-/// A value of the metadata.
+/// A metadata value.
 #[derive(Clone)]
 pub(crate) enum Entry {
     U32(u32),
@@ -20,12 +20,12 @@ const SIZE: u64 = 32;
 const INNER: u64 = 48;
 const KV: u64 = 16;
 
-/// A template that says what it was given.
+/// A chat template that prints roles and contents.
 const TEMPLATE: &str = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}\
 {% if enable_thinking is defined and enable_thinking %}<think>\n{% endif %}";
 
-impl Tiny {
-    /// A llama with a token for every byte, a beginning and an end.
+impl TinyModel {
+    /// Creates a llama with one token per byte, and BOS and EOS tokens.
     pub(crate) fn new() -> Self {
         let plain = |byte: &u32| matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
         let shifted = (0..256).filter(|byte| !plain(byte)).zip(256..);
@@ -99,8 +99,8 @@ impl Tiny {
         self
     }
 
-    /// The bytes of the file. The scores of the special tokens are 0, so that
-    /// they are never the best.
+    /// Returns the bytes of the file. The scores of the special tokens are 0, so that they
+    /// are never the best.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut out = b"GGUF".to_vec();
         out.extend(3u32.to_le_bytes());

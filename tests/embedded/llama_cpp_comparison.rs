@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::python::{self, run};
 
-/// Texts that tokenizers cut differently.
+/// Texts that tokenizers split differently.
 const PROMPTS: &[&str] = &[
     "The quick brown fox jumps over the lazy dog.",
     "Hello world! It's 12345 o'clock, isn't it? WE'LL SEE, YOU'RE RIGHT, I'D'VE",
@@ -32,30 +32,30 @@ const PROMPTS: &[&str] = &[
     "z",
 ];
 
-/// What llama.cpp made of one prompt.
-struct Answer {
+/// llama.cpp's result for one prompt.
+struct LlamaCppAnswer {
     prompt: Prompt,
     rendered: String,
     prompt_tokens: Vec<u32>,
     tokens: Vec<u32>,
-    /// By how much each token was better than the second best.
-    leads: Vec<f64>,
+    /// The difference of log probability between each token and the second best one.
+    margins: Vec<f64>,
     text: String,
 }
 
 struct Setup {
     folder: PathBuf,
-    answers: BTreeMap<String, Result<Vec<Answer>, String>>,
+    answers: BTreeMap<String, Result<Vec<LlamaCppAnswer>, String>>,
 }
 
-/// Makes the files and asks llama.cpp, once; None, with the reason printed,
-/// where Python or its packages cannot be had.
+/// Generates the models and llama.cpp's answers, once. Returns `None` and prints the reason
+/// if Python or its packages are not available.
 fn setup() -> Option<&'static Setup> {
     static SETUP: OnceLock<Result<Setup, String>> = OnceLock::new();
     match SETUP.get_or_init(prepare) {
         Ok(setup) => Some(setup),
         Err(reason) => {
-            eprintln!("not compared with llama.cpp: {reason}");
+            eprintln!("skipped the comparison with llama.cpp: {reason}");
             None
         }
     }
@@ -72,11 +72,11 @@ fn prepare() -> Result<Setup, String> {
     let prompts = prompts().to_string();
     let answers = work.join("answers.jsonl");
 
-    // llama.cpp takes a minute; its answers change only with what is asked.
+    // llama.cpp takes a minute, so its answers are cached with everything they depend on.
     let read = |name: &str| std::fs::read_to_string(scripts.join(name)).unwrap_or_default();
     let mut hash = DefaultHasher::new();
     demo.hash(&mut hash);
-    let asked = [
+    let cache_key = [
         &hash.finish().to_string(),
         &read("make_gguf.py"),
         &read("llama_cpp.py"),
@@ -85,8 +85,8 @@ fn prepare() -> Result<Setup, String> {
     ]
     .map(String::as_str)
     .join("\n");
-    let asked_before = work.join("asked.txt");
-    if std::fs::read_to_string(&asked_before).ok().as_ref() != Some(&asked) {
+    let cache_key_file = work.join("asked.txt");
+    if std::fs::read_to_string(&cache_key_file).ok().as_ref() != Some(&cache_key) {
         let _ = std::fs::remove_dir_all(&folder);
         run(
             Command::new(&python)
@@ -100,7 +100,7 @@ fn prepare() -> Result<Setup, String> {
         let script = scripts.join("llama_cpp.py");
         let output = run(Command::new(&python).arg(script).arg(&folder), &prompts)?;
         std::fs::write(&answers, output).map_err(|error| error.to_string())?;
-        std::fs::write(&asked_before, asked).map_err(|error| error.to_string())?;
+        std::fs::write(&cache_key_file, cache_key).map_err(|error| error.to_string())?;
     }
     let answers = std::fs::read_to_string(&answers).map_err(|error| error.to_string())?;
     Ok(Setup {
@@ -110,7 +110,7 @@ fn prepare() -> Result<Setup, String> {
 }
 
 fn prompts() -> Value {
-    // One is longer than a batch.
+    // One prompt is longer than a batch.
     let long = PROMPTS[..12].join(" ");
     let texts = PROMPTS.iter().map(|text| (*text).to_owned()).chain([long]);
     let raw = texts.map(|text| serde_json::json!({"chat": false, "text": text}));
@@ -120,8 +120,8 @@ fn prompts() -> Value {
     raw.chain(chat).collect()
 }
 
-fn parse(lines: &str) -> BTreeMap<String, Result<Vec<Answer>, String>> {
-    let mut answers: BTreeMap<String, Result<Vec<Answer>, String>> = BTreeMap::new();
+fn parse(lines: &str) -> BTreeMap<String, Result<Vec<LlamaCppAnswer>, String>> {
+    let mut answers: BTreeMap<String, Result<Vec<LlamaCppAnswer>, String>> = BTreeMap::new();
     for line in lines.lines() {
         let line: Value = serde_json::from_str(line).unwrap();
         let model = line["model"].as_str().unwrap().to_owned();
@@ -131,7 +131,7 @@ fn parse(lines: &str) -> BTreeMap<String, Result<Vec<Answer>, String>> {
         }
         let tokens = |key: &str| serde_json::from_value(line[key].clone()).unwrap();
         let text = line["prompt"]["text"].as_str().unwrap().to_owned();
-        let answer = Answer {
+        let answer = LlamaCppAnswer {
             prompt: match line["prompt"]["chat"] == true {
                 true => Prompt::Chat(vec![Message {
                     role: Role::User,
@@ -142,7 +142,7 @@ fn parse(lines: &str) -> BTreeMap<String, Result<Vec<Answer>, String>> {
             rendered: line["rendered"].as_str().unwrap().to_owned(),
             prompt_tokens: tokens("prompt_tokens"),
             tokens: tokens("answer_tokens"),
-            leads: serde_json::from_value(line["leads"].clone()).unwrap(),
+            margins: serde_json::from_value(line["margins"].clone()).unwrap(),
             text: line["answer"].as_str().unwrap().to_owned(),
         };
         if let Ok(list) = answers.entry(model).or_insert_with(|| Ok(Vec::new())) {
@@ -152,20 +152,23 @@ fn parse(lines: &str) -> BTreeMap<String, Result<Vec<Answer>, String>> {
     answers
 }
 
-/// What is different, if anything.
+/// Returns the first difference between the engines, if any.
 ///
-/// Where weights are rounded, both engines round what they are multiplied
-/// with, too, each in its own way; there a token may differ of which llama.cpp
-/// was not sure: `close` is how unsure.
-fn difference(model: &mut Model, answer: &Answer, close: f64, greedy: bool) -> Option<String> {
+/// With quantized weights both engines also quantize the activations, each in its own way.
+/// Then a token may differ if llama.cpp's margin for it is less than `min_margin`.
+fn difference(
+    model: &mut Model,
+    answer: &LlamaCppAnswer,
+    min_margin: f64,
+    greedy: bool,
+) -> Option<String> {
     let rendered = match model.render(&answer.prompt, None) {
-        // llama.cpp makes a template up; we do not.
+        // llama.cpp uses a default template; this engine does not.
         Err(Error::NoChatTemplate) => return None,
         rendered => rendered.unwrap(),
     };
     let tokens = model.tokenize(&rendered).unwrap();
-    // For llama.cpp the beginning token is no longer part of a rendered
-    // template when its tokenizer puts one in front anyway.
+    // llama.cpp removes the BOS token from a rendered template if its tokenizer adds one.
     if !rendered.ends_with(&answer.rendered) {
         return Some(format!("rendered {rendered:?}, not {:?}", answer.rendered));
     }
@@ -192,79 +195,82 @@ fn difference(model: &mut Model, answer: &Answer, close: f64, greedy: bool) -> O
     let outcome = outcome.unwrap();
     let ended = u32::from(outcome.finish == FinishReason::End);
     let count = (outcome.usage.completion_tokens + ended) as usize;
-    // llama.cpp leaves an unfinished character at the end away.
+    // llama.cpp omits an incomplete character at the end.
     let trim = |text: &str| text.trim_end_matches('\u{fffd}').to_owned();
     if trim(&text) == trim(&answer.text) && count == answer.tokens.len() {
         return None;
     }
-    let lead = parted(model, &text, answer);
-    if lead < close {
+    let margin = divergence_margin(model, &text, answer);
+    if margin < min_margin {
         return None;
     }
     Some(format!(
-        "answer {text:?} ({count} tokens), not {:?} ({} tokens); lead {lead:?}",
+        "answer {text:?} ({count} tokens), not {:?} ({} tokens); margin {margin:?}",
         answer.text,
         answer.tokens.len()
     ))
 }
 
-/// How sure llama.cpp was of the token at which our text leaves its own. When
-/// that token is a part of a character, only a later one shows it; then the
-/// least sure of them.
-fn parted(model: &Model, text: &str, answer: &Answer) -> f64 {
-    let mut theirs = Vec::new();
-    let mut least = f64::INFINITY;
-    for (token, lead) in answer.tokens.iter().zip(&answer.leads) {
-        model.detokenize_token(*token, &mut theirs);
-        least = least.min(*lead);
-        let whole = String::from_utf8_lossy(&theirs);
-        if !text.starts_with(whole.trim_end_matches('\u{fffd}')) {
+/// Returns llama.cpp's margin for the token at which our text diverges from its text. If that
+/// token is a part of a character, only a later one shows it; then returns the smallest
+/// margin of them.
+fn divergence_margin(model: &Model, text: &str, answer: &LlamaCppAnswer) -> f64 {
+    let mut bytes = Vec::new();
+    let mut smallest = f64::INFINITY;
+    for (token, margin) in answer.tokens.iter().zip(&answer.margins) {
+        model.detokenize_token(*token, &mut bytes);
+        smallest = smallest.min(*margin);
+        let prefix = String::from_utf8_lossy(&bytes);
+        if !text.starts_with(prefix.trim_end_matches('\u{fffd}')) {
             break;
         }
-        if !whole.ends_with('\u{fffd}') {
-            least = f64::INFINITY;
+        if !prefix.ends_with('\u{fffd}') {
+            smallest = f64::INFINITY;
         }
     }
-    least
+    smallest
 }
 
-fn compare(name: &str, file: &Path, answers: &Result<Vec<Answer>, String>) -> Vec<String> {
+fn compare_model(
+    name: &str,
+    file: &Path,
+    answers: &Result<Vec<LlamaCppAnswer>, String>,
+) -> Vec<String> {
     let answers = match answers {
         Ok(answers) => answers,
-        Err(fault) => return vec![format!("{name}: llama.cpp does not load it: {fault}")],
+        Err(fault) => return vec![format!("{name}: llama.cpp cannot load it: {fault}")],
     };
     let file = ModelFile::open(file).unwrap();
     let mut model = file.load(4096).unwrap();
-    let close = match file.quantization().as_str() {
+    let min_margin = match file.quantization().as_str() {
         "F32" => 0.0,
-        // The scores themselves spread over tens; the best one is some units
-        // better than the second as a rule.
+        // Scores spread over tens of units, and a margin is usually some units.
         _ => 0.6,
     };
     let differences = answers.iter().enumerate().filter_map(|(index, answer)| {
-        // Every prompt's tokens; of every third prompt, of every chat and of
-        // the one that takes several batches the answer, too.
-        let chat = matches!(answer.prompt, Prompt::Chat(_));
-        let greedy = index % 3 == 0 || chat || answer.prompt_tokens.len() > 256;
-        let difference = difference(&mut model, answer, close, greedy)?;
+        // Compare the tokens of all prompts, and the answers of every third prompt, of chats
+        // and of the prompt with several batches.
+        let is_chat = matches!(answer.prompt, Prompt::Chat(_));
+        let greedy = index % 3 == 0 || is_chat || answer.prompt_tokens.len() > 256;
+        let difference = difference(&mut model, answer, min_margin, greedy)?;
         Some(format!("{name}: {:?}: {difference}", answer.prompt))
     });
     differences.collect()
 }
 
 #[test]
-fn every_claimed_pair_answers_as_llama_cpp() {
+fn every_supported_model_gives_the_same_tokens_and_answers_as_llama_cpp() {
     let Some(setup) = setup() else { return };
     let mut differences = Vec::new();
     for (name, answers) in &setup.answers {
         let path = setup.folder.join(format!("{name}.gguf"));
         let file = ModelFile::open(&path).unwrap();
         match file.check_supported() {
-            Err(refused) => eprintln!("{name}: {refused}"),
+            Err(unsupported) => eprintln!("{name}: {unsupported}"),
             Ok(()) => {
-                let found = compare(name, &path, answers);
-                eprintln!("{name}: {} differences", found.len());
-                differences.extend(found);
+                let model_differences = compare_model(name, &path, answers);
+                eprintln!("{name}: {} differences", model_differences.len());
+                differences.extend(model_differences);
             }
         }
     }
@@ -272,7 +278,7 @@ fn every_claimed_pair_answers_as_llama_cpp() {
 }
 
 #[test]
-fn every_claimed_pair_is_compared() {
+fn every_supported_architecture_and_tokenizer_is_compared() {
     let Some(setup) = setup() else { return };
     let compared: Vec<(String, String)> = setup
         .answers
@@ -283,7 +289,7 @@ fn every_claimed_pair_is_compared() {
     for (architecture, tokenizer) in supported() {
         assert!(
             compared.contains(&(architecture.to_owned(), tokenizer.clone())),
-            "nobody compared {architecture} with {tokenizer}"
+            "no model with architecture {architecture} and tokenizer {tokenizer} is compared"
         );
     }
 }

@@ -3,10 +3,10 @@ use std::path::Path;
 use lmstrix_host::engine::embedded::{Error, ModelFile};
 use lmstrix_host::inference::{MaxTokens, Origin, Prompt, SettingsLayer, resolve_settings};
 
-use super::tiny::{Entry, Tiny};
+use super::tiny_model::{Entry, TinyModel};
 
-/// Does with a file whatever can be done with it; only panics are wrong.
-fn try_all(name: &str, bytes: &[u8]) -> Result<(), Error> {
+/// Opens, loads and runs a model file. An error is allowed, a panic is not.
+fn exercise_model(name: &str, bytes: &[u8]) -> Result<(), Error> {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.gguf"));
     std::fs::write(&path, bytes).unwrap();
     let file = ModelFile::open(&path)?;
@@ -30,18 +30,18 @@ fn try_all(name: &str, bytes: &[u8]) -> Result<(), Error> {
 }
 
 #[test]
-fn every_cut_is_an_error() {
-    let whole = Tiny::new().bytes();
-    assert!(try_all("whole", &whole).is_ok());
+fn a_file_truncated_at_any_length_is_an_error() {
+    let whole = TinyModel::new().bytes();
+    assert!(exercise_model("whole", &whole).is_ok());
     let header = whole
         .windows(13)
         .rposition(|bytes| bytes == b"output.weight")
         .unwrap()
         + 60;
-    // Every length of the header, and some of what follows.
+    // Every length in the header, and some lengths in the tensor data.
     for length in (0..header).chain((header..whole.len()).step_by(997)) {
-        let cut: &'static [u8] = whole[..length].to_vec().leak();
-        let error = ModelFile::from_bytes("cut", cut).unwrap_err();
+        let truncated: &'static [u8] = whole[..length].to_vec().leak();
+        let error = ModelFile::from_bytes("truncated", truncated).unwrap_err();
         assert!(
             matches!(error, Error::NotGguf { .. } | Error::InvalidFile { .. }),
             "{length}: {error}"
@@ -50,42 +50,42 @@ fn every_cut_is_an_error() {
 }
 
 #[test]
-fn tensors_that_share_their_bytes_are_refused() {
-    let mut bytes = Tiny::new().bytes();
+fn overlapping_tensors_are_rejected() {
+    let mut bytes = TinyModel::new().bytes();
     let name = bytes
         .windows(13)
         .rposition(|bytes| bytes == b"output.weight")
         .unwrap();
-    // The name, the number of dimensions, two of them, the type; the offset.
+    // After the name: the number of dimensions, two dimensions, the type, the offset.
     let offset = name + 13 + 4 + 2 * 8 + 4;
     bytes[offset..offset + 8].fill(0);
-    // Each tensor lies inside the file; all of them together do not.
+    // Each tensor is inside the file, but their total size is larger than the file.
     bytes.truncate(bytes.len() - 1024);
     let error = ModelFile::from_bytes("shared", bytes.leak()).unwrap_err();
     assert!(error.to_string().contains("together"), "{error}");
 }
 
 #[test]
-fn no_flipped_byte_panics() {
-    let whole = Tiny::new().bytes();
+fn a_changed_byte_in_the_header_never_panics() {
+    let whole = TinyModel::new().bytes();
     let header = whole
         .windows(13)
         .rposition(|bytes| bytes == b"output.weight")
         .unwrap()
         + 60;
     for index in 0..header {
-        // The middle of the long list of tokens is the same everywhere.
+        // Skip the middle of the token list, where all entries are alike.
         if (1500..3500).contains(&index) {
             continue;
         }
         let mut bytes = whole.clone();
         bytes[index] = if index % 2 == 0 { 0xff } else { 0 };
-        let _ = try_all("flipped", &bytes);
+        let _ = exercise_model("flipped", &bytes);
     }
 }
 
 #[test]
-fn sizes_that_lie_are_errors() {
+fn inconsistent_metadata_is_an_error() {
     for (key, value) in [
         ("general.alignment", Entry::U32(0)),
         ("general.alignment", Entry::U32(u32::MAX)),
@@ -110,13 +110,13 @@ fn sizes_that_lie_are_errors() {
         ("tokenizer.ggml.merges", Entry::Texts(vec!["ab".into()])),
         ("tokenizer.ggml.merges", Entry::Bool(false)),
     ] {
-        let bytes = Tiny::new().set(key, value).bytes();
-        assert!(try_all("lie", &bytes).is_err(), "{key}");
+        let bytes = TinyModel::new().set(key, value).bytes();
+        assert!(exercise_model("inconsistent", &bytes).is_err(), "{key}");
     }
 }
 
 #[test]
-fn what_is_no_model_is_said() {
+fn files_that_are_not_models_are_rejected_with_the_reason() {
     let error = ModelFile::from_bytes("x", b"PK\x03\x04 a zip file").unwrap_err();
     assert_eq!(error.to_string(), "`x` is not a GGUF file");
     let error = ModelFile::from_bytes("x", b"GGUF\x00\x00\x00\x03").unwrap_err();
@@ -128,12 +128,12 @@ fn what_is_no_model_is_said() {
 }
 
 #[test]
-fn scores_that_are_no_numbers_are_an_error() {
-    let mut bytes = Tiny::new().bytes();
+fn nan_scores_are_an_error() {
+    let mut bytes = TinyModel::new().bytes();
     let end = bytes.len();
     for number in bytes[end - 258 * 32 * 4..].as_chunks_mut::<4>().0 {
         *number = f32::NAN.to_le_bytes();
     }
-    let error = try_all("nan", &bytes).unwrap_err();
+    let error = exercise_model("nan", &bytes).unwrap_err();
     assert!(error.to_string().contains("not numbers"), "{error}");
 }
