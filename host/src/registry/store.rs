@@ -156,7 +156,6 @@ impl RegistryStore {
     }
 
     /// Reads the backup. Also returns a text that says whether it is used.
-
     fn read_backup(&self) -> Result<(Registry, &'static str), Error> {
         Ok(match read_registry_file(&self.folder.join(BACKUP))? {
             RegistryFile::Valid(registry, _) => (*registry, "using the backup"),
