@@ -1269,7 +1269,7 @@ fn a_limited_or_failed_test_keeps_the_better_result() {
     let url = studio.url();
     let test = ["test", "cold", "--engine", &url, "--json"];
     let tested = || registry(&machine)["engines"][&url]["models"]["cold"]["tested"].clone();
-    let run = machine.run(&[&test[..], &["--max_context", "4096"]].concat());
+    let run = machine.run(&[&test[..], &["--max-context", "4096"]].concat());
     run.ok();
     let found = &run.json()["results"][0];
     assert_eq!(
@@ -1310,7 +1310,7 @@ fn a_limited_or_failed_test_keeps_the_better_result() {
     ] {
         std::fs::write(&data, all.to_string()).unwrap();
         let _studio = FakeStudio::start(Setup { port, ..setup });
-        let args = [&test[..], &["--probe_timeout", "300ms"]].concat();
+        let args = [&test[..], &["--probe-timeout", "300ms"]].concat();
         let run = machine.run(&args);
         assert_eq!(run.code, Some(5), "{run:?}");
         assert_eq!(tested(), known);
@@ -1520,7 +1520,7 @@ fn scan_without_files_keeps_models_of_lm_studios_folder() {
         machine.run(&["list", "--ids"]).ok().contains("model.gguf")
     };
     assert!(listed(&["scan"]));
-    assert!(listed(&["scan", "--no_files"]));
+    assert!(listed(&["scan", "--no-files"]));
     std::fs::remove_file(folder.join("model.gguf")).unwrap();
     assert!(!listed(&["scan"]));
 }

@@ -171,14 +171,14 @@ pub struct PromptArgs {
     pub pack: Vec<String>,
     /// Folder to search for packs after ./packs and the user's pack folder;
     /// repeatable
-    #[arg(long, value_name = "DIR", alias = "pack_dir")]
+    #[arg(long, value_name = "DIR")]
     pub pack_dir: Vec<PathBuf>,
     /// Processor for the answer, replacing those of the prompt; repeatable.
     /// `\,` `\:` `\=` are literal
     #[arg(long, value_name = "NAME[:KEY=VALUE,…]")]
     pub post: Vec<String>,
     /// Do not process the answer
-    #[arg(long, conflicts_with = "post", alias = "no_post")]
+    #[arg(long, conflicts_with = "post")]
     pub no_post: bool,
     /// Input text, the prompt's parameter `text`
     #[arg(
@@ -247,14 +247,14 @@ pub struct ModelArgs {
 #[command(next_help_heading = "Timeouts (seconds, 90s, 5m; 0 disables)")]
 pub struct TimeoutArgs {
     /// Limit for connecting to a server [default: 10s]
-    #[arg(long, value_name = "TIME", alias = "connect_timeout")]
+    #[arg(long, value_name = "TIME")]
     pub connect_timeout: Option<String>,
     /// Limit for loading the model [default: 10m]
-    #[arg(long, value_name = "TIME", alias = "load_timeout")]
+    #[arg(long, value_name = "TIME")]
     pub load_timeout: Option<String>,
     /// Limit for the first token; restarts whenever the server reports prompt
     /// progress [default: 10m]
-    #[arg(long, value_name = "TIME", alias = "first_token_timeout")]
+    #[arg(long, value_name = "TIME")]
     pub first_token_timeout: Option<String>,
     /// Limit between two tokens [default: 2m]
     #[arg(long, value_name = "TIME", alias = "stream_timeout")]
@@ -264,7 +264,7 @@ pub struct TimeoutArgs {
     pub timeout: Option<String>,
     /// Stop an answer that ends with N repeats of the same text, at least 1 KiB
     /// in total; 0 disables [default: 200]
-    #[arg(long, value_name = "N", alias = "max_repeat")]
+    #[arg(long, value_name = "N")]
     pub max_repeat: Option<usize>,
 }
 
@@ -287,8 +287,7 @@ pub struct SamplingArgs {
         value_name = "K",
         allow_negative_numbers = true,
         alias = "param_top_k",
-        alias = "param-top-k",
-        alias = "top_k"
+        alias = "param-top-k"
     )]
     pub top_k: Option<u32>,
     /// Sample from the most likely tokens with total probability P; 1 disables
@@ -298,8 +297,7 @@ pub struct SamplingArgs {
         value_name = "P",
         allow_negative_numbers = true,
         alias = "param_top_p",
-        alias = "param-top-p",
-        alias = "top_p"
+        alias = "param-top-p"
     )]
     pub top_p: Option<f64>,
     /// Drop tokens less likely than P times the most likely one; 0 disables
@@ -309,8 +307,7 @@ pub struct SamplingArgs {
         value_name = "P",
         allow_negative_numbers = true,
         alias = "param_min_p",
-        alias = "param-min-p",
-        alias = "min_p"
+        alias = "param-min-p"
     )]
     pub min_p: Option<f64>,
     /// Penalize tokens among the last 64; 1 disables [default: 1.1]
@@ -319,25 +316,14 @@ pub struct SamplingArgs {
         value_name = "X",
         allow_negative_numbers = true,
         alias = "param_repeat",
-        alias = "param-repeat",
-        alias = "repeat_penalty"
+        alias = "param-repeat"
     )]
     pub repeat_penalty: Option<f64>,
     /// Penalize tokens that already occurred [-2 to 2]
-    #[arg(
-        long,
-        value_name = "X",
-        alias = "presence_penalty",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub presence_penalty: Option<f64>,
     /// Penalize tokens by how often they occurred [-2 to 2]
-    #[arg(
-        long,
-        value_name = "X",
-        alias = "frequency_penalty",
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub frequency_penalty: Option<f64>,
     /// Random seed, for reproducible answers [default: random]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -349,7 +335,6 @@ pub struct SamplingArgs {
         value_name = "N|P%|-1",
         alias = "out_ctx",
         alias = "out-ctx",
-        alias = "max_tokens",
         allow_hyphen_values = true
     )]
     pub max_tokens: Option<String>,
@@ -357,13 +342,13 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub stop: Vec<String>,
     /// Use no stop sequences, not even those of the prompt
-    #[arg(long, conflicts_with = "stop", alias = "no_stop")]
+    #[arg(long, conflicts_with = "stop")]
     pub no_stop: bool,
     /// Reasoning effort [off, on, low, medium, high]
     #[arg(long, value_name = "LEVEL")]
     pub reasoning: Option<String>,
     /// JSON Schema, or @FILE, that the answer must match
-    #[arg(long, value_name = "SCHEMA|@FILE", alias = "json_schema")]
+    #[arg(long, value_name = "SCHEMA|@FILE")]
     pub json_schema: Option<String>,
 }
 
@@ -386,21 +371,16 @@ pub struct OutputArgs {
     pub show_progress: bool,
     /// Print the request on stderr: exact prompt, settings with origin and engine
     /// support, stop sequences, context length
-    #[arg(long, alias = "show_request")]
+    #[arg(long)]
     pub show_request: bool,
     /// Also print the model's reasoning on stdout, before the answer
-    #[arg(long, alias = "show_reasoning")]
+    #[arg(long)]
     pub show_reasoning: bool,
     /// Fail if a setting is ignored or the answer is truncated
     #[arg(long)]
     pub strict: bool,
     /// Move a leading <think> block out of the answer (auto), or keep it (none)
-    #[arg(
-        long,
-        value_name = "auto|none",
-        default_value = "auto",
-        alias = "reasoning_tags"
-    )]
+    #[arg(long, value_name = "auto|none", default_value = "auto")]
     pub reasoning_tags: String,
     /// No effect, since answers always stream; accepted for the Python program's
     /// command lines

@@ -81,13 +81,13 @@ pub struct JobArgs {
     pub pack: Vec<String>,
     /// Folder to search for packs after ./packs and the user's pack folder;
     /// repeatable
-    #[arg(long, value_name = "DIR", alias = "pack_dir")]
+    #[arg(long, value_name = "DIR")]
     pub pack_dir: Vec<PathBuf>,
     /// Processor for the answers, replacing those of the prompts; repeatable
     #[arg(long, value_name = "NAME[:KEY=VALUE,…]")]
     pub post: Vec<String>,
     /// Do not process the answers
-    #[arg(long, conflicts_with = "post", alias = "no_post")]
+    #[arg(long, conflicts_with = "post")]
     pub no_post: bool,
     /// System message, replacing those of the prompts
     #[arg(short, long, value_name = "TEXT", allow_hyphen_values = true)]
@@ -130,7 +130,7 @@ pub struct JobArgs {
     #[arg(long, value_name = "I/N")]
     pub shard: Option<String>,
     /// Print the plan as TOML and exit
-    #[arg(long, alias = "print_plan")]
+    #[arg(long)]
     pub print_plan: bool,
 }
 
@@ -150,10 +150,10 @@ pub struct ResultArgs {
     #[arg(long, value_name = "file|inline", default_value = "file")]
     pub errors: String,
     /// Save the unprocessed answers in NAME.raw.txt
-    #[arg(long, alias = "keep_raw")]
+    #[arg(long)]
     pub keep_raw: bool,
     /// Save the models' reasoning in NAME.reasoning.txt
-    #[arg(long, alias = "keep_reasoning")]
+    #[arg(long)]
     pub keep_reasoning: bool,
     /// Keep results whose prompt, pack, settings or input changed, with a warning
     /// (keep), or run their jobs again (rerun)
@@ -166,12 +166,7 @@ pub struct ResultArgs {
     #[arg(long)]
     pub strict: bool,
     /// Move a leading <think> block out of the answer (auto), or keep it (none)
-    #[arg(
-        long,
-        value_name = "auto|none",
-        default_value = "auto",
-        alias = "reasoning_tags"
-    )]
+    #[arg(long, value_name = "auto|none", default_value = "auto")]
     pub reasoning_tags: String,
 }
 
@@ -184,13 +179,13 @@ pub struct RunArgs {
     #[arg(short, long, value_name = "N|auto")]
     pub jobs: Option<String>,
     /// Stop the run when more than N jobs, or P percent of them, have failed
-    #[arg(long, value_name = "N|P%", alias = "max_failures")]
+    #[arg(long, value_name = "N|P%")]
     pub max_failures: Option<String>,
     /// Stop the run at the first failure
-    #[arg(long, conflicts_with = "max_failures", alias = "fail_fast")]
+    #[arg(long, conflicts_with = "max_failures")]
     pub fail_fast: bool,
     /// Limit for waiting for an unreachable server [default: 60s]
-    #[arg(long, value_name = "TIME", alias = "server_timeout")]
+    #[arg(long, value_name = "TIME")]
     pub server_timeout: Option<String>,
     /// Print what would be done without loading or writing anything
     #[arg(long, alias = "dry_run")]

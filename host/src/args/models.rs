@@ -33,7 +33,7 @@ pub struct ScanArgs {
     #[arg(long, value_name = "FILE")]
     pub import: Option<PathBuf>,
     /// Skip LM Studio's model folder
-    #[arg(long, alias = "no_files")]
+    #[arg(long)]
     pub no_files: bool,
     /// Print the result as one JSON object
     #[arg(long)]
@@ -171,11 +171,11 @@ pub struct TestArgs {
     #[arg(short = 'c', long, value_name = "N", alias = "ctx", value_parser = positive_tokens())]
     pub context: Option<u32>,
     /// Largest context length to test [tokens; default: the declared context]
-    #[arg(long, value_name = "N", alias = "threshold", alias = "max_context", value_parser = positive_tokens())]
+    #[arg(long, value_name = "N", alias = "threshold", value_parser = positive_tokens())]
     pub max_context: Option<u32>,
     /// Limit for one probe including loading [seconds, 90s, 5m; 0 disables;
     /// default: 15m]
-    #[arg(long, value_name = "TIME", alias = "probe_timeout")]
+    #[arg(long, value_name = "TIME")]
     pub probe_timeout: Option<String>,
     /// Delete earlier results of this model first
     #[arg(long)]
@@ -251,7 +251,7 @@ pub struct SaveArgs {
     #[arg(long)]
     pub force: bool,
     /// LM Studio's folder [default: the folder that LM Studio reports]
-    #[arg(long, value_name = "DIR", alias = "studio_home")]
+    #[arg(long, value_name = "DIR")]
     pub studio_home: Option<PathBuf>,
     #[command(flatten)]
     pub common: CommonArgs,
