@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 /// The modules of the crate, from the bottom to the top. A module may use modules of
-/// lower layers only: not those beside it, and not those above it.
+/// lower layers only, not of its own layer.
 const LAYERS: &[&[&str]] = &[
     &[
         "duration",
@@ -20,7 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["config", "job"],
     &["error", "report"],
     &["client"],
-    &["batch"],
+    &["batch", "context_probe"],
     &["ui"],
     &["args"],
     &["command"],
@@ -55,7 +55,7 @@ const ONE_HOME: [(&str, &str); 13] = [
     ("unicode_normalization", "batch"),
     ("reqwest", "engine"),
     ("rustls", "engine"),
-    ("indicatif", "sink"),
+    ("indicatif", "ui"),
     ("sysinfo", "engine"),
     ("similar", "studio_settings"),
     ("clap_complete", "args"),

@@ -3,7 +3,7 @@
 
 use crate::engine::FaultKind;
 use crate::error_chain::error_chain;
-use crate::job::{self, Cancellation, End, Expired, JobError, Outcome, TimeoutPhase};
+use crate::job::{self, Expired, JobError, TimeoutPhase};
 use crate::pack::{self, ContractError};
 use crate::{config, engine, registry, sink};
 
@@ -152,10 +152,10 @@ impl From<config::Error> for Failure {
     }
 }
 
-impl From<job::Error> for Failure {
-    fn from(error: job::Error) -> Self {
+impl From<job::ResolveError> for Failure {
+    fn from(error: job::ResolveError) -> Self {
         match error {
-            job::Error::Pack(error) => error.into(),
+            job::ResolveError::Pack(error) => error.into(),
             other => Self::usage(error_chain(&other)),
         }
     }
@@ -417,7 +417,6 @@ impl From<sink::Error> for Failure {
 impl From<JobError> for Failure {
     fn from(error: JobError) -> Self {
         match error {
-            JobError::Prepare(error) => error.into(),
             JobError::Engine(error) => error.into(),
             JobError::Pack(error) => error.into(),
             JobError::Sink(error @ sink::Error::File { .. }) => {
@@ -432,41 +431,22 @@ impl From<JobError> for Failure {
 }
 
 impl Failure {
-    /// Returns the failure of a job that ended without a complete answer. `has_output`
-    /// distinguishes a connection that was lost during an answer from one that was
-    /// lost before. A reader that closed its pipe is not a failure.
-    ///
-    /// # Errors
-    /// Returns the failure.
-    pub fn of_end(end: End, has_output: bool) -> Result<(), Self> {
-        let error = match end {
-            End::Done | End::Cancelled(Cancellation::ReaderGone) => return Ok(()),
-            End::Cancelled(Cancellation::Requested) => return Err(Self::interrupted()),
-            End::Failed(error) => error,
-        };
+    /// Returns the failure of a job. `has_output` distinguishes a connection that was
+    /// lost during an answer from one that was lost before.
+    #[must_use]
+    pub fn of_job(error: JobError, has_output: bool) -> Self {
         let is_broken = matches!(
             &error,
             JobError::Engine(error) if has_output && (error.is_response_lost() || error.is_unreachable())
         );
         let failure = Self::from(error);
-        Err(if is_broken {
+        if is_broken {
             Self {
                 exit: Exit::Broken,
                 ..failure
             }
         } else {
             failure
-        })
-    }
-
-    /// Returns the failure of an outcome without a complete answer; for a caller that
-    /// wants the whole answer, a reader that has gone is an interruption.
-    #[must_use]
-    pub fn of_outcome(outcome: Outcome) -> Self {
-        let has_output = outcome.has_output();
-        match Self::of_end(outcome.end, has_output) {
-            Err(failure) => failure,
-            Ok(()) => Self::interrupted(),
         }
     }
 }

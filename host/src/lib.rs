@@ -1,11 +1,12 @@
 //! Runs prompts on local language models, with the prompt logic in sandboxed
 //! WebAssembly components.
 //!
-//! In the order of the data: `args` (what was typed), `config` and `environment`
-//! (what else was given), `client` (a request becomes a job), `job` (the one path of a
-//! job), `pack` (resolves prompts, processes answers), `engine` (runs models), `sink`
-//! (where text goes), `batch` (many jobs), `command` (one file per command).
-//! `inference` holds the types that all of them share, `registry` what is known of
+//! In the order of the data: `args` (the command line), `config` and `environment`
+//! (other settings), `client` (a request becomes a job), `job` (the one path of a job),
+//! `pack` (resolves prompts, processes answers), `engine` (runs models), `sink` (writes
+//! answers and progress), `batch` (many jobs), `context_probe` (finds the largest context
+//! length), `command` (one file per command).
+//! `inference` holds the types that all of them share, `registry` the known facts about
 //! models, `studio_settings` LM Studio's own files, `error` exit codes and hints.
 //!
 //! Other programs use it through [`Request`]: what `infer` does, as a stream of
@@ -33,6 +34,7 @@ pub mod batch;
 mod client;
 mod command;
 pub mod config;
+pub mod context_probe;
 mod duration;
 pub mod engine;
 pub mod environment;
@@ -50,6 +52,7 @@ mod source_snippet;
 mod studio_settings;
 mod suggest;
 mod token_estimate;
+pub mod ui;
 
 use std::pin::pin;
 
@@ -60,7 +63,7 @@ pub use job::Answer;
 use args::{Cli, Command};
 use environment::Env;
 use error::{Exit, Failure};
-use sink::Messages;
+use ui::Messages;
 
 /// Runs one command and returns its exit code. `first_signal` completes at Ctrl-C,
 /// `second_signal` at the next one: a batch lets its running jobs end after the first.

@@ -48,7 +48,7 @@ fn main() -> ExitCode {
             runtime.block_on(lmstrix_host::run(cli, &env, first, second))
         }
         Err(e) => {
-            lmstrix_host::sink::Messages::new(false, false, false)
+            lmstrix_host::ui::Messages::new(false, false, false)
                 .error(&format!("cannot start the async runtime: {e}"));
             Exit::Broken
         }

@@ -61,7 +61,7 @@ pub use resume::{ChangedPolicy, ResultOnDisk, ResumeDecision, ResumeFacts, RunRe
 pub use run::{
     BatchEvent, BatchModel, BatchObserver, BatchOptions, BatchSetup, BatchSummary, FailureLimit,
     Interrupts, JobEnd, JobInfo, JobPhase, ModelContext, ModelTotals, PlannedJob, PreparedBatch,
-    SharedObserver, StopReason, prepare, with_settings,
+    RunStop, SharedObserver, prepare, with_settings,
 };
 pub(crate) use schedule::token_need;
 pub use schedule::{ModelSpeed, TokenNeed, estimate_remaining, fitting_context_length};

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::inference::Event;
-use crate::job::{Answer, Cancel, End, Outcome, RunContext, Sinks, load_for, run};
+use crate::job::{Answer, Cancel, End, RunContext, Sinks, announce, load_for, run};
 use crate::sink::{self, Sink};
 
 /// A piece of an answer that arrives.
@@ -131,36 +131,31 @@ impl Request {
     ) -> Result<Answer, Failure> {
         let start = Instant::now();
         let config = Config::load(&env.paths.config, false)?;
-        let (model, mut job) = open(
-            &self,
-            env,
-            &config,
-            false,
-            &Notices::ignore(),
-            cancel.as_mut(),
-        )
-        .await?;
+        let notices = Notices::ignore();
+        let opening = open(&self, env, &config, false, &notices, cancel.as_mut());
+        let (model, mut job) = opening.await?;
         let store = registry_store(env);
         let mut sinks: Sinks<'_> = vec![channel];
-        let loading = load_for(&mut job, model, &mut sinks, cancel.as_mut(), start);
+        announce(&job.warnings, &mut sinks);
+        let mut context = RunContext {
+            statistics: Some(&store),
+            start,
+            load_s: None,
+        };
+        let loading = load_for(&mut job, model, &mut sinks, cancel.as_mut(), context);
         let outcome = match loading.await {
             Ok(instance) => {
-                let context = RunContext {
-                    statistics: Some(&store),
-                    start,
-                    load_s: instance.load_s(),
-                };
+                context.load_s = instance.load_s();
                 run(job, &instance, sinks, cancel, context).await
             }
             Err(outcome) => *outcome,
         };
-        match outcome {
-            Outcome {
-                end: End::Done,
-                answer,
-                ..
-            } => Ok(answer),
-            outcome => Err(Failure::of_outcome(outcome)),
+        let has_output = outcome.has_output();
+        match outcome.end {
+            End::Done => Ok(outcome.answer),
+            End::Failed(error) => Err(Failure::of_job(error, has_output)),
+            // A caller that drops its end of the channel does not wait for the answer.
+            End::Cancelled(_) => Err(Failure::interrupted()),
         }
     }
 }

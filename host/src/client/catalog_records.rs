@@ -1,4 +1,4 @@
-//! What the catalog of an engine means for the registry.
+//! Converts an engine's catalog to records of the registry.
 
 use crate::engine::{CatalogModel, Memory, is_local};
 use crate::registry::ModelRecord;
@@ -24,8 +24,8 @@ pub(crate) fn model_record(model: &CatalogModel) -> ModelRecord {
     }
 }
 
-/// Returns whether a model fits into the memory of its machine, as far as known: other
-/// machines' memory is not.
+/// Returns whether a model fits into the memory of its machine; `true` for another
+/// machine, whose memory is unknown.
 pub(crate) fn fits_memory(address: &str, model: &ModelRecord, memory: Memory) -> bool {
     !is_local(address) || model.size_bytes.is_none_or(|size| size <= memory.total)
 }

@@ -19,6 +19,7 @@ const STUDIO_TOKEN: &str = "LM_API_TOKEN";
 const API_KEY: &str = "LMSTRIX_HOST_API_KEY";
 /// The variable that holds Ollama's address.
 const OLLAMA_HOST: &str = "OLLAMA_HOST";
+
 /// Returns the engines that a flag, the environment or the config selects.
 ///
 /// # Errors

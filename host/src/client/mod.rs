@@ -1,5 +1,5 @@
-//! The library's door: a [`Request`] becomes a job, and its answer arrives as a stream
-//! of events or as one call that waits.
+//! The library interface: a [`Request`] becomes a job, whose answer arrives as a stream
+//! of events or from one blocking call.
 
 mod answer_stream;
 mod catalog_records;

@@ -1,28 +1,28 @@
-//! Remarks on the way to a job: a variable that is not set, a pack that is compiled, a
-//! registry that cannot be read. They stop nothing, so they are no errors.
+//! Notices while a job is prepared: a variable that is not set, a pack that is compiled,
+//! a registry that cannot be read. None of them stops the job.
 
 use std::sync::Arc;
 
-/// A remark.
+/// A notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Notice<'a> {
-    /// What takes time, or what was done.
+    /// A step that takes time, or that was completed.
     Status(&'a str),
-    /// What the user should correct or know.
+    /// A warning for the user.
     Warning(&'a str),
 }
 
-/// Receives remarks.
+/// A receiver of notices.
 #[derive(Clone)]
 pub(crate) struct Notices(Arc<dyn Fn(Notice<'_>) + Send + Sync>);
 
 impl Notices {
-    /// Passes remarks to a function.
+    /// Creates a receiver that passes notices to a function.
     pub(crate) fn new(receive: impl Fn(Notice<'_>) + Send + Sync + 'static) -> Self {
         Self(Arc::new(receive))
     }
 
-    /// Drops all remarks.
+    /// Creates a receiver that drops all notices.
     #[must_use]
     pub(crate) fn ignore() -> Self {
         Self::new(|_| {})

@@ -102,7 +102,7 @@ pub(crate) async fn resolve_prompt(
     Ok(resolved?)
 }
 
-/// Returns what the packs are asked, with the prompt files read.
+/// Returns the request to the packs. Reads the prompt files.
 ///
 /// # Errors
 /// Returns an error if a prompt file cannot be read.
@@ -154,7 +154,7 @@ pub(crate) fn settings_by_origin(
     })
 }
 
-/// Returns by what an engine and a model are selected.
+/// Returns the query that selects an engine and a model.
 ///
 /// # Errors
 /// Returns an error if the engine is unknown, or the environment's context is invalid.

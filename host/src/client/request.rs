@@ -30,7 +30,7 @@ pub struct Request {
     pub raw: bool,
     /// The engine, the model and its context length.
     pub model: ModelReference,
-    /// How the model is loaded.
+    /// The options of the load.
     pub load: LoadPolicy,
     /// Settings, which win over all other origins.
     pub settings: SettingsLayer,
@@ -42,7 +42,7 @@ pub struct Request {
     pub keep_reasoning_tags: bool,
 }
 
-/// How a model is loaded.
+/// Options of a load.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LoadPolicy {
     /// Reload the model even if it is already loaded.

@@ -1,4 +1,4 @@
-//! What earlier runs left: the registry, and which process owns which instance.
+//! State that runs share: the registry, and the records of owned instances.
 
 use std::path::PathBuf;
 

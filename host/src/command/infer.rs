@@ -6,9 +6,7 @@ mod shown_request;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::resolve_args::{
-    self, keeps_reasoning_tags, model_reference, prompt_request, timeout_options,
-};
+use super::resolve_args::{self, keeps_reasoning_tags, model_reference, timeout_options};
 use crate::args::{CommonArgs, InferArgs, OutputArgs};
 use crate::client::{self, Request, registry_store, warn_about_unknown_variables};
 use crate::command::notices;
@@ -16,11 +14,12 @@ use crate::engine::Unloader;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::error_chain::error_chain;
-use crate::job::{Answer, Cancel, End, Outcome, RunContext, Sinks, Warning, load_for, run};
-use crate::report::{self, Report};
-use crate::sink::{
-    self, AnswerFile, Events, Messages, Progress, Sink, Stdout, Warnings, escape_controls_json,
+use crate::job::{
+    Cancel, Cancellation, End, Outcome, RunContext, Sinks, Warning, announce, load_for, run,
 };
+use crate::report::{self, Report};
+use crate::sink::{self, AnswerFile, Events, Sink, Stdout, escape_controls_json};
+use crate::ui::{InferProgress, Messages, Warnings};
 use kept_answer::keep;
 
 /// Shown once when the demo model answers.
@@ -53,6 +52,9 @@ pub(crate) async fn infer(
         cancel.as_mut(),
     );
     let (model, mut job) = opening.await?;
+    for warning in &job.warnings {
+        messages.warning(&warning.to_string());
+    }
     let mut file = open_output(output, cancel.as_mut()).await?;
     if model.is_demo {
         messages.status(DEMO_NOTICE);
@@ -63,6 +65,14 @@ pub(crate) async fn infer(
     let mut shown_warnings = Warnings::new(messages);
     let mut unloader = None;
     let store = registry_store(env);
+    if let (Some(stdout), true) = (&mut stdout, output.events) {
+        announce(&job.warnings, &mut vec![stdout.as_mut()]);
+    }
+    let mut context = RunContext {
+        statistics: Some(&store),
+        start,
+        load_s: None,
+    };
     let mut outcome = {
         let mut sinks: Sinks<'_> = Vec::new();
         // The file comes first: it takes the raw answer before anything else can fail.
@@ -77,7 +87,7 @@ pub(crate) async fn infer(
         }
         // After the sinks that draw and print: they make room for warnings.
         sinks.push(&mut shown_warnings);
-        let loading = load_for(&mut job, model, &mut sinks, cancel.as_mut(), start);
+        let loading = load_for(&mut job, model, &mut sinks, cancel.as_mut(), context);
         match loading.await {
             Ok(instance) => {
                 unloader = args.model.unload.then(|| instance.unloader());
@@ -87,11 +97,7 @@ pub(crate) async fn infer(
                     let shown = shown_request::shown(&job, &instance, rendered, requested_context);
                     messages.print(&shown);
                 }
-                let context = RunContext {
-                    statistics: Some(&store),
-                    start,
-                    load_s: instance.load_s(),
-                };
+                context.load_s = instance.load_s();
                 run(job, &instance, sinks, cancel, context).await
             }
             Err(outcome) => *outcome,
@@ -100,8 +106,7 @@ pub(crate) async fn infer(
     // The progress line is erased before anything else is printed.
     drop(progress);
     if let Some(unloader) = unloader {
-        let model = outcome.used.as_ref().map_or("", |used| used.model.as_str());
-        let warning = unload(unloader, model, messages).await;
+        let warning = unload(unloader, &outcome.used.model, messages).await;
         outcome.answer.warnings.extend(warning);
     }
     for warning in &outcome.answer.warnings {
@@ -110,13 +115,18 @@ pub(crate) async fn infer(
         }
     }
     let end = std::mem::replace(&mut outcome.end, End::Done);
-    let mut result = Failure::of_end(end, outcome.has_output());
+    let mut result = match end {
+        // A reader that has gone is not an error.
+        End::Done | End::Cancelled(Cancellation::ReaderGone) => Ok(()),
+        End::Cancelled(Cancellation::Requested) => Err(Failure::interrupted()),
+        End::Failed(error) => Err(Failure::of_job(error, outcome.has_output())),
+    };
     let mut kept = None;
     if result.is_ok()
         && let Some(file) = file.take()
     {
         kept = file.partial_path().map(Path::to_owned);
-        result = complete(file, &outcome.answer);
+        result = complete(file, &outcome.answer.text);
     }
     if output.json {
         let error = result.as_ref().err().map(|failure| failure.message.clone());
@@ -153,7 +163,7 @@ fn request_from_args(args: &InferArgs) -> Result<Request, Failure> {
         timeouts: timeout_options(timeouts)?,
         strict: output.strict,
         keep_reasoning_tags: keeps_reasoning_tags(&output.reasoning_tags)?,
-        ..prompt_request(prompt, sampling)?
+        ..resolve_args::request_from_args(prompt, sampling)?
     })
 }
 
@@ -200,8 +210,8 @@ async fn open_output(
 }
 
 /// Completes the output file. A reader that closed a pipe is not an error.
-fn complete(file: AnswerFile, answer: &Answer) -> Result<(), Failure> {
-    match file.complete(&answer.text, &answer.raw) {
+fn complete(file: AnswerFile, text: &str) -> Result<(), Failure> {
+    match file.complete(text) {
         Ok(()) | Err(sink::Error::BrokenPipe) => Ok(()),
         Err(error) => Err(Failure {
             exit: Exit::Broken,
@@ -233,12 +243,12 @@ fn progress_sink(
     env: &Env,
     output: &OutputArgs,
     has_file: bool,
-) -> Option<Progress> {
+) -> Option<InferProgress> {
     if common.quiet || !output.show_progress {
         return None;
     }
     let answer_on_terminal = env.stdout_is_terminal && !has_file && !output.json;
-    let progress = Progress::new(env.stderr_is_terminal, answer_on_terminal);
+    let progress = InferProgress::new(env.stderr_is_terminal, answer_on_terminal);
     Some(if output.show_reasoning {
         progress.with_reasoning()
     } else {

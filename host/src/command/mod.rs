@@ -2,23 +2,23 @@
 
 mod batch;
 mod completions;
-mod context_probe;
 mod infer;
 mod models;
 mod pull;
 mod render;
 mod resolve_args;
+mod test;
 
 use crate::client::{Notice, Notices};
-use crate::sink::Messages;
+use crate::ui::Messages;
 pub(crate) use batch::batch;
 pub use completions::completion_candidates;
 pub(crate) use completions::completions;
-pub(crate) use context_probe::test;
 pub(crate) use infer::infer;
 pub(crate) use models::{about, doctor, list, load, ps, reset, save, scan, unload};
 pub(crate) use pull::pull;
 pub(crate) use render::render;
+pub(crate) use test::test;
 
 /// Shows remarks as messages.
 fn notices(messages: Messages) -> Notices {

@@ -8,7 +8,7 @@ use crate::engine::{DEFAULT_HUB_URL, Hub, HubReference, PullProgress, format_byt
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::job::Cancel;
-use crate::sink::{DownloadProgress, Messages};
+use crate::ui::{DownloadProgress, Messages};
 
 /// Runs `pull`.
 ///
@@ -29,7 +29,7 @@ pub(crate) async fn pull(
         .map_or(DEFAULT_HUB_URL, |value| value.expose());
     let hub = Hub::new(base_url, env.all_variables.get("HF_TOKEN").cloned())?;
     let folder = env.paths.data.join("models");
-    let mut display = DownloadProgress::new(messages, env.stderr_is_terminal, args.common.quiet);
+    let mut display = DownloadProgress::new(messages);
     let mut on_progress = |progress: PullProgress| match progress {
         PullProgress::Started {
             name,

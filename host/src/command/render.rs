@@ -12,7 +12,8 @@ use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::inference::{Prompt, SettingsLayer};
 use crate::job::{Cancel, PackUsed, ResolvedJob};
-use crate::sink::{Messages, Sink, Stdout, escape_controls_json};
+use crate::sink::{Sink, Stdout, escape_controls_json};
+use crate::ui::Messages;
 
 /// Schema version of the `--json` output.
 const SCHEMA: u32 = 1;
@@ -36,7 +37,7 @@ pub(crate) async fn render(
     let notices = notices(messages);
     client::warn_about_unknown_variables(env, &notices);
     let config = resolve_args::config(&common, env)?;
-    let request = resolve_args::prompt_request(&prompt, &sampling)?;
+    let request = resolve_args::request_from_args(&prompt, &sampling)?;
     let settings = client::settings_by_origin(request.settings.clone(), env, &config)?;
     let prompt = client::prompt_request(&request, env, &config)?;
     let packs = client::pack_set(&request.pack_dirs, env, &config, &notices)?;

@@ -1,6 +1,6 @@
-//! The one path of a job. A spec ([`JobSpec`]) says what is asked; a pack resolves
-//! its prompt ([`resolve`]); [`prepare`] settles the settings and opens the
-//! processors; [`run`] asks the model and returns the [`Outcome`].
+//! The one path of a job. A [`JobSpec`] describes it; [`resolve`] calls the pack of its
+//! prompt; [`prepare`] settles the settings and opens the processors; [`run`] sends it to
+//! the model and returns the [`Outcome`].
 //!
 //! `infer`, the library and batches all call these functions. Nothing here knows
 //! the command line, exit codes or a terminal.
@@ -25,8 +25,8 @@ pub use outcome::{
 pub use pack_set::PackSet;
 pub use prepare::{PreparedJob, model_facts, prepare};
 pub use processor_chain::ProcessorChain;
-pub use resolve::{Error, ProcessorStep, PromptAddress, ResolvedJob, resolve};
-pub use run::{RunContext, load_for, run};
+pub use resolve::{ProcessorStep, ResolveError, ResolvedJob, resolve};
+pub use run::{RunContext, announce, load_for, run};
 pub use spec::{JobSpec, ModelReference, PromptRequest, SettingsByOrigin};
 pub use stream::{Cancel, Sinks, load};
 pub use timeouts::{Expired, TimeoutPhase, Timeouts};

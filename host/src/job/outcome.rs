@@ -1,9 +1,9 @@
-//! What a job came to.
+//! The outcome of a job.
 
 use serde::Serialize;
 
+use super::Warning;
 use super::timeouts::{Expired, TimeoutPhase};
-use super::{Warning, resolve};
 use crate::engine::{self, FaultKind, embedded};
 use crate::inference::{FinishReason, Settings, Usage};
 use crate::pack::{self, Pack};
@@ -12,15 +12,15 @@ use crate::sink;
 /// A job that has ended. It holds all text that arrived, also if the job failed.
 #[derive(Debug)]
 pub struct Outcome {
-    /// How the job ended.
+    /// Done, failed or cancelled.
     pub end: End,
-    /// What the model and the processors produced.
+    /// The text of the model and of the processors.
     pub answer: Answer,
-    /// What the job used; absent for a job that could not be prepared.
-    pub used: Option<JobFacts>,
+    /// The settings, the model and the packs that the job used.
+    pub used: JobFacts,
 }
 
-/// What a job used, for reports and journals.
+/// The settings, model and packs of a job, for reports and journals.
 #[derive(Clone, Debug)]
 pub struct JobFacts {
     /// The settings, each with its origin.
@@ -29,13 +29,13 @@ pub struct JobFacts {
     pub engine: &'static str,
     /// The model's name.
     pub model: String,
-    /// How the model's weights are stored, where known.
+    /// The model's quantization, if known.
     pub quantization: Option<String>,
     /// The instance that was asked; absent if the model could not be loaded.
     pub instance: Option<InstanceUsed>,
     /// The resolver and the packs of the processors, each once.
     pub packs: Vec<PackUsed>,
-    /// The file extension that the prompt asks for.
+    /// The file extension of the result, where the prompt sets one.
     pub extension: Option<String>,
     /// The resolver's name and its report entries.
     pub resolver_extra: (String, Vec<(String, String)>),
@@ -67,7 +67,7 @@ impl PackUsed {
     }
 }
 
-/// How a job ended.
+/// The end of a job.
 #[derive(Debug)]
 pub enum End {
     /// The answer is complete, or cut and `strict` is off.
@@ -78,7 +78,7 @@ pub enum End {
     Cancelled(Cancellation),
 }
 
-/// Why a job was stopped.
+/// The reason of a cancellation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cancellation {
     /// The caller cancelled it.
@@ -100,7 +100,7 @@ pub struct Answer {
     pub usage: Option<Usage>,
     /// Seconds from the start of the job.
     pub timings: Timings,
-    /// Why the answer ended, where it did.
+    /// The finish reason; absent for an answer that did not end.
     pub finish: Option<FinishReason>,
     /// All warnings, in order.
     pub warnings: Vec<Warning>,
@@ -128,12 +128,9 @@ pub struct InstanceUsed {
     pub context: Option<u32>,
 }
 
-/// Why a job has no complete answer.
+/// The error of a job without a complete answer.
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
-    /// The prompt cannot be resolved, or what was asked for does not go together.
-    #[error(transparent)]
-    Prepare(#[from] resolve::Error),
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] engine::Error),
@@ -157,8 +154,8 @@ pub enum JobError {
     Cancelled,
 }
 
-/// What a failure says about the job, its model and its server. A batch decides on
-/// it whether to retry, to reload, or to wait.
+/// The class of a failure, by its cause. A batch decides by it whether to retry, to
+/// reload the model, or to wait for the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureClass {
     /// The job itself: it would fail again.
@@ -174,23 +171,6 @@ pub enum FailureClass {
 }
 
 impl Outcome {
-    /// An outcome without an answer.
-    #[must_use]
-    pub fn failed(error: impl Into<JobError>) -> Self {
-        let error = error.into();
-        Self {
-            end: End::of_error(error),
-            answer: Answer::default(),
-            used: None,
-        }
-    }
-
-    /// Returns whether the answer is complete.
-    #[must_use]
-    pub fn is_done(&self) -> bool {
-        matches!(self.end, End::Done)
-    }
-
     /// Returns whether the model produced any text or reasoning.
     #[must_use]
     pub fn has_output(&self) -> bool {
@@ -199,7 +179,8 @@ impl Outcome {
 }
 
 impl End {
-    /// A cancellation is not a failure, and neither is a reader that has gone.
+    /// Returns the end for an error. A cancellation is not a failure, and neither is a
+    /// closed pipe.
     pub(super) fn of_error(error: JobError) -> Self {
         match error {
             JobError::Cancelled => Self::Cancelled(Cancellation::Requested),
@@ -210,7 +191,7 @@ impl End {
 }
 
 impl JobError {
-    /// Returns what the failure says about job, model and server.
+    /// Returns the class of the failure.
     #[must_use]
     pub fn class(&self) -> FailureClass {
         match self {
@@ -219,9 +200,7 @@ impl JobError {
             Self::Expired(expired) if expired.phase == TimeoutPhase::Total => FailureClass::Job,
             Self::Expired(_) => FailureClass::Model,
             Self::Sink(_) => FailureClass::Disk,
-            Self::Prepare(_) | Self::Pack(_) | Self::Empty | Self::Cut(_) | Self::Cancelled => {
-                FailureClass::Job
-            }
+            Self::Pack(_) | Self::Empty | Self::Cut(_) | Self::Cancelled => FailureClass::Job,
         }
     }
 }

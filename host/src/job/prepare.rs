@@ -8,7 +8,7 @@ use super::{
     JobError, JobFacts, JobSpec, PackUsed, ProcessorChain, ProcessorStep, ResolvedJob, Timeouts,
     Warning,
 };
-use crate::engine::{EMBEDDED, InferenceRequest, SelectedModel};
+use crate::engine::{EMBEDDED, SelectedModel};
 use crate::inference::{Origin, Prompt, Settings, WithOrigin};
 use crate::pack::{ModelFacts, Pack};
 
@@ -16,7 +16,7 @@ use crate::pack::{ModelFacts, Pack};
 /// processors are open.
 #[derive(Debug)]
 pub struct PreparedJob {
-    /// What the model is sent.
+    /// The messages or the raw text for the model.
     pub prompt: Prompt,
     /// The settings, each with its origin.
     pub settings: Settings,
@@ -28,7 +28,7 @@ pub struct PreparedJob {
     pub strict: bool,
     /// Time limits and the limit of repetition.
     pub timeouts: Timeouts,
-    /// The file extension that the prompt asks for.
+    /// The file extension of the result, where the prompt sets one.
     pub extension: Option<String>,
     /// The pack that resolved the prompt.
     pub resolver: Pack,
@@ -44,8 +44,7 @@ pub struct PreparedJob {
 /// Settles the settings of a job and opens its processors.
 ///
 /// # Errors
-/// Returns an error if a setting of the prompt is out of range, or if a processor
-/// cannot be opened.
+/// Returns an error if a processor cannot be opened.
 pub async fn prepare(
     spec: &JobSpec,
     resolved: ResolvedJob,
@@ -58,6 +57,7 @@ pub async fn prepare(
         mut warnings,
     } = resolved;
     let chain = ProcessorChain::open(steps.clone()).await?;
+    warnings.extend(model.warnings.iter().cloned().map(Warning::Engine));
     if matches!(resolved.prompt, Prompt::Raw(_)) && model.is_instruct() {
         warnings.push(Warning::RawPrompt {
             model: model.model.clone(),
@@ -90,7 +90,7 @@ pub async fn prepare(
 }
 
 impl PreparedJob {
-    /// Returns what the job uses on a model.
+    /// Returns the settings, model and packs of the job.
     pub(super) fn facts(&self, model: &SelectedModel) -> JobFacts {
         let packs = std::iter::once(&self.resolver).chain(self.steps.iter().map(|step| &step.pack));
         JobFacts {
@@ -104,18 +104,9 @@ impl PreparedJob {
             resolver_extra: (self.resolver.name().to_owned(), self.resolver_extra.clone()),
         }
     }
-
-    pub(super) fn request(&self) -> InferenceRequest {
-        InferenceRequest {
-            prompt: self.prompt.clone(),
-            settings: self.settings.clone(),
-            split_reasoning: self.split_reasoning,
-            required_settings: self.required.clone(),
-        }
-    }
 }
 
-/// Returns what packs get to know of a model.
+/// Returns the facts about a model that packs receive.
 #[must_use]
 pub fn model_facts(model: &SelectedModel) -> ModelFacts {
     let mut extra = vec![("engine".to_owned(), model.engine().to_owned())];

@@ -22,7 +22,7 @@ enum Work {
     Finish(StopReason, oneshot::Sender<Result<ChainEnd, Error>>),
 }
 
-/// What the processors return at the end of an answer.
+/// The output of the processors at the end of an answer.
 #[derive(Debug, Default)]
 pub struct ChainEnd {
     /// Text that was held back.
@@ -192,8 +192,8 @@ impl Pipeline {
             let is_needed = enough.is_none_or(|at| at == 0);
             let (outcome, dropped) = match processor.finish(reason) {
                 Ok(finished) => finished,
-                // Its output is no longer needed, so its opinion of an answer that was
-                // cut on purpose does not count.
+                // Its output is no longer needed: a later processor ended the answer on
+                // purpose, so its rejection is ignored.
                 Err(Error::Contract { .. }) if !is_needed => continue,
                 Err(error) if !is_needed => {
                     ended.warnings.push(error.to_string());

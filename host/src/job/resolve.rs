@@ -1,4 +1,4 @@
-//! Resolving: which pack is asked, with what, and what it makes of it.
+//! Resolution: selects the pack of a prompt, calls it, and locates the processors.
 
 use super::{PackSet, PromptRequest, Warning};
 use crate::inference::{Message, Prompt, Role};
@@ -25,7 +25,7 @@ const PROCESSORS_MAX: usize = 32;
 
 /// A prompt's address, as the user typed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PromptAddress {
+enum PromptAddress {
     /// The prompt itself.
     Inline(String),
     /// A prompt's name.
@@ -41,7 +41,7 @@ impl PromptAddress {
     /// Parses an address. A text with white space or placeholders is the prompt
     /// itself.
     #[must_use]
-    pub fn parse(text: &str) -> Self {
+    pub(super) fn parse(text: &str) -> Self {
         if text.contains(char::is_whitespace) || text.contains("{{") {
             return Self::Inline(text.to_owned());
         }
@@ -65,14 +65,14 @@ impl PromptAddress {
 pub struct ProcessorStep {
     /// The pack that has the processor.
     pub pack: Pack,
-    /// What the processor is opened with.
+    /// The options, parameters and files that the processor is opened with.
     pub context: ProcessorContext,
 }
 
 /// A job whose prompt is resolved and whose processors are located.
 #[derive(Clone, Debug)]
 pub struct ResolvedJob {
-    /// What the resolver returned, with `system` and `raw` applied.
+    /// The result of the resolver, with `system` and `raw` applied.
     pub resolved: ResolvedPrompt,
     /// The processors, in order.
     pub steps: Vec<ProcessorStep>,
@@ -82,9 +82,9 @@ pub struct ResolvedJob {
     pub warnings: Vec<Warning>,
 }
 
-/// Why a prompt cannot be resolved.
+/// An error while a prompt is resolved.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum ResolveError {
     /// A pack is missing or failed.
     #[error(transparent)]
     Pack(#[from] pack::Error),
@@ -93,12 +93,12 @@ pub enum Error {
     File {
         /// `file:line:column`, as far as known.
         at: String,
-        /// What is wrong.
+        /// The problem.
         message: String,
         /// The line and a caret, or nothing.
         snippet: String,
     },
-    /// Options that exclude each other.
+    /// Options that exclude each other, or too many processors.
     #[error("{0}")]
     Usage(String),
     /// A setting of the prompt is out of range.
@@ -106,7 +106,7 @@ pub enum Error {
     Setting {
         /// The setting, in snake case.
         name: &'static str,
-        /// What is wrong with its value.
+        /// The problem with its value.
         cause: String,
     },
     /// Stdin cannot be read.
@@ -139,7 +139,7 @@ pub fn resolve(
     prompt: &PromptRequest,
     model: Option<&ModelFacts>,
     stdin: &mut dyn FnMut() -> Result<Option<String>, String>,
-) -> Result<ResolvedJob, Error> {
+) -> Result<ResolvedJob, ResolveError> {
     let mut named = Vec::new();
     for name in &prompt.packs {
         named.push(packs.take(name)?);
@@ -185,7 +185,7 @@ pub fn resolve(
             error: ContractError::MissingParams(names),
             ..
         }) if names.iter().any(|name| name == TEXT) => {
-            if let Some(text) = stdin().map_err(Error::Stdin)? {
+            if let Some(text) = stdin().map_err(ResolveError::Stdin)? {
                 request.params.push((TEXT.to_owned(), text));
             }
             resolver.resolve(&request)
@@ -207,7 +207,7 @@ pub fn resolve(
     resolved
         .settings
         .check()
-        .map_err(|(name, cause)| Error::Setting { name, cause })?;
+        .map_err(|(name, cause)| ResolveError::Setting { name, cause })?;
     let mut warnings: Vec<Warning> = std::mem::take(&mut resolved.warnings)
         .into_iter()
         .map(Warning::Resolver)
@@ -233,8 +233,8 @@ fn first_or_standard(packs: &mut PackSet, named: &[Pack]) -> Result<Pack, pack::
     }
 }
 
-/// Returns all files under distinct names: a pack knows bare names only, and its
-/// complaint about one `p.toml` must not be taken for one about another.
+/// Returns all files under distinct names: a pack knows bare names only, and an error
+/// that it reports for one `p.toml` must not be shown for another.
 fn with_unique_names(lists: &[&[TextFile]]) -> Vec<TextFile> {
     let mut all: Vec<TextFile> = Vec::new();
     for file in lists.iter().copied().flatten() {
@@ -253,8 +253,8 @@ fn with_unique_names(lists: &[&[TextFile]]) -> Vec<TextFile> {
     all
 }
 
-/// Adds path and line to a complaint about a file: a pack knows bare names only.
-fn locate(error: pack::Error, files: &[TextFile]) -> Error {
+/// Adds path and line to a pack's error about a file: a pack knows bare names only.
+fn locate(error: pack::Error, files: &[TextFile]) -> ResolveError {
     let pack::Error::Contract {
         error:
             ContractError::InvalidFile {
@@ -284,7 +284,7 @@ fn locate(error: pack::Error, files: &[TextFile]) -> Error {
             snippet = source_snippet(&known.text, position);
         }
     }
-    Error::File {
+    ResolveError::File {
         at,
         message: message.clone(),
         snippet,
@@ -309,7 +309,7 @@ fn apply_system(system: Option<&str>, prompt: &mut Prompt) -> Option<Warning> {
     }
 }
 
-fn apply_raw(prompt: &mut Prompt) -> Result<(), Error> {
+fn apply_raw(prompt: &mut Prompt) -> Result<(), ResolveError> {
     let Prompt::Chat(messages) = prompt else {
         return Ok(());
     };
@@ -323,7 +323,7 @@ fn apply_raw(prompt: &mut Prompt) -> Result<(), Error> {
                 .iter()
                 .map(|message| message.role.as_str())
                 .collect();
-            Err(Error::Usage(format!(
+            Err(ResolveError::Usage(format!(
                 "--raw takes one user message only; this prompt has {}",
                 roles.join(", ")
             )))
@@ -337,10 +337,10 @@ fn locate_processors(
     resolver: &Pack,
     resolved: &ResolvedPrompt,
     request: &ResolveRequest,
-) -> Result<Vec<ProcessorStep>, Error> {
+) -> Result<Vec<ProcessorStep>, ResolveError> {
     let refs: &[ProcessorRef] = prompt.processors.as_ref().unwrap_or(&resolved.processors);
     if refs.len() > PROCESSORS_MAX {
-        return Err(Error::Usage(format!(
+        return Err(ResolveError::Usage(format!(
             "the answer would pass {} processors; the maximum is {PROCESSORS_MAX}",
             refs.len()
         )));
@@ -377,8 +377,9 @@ fn locate_processors(
     Ok(steps)
 }
 
-/// Returns the processors of the resolving pack, which a bare name means first.
-fn own_processors(resolver: &Pack, files: &[TextFile]) -> Result<Vec<String>, Error> {
+/// Returns the names of the resolving pack's processors, which come before those of the
+/// standard pack.
+fn own_processors(resolver: &Pack, files: &[TextFile]) -> Result<Vec<String>, ResolveError> {
     if resolver.name() == STANDARD_PACK || !resolver.has_processors() {
         return Ok(Vec::new());
     }

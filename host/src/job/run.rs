@@ -4,19 +4,19 @@
 use std::time::Instant;
 
 use super::outcome::{End, InstanceUsed};
-use super::statistics::{self, Observed};
-use super::stream::{self, Sinks, StreamedAnswer, emit};
+use super::statistics::ObservedModel;
+use super::stream::{self, Sinks, StreamedAnswer};
 use super::{Answer, Cancel, JobError, Outcome, PreparedJob, Warning};
-use crate::engine::{Instance, SelectedModel};
+use crate::engine::{InferenceRequest, Instance, SelectedModel};
 use crate::inference::{Event, FinishReason};
 use crate::registry::RegistryStore;
 
-/// What a job needs besides itself.
+/// The start, the statistics and the load time of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct RunContext<'a> {
-    /// Where the run's statistics are kept.
+    /// The registry that takes the run's statistics; `None` saves none.
     pub statistics: Option<&'a RegistryStore>,
-    /// When the job began; all its times count from here.
+    /// The start of the job, from which all its times are measured.
     pub start: Instant,
     /// Seconds of loading, where the instance was loaded for this job.
     pub load_s: Option<f64>,
@@ -31,7 +31,6 @@ pub async fn run(
     cancel: Cancel<'_>,
     context: RunContext<'_>,
 ) -> Outcome {
-    let request = job.request();
     let mut used = job.facts(&instance.selected);
     used.instance = Some(InstanceUsed {
         id: instance.id().to_owned(),
@@ -39,12 +38,22 @@ pub async fn run(
     });
     let PreparedJob {
         prompt,
+        settings,
+        required,
+        split_reasoning,
         strict,
         timeouts,
         mut warnings,
         chain,
         ..
     } = job;
+    let observed = ObservedModel::new(&instance.selected, &prompt);
+    let request = InferenceRequest {
+        prompt,
+        settings,
+        split_reasoning,
+        required_settings: required,
+    };
     let streamed = match instance.infer(request) {
         Ok(stream) => stream::run(stream, chain, sinks, cancel, timeouts, context.start).await,
         Err(error) => StreamedAnswer {
@@ -54,30 +63,13 @@ pub async fn run(
     };
     let StreamedAnswer { mut answer, result } = streamed;
     warnings.append(&mut answer.warnings);
-    if let Some(store) = context.statistics {
-        let observed = Observed {
-            instance,
-            load_s: context.load_s,
-            prompt: &prompt,
-            answer: &answer,
-            result: &result,
-        };
-        if let Err(error) = statistics::record(store, &observed) {
-            let cause = crate::error_chain::error_chain(&error);
-            warnings.push(Warning::StatisticsNotSaved(cause));
-        }
-    }
+    warnings.extend(observed.record(&answer, &result, context));
     let end = check(result, strict, &mut warnings);
     answer.warnings = warnings;
-    Outcome {
-        end,
-        answer,
-        used: Some(used),
-    }
+    Outcome { end, answer, used }
 }
 
-/// Loads the model for a single job. The sinks receive the warnings so far; those of
-/// the instance are added to the job.
+/// Loads the model for a single job, and adds the warnings of the instance to the job.
 ///
 /// # Errors
 /// Returns the outcome of the job if the model cannot be loaded.
@@ -86,18 +78,14 @@ pub async fn load_for(
     model: SelectedModel,
     sinks: &mut Sinks<'_>,
     cancel: Cancel<'_>,
-    start: Instant,
+    context: RunContext<'_>,
 ) -> Result<Instance, Box<Outcome>> {
-    announce(&job.warnings, sinks);
     let used = job.facts(&model);
-    match stream::load(model, sinks, cancel, job.timeouts, start).await {
+    let observed = ObservedModel::new(&model, &job.prompt);
+    match stream::load(model, sinks, cancel, job.timeouts, context.start).await {
         Ok(instance) => {
-            let warnings: Vec<Warning> = instance
-                .warnings
-                .iter()
-                .cloned()
-                .map(Warning::Engine)
-                .collect();
+            let warnings = instance.warnings.iter().cloned().map(Warning::Engine);
+            let warnings: Vec<Warning> = warnings.collect();
             announce(&warnings, sinks);
             job.warnings.extend(warnings);
             Ok(instance)
@@ -107,19 +95,30 @@ pub async fn load_for(
                 // Nothing was shown that would have to be completed.
                 let _closed = sink.end();
             }
-            let mut outcome = Outcome::failed(error);
-            outcome.answer.warnings = std::mem::take(&mut job.warnings);
-            outcome.used = Some(used);
-            Err(Box::new(outcome))
+            let mut answer = Answer {
+                warnings: std::mem::take(&mut job.warnings),
+                ..Answer::default()
+            };
+            let result = Err(error);
+            let warning = observed.record(&answer, &result, context);
+            answer.warnings.extend(warning);
+            Err(Box::new(Outcome {
+                end: check(result, job.strict, &mut answer.warnings),
+                answer,
+                used,
+            }))
         }
     }
 }
 
-fn announce(warnings: &[Warning], sinks: &mut Sinks<'_>) {
+/// Passes warnings to sinks. A sink that fails here fails again at the first text, and
+/// is removed then.
+pub fn announce(warnings: &[Warning], sinks: &mut Sinks<'_>) {
     for warning in warnings {
         let event = Event::Warning(warning.to_string());
-        // A sink that fails here fails again at the first text.
-        let _closed = emit(sinks, |sink| sink.event(&event));
+        for sink in &mut *sinks {
+            let _reported_later = sink.event(&event);
+        }
     }
 }
 

@@ -25,7 +25,7 @@ pub struct JobSpec {
     pub split_reasoning: bool,
 }
 
-/// A prompt as it was asked for.
+/// The prompt of a job, before a pack has resolved it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PromptRequest {
     /// The prompt's name, `pack/prompt`, or the prompt itself.
@@ -47,8 +47,8 @@ pub struct PromptRequest {
     pub raw: bool,
 }
 
-/// A model as it was named. `engine` decides where `model` is looked up; only
-/// without it can a path to a GGUF file mean the embedded engine.
+/// A reference to a model. `engine` decides where `model` is looked up; only without
+/// it can a path to a GGUF file mean the embedded engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelReference {
     /// `auto`, `embedded`, a server's name or URL.
@@ -73,8 +73,8 @@ pub struct SettingsByOrigin {
 }
 
 impl SettingsByOrigin {
-    /// Returns the settings that hold, where the prompt asks for `prompt` and the
-    /// model's file recommends `model_file`.
+    /// Returns the effective settings. `prompt` holds the settings of the prompt,
+    /// `model_file` those that the model's file recommends.
     #[must_use]
     pub fn resolve(&self, prompt: &SettingsLayer, model_file: &SettingsLayer) -> Settings {
         let Self {

@@ -36,7 +36,7 @@ impl Default for Timeouts {
     }
 }
 
-/// What a time limit applies to.
+/// The phase that a time limit applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeoutPhase {
     /// Loading the model.

@@ -48,10 +48,9 @@ struct PackExtra<'a> {
 }
 
 impl<'a> Report<'a> {
-    /// Creates the report of a job, with the reason if it failed. Returns `None` for a
-    /// job that could not be prepared.
+    /// Creates the report of a job, with the reason if it failed.
     #[must_use]
-    pub fn new(outcome: &'a Outcome, error: Option<String>) -> Option<Self> {
+    pub fn new(outcome: &'a Outcome, error: Option<String>) -> Self {
         let JobFacts {
             settings,
             engine,
@@ -61,14 +60,14 @@ impl<'a> Report<'a> {
             packs,
             extension,
             resolver_extra,
-        } = outcome.used.as_ref()?;
+        } = &outcome.used;
         let answer = &outcome.answer;
         let extra = std::iter::once(resolver_extra)
             .chain(&answer.extra)
             .filter(|(_, entries)| !entries.is_empty())
             .map(|(from, entries)| PackExtra { from, entries })
             .collect();
-        Some(Self {
+        Self {
             schema: SCHEMA,
             text: &answer.text,
             raw: &answer.raw,
@@ -89,7 +88,7 @@ impl<'a> Report<'a> {
             extension: extension.as_deref(),
             extra,
             warnings: answer.warnings.iter().map(ToString::to_string).collect(),
-        })
+        }
     }
 }
 

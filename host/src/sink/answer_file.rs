@@ -26,7 +26,7 @@ pub struct AnswerFile {
     raw: RawText,
 }
 
-/// Where the raw answer goes.
+/// The destination of the raw answer.
 #[derive(Debug)]
 enum RawText {
     /// Nowhere: the target is a pipe or a device, which cannot be replaced.
@@ -36,9 +36,9 @@ enum RawText {
         path: PathBuf,
         /// Open from the start, or from the first text.
         file: Option<fs::File>,
-        /// Whether the partial file existed before.
+        /// True if the partial file existed before.
         existed: bool,
-        /// Whether text was written to it.
+        /// True once text was written to it.
         is_written: bool,
     },
 }
@@ -133,34 +133,48 @@ impl AnswerFile {
     /// # Errors
     /// Returns an error if the text cannot be written; the raw answer then stays in
     /// `.partial`.
-    pub fn complete(self, text: &str, raw: &str) -> Result<(), Error> {
-        let target = self.target.clone();
+    pub fn complete(self, text: &str) -> Result<(), Error> {
+        let target = self.target;
         let failed = |source| Error::File {
             path: target.clone(),
             source,
         };
-        if let RawText::Direct(mut file) = self.raw {
-            let is_terminal = file.file().is_terminal();
-            let written = if is_terminal {
-                file.write_all(escape_controls(text).as_bytes())
-            } else {
-                file.write_all(text.as_bytes())
-            };
-            return written.map_err(|error| match error.kind() {
-                ErrorKind::BrokenPipe => Error::BrokenPipe,
-                _ => failed(error),
-            });
+        let (path, partial) = match self.raw {
+            RawText::Direct(mut file) => {
+                let is_terminal = file.file().is_terminal();
+                let written = if is_terminal {
+                    file.write_all(escape_controls(text).as_bytes())
+                } else {
+                    file.write_all(text.as_bytes())
+                };
+                return written.map_err(|error| match error.kind() {
+                    ErrorKind::BrokenPipe => Error::BrokenPipe,
+                    _ => failed(error),
+                });
+            }
+            RawText::Partial { path, file, .. } => (path, file),
+        };
+        let folder = match target.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        };
+        let mut finished = tempfile::Builder::new();
+        finished.prefix(".lmstrix-");
+        // A file that is replaced keeps its permissions; a new one gets the usual ones.
+        let metadata = fs::metadata(&target).or_else(|_| fs::metadata(&path));
+        if let Ok(metadata) = metadata {
+            finished.permissions(metadata.permissions());
         }
-        let staged = self.stage(text, raw)?;
-        staged.file.sync_all().map_err(failed)?;
-        if let Ok(replaced) = fs::metadata(&target) {
-            // A file that is replaced keeps its permissions.
-            staged
-                .file
-                .set_permissions(replaced.permissions())
-                .map_err(failed)?;
-        }
-        staged.publish(|_, _| true)?;
+        let mut finished = finished.tempfile_in(folder).map_err(failed)?;
+        finished.write_all(text.as_bytes()).map_err(failed)?;
+        finished.as_file().sync_all().map_err(failed)?;
+        finished
+            .persist(&target)
+            .map_err(|error| failed(error.error))?;
+        // The lock is held until the answer has its name.
+        drop(partial);
+        let _absent = fs::remove_file(path);
+        remove_error_file(&target);
         Ok(())
     }
 
@@ -400,8 +414,7 @@ mod tests {
                 file.raw("W").unwrap();
             }
             assert_eq!(fs::read_to_string(&path).unwrap(), "old");
-            let raw = if text.is_empty() { "" } else { "RAW" };
-            file.complete(text, raw).unwrap();
+            file.complete(text).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
             assert_eq!(names(folder.path()), ["a.txt"]);
         }
@@ -473,8 +486,8 @@ mod tests {
         };
         let cause = std::error::Error::source(&error).unwrap().to_string();
         assert!(cause.contains("another run"), "{cause}");
-        first.complete("", "").unwrap();
-        AnswerFile::open(&path).unwrap().complete("", "").unwrap();
+        first.complete("").unwrap();
+        AnswerFile::open(&path).unwrap().complete("").unwrap();
     }
 
     #[test]
@@ -485,7 +498,7 @@ mod tests {
         fs::write(&error, "my notes").unwrap();
         AnswerFile::open(&path).unwrap().fail("it broke").unwrap();
         assert_eq!(fs::read_to_string(&error).unwrap(), "my notes");
-        AnswerFile::open(&path).unwrap().complete("", "").unwrap();
+        AnswerFile::open(&path).unwrap().complete("").unwrap();
         assert_eq!(fs::read_to_string(&error).unwrap(), "my notes");
     }
 
@@ -502,7 +515,7 @@ mod tests {
         std::os::unix::fs::symlink("real.txt", &link).unwrap();
         for text in ["first", "second"] {
             let file = AnswerFile::open(&link).unwrap();
-            file.complete(text, "").unwrap();
+            file.complete(text).unwrap();
             assert_eq!(fs::read_to_string(&real).unwrap(), text);
             assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
             fs::set_permissions(&real, std::fs::Permissions::from_mode(0o640)).unwrap();

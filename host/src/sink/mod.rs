@@ -1,32 +1,20 @@
-//! Output of answers and progress: stdout, files, JSON lines and stderr. Sinks
-//! receive events and text, and do not depend on packs or engines.
+//! Output of answers: stdout, files and JSON lines. Sinks receive events and text, and do
+//! not depend on packs or engines.
 
 mod answer_file;
-mod batch_progress;
 mod control_chars;
-mod download;
 mod error_file;
 mod events;
-mod messages;
-mod progress;
 mod stdout;
-mod warnings;
 
 use std::path::PathBuf;
 
 use crate::inference::Event;
 
 pub use answer_file::{AnswerFile, StagedAnswer};
-pub use batch_progress::{
-    BatchProgress, JobStats, ProgressJob, ProgressJobEnd, ProgressJobPhase, ProgressMode,
-};
 pub use control_chars::{ControlEscaper, escape_controls, escape_controls_json, is_control};
-pub use download::DownloadProgress;
 pub use events::Events;
-pub use messages::Messages;
-pub use progress::Progress;
 pub use stdout::Stdout;
-pub use warnings::Warnings;
 
 /// An error while writing output.
 #[derive(Debug, thiserror::Error)]

@@ -1,5 +1,5 @@
-//! What the scheduler needs from the outside: models to load, jobs to run, records to
-//! keep. The real one talks to engines and disks; tests have a fake one.
+//! The scheduler's interface to engines and files: models to load, jobs to run, records
+//! to keep. Tests have a scripted backend.
 
 use crate::batch::Record;
 use crate::error::Failure;
@@ -11,7 +11,7 @@ pub(crate) trait Backend {
     type Selected;
     /// A loaded instance.
     type Instance;
-    /// What is left of a failed job: its partial text.
+    /// The partial text of a failed job.
     type Partial;
 
     /// Finds the model at its engine. Loads nothing.
@@ -63,7 +63,7 @@ pub(crate) trait Backend {
     ) -> Result<(), Failure>;
 }
 
-/// A loaded instance, and what the scheduler decides on.
+/// A loaded instance, and the facts that the scheduler needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Loaded<I> {
     pub(crate) instance: I,
@@ -73,20 +73,20 @@ pub(crate) struct Loaded<I> {
     pub(crate) context: Option<u32>,
     /// Seconds of loading; `None` if it was loaded before.
     pub(crate) load_s: Option<f64>,
-    /// Whether this process loaded it.
+    /// True if this process loaded it.
     pub(crate) is_ours: bool,
     pub(crate) warnings: Vec<String>,
 }
 
-/// Why a model is not loaded.
+/// The error of a failed load.
 #[derive(Debug)]
 pub(crate) struct LoadError {
     pub(crate) kind: LoadErrorKind,
-    /// What the attempt may have left at the server.
+    /// The state that the attempt may have left at the server.
     pub(crate) left: LeftBehind,
 }
 
-/// What a failed load means for the model's jobs.
+/// The consequence of a failed load for the model's jobs.
 #[derive(Debug)]
 pub(crate) enum LoadErrorKind {
     /// No server answers.
@@ -99,7 +99,7 @@ pub(crate) enum LoadErrorKind {
     Cancelled,
 }
 
-/// What a failed load may have left at the server.
+/// The state that a failed load may have left at the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LeftBehind {
     /// Nothing: the server refused, or was not asked.
@@ -117,7 +117,7 @@ pub(crate) struct FinishedJob<P> {
     pub(crate) seconds: f64,
 }
 
-/// How one attempt of a job ended.
+/// The end of one attempt of a job.
 #[derive(Debug)]
 pub(crate) enum JobResult<P> {
     /// The result has its name, and will be safe on the disk soon.

@@ -5,14 +5,14 @@ use super::models::BatchModel;
 use crate::batch::{ContextRecord, FolderHistory, PlanContext, fitting_context_length};
 use crate::engine::ContextSize;
 
-/// How much context a model is loaded with.
+/// The context length that a model is loaded with.
 #[derive(Clone, Debug)]
 pub struct ModelContext {
     /// The context length in tokens, where known.
     pub tokens: Option<u32>,
-    /// What the engine is asked for.
+    /// The size that is requested from the engine.
     pub(super) size: ContextSize,
-    /// What the journal does not know yet.
+    /// The record that the journal does not have yet.
     pub(super) new: Option<ContextRecord>,
 }
 

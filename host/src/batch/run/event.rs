@@ -1,5 +1,4 @@
-//! What happens during a batch, as values. Progress displays and reports are observers
-//! of this stream.
+//! The events of a batch. Progress displays and reports are observers of this stream.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,7 +8,7 @@ use crate::client::{Notice, Notices};
 /// An event of a batch, in the order in which things happen.
 #[derive(Clone, Copy, Debug)]
 pub enum BatchEvent<'a> {
-    /// A remark that is no warning.
+    /// A notice that is not a warning.
     Status(&'a str),
     /// A warning: a retry, a model that is set aside, a setting that is lost.
     Warning(&'a str),
@@ -26,7 +25,7 @@ pub enum BatchEvent<'a> {
     ModelLoading {
         /// The model's label.
         model: &'a str,
-        /// The context length that was asked for, in tokens.
+        /// The requested context length, in tokens.
         context: Option<u32>,
         /// The fraction that is done, 0 to 1, where known.
         progress: Option<f32>,
@@ -53,7 +52,7 @@ pub enum BatchEvent<'a> {
     JobProgressed {
         /// The job's number in this run, starting at 1.
         number: usize,
-        /// What the job is doing.
+        /// The phase of the job.
         phase: JobPhase,
         /// Tokens so far.
         tokens: u32,
@@ -62,20 +61,20 @@ pub enum BatchEvent<'a> {
     JobFinished {
         /// The job.
         job: &'a JobInfo,
-        /// How it ended.
+        /// Done, failed or stopped.
         end: JobEnd<'a>,
         /// Tokens of the answer; 0 where unknown.
         tokens: u32,
         /// Seconds that the job took.
         seconds: f64,
     },
-    /// Some time has passed; sent about five times a second.
+    /// Sent about five times a second, so that observers can update times.
     Tick,
     /// The run ended.
     RunEnded,
 }
 
-/// How a job is named.
+/// The number, name and labels of a job.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobInfo {
     /// The job's number in this run, starting at 1.
@@ -90,20 +89,25 @@ pub struct JobInfo {
     pub input: Option<String>,
 }
 
-/// What a running job is doing.
+/// The phase of a running job.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum JobPhase {
-    /// Its model is being loaded.
-    Loading,
-    /// The engine reads the prompt; the fraction that is done, 0 to 1.
-    Reading(f32),
+    /// Its model is being loaded; the fraction that is done, 0 to 1, where known.
+    Loading(Option<f32>),
+    /// The engine reads the prompt.
+    Reading {
+        /// The fraction that is done, 0 to 1.
+        done: f32,
+        /// Tokens of the whole prompt, where known.
+        tokens: Option<u32>,
+    },
     /// The model reasons.
     Reasoning,
     /// The answer arrives.
     Writing,
 }
 
-/// How a job ended.
+/// The end of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobEnd<'a> {
     /// Its result is written.
@@ -145,7 +149,7 @@ impl SharedObserver {
         self.event(BatchEvent::Warning(text));
     }
 
-    /// Returns a receiver of remarks that passes them on as events.
+    /// Returns a receiver of notices that passes them on as events.
     pub(crate) fn notices(&self) -> Notices {
         let observer = self.clone();
         Notices::new(move |notice| match notice {
@@ -154,7 +158,7 @@ impl SharedObserver {
         })
     }
 
-    /// Passes a remark on.
+    /// Passes a notice on.
     pub fn status(&self, text: &str) {
         self.event(BatchEvent::Status(text));
     }

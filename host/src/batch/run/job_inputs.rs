@@ -1,5 +1,5 @@
-//! What jobs are made of: prompts, inputs, models and settings; and what a job is, as a
-//! key and as an identity.
+//! The inputs of jobs: prompts, texts, models and settings; and the key and the identity
+//! of a job.
 
 use std::path::{Path, PathBuf};
 
@@ -134,7 +134,7 @@ impl JobInputs {
         }
     }
 
-    /// Returns what the packs are asked for a job. Reads its input.
+    /// Returns the request to the packs for a job. Reads its input.
     pub(super) fn resolve_job(&self, job: JobCoordinates) -> Result<ResolveJob, Failure> {
         let missing = || Failure::new(Exit::Broken, "invalid job: it has no prompt or no model");
         let prompt = self.prompt(job).ok_or_else(missing)?;
@@ -162,7 +162,8 @@ impl JobInputs {
         })
     }
 
-    /// Returns the spec of a job without its parameters, which come from the input.
+    /// Returns the spec of a job. Of the prompt it has the address only; `resolve_job`
+    /// returns the rest.
     pub(super) fn spec(&self, job: JobCoordinates) -> JobSpec {
         let model = self.model(job);
         let prompt = self.prompt(job);
@@ -197,8 +198,8 @@ impl JobInputs {
         }
     }
 
-    /// Returns the digest of what a job is made of before any pack sees it. While it is
-    /// the same, so is what the packs make of it.
+    /// Returns the digest of a job's inputs before any pack processes them. Jobs with the
+    /// same key have the same resolved prompt.
     pub(super) fn key(&self, job: JobCoordinates) -> String {
         let mut key = self
             .prompt(job)
@@ -237,7 +238,7 @@ impl JobInputs {
         key.finish()
     }
 
-    /// Returns the digest of what a job asks: the resolved prompt, the settings that
+    /// Returns the digest of the request of a job: the resolved prompt, the settings that
     /// were given, the packs and the model. A finished job with the same identity is
     /// not run again.
     pub(super) fn identity(

@@ -28,10 +28,10 @@ use crate::token_estimate::TokenEstimate;
 const RESOLVE_AHEAD: usize = 32;
 /// Failures that are reported at once.
 const FAILURES_SHOWN: usize = 5;
-/// Unresolved prompts from which on a remark says what takes time.
+/// With more unresolved prompts than this, a notice shows their number.
 const REMARK_FROM: usize = 200;
 
-/// A job of the plan, and what is to be done about it.
+/// A job of the plan, with the decision on it.
 #[derive(Debug)]
 pub struct PlannedJob {
     /// Prompt, combination, input and model.
@@ -44,7 +44,7 @@ pub struct PlannedJob {
     pub prompt_bytes: u64,
     /// Tokens that the job needs.
     pub need: TokenNeed,
-    /// What is to be done.
+    /// Run, skip, adopt or keep.
     pub decision: ResumeDecision,
     /// The digest of what the job is made of.
     pub(super) key: String,
@@ -73,7 +73,7 @@ pub(super) struct JobList {
     pub(super) elsewhere: usize,
 }
 
-/// What a job is before the folder is compared.
+/// A job with its name and identity, before it is compared with the folder.
 struct Identified {
     name: String,
     identity: String,
@@ -346,7 +346,7 @@ fn decide(
     }
 }
 
-/// Compares the file of a result with what the journal says of it: the size, and with
+/// Compares the file of a result with its record in the journal: the size, and with
 /// `verify` the digest. A failure in its place does not count as a result.
 fn result_on_disk(path: &Path, known: Option<&JobHistory>, verify: bool) -> ResultOnDisk {
     let Ok(metadata) = fs::symlink_metadata(path) else {

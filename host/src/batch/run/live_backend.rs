@@ -56,7 +56,7 @@ pub(super) struct LiveBackend<'a> {
     pub(super) observer: &'a SharedObserver,
     pub(super) journal: RefCell<Journal>,
     pub(super) committer: Committer,
-    /// Whether the running jobs are cancelled.
+    /// True once the running jobs are cancelled.
     pub(super) cancelled: watch::Receiver<bool>,
     /// Warnings that were shown: a warning of many jobs is shown once.
     pub(super) shown: RefCell<BTreeSet<Warning>>,
@@ -86,8 +86,8 @@ impl LiveBackend<'_> {
         }
     }
 
-    /// Selects the model again, since it may have gone, with the context that its jobs
-    /// need.
+    /// Selects the model again, since its server may no longer have it, with the context
+    /// that its jobs need.
     async fn select_with_context(&self, model: usize) -> Result<SelectedModel, engine::Error> {
         let size = self.contexts.get(model).map(|context| context.size);
         let is_fitting = self
@@ -205,7 +205,7 @@ impl LiveBackend<'_> {
         }
     }
 
-    /// Decides what an outcome means for the batch, and publishes a complete answer.
+    /// Converts an outcome to the result of the attempt, and publishes a complete answer.
     async fn conclude(
         &self,
         job: &PlannedJob,
@@ -217,15 +217,14 @@ impl LiveBackend<'_> {
         let Outcome { end, answer, used } = outcome;
         match end {
             End::Done => {}
-            End::Cancelled(Cancellation::Requested | Cancellation::ReaderGone) => {
-                return JobResult::Cancelled;
+            End::Cancelled(Cancellation::Requested) => return JobResult::Cancelled,
+            // A job of a batch has no reader that could leave; no other job would fare better.
+            End::Cancelled(Cancellation::ReaderGone) => {
+                return JobResult::Fatal(Failure::interrupted());
             }
             End::Failed(error) => {
                 let class = error.class();
-                let failure = match Failure::of_end(End::Failed(error), has_output) {
-                    Err(failure) => failure,
-                    Ok(()) => Failure::interrupted(),
-                };
+                let failure = Failure::of_job(error, has_output);
                 return if class == FailureClass::Disk {
                     JobResult::Fatal(failure)
                 } else {
@@ -255,13 +254,10 @@ impl LiveBackend<'_> {
                 let name = serde_json::to_value(reason).ok()?;
                 name.as_str().map(str::to_owned)
             }),
-            seed: used
-                .as_ref()
-                .and_then(|used| used.settings.seed.map(|seed| seed.value)),
+            seed: used.settings.seed.map(|seed| seed.value),
             attempts: attempt,
             packs: used
-                .map(|used| used.packs)
-                .unwrap_or_default()
+                .packs
                 .into_iter()
                 .map(|pack| (pack.name, pack.digest))
                 .collect(),
@@ -543,8 +539,11 @@ impl JobProgress {
 impl Sink for JobProgress {
     fn event(&mut self, event: &Event) -> Result<(), sink::Error> {
         match event {
-            Event::Loading(_) => self.report(JobPhase::Loading),
-            Event::Prefill { progress, .. } => self.report(JobPhase::Reading(*progress)),
+            Event::Loading(done) => self.report(JobPhase::Loading(*done)),
+            Event::Prefill { progress, tokens } => self.report(JobPhase::Reading {
+                done: *progress,
+                tokens: *tokens,
+            }),
             Event::Reasoning(_) => self.piece(JobPhase::Reasoning),
             _ => {}
         }

@@ -1,10 +1,11 @@
 //! Running a batch: the plan meets engines, packs and a folder.
 //!
-//! In the order of the data: `setup` (what was asked for), `models` (which models there
-//! are), `job_inputs` (what jobs are made of), `job_list` (the jobs, resolved by
-//! `prompt_resolver` and kept in `spool`), `contexts` and `recovery` (what earlier runs
-//! left), `scheduler`, `worker_pool` and `queue` (which job runs when), `backend` (what
-//! they need: `live_backend` for real runs), `event` (what observers get to see).
+//! In the order of the data: `setup` (the batch as requested), `models` (the models of the
+//! plan), `job_inputs` (prompts, inputs and settings), `job_list` (the jobs, named by
+//! `job_names`, resolved by `prompt_resolver` and kept in `spool`), `contexts` and
+//! `recovery` (state of earlier runs), `scheduler`, `worker_pool` and `queue` (the order of
+//! jobs), `backend` (their interface to engines and files; `live_backend` for real runs),
+//! `event` (events for observers).
 
 mod backend;
 mod contexts;
@@ -55,7 +56,7 @@ use live_backend::LiveBackend;
 pub use models::BatchModel;
 use models::select_models;
 use recovery::{adopt, unload_leftovers, warn_about_kept, warn_about_other_plans};
-pub use scheduler::{FailureLimit, Interrupts, StopReason};
+pub use scheduler::{FailureLimit, Interrupts, RunStop};
 use scheduler::{ScheduledJob, ScheduledModel, Scheduler, SchedulerOptions};
 pub use setup::{BatchOptions, BatchSetup};
 pub use totals::ModelTotals;
@@ -73,14 +74,14 @@ pub struct PreparedBatch<'a> {
     start: Instant,
 }
 
-/// What a batch did.
+/// The summary of a run.
 pub struct BatchSummary {
-    /// What each model did, by label.
+    /// The totals of each model, by label.
     pub models: Vec<(String, ModelTotals)>,
     /// Jobs that were to be run.
     pub jobs: usize,
-    /// Why the run ended early, if it did.
-    pub stop: Option<StopReason>,
+    /// The reason if the run ended early.
+    pub stop: Option<RunStop>,
 }
 
 impl BatchSummary {
@@ -162,7 +163,8 @@ pub async fn prepare<'a>(
     })
 }
 
-/// All machines must find the same models, or parts overlap.
+/// Warns if `--shard` splits models that patterns found here: all machines must find the
+/// same models, or parts overlap.
 fn warn_about_shards(setup: &BatchSetup<'_>, observer: &SharedObserver) {
     let by_pattern = |name: &String| name == "all" || is_pattern(name);
     let models = &setup.plan.models;
@@ -279,7 +281,7 @@ impl PreparedBatch<'_> {
             observer.warning(&crate::error_chain::error_chain(&error));
         }
         drop(self.lock);
-        if let Some(StopReason::Fatal(failure)) = summary.stop {
+        if let Some(RunStop::Fatal(failure)) = summary.stop {
             return Err(failure);
         }
         committed?;
@@ -334,9 +336,9 @@ impl PreparedBatch<'_> {
             left: summary.jobs.saturating_sub(done + failed),
             seconds: self.start.elapsed().as_secs_f64(),
             reason: summary.stop.as_ref().map(|stop| match stop {
-                StopReason::Interrupted => "interrupted".to_owned(),
-                StopReason::Failures => "too many failures".to_owned(),
-                StopReason::Fatal(failure) => failure.message.clone(),
+                RunStop::Interrupted => "interrupted".to_owned(),
+                RunStop::Failures => "too many failures".to_owned(),
+                RunStop::Fatal(failure) => failure.message.clone(),
             }),
         }))?;
         journal.sync()
@@ -398,7 +400,7 @@ impl PreparedBatch<'_> {
         let scheduled = |(index, job): (usize, &PlannedJob)| {
             let labels = self.inputs.labels(job.coordinates);
             let model = self.inputs.model(job.coordinates);
-            // What distinguishes a job from its neighbours.
+            // Input and axes distinguish a job from its neighbours.
             let axes = labels
                 .params
                 .iter()

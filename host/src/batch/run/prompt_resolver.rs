@@ -18,7 +18,7 @@ pub(super) struct PromptResolver {
     work: mpsc::Sender<Work>,
 }
 
-/// What a pack is asked for a job.
+/// The request to a pack for a job.
 #[derive(Debug)]
 pub(super) struct ResolveJob {
     /// The index of the prompt in the plan.
@@ -76,9 +76,9 @@ fn resolve_on_thread(packs: &mut [PackSet], job: &ResolveJob) -> Result<Resolved
 }
 
 /// Returns the failure with hints that suit a batch.
-fn failure(error: job::Error) -> Failure {
+fn failure(error: job::ResolveError) -> Failure {
     let text_hint = match &error {
-        job::Error::Pack(pack::Error::Contract {
+        job::ResolveError::Pack(pack::Error::Contract {
             error: ContractError::MissingParams(names),
             ..
         }) => names.iter().position(|name| name == "text"),

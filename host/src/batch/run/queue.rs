@@ -1,4 +1,4 @@
-//! The jobs of one model, and what became of their attempts. Pure.
+//! The jobs of one model and the results of their attempts. No I/O.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -21,13 +21,13 @@ pub(super) struct Queue {
     done: usize,
     /// Jobs done since the model was last reloaded.
     done_since_load: usize,
-    /// Whether the model was reloaded in this round.
+    /// True if the model was reloaded in this round.
     is_reloaded: bool,
     /// Jobs that were blamed for their own failure since the last success.
     blamed: usize,
 }
 
-/// What follows from a failed attempt.
+/// The next step after a failed attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NextStep {
     /// The job has failed for good.
@@ -138,9 +138,9 @@ impl Queue {
         }
     }
 
-    /// Returns whether a job that failed repeatedly on a fresh instance is itself to
-    /// blame: others work on that instance; or others worked before and it is the
-    /// first in a row, so that a model that is sick now is not asked for all its jobs.
+    /// Returns whether a job that failed repeatedly on a reloaded instance is itself the
+    /// cause: other jobs work on that instance; or other jobs worked before and it is the
+    /// first in a row, so that a broken model is not tried with every job.
     fn is_to_blame(&mut self) -> bool {
         let is_to_blame =
             self.is_reloaded && (self.done_since_load > 0 || (self.done > 0 && self.blamed == 0));

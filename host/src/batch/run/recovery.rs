@@ -1,5 +1,5 @@
-//! What earlier runs of a folder left: results that stay, answers that a killed run
-//! completed, models that it left loaded.
+//! Recovery after earlier runs of a folder: results that are kept, answers that a killed
+//! run completed, models that it left loaded.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -120,7 +120,7 @@ pub(super) fn adopt(
     Ok(adopted.len())
 }
 
-/// Gives a whole answer its own name; returns whether it has it in the end.
+/// Gives a complete answer its final name; returns whether the answer has it.
 fn complete(kept: &KeptResult, known: Option<&JobHistory>, target: &Path, staged: &Path) -> bool {
     let is_whole = |path: &Path| batch::has_digest(path, &kept.sha256);
     let to_disk = |path: &Path| {

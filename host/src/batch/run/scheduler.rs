@@ -18,7 +18,7 @@ use crate::job::Cancel;
 
 /// Times that a server may go away and come back without a job done in between.
 const RECONNECTS_MAX: u32 = 3;
-/// The pause before the last round: the cause of trouble may be gone by then.
+/// The pause before the last round: the cause of the failures may have passed by then.
 const ROUND_PAUSE: Duration = Duration::from_secs(3);
 /// The number of rounds: models that were set aside are tried once more.
 const ROUNDS: usize = 2;
@@ -40,7 +40,7 @@ pub(super) struct ScheduledModel {
     pub(super) speed: ModelSpeed,
     /// The most jobs at once, where the plan limits them.
     pub(super) jobs: Option<usize>,
-    /// Whether it was loaded before the run.
+    /// True if it was loaded before the run.
     pub(super) is_loaded: bool,
 }
 
@@ -51,18 +51,18 @@ pub(super) struct ScheduledJob {
     pub(super) model: usize,
     pub(super) prompt_bytes: u64,
     pub(super) need: TokenNeed,
-    /// Whether the job runs; others were done before.
+    /// False for a job that is skipped.
     pub(super) runs: bool,
 }
 
-/// How the scheduler works.
+/// Options of the scheduler.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SchedulerOptions {
     /// The most jobs at once for every model.
     pub(super) jobs: Option<usize>,
     /// More failures than this end the run.
     pub(super) failure_limit: Option<FailureLimit>,
-    /// How long a server that went away is waited for.
+    /// The time limit for a server that went away to answer again.
     pub(super) reconnect_timeout: Duration,
 }
 
@@ -86,7 +86,7 @@ impl FailureLimit {
     }
 }
 
-/// What interrupts a batch: the first signal lets the running jobs end, the second
+/// The signals that interrupt a batch: the first lets the running jobs end, the second
 /// cancels them, too.
 pub struct Interrupts<'a> {
     /// The first signal.
@@ -95,9 +95,9 @@ pub struct Interrupts<'a> {
     pub second: Cancel<'a>,
 }
 
-/// Why a run ends early.
+/// The reason that a run ends early.
 #[derive(Debug)]
-pub enum StopReason {
+pub enum RunStop {
     /// The first signal: the running jobs end first.
     Interrupted,
     /// Too many jobs failed.
@@ -119,14 +119,14 @@ pub(super) struct Scheduler<'a, 'i, B> {
     pub(super) interrupts: Interrupts<'i>,
     /// Cancels the running jobs.
     pub(super) cancel: watch::Sender<bool>,
-    pub(super) stop: Option<StopReason>,
+    pub(super) stop: Option<RunStop>,
     pub(super) totals: Vec<ModelTotals>,
     has_first_signal: bool,
     has_second_signal: bool,
     shown: BTreeSet<String>,
 }
 
-/// How a model's round ended.
+/// The end of a model's round.
 enum RoundEnd {
     Complete,
     SetAside(String),
@@ -500,7 +500,7 @@ impl<'a, 'i, B: Backend> Scheduler<'a, 'i, B> {
             .backend
             .record_failure(index, failure, partial, attempts, seconds);
         if let Err(fatal) = recorded {
-            return self.stop(StopReason::Fatal(fatal));
+            return self.stop(RunStop::Fatal(fatal));
         }
         self.finish(job, JobEnd::Failed(&failure.message), None, seconds);
         if let Some(totals) = self.totals.get_mut(job.model) {
@@ -511,7 +511,7 @@ impl<'a, 'i, B: Backend> Scheduler<'a, 'i, B> {
         let all = self.jobs.iter().filter(|job| job.runs).count();
         let limit = self.options.failure_limit;
         if limit.is_some_and(|limit| limit.is_exceeded(failed, all)) {
-            self.stop(StopReason::Failures);
+            self.stop(RunStop::Failures);
         }
     }
 
@@ -528,7 +528,7 @@ impl<'a, 'i, B: Backend> Scheduler<'a, 'i, B> {
                 failure.message = format!("{own} ({})", failure.message);
             }
             self.job_failed(job, &failure, None, queue.attempts(job), 0.0);
-            if matches!(self.stop, Some(StopReason::Fatal(_))) {
+            if self.stop.is_some() {
                 return;
             }
         }
@@ -567,7 +567,7 @@ impl<'a, 'i, B: Backend> Scheduler<'a, 'i, B> {
     /// Appends to the journal; a journal that cannot be written ends the run.
     fn record(&mut self, record: &Record) {
         if let Err(failure) = self.backend.record(record) {
-            self.stop(StopReason::Fatal(failure));
+            self.stop(RunStop::Fatal(failure));
         }
     }
 
@@ -590,13 +590,13 @@ impl<'a, 'i, B: Backend> Scheduler<'a, 'i, B> {
             () = &mut self.interrupts.second, if !self.has_second_signal => {
                 self.has_second_signal = true;
                 self.has_first_signal = true;
-                self.stop.get_or_insert(StopReason::Interrupted);
+                self.stop.get_or_insert(RunStop::Interrupted);
                 let _no_job_runs = self.cancel.send(true);
             }
             () = &mut self.interrupts.first, if !self.has_first_signal => {
                 self.has_first_signal = true;
                 if self.stop.is_none() {
-                    self.stop = Some(StopReason::Interrupted);
+                    self.stop = Some(RunStop::Interrupted);
                     self.observer.warning(
                         "waiting for the running jobs to end; press Ctrl-C again to cancel them",
                     );
@@ -618,10 +618,10 @@ impl<'a, 'i, B: Backend> Scheduler<'a, 'i, B> {
 
     /// Stops the run. A fatal failure also cancels the running jobs, and wins over
     /// other reasons.
-    pub(super) fn stop(&mut self, reason: StopReason) {
-        if matches!(reason, StopReason::Fatal(_)) {
+    pub(super) fn stop(&mut self, reason: RunStop) {
+        if matches!(reason, RunStop::Fatal(_)) {
             let _no_job_runs = self.cancel.send(true);
-            if !matches!(self.stop, Some(StopReason::Fatal(_))) {
+            if !matches!(self.stop, Some(RunStop::Fatal(_))) {
                 self.stop = Some(reason);
             }
             return;

@@ -15,7 +15,7 @@ use super::backend::{
 use super::event::{BatchEvent, BatchObserver, JobEnd, JobInfo, SharedObserver};
 use super::queue::Queue;
 use super::scheduler::{
-    FailureLimit, Interrupts, ScheduledJob, ScheduledModel, Scheduler, SchedulerOptions, StopReason,
+    FailureLimit, Interrupts, RunStop, ScheduledJob, ScheduledModel, Scheduler, SchedulerOptions,
 };
 use super::worker_pool::PoolEnd;
 use crate::batch::{Record, TokenNeed};
@@ -32,7 +32,7 @@ enum Attempt {
     CannotWrite,
 }
 
-/// How a load goes.
+/// A scripted load.
 #[derive(Clone, Copy)]
 enum Load {
     Ours,
@@ -56,7 +56,7 @@ struct FakeBackend {
     is_short_of_memory: bool,
     cannot_record: Cell<bool>,
     cancelled: watch::Receiver<bool>,
-    /// What happened, in order.
+    /// The calls and journal records, in order.
     log: Rc<RefCell<Vec<String>>>,
     running: Cell<usize>,
     most_running: Cell<usize>,
@@ -357,11 +357,11 @@ async fn signal(seconds: Option<u64>) {
     }
 }
 
-/// What a run did.
+/// The result of a run.
 struct Ran {
     log: Vec<String>,
     warnings: Vec<String>,
-    stop: Option<StopReason>,
+    stop: Option<RunStop>,
     done: usize,
     left: usize,
     most_running: usize,
@@ -557,7 +557,7 @@ async fn the_first_signal_lets_running_jobs_end_and_unloads() {
     run.slots = Some(2);
     run.signals = [Some(2), None];
     let ran = run.run().await;
-    assert!(matches!(ran.stop, Some(StopReason::Interrupted)));
+    assert!(matches!(ran.stop, Some(RunStop::Interrupted)));
     assert_eq!((ran.done, ran.left, ran.seconds), (2, 7, 3));
     assert_eq!(ran.count("unload 0"), 1);
     assert!(ran.has_warning("press Ctrl-C again"), "{:?}", ran.warnings);
@@ -568,7 +568,7 @@ async fn the_second_signal_cancels_running_jobs_and_unloads() {
     let mut run = Run::new(&[2]).attempts(0, &[Attempt::Hangs]);
     run.signals = [Some(2), Some(5)];
     let ran = run.run().await;
-    assert!(matches!(ran.stop, Some(StopReason::Interrupted)));
+    assert!(matches!(ran.stop, Some(RunStop::Interrupted)));
     assert_eq!((ran.done, ran.left, ran.seconds), (0, 2, 5));
     assert_eq!(ran.count("unload 0"), 1);
 }
@@ -595,7 +595,7 @@ async fn too_many_failures_end_the_run() {
         }
         run.options.failure_limit = Some(limit);
         let ran = run.run().await;
-        assert!(matches!(ran.stop, Some(StopReason::Failures)));
+        assert!(matches!(ran.stop, Some(RunStop::Failures)));
         let failed = ran.log.iter().filter(|entry| entry.starts_with("failed"));
         assert_eq!(failed.count(), expected, "{limit:?}");
         assert_eq!(ran.count("unload 0"), 1);
@@ -609,7 +609,7 @@ async fn a_disk_that_is_full_ends_the_run_at_once_and_unloads() {
         .attempts(1, &[Attempt::Hangs]);
     run.slots = Some(2);
     let ran = run.run().await;
-    assert!(matches!(ran.stop, Some(StopReason::Fatal(_))));
+    assert!(matches!(ran.stop, Some(RunStop::Fatal(_))));
     assert_eq!((ran.done, ran.seconds), (0, 3));
     assert_eq!(ran.count("unload 0"), 1);
 }
@@ -619,7 +619,7 @@ async fn a_journal_that_cannot_be_written_ends_the_run_before_any_job() {
     let mut run = Run::new(&[3]);
     run.cannot_record = true;
     let ran = run.run().await;
-    assert!(matches!(ran.stop, Some(StopReason::Fatal(_))));
+    assert!(matches!(ran.stop, Some(RunStop::Fatal(_))));
     assert!(!ran.log.iter().any(|entry| entry.starts_with("run")));
 }
 

@@ -1,4 +1,4 @@
-//! What a batch is made from.
+//! The request for a batch.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::environment::Env;
 use crate::inference::SettingsLayer;
 
-/// A batch as it was asked for.
+/// A batch as requested.
 pub struct BatchSetup<'a> {
     /// The jobs, as data.
     pub plan: Plan,
@@ -20,7 +20,7 @@ pub struct BatchSetup<'a> {
     pub settings: SettingsLayer,
     /// Time limits of the command line.
     pub timeouts: TimeoutOptions,
-    /// How the batch runs.
+    /// The options of the run.
     pub options: BatchOptions,
     /// The environment.
     pub env: &'a Env,
@@ -28,10 +28,10 @@ pub struct BatchSetup<'a> {
     pub config: &'a Config,
 }
 
-/// How a batch runs, beside its plan.
+/// The options of a run, which are not part of the plan.
 #[derive(Clone, Debug)]
 pub struct BatchOptions {
-    /// What becomes of a result whose job has changed since.
+    /// The handling of a result whose job has changed since.
     pub changed: ChangedPolicy,
     /// Compare digests of results, and not only their sizes.
     pub verify: bool,
@@ -39,11 +39,11 @@ pub struct BatchOptions {
     pub jobs: Option<usize>,
     /// More failures than this end the run.
     pub failure_limit: Option<FailureLimit>,
-    /// How long a server that went away is waited for.
+    /// The time limit for a server that went away to answer again.
     pub reconnect_timeout: Duration,
     /// The part of the plan that this machine runs.
     pub shard: Option<Shard>,
-    /// The same, as it was typed, for the journal.
+    /// The text of `shard`, for the journal.
     pub shard_text: Option<String>,
     /// Load nothing and write nothing.
     pub dry_run: bool,

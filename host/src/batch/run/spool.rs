@@ -22,7 +22,7 @@ pub(super) struct Spool {
     files: Vec<Vec<TextFile>>,
 }
 
-/// Where a resolved prompt is in the spool.
+/// The position of a resolved prompt in the spool.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SpoolEntry {
     offset: u64,

@@ -1,4 +1,4 @@
-//! What each model did in this run, and how long the rest will take.
+//! The totals of each model in this run, and the estimate of the time left.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::batch::{ModelSpeed, estimate_remaining};
 /// Durations of jobs that are kept for the median.
 const DURATIONS_MAX: usize = 31;
 
-/// What a model did in this run, and what is left for it.
+/// The totals of a model in this run.
 #[derive(Clone, Debug, Default)]
 pub struct ModelTotals {
     /// Jobs done.
@@ -24,7 +24,7 @@ pub struct ModelTotals {
     pub loads: usize,
     /// Seconds of all loads.
     pub load_s: f64,
-    /// Why the model was set aside, if it was.
+    /// The reason if the model was set aside.
     pub aside: Option<String>,
     pub(super) durations: Vec<f64>,
     pub(super) prompt_tokens: u64,

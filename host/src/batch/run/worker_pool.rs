@@ -9,7 +9,7 @@ use tokio::time::{Duration, Instant, MissedTickBehavior};
 use super::backend::{Backend, FinishedJob, JobResult, Loaded};
 use super::event::BatchEvent;
 use super::queue::{NextStep, Queue};
-use super::scheduler::{Scheduler, StopReason, TICK};
+use super::scheduler::{RunStop, Scheduler, TICK};
 use super::throughput::{MEASURE, Throughput};
 use crate::batch::{ConcurrencyLimit, JOBS_MAX};
 
@@ -19,7 +19,7 @@ const ALONE_FROM: usize = 20;
 /// The interval at which free memory is checked.
 const MEMORY_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Why a pool ended.
+/// The reason that a pool ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PoolEnd {
     /// All jobs have ended.
@@ -219,7 +219,7 @@ impl<B: Backend> Scheduler<'_, '_, B> {
             }
             JobResult::Fatal(failure) => {
                 self.job_stopped(job);
-                self.stop(StopReason::Fatal(failure));
+                self.stop(RunStop::Fatal(failure));
                 AfterJob::Continue
             }
             JobResult::Failed {
@@ -245,7 +245,7 @@ impl<B: Backend> Scheduler<'_, '_, B> {
     }
 }
 
-/// What a job's end means for its instance.
+/// The consequence of a job's end for its instance.
 enum AfterJob {
     Continue,
     /// The server is busy.

@@ -14,9 +14,9 @@ use crate::batch::{
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::quantity::count;
-use crate::sink::Messages;
+use crate::ui::Messages;
 
-/// What one folder holds.
+/// The records of one folder.
 #[derive(Default)]
 struct Folder {
     /// The name template.

@@ -1,12 +1,11 @@
 //! `batch`: models × prompts × inputs, resumable. The run itself is in `crate::batch`;
-//! here are its arguments (`plan_from_args`), its display (`observer`, `dry_run`,
+//! here are its arguments (`plan_from_args`), what it prints besides progress (`dry_run`,
 //! `summary`) and the commands on folders where a batch ran (`status`, `export`,
 //! `merge`).
 
 mod dry_run;
 mod export;
 mod merge;
-mod observer;
 mod plan_from_args;
 mod status;
 mod summary;
@@ -22,8 +21,7 @@ use crate::client::{self, TimeoutOptions};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::inference::SettingsLayer;
-use crate::sink::{Messages, ProgressMode};
-use observer::ProgressObserver;
+use crate::ui::{BatchProgress, Messages, ProgressMode};
 
 /// Runs `batch` and its subcommands.
 ///
@@ -122,8 +120,7 @@ impl Run {
         let out = self.check_plan()?;
         let config = resolve_args::config(&self.common, env)?;
         let is_dry_run = self.options.dry_run;
-        let observer = ProgressObserver::new(messages, self.progress, self.common.quiet);
-        let observer = SharedObserver::new(observer);
+        let observer = SharedObserver::new(BatchProgress::new(self.progress, messages));
         let setup = BatchSetup {
             plan: self.plan,
             out: out.clone(),

@@ -1,5 +1,5 @@
-//! From what was typed to the plan and the options of a run: the plan file, with the
-//! flags applied.
+//! Converts arguments to the plan and the options of a run. The plan is the plan file
+//! with the flags applied.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::client::at_file;
 use crate::duration;
 use crate::environment::Env;
 use crate::error::Failure;
-use crate::sink::ProgressMode;
+use crate::ui::ProgressMode;
 
 /// The time that a server which went away is waited for by default.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(60);
@@ -108,7 +108,7 @@ fn parse_failure_limit(text: &str) -> Result<FailureLimit, Failure> {
     }
 }
 
-/// Parses `--jobs`; `None` is as many as the server can.
+/// Parses `--jobs`; `None` is `auto`, as many as the server has slots.
 fn parse_jobs(text: &str) -> Result<Option<usize>, Failure> {
     match text.trim() {
         "auto" => Ok(None),

@@ -10,7 +10,7 @@ use crate::batch::{self, FailedRecord, JobLabels, Record};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::quantity::count;
-use crate::sink::Messages;
+use crate::ui::Messages;
 
 /// The most failures in the table.
 const FAILURES_SHOWN: usize = 20;

@@ -1,9 +1,9 @@
-//! What a run did: a table per model, and the exit code.
+//! The summary of a run: a table with a row for each model, and the exit code.
 
 use std::path::Path;
 
 use super::super::models::{escape_for_terminal, format_table, print};
-use crate::batch::{BatchSummary, StopReason};
+use crate::batch::{BatchSummary, RunStop};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::quantity::count;
@@ -50,12 +50,12 @@ pub(super) fn exit(summary: &BatchSummary, out: &Path) -> Result<Exit, Failure> 
     let left = summary.jobs.saturating_sub(done + failed);
     let out = out.display();
     match &summary.stop {
-        Some(StopReason::Interrupted) => Err(Failure::new(
+        Some(RunStop::Interrupted) => Err(Failure::new(
             Exit::Interrupted,
             format!("interrupted; {done} done, {left} left"),
         )
         .hint("run the same command to continue")),
-        Some(StopReason::Failures) => Err(Failure::new(
+        Some(RunStop::Failures) => Err(Failure::new(
             Exit::Broken,
             format!(
                 "stopped early: {} failed; {left} left",
@@ -65,9 +65,7 @@ pub(super) fn exit(summary: &BatchSummary, out: &Path) -> Result<Exit, Failure> 
         .hint(format!(
             "`batch status {out}` shows why; run the same command to continue"
         ))),
-        Some(StopReason::Fatal(failure)) => {
-            Err(Failure::new(failure.exit, failure.message.clone()))
-        }
+        Some(RunStop::Fatal(failure)) => Err(Failure::new(failure.exit, failure.message.clone())),
         None if failed > 0 => Err(Failure::new(
             Exit::Broken,
             format!("{failed} of {} failed", count(summary.jobs, "job")),

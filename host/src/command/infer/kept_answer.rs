@@ -1,4 +1,4 @@
-//! What is kept of an answer that failed, and where.
+//! Keeps the raw text of an answer that failed.
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -10,7 +10,7 @@ use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::quantity::count;
 use crate::registry::LastUsedModel;
-use crate::sink::Messages;
+use crate::ui::Messages;
 
 /// Output of `about --json`.
 #[derive(Serialize)]

@@ -17,7 +17,7 @@ use crate::error::{Exit, Failure};
 use crate::error_chain::error_chain;
 use crate::job::{Cancel, on_pack_thread};
 use crate::quantity::count;
-use crate::sink::Messages;
+use crate::ui::Messages;
 
 /// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

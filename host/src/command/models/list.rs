@@ -11,7 +11,7 @@ use crate::engine::{Memory, format_bytes};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::registry::{ModelRecord, SortKey, SortRow, sort_models};
-use crate::sink::Messages;
+use crate::ui::Messages;
 
 /// Output of `list --json`.
 #[derive(Serialize)]

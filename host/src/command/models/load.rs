@@ -18,8 +18,9 @@ use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::inference::Event;
 use crate::job::{self, Cancel, JobError, Sinks};
-use crate::sink::{Messages, Sink};
+use crate::sink::Sink;
 use crate::suggest::similar_names;
+use crate::ui::Messages;
 
 /// Runs `load`.
 ///

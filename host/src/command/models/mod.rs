@@ -29,8 +29,9 @@ use crate::engine::{Catalog, ConnectTimeouts, EMBEDDED, EngineSelection};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::registry::Registry;
-use crate::sink::{self, Messages, escape_controls, escape_controls_json};
+use crate::sink::{self, escape_controls, escape_controls_json};
 use crate::suggest::similar_names;
+use crate::ui::Messages;
 
 /// Values that most of these commands need, from flags, environment and config.
 pub(in crate::command) struct CommandSetup {

@@ -7,7 +7,7 @@ use crate::command::notices;
 use crate::command::resolve_args;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
-use crate::sink::Messages;
+use crate::ui::Messages;
 
 /// Runs `reset`.
 ///

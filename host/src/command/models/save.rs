@@ -7,10 +7,10 @@ use crate::command::notices;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::error_chain::error_chain;
-use crate::sink::Messages;
 use crate::studio_settings::{
     self, MaxContext, SkipReason, WriteOptions, apply_changes, preview_undo, undo_last,
 };
+use crate::ui::Messages;
 
 /// Runs `save`.
 ///

@@ -17,8 +17,8 @@ use crate::error::{Exit, Failure};
 use crate::job::Cancel;
 use crate::quantity::count;
 use crate::registry::{ModelRecord, import_lmstrix};
-use crate::sink::Messages;
 use crate::studio_settings;
+use crate::ui::Messages;
 
 /// Maximum depth of LM Studio's models folder, which is publisher, repository, file.
 const STUDIO_FOLDER_DEPTH: usize = 4;

@@ -34,7 +34,7 @@ pub(crate) fn config(common: &CommonArgs, env: &Env) -> Result<Config, Failure> 
 ///
 /// # Errors
 /// Returns an error if a value is invalid, or if a file that it names cannot be read.
-pub(crate) fn prompt_request(
+pub(crate) fn request_from_args(
     prompt: &PromptArgs,
     sampling: &SamplingArgs,
 ) -> Result<Request, Failure> {

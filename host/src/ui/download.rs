@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Messages;
+use crate::sink::escape_controls;
 
 /// Minimum time between two lines.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);
@@ -27,10 +28,10 @@ enum DownloadOutput {
 }
 
 impl DownloadProgress {
-    /// Creates the view. `is_terminal` tells whether stderr is a terminal.
+    /// Creates the view. Quiet messages show nothing.
     #[must_use]
-    pub fn new(messages: Messages, is_terminal: bool, quiet: bool) -> Self {
-        let output = if is_terminal && !quiet {
+    pub fn new(messages: Messages) -> Self {
+        let output = if messages.is_terminal() && !messages.is_quiet() {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             if let Ok(style) = ProgressStyle::with_template(
                 "{msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
@@ -55,7 +56,7 @@ impl DownloadProgress {
         match &mut self.output {
             DownloadOutput::Bar(bar) => {
                 bar.set_length(bytes);
-                bar.set_message(super::escape_controls(name));
+                bar.set_message(escape_controls(name));
                 bar.set_position(present);
                 // Bytes of an earlier download do not count towards the speed.
                 bar.reset_eta();
@@ -98,7 +99,7 @@ impl DownloadProgress {
     /// Prints a status message.
     pub fn message(&mut self, text: &str) {
         match &self.output {
-            DownloadOutput::Bar(bar) => bar.println(super::escape_controls(text)),
+            DownloadOutput::Bar(bar) => bar.println(escape_controls(text)),
             DownloadOutput::Lines { messages, .. } => messages.status(text),
         }
     }

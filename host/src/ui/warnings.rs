@@ -2,8 +2,9 @@
 //! example that a server is busy. Later ones are held until the end, so that
 //! they do not interrupt the answer.
 
-use super::{Error, Messages, Sink};
+use super::Messages;
 use crate::inference::Event;
+use crate::sink::{Error, Sink};
 
 /// Prints the warnings of a run.
 #[derive(Debug)]

@@ -5,10 +5,9 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use super::super::escape_controls;
-use super::{
-    JobStats, LoadProgress, ProgressJob, ProgressJobEnd, ProgressView, RunProgress, format,
-};
+use super::{BatchView, RunCounts, format, write_line};
+use crate::batch::{BatchEvent, JobEnd, JobInfo};
+use crate::quantity::count;
 
 /// The number of jobs per second up to which each job has its own line.
 const MAX_LINES_PER_S: usize = 10;
@@ -22,7 +21,7 @@ const ESTIMATE_INTERVAL: Duration = Duration::from_secs(30);
 const ESTIMATES_PER_RUN: usize = 20;
 
 /// Prints batch progress as lines.
-pub(super) struct BatchLines {
+pub(super) struct LinesView {
     out: Box<dyn Write + Send>,
     is_terminal: bool,
     throttle: LineThrottle,
@@ -32,7 +31,7 @@ pub(super) struct BatchLines {
     load: Option<(String, Instant)>,
 }
 
-impl BatchLines {
+impl LinesView {
     /// Creates the view. `is_terminal` makes control characters visible; a
     /// terminal that does not support drawing uses this view, too.
     pub(super) fn new(out: Box<dyn Write + Send>, is_terminal: bool) -> Self {
@@ -45,13 +44,12 @@ impl BatchLines {
         }
     }
 
-    fn print(&mut self, text: &str) {
-        // One write, so that the lines of other processes are not mixed in.
-        let _ignored = self.out.write_all(format!("{text}\n").as_bytes());
+    fn print(&mut self, line: &str) {
+        let _ignored = write_line(self.out.as_mut(), line);
     }
 
     /// Returns for example `, about 12 min left` if an estimate is due.
-    fn estimate_suffix(&mut self, run: &RunProgress, now: Instant) -> String {
+    fn estimate_suffix(&mut self, run: &RunCounts, now: Instant) -> String {
         let Some(left) = run.remaining(now) else {
             return String::new();
         };
@@ -67,107 +65,98 @@ impl BatchLines {
     }
 
     /// Prints one line for all jobs that had no line of their own.
-    fn print_summary(&mut self, run: &RunProgress, now: Instant) {
+    fn print_summary(&mut self, run: &RunCounts, now: Instant) {
         self.throttle.summary_printed(now);
         self.estimate_printed = None;
-        let mut text = format!("{}/{} done", run.completed(), run.total);
-        if run.failed > 0 {
-            text += &format!(", {} failed", run.failed);
-        }
-        text += &self.estimate_suffix(run, now);
-        self.print(&text);
-    }
-}
-
-impl ProgressView for BatchLines {
-    fn run_started(&mut self, run: &RunProgress, _now: Instant) {
-        if run.skipped > 0 {
-            self.print(&format::skipped(run));
-        }
+        let (completed, total, failed) = (run.completed(), run.total, format::failed(run));
+        let estimate = self.estimate_suffix(run, now);
+        self.print(&format!("{completed}/{total} done{failed}{estimate}"));
     }
 
-    fn model_loading(&mut self, load: LoadProgress<'_>, now: Instant) {
-        let is_recent = self.load.as_ref().is_some_and(|(model, at)| {
-            model == load.model && now.duration_since(*at) < LOADING_INTERVAL
-        });
+    /// Returns true if the load of this model has not been printed recently.
+    fn is_load_due(&mut self, model: &str, now: Instant) -> bool {
+        let is_recent = self
+            .load
+            .as_ref()
+            .is_some_and(|(last, at)| last == model && now.duration_since(*at) < LOADING_INTERVAL);
         if !is_recent {
-            self.load = Some((load.model.to_owned(), now));
-            self.print(&format::loading(load, self.is_terminal));
+            self.load = Some((model.to_owned(), now));
         }
+        !is_recent
     }
 
-    fn model_loaded(&mut self, model: &str, seconds: Option<f64>, context: Option<u32>) {
-        self.load = None;
-        let mut text = format!("loaded {}", format::name(model, self.is_terminal));
-        if let Some(seconds) = seconds {
-            text += &format!(" in {seconds:.1} s");
-        }
-        if let Some(context) = context {
-            text += &format!(", context {context}");
-        }
-        self.print(&text);
-    }
-
-    fn model_unloaded(&mut self, model: &str) {
-        self.load = None;
-        let text = format!("unloaded {}", format::name(model, self.is_terminal));
-        self.print(&text);
-    }
-
-    fn tick(&mut self, run: &RunProgress, now: Instant) {
-        if self.throttle.is_summary_due(now) {
-            self.print_summary(run, now);
-        }
-    }
-
-    fn job_ended(
+    fn job_finished(
         &mut self,
-        run: &RunProgress,
-        job: &ProgressJob<'_>,
-        end: ProgressJobEnd<'_>,
-        stats: &JobStats,
+        run: &RunCounts,
+        job: &JobInfo,
+        end: JobEnd<'_>,
+        (tokens, seconds): (u32, f64),
         now: Instant,
     ) {
-        let is_failed = matches!(end, ProgressJobEnd::Failed(_));
+        let is_failed = matches!(end, JobEnd::Failed(_));
         if !is_failed && !self.throttle.allow_line(now) {
             if self.throttle.is_summary_due(now) || run.is_finished() {
                 self.print_summary(run, now);
             }
             return;
         }
-        let count = format!("{}/{}", run.completed(), run.total);
-        let label = format::label(job, self.is_terminal);
-        let tokens = format::tokens(stats.tokens);
-        let seconds = stats.seconds;
-        let text = match end {
-            ProgressJobEnd::Failed(reason) => {
-                let reason = format::reason(reason, self.is_terminal);
-                format!("{count} {label} failed: {reason}")
+        let end = match end {
+            JobEnd::Failed(reason) => {
+                format!(" failed: {}", format::reason(reason, self.is_terminal))
             }
-            ProgressJobEnd::Stopped => format!("{count} {label} stopped"),
-            ProgressJobEnd::Done => {
-                let rate = stats.tokens_per_s.filter(|rate| rate.is_finite());
-                let rate = rate.map_or_else(String::new, |rate| format!(", {rate:.1} tokens/s"));
+            JobEnd::Stopped => " stopped".to_owned(),
+            JobEnd::Done => {
+                let mut counts = count(tokens as usize, "token");
+                if let Some(rate) = format::tokens_per_s(tokens, seconds) {
+                    counts += &format!(", {}", format::rate(rate));
+                }
                 let estimate = self.estimate_suffix(run, now);
-                format!("{count} {label}: {tokens}{rate}, {seconds:.1} s{estimate}")
+                format!(": {counts}, {seconds:.1} s{estimate}")
             }
         };
-        self.print(&text);
+        let label = format::label(job, self.is_terminal);
+        self.print(&format!("{}/{} {label}{end}", run.completed(), run.total));
     }
+}
 
-    fn message(&mut self, _run: &RunProgress, text: &str, is_warning: bool, _now: Instant) {
-        let text = if self.is_terminal {
-            escape_controls(text)
-        } else {
-            text.to_owned()
-        };
-        let prefix = if is_warning { "warning: " } else { "" };
-        self.print(&format!("{prefix}{}", text.trim_end()));
-    }
-
-    fn finish(&mut self, run: &RunProgress, now: Instant) {
-        if self.throttle.withheld > 0 {
-            self.print_summary(run, now);
+impl BatchView for LinesView {
+    fn event(&mut self, run: &RunCounts, event: BatchEvent<'_>, now: Instant) {
+        let is_terminal = self.is_terminal;
+        match event {
+            BatchEvent::RunStarted { .. } if run.skipped > 0 => self.print(&format::skipped(run)),
+            BatchEvent::ModelLoading {
+                model,
+                context,
+                progress,
+            } if self.is_load_due(model, now) => {
+                self.print(&format::loading(model, context, progress, is_terminal));
+            }
+            BatchEvent::ModelLoaded {
+                model,
+                seconds,
+                context,
+            } => {
+                self.load = None;
+                let model = format::name(model, is_terminal);
+                let context =
+                    context.map_or_else(String::new, |tokens| format!(", context {tokens}"));
+                self.print(&format!("loaded {model} in {seconds:.1} s{context}"));
+            }
+            BatchEvent::ModelUnloaded { model } => {
+                self.load = None;
+                self.print(&format!("unloaded {}", format::name(model, is_terminal)));
+            }
+            BatchEvent::JobFinished {
+                job,
+                end,
+                tokens,
+                seconds,
+            } => self.job_finished(run, job, end, (tokens, seconds), now),
+            BatchEvent::Tick if self.throttle.is_summary_due(now) => self.print_summary(run, now),
+            BatchEvent::RunEnded if self.throttle.withheld > 0 => self.print_summary(run, now),
+            BatchEvent::Status(text) => self.print(&format::message(text, false, is_terminal)),
+            BatchEvent::Warning(text) => self.print(&format::message(text, true, is_terminal)),
+            _ => {}
         }
     }
 }

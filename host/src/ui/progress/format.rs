@@ -1,9 +1,11 @@
-//! Formats jobs, counts and times for batch progress.
+//! Formats jobs, counts and times.
 
 use std::time::Duration;
 
-use super::super::escape_controls;
-use super::{LoadProgress, ProgressJob, RunProgress};
+use super::RunCounts;
+use crate::batch::JobInfo;
+use crate::quantity::count;
+use crate::sink::escape_controls;
 
 /// Limit for the name of a prompt, a model or an input.
 const MAX_NAME_CHARS: usize = 100;
@@ -18,37 +20,44 @@ const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
+const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
+/// Time between two steps of the spinner.
+const SPINNER_STEP: Duration = Duration::from_millis(200);
+/// Columns of a bar in a row.
+const BAR_COLUMNS: usize = 30;
+
 /// Returns `PROMPT × MODEL`, or `PROMPT × MODEL × INPUT` for a job with an
 /// input.
-pub(super) fn label(job: &ProgressJob<'_>, is_terminal: bool) -> String {
-    let [prompt, model] = [job.prompt, job.model].map(|text| name(text, is_terminal));
-    with_input(&prompt, &model, job.input, is_terminal)
+pub(super) fn label(job: &JobInfo, is_terminal: bool) -> String {
+    let [prompt, model] = [&job.prompt, &job.model].map(|text| name(text, is_terminal));
+    with_input(&prompt, &model, job, is_terminal)
 }
 
 /// Returns the label for a terminal row. The prompt is shortened at its end. The
 /// model is shortened at its start, since model names differ mostly at the end.
-pub(super) fn short_label(job: &ProgressJob<'_>) -> String {
-    let prompt = one_line(job.prompt, MAX_SHORT_PROMPT_CHARS, true);
+pub(super) fn short_label(job: &JobInfo) -> String {
+    let prompt = one_line(&job.prompt, MAX_SHORT_PROMPT_CHARS, true);
     let excess = job
         .model
         .chars()
         .count()
         .saturating_sub(MAX_SHORT_MODEL_CHARS);
     let model = match excess {
-        0 => name(job.model, true),
+        0 => name(&job.model, true),
         _ => {
             let end: String = job.model.chars().skip(excess).collect();
             format!("…{}", name(&end, true))
         }
     };
-    with_input(&prompt, &model, job.input, true)
+    with_input(&prompt, &model, job, true)
 }
 
-fn with_input(prompt: &str, model: &str, input: Option<&str>, is_terminal: bool) -> String {
-    let input = input.map_or_else(String::new, |input| {
-        format!(" × {}", name(input, is_terminal))
-    });
-    format!("{prompt} × {model}{input}")
+fn with_input(prompt: &str, model: &str, job: &JobInfo, is_terminal: bool) -> String {
+    let mut label = format!("{prompt} × {model}");
+    if let Some(input) = &job.input {
+        label += &format!(" × {}", name(input, is_terminal));
+    }
+    label
 }
 
 /// Returns a name on one line, shortened to `MAX_NAME_CHARS`.
@@ -97,35 +106,85 @@ fn is_joiner(c: char) -> bool {
     matches!(c, '\u{200d}' | '\u{fe00}'..='\u{fe0f}')
 }
 
+/// Returns a message or a warning, without line ends at its end.
+pub(super) fn message(text: &str, is_warning: bool, is_terminal: bool) -> String {
+    let prefix = if is_warning { "warning: " } else { "" };
+    let text = text.trim_end();
+    if is_terminal {
+        // A tab has no fixed width.
+        format!("{prefix}{}", escape_controls(text).replace('\t', "    "))
+    } else {
+        format!("{prefix}{text}")
+    }
+}
+
 /// Returns for example `loading qwen3-4b, context 8192: 40 %`.
-pub(super) fn loading(load: LoadProgress<'_>, is_terminal: bool) -> String {
-    let mut text = format!("loading {}", name(load.model, is_terminal));
-    if let Some(context) = load.context {
+pub(super) fn loading(
+    model: &str,
+    context: Option<u32>,
+    progress: Option<f32>,
+    is_terminal: bool,
+) -> String {
+    let mut text = format!("loading {}", name(model, is_terminal));
+    if let Some(context) = context {
         text += &format!(", context {context}");
     }
-    if let Some(progress) = load.progress.filter(|progress| *progress > 0.0) {
+    if let Some(progress) = progress.filter(|progress| *progress > 0.0) {
         text += &format!(": {} %", percent(progress));
     }
     text
 }
 
-/// Returns a fraction in percent. Servers can report values outside 0 to 1.
+/// Returns a fraction in percent.
 pub(super) fn percent(fraction: f32) -> String {
-    let fraction = if fraction.is_finite() { fraction } else { 0.0 };
-    format!("{:.0}", fraction.clamp(0.0, 1.0) * 100.0)
+    format!("{:.0}", clamp(fraction) * 100.0)
+}
+
+/// Returns a bar of `BAR_COLUMNS` columns.
+pub(super) fn bar(fraction: f32) -> String {
+    let columns = (0..BAR_COLUMNS).map(|column| {
+        let is_done = (column as f32) < clamp(fraction) * BAR_COLUMNS as f32;
+        if is_done { '█' } else { '░' }
+    });
+    columns.collect()
+}
+
+/// Servers can report values outside 0 to 1.
+fn clamp(fraction: f32) -> f32 {
+    if fraction.is_finite() {
+        fraction.clamp(0.0, 1.0)
+    } else {
+        0.0
+    }
+}
+
+pub(super) fn spinner(elapsed: Duration) -> &'static str {
+    let step = elapsed.as_millis() / SPINNER_STEP.as_millis();
+    SPINNER[step as usize % SPINNER.len()]
 }
 
 /// Returns for example `36 jobs; 4 skipped`.
-pub(super) fn skipped(run: &RunProgress) -> String {
-    let jobs = if run.total == 1 { "job" } else { "jobs" };
-    format!("{} {jobs}; {} skipped", run.total, run.skipped)
+pub(super) fn skipped(run: &RunCounts) -> String {
+    format!("{}; {} skipped", count(run.total, "job"), run.skipped)
 }
 
-pub(super) fn tokens(count: u32) -> String {
-    match count {
-        1 => "1 token".to_owned(),
-        _ => format!("{count} tokens"),
+/// Returns for example `, 1 failed`; nothing if no job failed.
+pub(super) fn failed(run: &RunCounts) -> String {
+    match run.failed {
+        0 => String::new(),
+        failed => format!(", {failed} failed"),
     }
+}
+
+/// Returns the speed of a job that ended, where known.
+pub(super) fn tokens_per_s(tokens: u32, seconds: f64) -> Option<f64> {
+    let rate = f64::from(tokens) / seconds;
+    (tokens > 0 && rate.is_finite()).then_some(rate)
+}
+
+/// Returns for example `43.1 tokens/s`.
+pub(super) fn rate(tokens_per_s: f64) -> String {
+    format!("{tokens_per_s:.1} tokens/s")
 }
 
 /// Returns for example `3:12` or `1:03:12`.
@@ -191,6 +250,23 @@ mod tests {
         assert_eq!(name("a\u{200d}b\u{fe0f}", true), "ab");
         assert_eq!(reason("\n first\nsecond", true), "first");
         assert_eq!(reason("", true), "no reason given");
-        assert_eq!(percent(f32::NAN) + &percent(7.0), "0100");
+    }
+
+    #[test]
+    fn fractions_outside_0_to_1_are_clamped() {
+        let full = "█".repeat(BAR_COLUMNS);
+        let empty = "░".repeat(BAR_COLUMNS);
+        for (fraction, shown, columns) in [
+            (f32::NAN, "0", &empty),
+            (-1.0, "0", &empty),
+            (1.0, "100", &full),
+            (7.0, "100", &full),
+        ] {
+            assert_eq!(
+                (percent(fraction), bar(fraction)),
+                (shown.to_owned(), columns.clone())
+            );
+        }
+        assert_eq!(bar(0.5).matches('█').count(), 15);
     }
 }

@@ -4,7 +4,7 @@
 
 use std::io::Write;
 
-use super::escape_controls;
+use crate::sink::escape_controls;
 
 /// Prints messages on stderr. Failures to write are ignored.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +24,16 @@ impl Messages {
             is_terminal,
             colour: colour && is_terminal,
         }
+    }
+
+    /// Returns true if status and warnings are suppressed.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// Returns true if stderr is a terminal.
+    pub(super) fn is_terminal(&self) -> bool {
+        self.is_terminal
     }
 
     /// Prints a status message unless `quiet`.
