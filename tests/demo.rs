@@ -43,3 +43,21 @@ fn the_demo_model_answers_with_the_first_sentence() {
         wrong.join("\n")
     );
 }
+
+#[test]
+fn a_run_says_that_the_tested_context_is_smaller_than_the_declared_one() {
+    let machine = Machine::new();
+    let test = ["test", "demo", "--engine", "embedded", "--level", "loads"];
+    let test = machine.run(&[&test[..], &["--max-context", "256"]].concat());
+    assert_eq!(test.code, Some(0), "{test:?}");
+    let run = machine.run(&[
+        "infer",
+        "tldr",
+        "--engine",
+        "embedded",
+        "--text",
+        "One. Two.",
+    ]);
+    assert!(!run.ok().is_empty());
+    assert!(run.stderr.contains("context limited to 256"), "{run:?}");
+}

@@ -455,6 +455,13 @@ fn a_failed_load_exits_with_5_and_a_load_timeout_with_124() {
         run.fails(5).contains("insufficient system resources"),
         "{run:?}"
     );
+    // The failure is part of the model's statistics.
+    let observations = machine.home().join("data/observations.jsonl");
+    let observations = std::fs::read_to_string(observations).unwrap();
+    assert!(
+        observations.contains("insufficient system resources"),
+        "{observations}"
+    );
     let slow = FakeStudio::start(Setup {
         load_time: Duration::from_secs(600),
         load_error: None,

@@ -345,6 +345,9 @@ fn an_answer_is_kept_when_stdout_fails() {
         assert!(run.stderr.contains(answers.to_str().unwrap()), "{run:?}");
         assert_eq!(std::fs::read_dir(answers).unwrap().count(), index + 1);
     }
+    // Events fail with the first one, before there is an answer.
+    let run = to_full(&tldr(&["--raw", "--events"]));
+    assert_eq!(run.code, Some(1), "{run:?}");
     // The file is written although the reader of the events has closed the pipe.
     let mut child = machine
         .command(&tldr(&["--events", "-o", "out.txt"]))

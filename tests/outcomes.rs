@@ -219,10 +219,10 @@ fn interrupt(
             .iter()
             .any(|request| request.path.ends_with("/completions"))
     };
-    for _ in 0..3000 {
-        if has_started() {
-            break;
-        }
+    let mut waits = 0;
+    while !has_started() {
+        waits += 1;
+        assert!(waits < 3000, "no request in 60 s");
         std::thread::sleep(Duration::from_millis(20));
     }
     let process = rustix::process::Pid::from_child(&child);

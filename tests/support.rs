@@ -132,7 +132,43 @@ impl Machine {
     }
 
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lmstrix-host"));
+        self.command_of(Path::new(env!("CARGO_BIN_EXE_lmstrix-host")), args)
+    }
+
+    /// Returns a command that file permissions restrict: root runs it as the user `nobody`,
+    /// which then owns the home folder.
+    #[cfg(unix)]
+    pub(crate) fn command_without_root(&self, args: &[&str]) -> Command {
+        use std::os::unix::fs::{PermissionsExt, chown};
+        use std::os::unix::process::CommandExt;
+        const NOBODY: u32 = 65_534;
+        if !rustix::process::geteuid().is_root() {
+            return self.command(args);
+        }
+        // The folders above the built program may be closed to other users.
+        let program = self.root.path().join("lmstrix-host");
+        std::fs::copy(env!("CARGO_BIN_EXE_lmstrix-host"), &program).unwrap();
+        for path in [self.root.path(), &program] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let mut paths = vec![self.home()];
+        while let Some(path) = paths.pop() {
+            chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
+            if path.is_dir() {
+                paths.extend(
+                    std::fs::read_dir(path)
+                        .unwrap()
+                        .map(|entry| entry.unwrap().path()),
+                );
+            }
+        }
+        let mut command = self.command_of(&program, args);
+        command.uid(NOBODY).gid(NOBODY);
+        command
+    }
+
+    fn command_of(&self, program: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command
             .args(args)
             .env_clear()

@@ -349,27 +349,45 @@ fn full_disks_and_unwritable_folders_are_errors() {
         run.stderr.contains("cannot write") && run.stderr.contains("too large"),
         "{run:?}"
     );
+    assert!(run.text().contains("FAILED  LEFT"), "{run:?}");
+    assert!(
+        run.stderr.contains("run the same command to continue"),
+        "{run:?}"
+    );
     assert!(results(&machine.work().join("out")).is_empty());
     assert_eq!(studio.loaded_instances().len(), 0, "the model is unloaded");
     machine.run(&args).ok();
     assert_eq!(results(&machine.work().join("out")).len(), 4);
 
-    if rustix::process::getuid().is_root() {
-        // Root can write to read-only folders, but not to a file in place of the folder.
-        machine.write("file", "x");
-        let run = machine.run(&[
-            "batch", "--engine", &url, "-P", "tldr", "--text", "x", "-m", "a", "-o", "file",
-        ]);
-        assert!(run.fails(1).contains("cannot write"), "{run:?}");
-        return;
-    }
     let locked = machine.work().join("locked");
     std::fs::create_dir(&locked).unwrap();
-    std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o500)).unwrap();
-    let run = machine.run(&[
+    std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o555)).unwrap();
+    let mut command = machine.command_without_root(&[
         "batch", "--engine", &url, "-P", "tldr", "--text", "x", "-m", "a", "-o", "locked",
     ]);
+    let run = finish(command.spawn().unwrap());
     assert!(run.fails(1).contains("cannot write"), "{run:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_complete_batch_in_a_read_only_folder_has_nothing_to_do() {
+    use std::os::unix::fs::PermissionsExt;
+    let machine = Machine::new();
+    let studio = FakeStudio::start(echo_models(&["a"]));
+    let url = studio.url();
+    let args = batch_args(&url, &["-P", "Say {{text}}", "-m", "a", "--text", "x"]);
+    machine.run(&args).ok();
+    let out = machine.work().join("out");
+    for entry in std::fs::read_dir(&out).unwrap() {
+        let open = std::fs::Permissions::from_mode(0o666);
+        std::fs::set_permissions(entry.unwrap().path(), open).unwrap();
+    }
+    std::fs::set_permissions(&out, std::fs::Permissions::from_mode(0o555)).unwrap();
+    let run = finish(machine.command_without_root(&args).spawn().unwrap());
+    std::fs::set_permissions(&out, std::fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(run.ok(), "");
+    assert!(run.stderr.contains("1 skipped"), "{run:?}");
 }
 
 #[cfg(unix)]

@@ -140,12 +140,16 @@ pub(crate) fn prompt_request(
 /// Returns the settings of each origin that is known before the prompt is resolved.
 ///
 /// # Errors
-/// Returns an error if a setting of the environment is invalid.
+/// Returns an error if a setting of the environment is invalid, or one of the request is
+/// out of range.
 pub(crate) fn settings_by_origin(
     flags: SettingsLayer,
     env: &Env,
     config: &Config,
 ) -> Result<SettingsByOrigin, Failure> {
+    flags
+        .check()
+        .map_err(|(name, cause)| Failure::usage(format!("the setting `{name}` {cause}")))?;
     Ok(SettingsByOrigin {
         flags,
         plan: SettingsLayer::default(),

@@ -1,4 +1,4 @@
-//! One file per command. A command may use every room; no room uses a command.
+//! One file per command. Commands may use all other modules; no module uses a command.
 
 mod batch;
 mod completions;

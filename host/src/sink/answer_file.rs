@@ -491,6 +491,17 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_the_user_with_the_suffix_of_a_staged_answer_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.txt");
+        let foreign = folder.path().join("a.txt.finished");
+        fs::write(&foreign, "my notes").unwrap();
+        AnswerFile::open(&path).unwrap().complete("done").unwrap();
+        assert_eq!(fs::read_to_string(&foreign).unwrap(), "my notes");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "done");
+    }
+
+    #[test]
     fn foreign_error_files_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.txt");

@@ -364,10 +364,18 @@ fn prompt_identity(
     pack_dirs: &[PathBuf],
     env: &Env,
 ) -> IdentityHasher {
+    // Files count by name and text: another spelling of a path makes no other job.
+    let without_files = PromptRequest {
+        files: Vec::new(),
+        ..request.clone()
+    };
     let mut identity = IdentityHasher::default()
         .with("version", env!("CARGO_PKG_VERSION"))
-        .with("prompt", &json(request))
+        .with("prompt", &json(&without_files))
         .with("stock", &packs.stock().text);
+    for file in &request.files {
+        identity.add(&file.name, &file.text);
+    }
     // The standard pack is part of the program.
     add_file(&env.program, &mut identity);
     let mut folders = vec![PathBuf::from("packs"), env.paths.data.join("packs")];

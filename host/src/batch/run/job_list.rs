@@ -29,7 +29,7 @@ const RESOLVE_AHEAD: usize = 32;
 /// Failures that are reported at once.
 const FAILURES_SHOWN: usize = 5;
 /// With more unresolved prompts than this, a notice shows their number.
-const REMARK_FROM: usize = 200;
+const NOTICE_FROM: usize = 200;
 
 /// A job of the plan, with the decision on it.
 #[derive(Debug)]
@@ -107,7 +107,7 @@ pub(super) async fn list_jobs(
         spool: if options.dry_run {
             None
         } else {
-            Some(Spool::create(out).map_err(of_spool)?)
+            Some(Spool::new())
         },
         opened: vec![false; inputs.prompts.len()],
         warnings: BTreeSet::new(),
@@ -185,7 +185,7 @@ impl Listing<'_> {
             }
             all.push(known);
         }
-        if unresolved.len() > REMARK_FROM {
+        if unresolved.len() > NOTICE_FROM {
             observer.status(&format!("resolving {} prompts", unresolved.len()));
         }
         for some in unresolved.chunks(RESOLVE_AHEAD) {
@@ -283,10 +283,7 @@ impl Listing<'_> {
             key: key.to_owned(),
             prompt_bytes: prompt.bytes() as u64,
             need: batch::token_need(estimate, settings.max_tokens.value),
-            resolved: match &mut self.spool {
-                Some(spool) => Some(spool.put(resolved).map_err(of_spool)?),
-                None => None,
-            },
+            resolved: self.spool.as_mut().and_then(|spool| spool.put(resolved)),
         })
     }
 }
@@ -428,11 +425,4 @@ fn of_shard(
         .zip(taken.into_iter().flatten())
         .filter_map(|(job, is_ours)| is_ours.then_some(job))
         .collect()
-}
-
-pub(super) fn of_spool(error: std::io::Error) -> Failure {
-    Failure::new(
-        Exit::Broken,
-        format!("cannot keep the resolved prompts: {error}"),
-    )
 }

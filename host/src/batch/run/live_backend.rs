@@ -17,7 +17,7 @@ use super::backend::{
 use super::contexts::ModelContext;
 use super::event::{BatchEvent, JobPhase, SharedObserver};
 use super::job_inputs::JobInputs;
-use super::job_list::{PlannedJob, of_spool};
+use super::job_list::PlannedJob;
 use super::spool::Spool;
 use crate::batch::{
     self, AnswerRecord, Committer, DoneRecord, FailedRecord, Journal, PlanContext, Record,
@@ -39,6 +39,10 @@ use crate::sink::{self, AnswerFile, Sink};
 
 /// With less than this share of the memory free, a machine is about to swap.
 const MEMORY_SHARE: u64 = 20;
+
+/// The hint of a result that cannot be written.
+const DISK_HINT: &str = "free disk space or make the folder writable, and run the same command \
+                         to continue";
 
 /// Everything that the jobs of a run share.
 pub(super) struct LiveBackend<'a> {
@@ -185,7 +189,7 @@ impl LiveBackend<'_> {
     /// Resolves the prompt, unless that was done for the plan, and prepares the job.
     async fn prepare(&self, job: &PlannedJob, instance: &Instance) -> Result<PreparedJob, Failure> {
         let resolved: ResolvedJob = match (job.resolved, self.spool) {
-            (Some(entry), Some(spool)) => spool.get(entry).map_err(of_spool)?,
+            (Some(entry), Some(spool)) => spool.get(entry)?,
             _ => {
                 let job = self.inputs.resolve_job(job.coordinates)?;
                 self.inputs.resolver.resolve(job).wait().await?
@@ -226,7 +230,7 @@ impl LiveBackend<'_> {
                 let class = error.class();
                 let failure = Failure::of_job(error, has_output);
                 return if class == FailureClass::Disk {
-                    JobResult::Fatal(failure)
+                    JobResult::Fatal(failure.hint(DISK_HINT))
                 } else {
                     JobResult::Failed {
                         failure,
@@ -326,6 +330,7 @@ fn of_sink(error: sink::Error) -> Failure {
         exit: Exit::Broken,
         ..Failure::from(error)
     }
+    .hint(DISK_HINT)
 }
 
 impl Backend for LiveBackend<'_> {

@@ -210,8 +210,8 @@ impl PreparedBatch<'_> {
     /// Runs the jobs.
     ///
     /// # Errors
-    /// Returns an error if nothing can be written. Failed jobs are no error: the
-    /// summary counts them.
+    /// Returns an error if the folder cannot be used. What goes wrong once jobs run,
+    /// such as a full disk, is in the summary.
     pub async fn run(
         mut self,
         observer: &SharedObserver,
@@ -259,7 +259,7 @@ impl PreparedBatch<'_> {
         );
         scheduler.owned.extend(self.history.loaded.keys().cloned());
         scheduler.run().await;
-        let (stop, totals) = (scheduler.stop, scheduler.totals);
+        let (mut stop, totals) = (scheduler.stop, scheduler.totals);
         let LiveBackend {
             committer,
             journal,
@@ -267,25 +267,25 @@ impl PreparedBatch<'_> {
             ..
         } = backend;
         observer.event(BatchEvent::RunEnded);
-        let committed = committer.finish();
+        if let Err(error) = committer.finish() {
+            stop.get_or_insert(RunStop::Fatal(error.into()));
+        }
         let labels = models.into_iter().map(|model| model.label);
-        let summary = BatchSummary {
+        let mut summary = BatchSummary {
             models: labels.zip(totals).collect(),
             jobs: to_run,
             stop,
         };
-        let ended = self.end_journal(journal.into_inner(), &summary);
+        if let Err(error) = self.end_journal(journal.into_inner(), &summary) {
+            let fatal = RunStop::Fatal(error.into());
+            summary.stop.get_or_insert(fatal);
+        }
         // Statistics become part of the registry. A registry that cannot be written
         // does not make the results worse.
         if let Err(error) = store.update(|_| ()) {
             observer.warning(&crate::error_chain::error_chain(&error));
         }
         drop(self.lock);
-        if let Some(RunStop::Fatal(failure)) = summary.stop {
-            return Err(failure);
-        }
-        committed?;
-        ended?;
         Ok(summary)
     }
 

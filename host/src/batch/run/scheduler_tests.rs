@@ -600,6 +600,12 @@ async fn too_many_failures_end_the_run() {
         assert_eq!(failed.count(), expected, "{limit:?}");
         assert_eq!(ran.count("unload 0"), 1);
     }
+    // Jobs of a model that cannot be loaded count, too.
+    let mut run = Run::new(&[3, 1]).loads(0, &[Load::Impossible]);
+    run.options.failure_limit = Some(FailureLimit::Count(0));
+    let ran = run.run().await;
+    assert!(matches!(ran.stop, Some(RunStop::Failures)));
+    assert_eq!(ran.count("load 1"), 0, "{:?}", ran.log);
 }
 
 #[tokio::test(start_paused = true)]

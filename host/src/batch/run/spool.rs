@@ -1,21 +1,26 @@
-//! Keeps the resolved prompts of jobs that wait, in a temporary file that has no name:
-//! each prompt is resolved once, and a large batch needs little memory.
+//! Keeps the resolved prompts of jobs that wait: each prompt is resolved once, and a
+//! large batch needs little memory, since long lists go to a temporary file without a
+//! name.
 
 use std::cell::RefCell;
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use tempfile::SpooledTempFile;
 
+use crate::error::{Exit, Failure};
 use crate::inference::{Prompt, SettingsLayer};
 use crate::job::{ProcessorStep, ResolvedJob, Warning};
 use crate::pack::{ModelFacts, Pack, ProcessorContext, ResolvedPrompt, TextFile};
 
+/// Bytes that are kept in memory. What is longer moves to the system's temporary folder,
+/// and not to the folder of the results, whose disk the results may need.
+const MEMORY_MAX: usize = 16 << 20;
+
 /// Resolved prompts by their place in the file.
 #[derive(Debug)]
 pub(super) struct Spool {
-    file: RefCell<File>,
+    file: RefCell<SpooledTempFile>,
     end: u64,
     /// Packs and lists of files, which many jobs share.
     packs: Vec<Pack>,
@@ -38,6 +43,10 @@ struct SpooledJob {
     warnings: Vec<Warning>,
     resolver: usize,
     steps: Vec<SpooledStep>,
+    /// The prompt, the parameters and the model, which are the same in all steps.
+    step_prompt: String,
+    step_params: Vec<(String, String)>,
+    step_model: Option<ModelFacts>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -46,30 +55,39 @@ struct SpooledStep {
     files: usize,
     processor: String,
     options: Vec<(String, String)>,
-    prompt: String,
-    params: Vec<(String, String)>,
-    model: Option<ModelFacts>,
 }
 
 impl Spool {
-    /// Creates an empty spool on the disk of `folder`.
-    ///
-    /// # Errors
-    /// Returns an error if no file can be created there.
-    pub(super) fn create(folder: &Path) -> std::io::Result<Self> {
-        Ok(Self {
-            file: RefCell::new(tempfile::tempfile_in(folder)?),
+    /// Creates an empty spool.
+    pub(super) fn new() -> Self {
+        Self {
+            file: RefCell::new(SpooledTempFile::new(MEMORY_MAX)),
             end: 0,
             packs: Vec::new(),
             files: Vec::new(),
+        }
+    }
+
+    /// Keeps a resolved job. Returns `None` if the temporary folder is full or cannot be
+    /// written: such a job is resolved again when it is its turn.
+    pub(super) fn put(&mut self, job: ResolvedJob) -> Option<SpoolEntry> {
+        self.write(job).ok()
+    }
+
+    /// Returns a job that was kept.
+    ///
+    /// # Errors
+    /// Returns an error if it cannot be read.
+    pub(super) fn get(&self, entry: SpoolEntry) -> Result<ResolvedJob, Failure> {
+        self.read(entry).map_err(|error| {
+            Failure::new(
+                Exit::Broken,
+                format!("cannot read a resolved prompt from a temporary file: {error}"),
+            )
         })
     }
 
-    /// Keeps a resolved job.
-    ///
-    /// # Errors
-    /// Returns an error if it cannot be written.
-    pub(super) fn put(&mut self, job: ResolvedJob) -> std::io::Result<SpoolEntry> {
+    fn write(&mut self, job: ResolvedJob) -> std::io::Result<SpoolEntry> {
         let ResolvedJob {
             resolved,
             steps,
@@ -84,6 +102,11 @@ impl Spool {
             warnings: _,
             extra,
         } = resolved;
+        let (step_prompt, step_params, step_model) = steps
+            .first()
+            .map(|step| step.context.clone())
+            .map(|context| (context.prompt, context.params, context.model))
+            .unwrap_or_default();
         let spooled = SpooledJob {
             prompt,
             settings,
@@ -92,6 +115,9 @@ impl Spool {
             warnings,
             resolver: self.pack(resolver),
             steps: steps.into_iter().map(|step| self.step(step)).collect(),
+            step_prompt,
+            step_params,
+            step_model,
         };
         let bytes = serde_json::to_vec(&spooled)?;
         let file = self.file.get_mut();
@@ -105,11 +131,7 @@ impl Spool {
         Ok(entry)
     }
 
-    /// Returns a job that was kept.
-    ///
-    /// # Errors
-    /// Returns an error if it cannot be read.
-    pub(super) fn get(&self, entry: SpoolEntry) -> std::io::Result<ResolvedJob> {
+    fn read(&self, entry: SpoolEntry) -> std::io::Result<ResolvedJob> {
         let mut bytes = vec![0; entry.bytes];
         {
             let mut file = self.file.borrow_mut();
@@ -124,6 +146,9 @@ impl Spool {
             warnings,
             resolver,
             steps,
+            step_prompt,
+            step_params,
+            step_model,
         } = serde_json::from_slice(&bytes)?;
         let missing = || std::io::Error::other("the spool lacks a pack");
         let steps = steps
@@ -134,10 +159,10 @@ impl Spool {
                     context: ProcessorContext {
                         processor: step.processor,
                         options: step.options,
-                        prompt: step.prompt,
-                        params: step.params,
+                        prompt: step_prompt.clone(),
+                        params: step_params.clone(),
                         files: self.files.get(step.files)?.clone(),
-                        model: step.model,
+                        model: step_model.clone(),
                     },
                 })
             })
@@ -161,19 +186,16 @@ impl Spool {
         let ProcessorContext {
             processor,
             options,
-            prompt,
-            params,
             files,
-            model,
+            prompt: _,
+            params: _,
+            model: _,
         } = step.context;
         SpooledStep {
             pack: self.pack(step.pack),
             files: position_or_push(&mut self.files, files, |a, b| a == b),
             processor,
             options,
-            prompt,
-            params,
-            model,
         }
     }
 

@@ -138,7 +138,7 @@ impl Run {
         if self.progress != ProgressMode::Json {
             summary::show(&summary, env)?;
         }
-        summary::exit(&summary, &out)
+        summary::exit(summary, &out)
     }
 
     /// Returns the folder of the results.

@@ -45,11 +45,11 @@ pub(super) fn show(summary: &BatchSummary, env: &Env) -> Result<(), Failure> {
 ///
 /// # Errors
 /// Returns an error if jobs failed or the run was interrupted.
-pub(super) fn exit(summary: &BatchSummary, out: &Path) -> Result<Exit, Failure> {
+pub(super) fn exit(summary: BatchSummary, out: &Path) -> Result<Exit, Failure> {
     let (done, failed) = (summary.done(), summary.failed());
     let left = summary.jobs.saturating_sub(done + failed);
     let out = out.display();
-    match &summary.stop {
+    match summary.stop {
         Some(RunStop::Interrupted) => Err(Failure::new(
             Exit::Interrupted,
             format!("interrupted; {done} done, {left} left"),
@@ -65,7 +65,7 @@ pub(super) fn exit(summary: &BatchSummary, out: &Path) -> Result<Exit, Failure> 
         .hint(format!(
             "`batch status {out}` shows why; run the same command to continue"
         ))),
-        Some(RunStop::Fatal(failure)) => Err(Failure::new(failure.exit, failure.message.clone())),
+        Some(RunStop::Fatal(failure)) => Err(failure),
         None if failed > 0 => Err(Failure::new(
             Exit::Broken,
             format!("{failed} of {} failed", count(summary.jobs, "job")),
