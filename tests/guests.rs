@@ -1,7 +1,7 @@
 //! Builds packs from source, once per target folder. Uses the target folder of the host's
 //! build script, so that wit-bindgen is compiled only once.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -16,7 +16,7 @@ const PACKAGES: [&str; 4] = [
 fn build_packs() -> &'static PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        let target = PathBuf::from(concat!(env!("OUT_DIR"), "/pack"));
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("packs");
         let mut cargo = Command::new(env!("CARGO"));
         cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
         cargo.args([

@@ -293,7 +293,7 @@ fn by_library(scenario: &Scenario) -> Outcome {
     request.strict = scenario.strict;
     request.pack_dirs = vec![machine.work().join("packs")];
     request.processors = scenario.post.map(|post| {
-        vec![lmstrix_host::pack::ProcessorRef {
+        vec![lmstrix_sandbox::ProcessorRef {
             // Escaped for the command line.
             name: post.replace('\\', ""),
             options: Vec::new(),

@@ -258,8 +258,7 @@ fn only_regular_files_inside_the_folder_are_packs() {
 #[test]
 fn a_pack_receives_only_its_own_sidecar_files() {
     let machine = Machine::new();
-    let standard = std::fs::read(concat!(env!("OUT_DIR"), "/standard.wasm")).unwrap();
-    machine.write("packs/adam.wasm", standard);
+    machine.write("packs/adam.wasm", lmstrix_sandbox::STANDARD_WASM);
     machine.write("packs/adam.bin", [0xff; 100]);
     machine.write("packs/adam.toml", "near = 'beside'\n");
     machine.write("packs/adam/more.toml", "inner = 'inside'\n");

@@ -4,8 +4,8 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use lmstrix_host::inference::FinishReason;
-use lmstrix_host::pack::{
+use lmstrix_inference::FinishReason;
+use lmstrix_sandbox::{
     CompiledPackCache, Compiler, Error, Pack, PackLoader, Processor, ProcessorContext,
     ResolveRequest, SandboxLimits, StopReason, TextFile,
 };
@@ -49,7 +49,7 @@ fn describe(pack: &Pack, misbehaviour: &str) -> Result<String, Error> {
     pack.describe(&[file]).map(|contents| contents.summary)
 }
 
-fn resolve(pack: &Pack, prompt: &str) -> Result<lmstrix_host::pack::ResolvedPrompt, Error> {
+fn resolve(pack: &Pack, prompt: &str) -> Result<lmstrix_sandbox::ResolvedPrompt, Error> {
     pack.resolve(&ResolveRequest {
         prompt: prompt.into(),
         ..ResolveRequest::default()
@@ -246,8 +246,8 @@ fn a_pack_keeps_no_state_between_calls() {
         let resolved = resolve(&pack, "count").unwrap();
         assert_eq!(
             resolved.prompt,
-            lmstrix_host::inference::Prompt::Chat(vec![lmstrix_host::inference::Message {
-                role: lmstrix_host::inference::Role::User,
+            lmstrix_inference::Prompt::Chat(vec![lmstrix_inference::Message {
+                role: lmstrix_inference::Role::User,
                 content: "call 1".into(),
             }])
         );

@@ -14,8 +14,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lmstrix_host::inference::FinishReason;
-use lmstrix_host::pack::{
+use lmstrix_inference::FinishReason;
+use lmstrix_sandbox::{
     CompiledPackCache, Compiler, PackLoader, ProcessorContext, SandboxLimits, StopReason,
 };
 

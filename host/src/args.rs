@@ -4,17 +4,25 @@
 //! that old command lines keep working.
 
 mod batch;
+mod choices;
 mod complete;
 mod models;
+mod sampling;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
+use lmstrix_inference::ContextSize;
+
+use crate::duration::TimeLimit;
 
 pub use batch::{
     BatchArgs, BatchCommand, BatchRunArgs, ExportArgs, JobArgs, MergeArgs, ResultArgs, RetryArgs,
     RunArgs, StatusArgs,
+};
+pub use choices::{
+    Changed, ErrorPlace, JobCount, ListShow, Progress, ReasoningTags, RowFormat, SortOrder,
 };
 pub use complete::{
     CompletionKind, answer_completion_request, completion_script, supported_shells,
@@ -23,6 +31,7 @@ pub use models::{
     AboutArgs, CompletionsArgs, DoctorArgs, EngineArgs, ListArgs, LoadArgs, PsArgs, PullArgs,
     ResetArgs, SaveArgs, ScanArgs, TestArgs, UnloadArgs,
 };
+pub use sampling::SamplingArgs;
 
 /// Run prompts on local language models, with prompt packs (WebAssembly
 /// components) that build the messages and process the answers
@@ -75,7 +84,7 @@ pub enum Command {
     /// Print a shell completion script for commands, models, prompts and packs
     Completions(CompletionsArgs),
     /// Compile a pack from stdin to stdout; started only by this program
-    #[command(name = crate::pack::CHILD_COMMAND, hide = true)]
+    #[command(name = lmstrix_sandbox::CHILD_COMMAND, hide = true)]
     CompilePack {
         /// Limit on the address space [bytes]
         memory_bytes: u64,
@@ -229,7 +238,7 @@ pub struct ModelArgs {
     /// Minimum context length [tokens, or percent of the tested or else the
     /// declared context]
     #[arg(long, value_name = "N|P%", alias = "in_ctx", alias = "in-ctx")]
-    pub context: Option<String>,
+    pub context: Option<ContextSize>,
     /// Reload the model even if it is already loaded, also by another program
     #[arg(long)]
     pub reload: bool,
@@ -241,115 +250,30 @@ pub struct ModelArgs {
     pub force: bool,
 }
 
-/// Timeouts and the repetition limit. Durations are parsed by
-/// `duration::parse`: plain numbers are seconds, and 0 disables a limit.
+/// Timeouts and the repetition limit.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Timeouts (seconds, 90s, 5m; 0 disables)")]
 pub struct TimeoutArgs {
     /// Limit for connecting to a server [default: 10s]
     #[arg(long, value_name = "TIME")]
-    pub connect_timeout: Option<String>,
+    pub connect_timeout: Option<TimeLimit>,
     /// Limit for loading the model [default: 10m]
     #[arg(long, value_name = "TIME")]
-    pub load_timeout: Option<String>,
+    pub load_timeout: Option<TimeLimit>,
     /// Limit for the first token; restarts whenever the server reports prompt
     /// progress [default: 10m]
     #[arg(long, value_name = "TIME")]
-    pub first_token_timeout: Option<String>,
+    pub first_token_timeout: Option<TimeLimit>,
     /// Limit between two tokens [default: 2m]
     #[arg(long, value_name = "TIME", alias = "stream_timeout")]
-    pub stream_timeout: Option<String>,
+    pub stream_timeout: Option<TimeLimit>,
     /// Limit for the whole run [default: off]
     #[arg(long, value_name = "TIME")]
-    pub timeout: Option<String>,
+    pub timeout: Option<TimeLimit>,
     /// Stop an answer that ends with N repeats of the same text, at least 1 KiB
     /// in total; 0 disables [default: 200]
     #[arg(long, value_name = "N")]
     pub max_repeat: Option<usize>,
-}
-
-/// Sampling settings.
-#[derive(Clone, Debug, Default, Args)]
-#[command(next_help_heading = "Sampling")]
-pub struct SamplingArgs {
-    /// Sampling temperature; 0 always picks the most likely token [default: 0.8]
-    #[arg(
-        long,
-        value_name = "T",
-        allow_negative_numbers = true,
-        alias = "param_temp",
-        alias = "param-temp"
-    )]
-    pub temperature: Option<f64>,
-    /// Sample from the K most likely tokens; 0 disables [default: 40]
-    #[arg(
-        long,
-        value_name = "K",
-        allow_negative_numbers = true,
-        alias = "param_top_k",
-        alias = "param-top-k"
-    )]
-    pub top_k: Option<u32>,
-    /// Sample from the most likely tokens with total probability P; 1 disables
-    /// [default: 0.95]
-    #[arg(
-        long,
-        value_name = "P",
-        allow_negative_numbers = true,
-        alias = "param_top_p",
-        alias = "param-top-p"
-    )]
-    pub top_p: Option<f64>,
-    /// Drop tokens less likely than P times the most likely one; 0 disables
-    /// [default: 0.05]
-    #[arg(
-        long,
-        value_name = "P",
-        allow_negative_numbers = true,
-        alias = "param_min_p",
-        alias = "param-min-p"
-    )]
-    pub min_p: Option<f64>,
-    /// Penalize tokens among the last 64; 1 disables [default: 1.1]
-    #[arg(
-        long,
-        value_name = "X",
-        allow_negative_numbers = true,
-        alias = "param_repeat",
-        alias = "param-repeat"
-    )]
-    pub repeat_penalty: Option<f64>,
-    /// Penalize tokens that already occurred [-2 to 2]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    pub presence_penalty: Option<f64>,
-    /// Penalize tokens by how often they occurred [-2 to 2]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
-    pub frequency_penalty: Option<f64>,
-    /// Random seed, for reproducible answers [default: random]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pub seed: Option<u64>,
-    /// Maximum length of the answer [tokens, percent of the context, or -1 for no
-    /// limit; default: -1]
-    #[arg(
-        long,
-        value_name = "N|P%|-1",
-        alias = "out_ctx",
-        alias = "out-ctx",
-        allow_hyphen_values = true
-    )]
-    pub max_tokens: Option<String>,
-    /// Stop sequence, replacing those of the prompt; repeatable
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
-    pub stop: Vec<String>,
-    /// Use no stop sequences, not even those of the prompt
-    #[arg(long, conflicts_with = "stop")]
-    pub no_stop: bool,
-    /// Reasoning effort [off, on, low, medium, high]
-    #[arg(long, value_name = "LEVEL")]
-    pub reasoning: Option<String>,
-    /// JSON Schema, or @FILE, that the answer must match
-    #[arg(long, value_name = "SCHEMA|@FILE")]
-    pub json_schema: Option<String>,
 }
 
 /// Where the answer goes, and what else is printed.
@@ -380,8 +304,14 @@ pub struct OutputArgs {
     #[arg(long)]
     pub strict: bool,
     /// Move a leading <think> block out of the answer (auto), or keep it (none)
-    #[arg(long, value_name = "auto|none", default_value = "auto")]
-    pub reasoning_tags: String,
+    #[arg(
+        long,
+        value_enum,
+        hide_possible_values = true,
+        value_name = "auto|none",
+        default_value_t
+    )]
+    pub reasoning_tags: ReasoningTags,
     /// No effect, since answers always stream; accepted for the Python program's
     /// command lines
     #[arg(long, hide = true)]

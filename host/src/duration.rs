@@ -1,37 +1,53 @@
-//! Parses durations such as `90`, `90s`, `5m`, `1.5h` and `500ms`.
+//! Time limits such as `90`, `90s`, `5m`, `1.5h` and `500ms`.
 
+use std::str::FromStr;
 use std::time::Duration;
 
-/// Parses a timeout. Plain numbers are seconds. Returns `None` for 0, which
-/// disables the limit.
-///
-/// # Errors
-/// Returns a message with the allowed formats if `text` is not a duration.
-pub(crate) fn parse(text: &str) -> Result<Option<Duration>, String> {
-    let invalid = || {
-        format!(
-            "invalid duration `{text}`; expected seconds, or a number with ms, s, m or h (0 disables)"
-        )
-    };
-    let trimmed = text.trim();
-    let number = trimmed.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let seconds_per_unit = match trimmed.get(number.len()..).unwrap_or_default() {
-        "" | "s" | "sec" => 1.0,
-        "ms" => 0.001,
-        "m" | "min" => 60.0,
-        "h" => 3600.0,
-        _ => return Err(invalid()),
-    };
-    // `f64::from_str` also accepts `inf` and `1e9`.
-    if !number
-        .chars()
-        .all(|c| c.is_ascii_digit() || c == '.' || c == ' ')
-    {
-        return Err(invalid());
+use serde::{Deserialize, Deserializer};
+
+use crate::toml_file::from_scalar;
+
+/// A time limit; `None` is off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeLimit(pub Option<Duration>);
+
+impl FromStr for TimeLimit {
+    type Err = String;
+
+    /// Parses seconds, or a number with a unit; 0 is off.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let invalid = || {
+            format!(
+                "invalid duration `{text}`; expected seconds, or a number with ms, s, m or h (0 disables)"
+            )
+        };
+        let trimmed = text.trim();
+        let number = trimmed.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+        let seconds_per_unit = match trimmed.get(number.len()..).unwrap_or_default() {
+            "" | "s" | "sec" => 1.0,
+            "ms" => 0.001,
+            "m" | "min" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(invalid()),
+        };
+        // `f64::from_str` also accepts `inf` and `1e9`.
+        if !number
+            .chars()
+            .all(|c| c.is_ascii_digit() || c == '.' || c == ' ')
+        {
+            return Err(invalid());
+        }
+        let number: f64 = number.trim().parse().map_err(|_| invalid())?;
+        let duration =
+            Duration::try_from_secs_f64(number * seconds_per_unit).map_err(|_| invalid())?;
+        Ok(Self((!duration.is_zero()).then_some(duration)))
     }
-    let number: f64 = number.trim().parse().map_err(|_| invalid())?;
-    let duration = Duration::try_from_secs_f64(number * seconds_per_unit).map_err(|_| invalid())?;
-    Ok((!duration.is_zero()).then_some(duration))
+}
+
+impl<'de> Deserialize<'de> for TimeLimit {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_scalar(deserializer)
+    }
 }
 
 #[cfg(test)]
@@ -50,8 +66,8 @@ mod tests {
             ("0", None),
             ("0s", None),
         ] {
-            let duration = parse(text).unwrap();
-            assert_eq!(duration, ms.map(Duration::from_millis), "{text}");
+            let limit: TimeLimit = text.parse().unwrap();
+            assert_eq!(limit.0, ms.map(Duration::from_millis), "{text}");
         }
         for text in [
             "",
@@ -64,7 +80,7 @@ mod tests {
             "1 2",
             "99999999999999999999h",
         ] {
-            assert!(parse(text).is_err(), "{text}");
+            assert!(text.parse::<TimeLimit>().is_err(), "{text}");
         }
     }
 }

@@ -4,8 +4,10 @@
 use crate::engine::FaultKind;
 use crate::error_chain::error_chain;
 use crate::job::{self, Expired, JobError, TimeoutPhase};
-use crate::pack::{self, ContractError};
-use crate::{config, engine, registry, sink};
+use crate::suggest::similar_names;
+use crate::toml_file::TomlFileError;
+use crate::{engine, registry, sink};
+use lmstrix_sandbox::ContractError;
 
 /// The exit codes, as documented in the README.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,8 +148,8 @@ impl From<registry::Error> for Failure {
     }
 }
 
-impl From<config::Error> for Failure {
-    fn from(error: config::Error) -> Self {
+impl From<TomlFileError> for Failure {
+    fn from(error: TomlFileError) -> Self {
         Self::usage(error_chain(&error))
     }
 }
@@ -161,14 +163,16 @@ impl From<job::ResolveError> for Failure {
     }
 }
 
-impl From<pack::Error> for Failure {
-    fn from(error: pack::Error) -> Self {
+impl From<lmstrix_sandbox::Error> for Failure {
+    fn from(error: lmstrix_sandbox::Error) -> Self {
         match error {
-            pack::Error::Contract { pack, item, error } => contract_failure(&pack, &item, error),
-            pack::Error::NotFound {
+            lmstrix_sandbox::Error::Contract { pack, item, error } => {
+                contract_failure(&pack, &item, error)
+            }
+            lmstrix_sandbox::Error::NotFound {
+                ref name,
                 ref searched,
-                ref similar,
-                ..
+                ref available,
             } => {
                 let folders: Vec<String> = searched
                     .iter()
@@ -176,14 +180,17 @@ impl From<pack::Error> for Failure {
                     .collect();
                 let failure = Self::new(Exit::Usage, error_chain(&error))
                     .hint(format!("searched folders: {}", folders.join(", ")));
-                did_you_mean(failure, similar)
+                let available = available.iter().map(String::as_str);
+                did_you_mean(failure, &similar_names(name, available))
             }
-            pack::Error::InvalidName { .. }
-            | pack::Error::Read { .. }
-            | pack::Error::MissingInterface { .. } => Self::new(Exit::Usage, error_chain(&error)),
-            pack::Error::Load { .. } | pack::Error::Guest(_) | pack::Error::Sandbox(_) => {
-                Self::new(Exit::Pack, error_chain(&error))
+            lmstrix_sandbox::Error::InvalidName { .. }
+            | lmstrix_sandbox::Error::Read { .. }
+            | lmstrix_sandbox::Error::MissingInterface { .. } => {
+                Self::new(Exit::Usage, error_chain(&error))
             }
+            lmstrix_sandbox::Error::Load { .. }
+            | lmstrix_sandbox::Error::Guest(_)
+            | lmstrix_sandbox::Error::Sandbox(_) => Self::new(Exit::Pack, error_chain(&error)),
         }
     }
 }
@@ -370,8 +377,8 @@ fn server_failure(message: String, fault: &engine::ServerFault) -> Failure {
     }
 }
 
-fn embedded_failure(message: String, error: &engine::embedded::Error) -> Failure {
-    use engine::embedded::Error;
+fn embedded_failure(message: String, error: &lmstrix_gguf::Error) -> Failure {
+    use lmstrix_gguf::Error;
     match error {
         Error::PromptTooLong { .. } => Failure::new(Exit::Context, message).hint(CONTEXT_HINT),
         Error::NoChatTemplate => {

@@ -40,9 +40,7 @@ pub mod engine;
 pub mod environment;
 pub mod error;
 mod error_chain;
-pub mod inference;
 pub mod job;
-pub mod pack;
 mod quantity;
 pub mod registry;
 pub mod report;
@@ -52,6 +50,7 @@ mod source_snippet;
 mod studio_settings;
 mod suggest;
 mod token_estimate;
+mod toml_file;
 pub mod ui;
 
 use std::pin::pin;

@@ -7,7 +7,6 @@ use clap::Parser;
 use lmstrix_host::args::{Cli, Command, answer_completion_request};
 use lmstrix_host::environment::Env;
 use lmstrix_host::error::Exit;
-use lmstrix_host::pack;
 
 /// Exit code of a child process whose parent has ended.
 const ORPHANED_EXIT: i32 = 130;
@@ -26,7 +25,7 @@ fn main() -> ExitCode {
         seconds,
     } = cli.command
     {
-        let code = pack::run_compile_child(
+        let code = lmstrix_sandbox::run_compile_child(
             memory_bytes,
             seconds,
             std::io::stdin(),

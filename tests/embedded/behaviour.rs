@@ -1,9 +1,8 @@
 use std::cell::Cell;
 
-use lmstrix_host::engine::embedded::{Error, InferenceSummary, Model, ModelFile};
-use lmstrix_host::inference::{
+use lmstrix_gguf::{Error, InferenceSummary, Model, ModelFile};
+use lmstrix_inference::{
     Event, FinishReason, MaxTokens, Message, Origin, Prompt, Role, Settings, SettingsLayer,
-    resolve_settings,
 };
 
 use super::tiny_model::{Entry, TinyModel};
@@ -26,7 +25,7 @@ fn greedy(max_tokens: MaxTokens) -> SettingsLayer {
 }
 
 fn settings(layer: SettingsLayer) -> Settings {
-    resolve_settings(&[(Origin::Flag, &layer)])
+    Settings::resolve(&[(Origin::Flag, &layer)])
 }
 
 fn raw(text: impl Into<String>) -> Prompt {

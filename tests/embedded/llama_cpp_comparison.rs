@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use lmstrix_host::engine::embedded::{Error, Model, ModelFile, supported};
-use lmstrix_host::inference::{
-    Event, FinishReason, MaxTokens, Message, Origin, Prompt, Role, SettingsLayer, resolve_settings,
+use lmstrix_gguf::{Error, Model, ModelFile, supported};
+use lmstrix_inference::{
+    Event, FinishReason, MaxTokens, Message, Origin, Prompt, Role, Settings, SettingsLayer,
 };
 use serde_json::Value;
 
@@ -184,7 +184,7 @@ fn difference(
         max_tokens: Some(MaxTokens::Tokens(32)),
         ..SettingsLayer::default()
     };
-    let settings = resolve_settings(&[(Origin::Flag, &layer)]);
+    let settings = Settings::resolve(&[(Origin::Flag, &layer)]);
     let mut text = String::new();
     let mut emit = |event| {
         if let Event::Text(piece) = event {

@@ -1,7 +1,7 @@
 use std::path::Path;
 
-use lmstrix_host::engine::embedded::{Error, ModelFile};
-use lmstrix_host::inference::{MaxTokens, Origin, Prompt, SettingsLayer, resolve_settings};
+use lmstrix_gguf::{Error, ModelFile};
+use lmstrix_inference::{MaxTokens, Origin, Prompt, Settings, SettingsLayer};
 
 use super::tiny_model::{Entry, TinyModel};
 
@@ -22,7 +22,7 @@ fn exercise_model(name: &str, bytes: &[u8]) -> Result<(), Error> {
         seed: Some(1),
         ..SettingsLayer::default()
     };
-    let settings = resolve_settings(&[(Origin::Flag, &layer)]);
+    let settings = Settings::resolve(&[(Origin::Flag, &layer)]);
     let prompt = Prompt::Raw("ab <s>".into());
     model
         .infer(&prompt, &settings, &|| false, &mut |_| ())

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
 
+use super::choices::{Changed, ErrorPlace, JobCount, Progress, ReasoningTags, RowFormat};
 use super::{CommonArgs, SamplingArgs, TimeoutArgs, complete};
+use crate::batch::{FailureLimit, PlanContext, Shard};
+use crate::duration::TimeLimit;
 
 /// Arguments of `batch`.
 #[derive(Debug, Args)]
@@ -122,13 +125,13 @@ pub struct JobArgs {
     /// Context length of loaded models: what the largest job needs (fit), tokens,
     /// or percent of the tested or else the declared context [default: fit]
     #[arg(long, value_name = "fit|N|P%", alias = "in_ctx", alias = "in-ctx")]
-    pub context: Option<String>,
+    pub context: Option<PlanContext>,
     /// Skip memory and context checks
     #[arg(long)]
     pub force: bool,
     /// Run part I of N of the plan [I: 0 to N-1]
     #[arg(long, value_name = "I/N")]
-    pub shard: Option<String>,
+    pub shard: Option<Shard>,
     /// Print the plan as TOML and exit
     #[arg(long)]
     pub print_plan: bool,
@@ -147,8 +150,14 @@ pub struct ResultArgs {
     pub name: Option<String>,
     /// Write failures to NAME.error.txt (file), or in place of the result as the
     /// Python script did (inline)
-    #[arg(long, value_name = "file|inline", default_value = "file")]
-    pub errors: String,
+    #[arg(
+        long,
+        value_enum,
+        hide_possible_values = true,
+        value_name = "file|inline",
+        default_value_t
+    )]
+    pub errors: ErrorPlace,
     /// Save the unprocessed answers in NAME.raw.txt
     #[arg(long)]
     pub keep_raw: bool,
@@ -157,8 +166,14 @@ pub struct ResultArgs {
     pub keep_reasoning: bool,
     /// Keep results whose prompt, pack, settings or input changed, with a warning
     /// (keep), or run their jobs again (rerun)
-    #[arg(long, value_name = "keep|rerun", default_value = "keep")]
-    pub changed: String,
+    #[arg(
+        long,
+        value_enum,
+        hide_possible_values = true,
+        value_name = "keep|rerun",
+        default_value_t
+    )]
+    pub changed: Changed,
     /// Verify finished results by digest instead of length
     #[arg(long)]
     pub verify: bool,
@@ -166,8 +181,14 @@ pub struct ResultArgs {
     #[arg(long)]
     pub strict: bool,
     /// Move a leading <think> block out of the answer (auto), or keep it (none)
-    #[arg(long, value_name = "auto|none", default_value = "auto")]
-    pub reasoning_tags: String,
+    #[arg(
+        long,
+        value_enum,
+        hide_possible_values = true,
+        value_name = "auto|none",
+        default_value_t
+    )]
+    pub reasoning_tags: ReasoningTags,
 }
 
 /// How the jobs run.
@@ -177,23 +198,29 @@ pub struct RunArgs {
     /// Concurrent jobs per model; auto uses the server's slots, or fewer if that
     /// is faster [default: auto]
     #[arg(short, long, value_name = "N|auto")]
-    pub jobs: Option<String>,
+    pub jobs: Option<JobCount>,
     /// Stop the run when more than N jobs, or P percent of them, have failed
     #[arg(long, value_name = "N|P%")]
-    pub max_failures: Option<String>,
+    pub max_failures: Option<FailureLimit>,
     /// Stop the run at the first failure
     #[arg(long, conflicts_with = "max_failures")]
     pub fail_fast: bool,
     /// Limit for waiting for an unreachable server [default: 60s]
     #[arg(long, value_name = "TIME")]
-    pub server_timeout: Option<String>,
+    pub server_timeout: Option<TimeLimit>,
     /// Print what would be done without loading or writing anything
     #[arg(long, alias = "dry_run")]
     pub dry_run: bool,
     /// Progress output: bars on a terminal and lines elsewhere (auto), lines
     /// (plain), JSON lines on stdout (json), or none
-    #[arg(long, value_name = "auto|plain|json|none", default_value = "auto")]
-    pub progress: String,
+    #[arg(
+        long,
+        value_enum,
+        hide_possible_values = true,
+        value_name = "auto|plain|json|none",
+        default_value_t
+    )]
+    pub progress: Progress,
 }
 
 /// Arguments of `batch status`.
@@ -233,8 +260,8 @@ pub struct ExportArgs {
     /// Output folder of a batch
     pub dir: PathBuf,
     /// Row format
-    #[arg(long = "as", value_name = "jsonl|csv", default_value = "jsonl")]
-    pub format: String,
+    #[arg(long = "as", value_enum, hide_possible_values = true, value_name = "jsonl|csv", default_value_t = RowFormat::Jsonl)]
+    pub format: RowFormat,
     /// Write to a file instead of stdout; the file is created only once it is
     /// complete
     #[arg(short, long, value_name = "FILE")]

@@ -1,6 +1,10 @@
 //! Arguments of the commands that manage models. Spellings of the Python
 //! program are accepted as hidden aliases.
 
+use super::choices::{ListShow, SortOrder, sort_order, test_level};
+use crate::duration::TimeLimit;
+use crate::registry::TestLevel;
+use lmstrix_inference::ContextSize;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -54,8 +58,8 @@ pub struct ScanArgs {
 pub struct ListArgs {
     /// Sort by id, size, context, tested, speed, ttft, arch, smart (loaded models,
     /// then those that fit into memory, then by speed), smart-v1 or smart-v2
-    #[arg(long, value_name = "ORDER", default_value = "id")]
-    pub sort: String,
+    #[arg(long, value_name = "ORDER", default_value = "id", value_parser = sort_order)]
+    pub sort: SortOrder,
     /// Reverse the order; unknown values stay last
     #[arg(long)]
     pub reverse: bool,
@@ -85,7 +89,7 @@ pub struct ListArgs {
     pub ids: bool,
     /// The Python program's spelling of --ids and --json
     #[arg(long, hide = true, value_name = "id|path|json|md", conflicts_with_all = ["ids", "json"])]
-    pub show: Option<String>,
+    pub show: Option<ListShow>,
     /// List only models with these keywords, assigned by the Python program
     #[arg(long, hide = true, value_name = "WORDS")]
     pub key: Option<String>,
@@ -120,7 +124,7 @@ pub struct LoadArgs {
     /// Minimum context length [tokens, or percent of the tested or else the
     /// declared context]
     #[arg(long, value_name = "N|P%", alias = "in_ctx", alias = "in-ctx")]
-    pub context: Option<String>,
+    pub context: Option<ContextSize>,
     /// Reload the model even if it is already loaded, also by another program
     #[arg(long)]
     pub reload: bool,
@@ -165,8 +169,8 @@ pub struct TestArgs {
     pub engines: EngineArgs,
     /// Required level: the model loads, accepts a prompt that fills the context,
     /// or recalls a key hidden in such a prompt
-    #[arg(long, value_name = "loads|accepts|recalls", default_value = "recalls")]
-    pub level: String,
+    #[arg(long, value_name = "loads|accepts|recalls", default_value = "recalls", value_parser = test_level)]
+    pub level: TestLevel,
     /// Test only this context length [tokens]
     #[arg(short = 'c', long, value_name = "N", alias = "ctx", value_parser = positive_tokens())]
     pub context: Option<u32>,
@@ -176,7 +180,7 @@ pub struct TestArgs {
     /// Limit for one probe including loading [seconds, 90s, 5m; 0 disables;
     /// default: 15m]
     #[arg(long, value_name = "TIME")]
-    pub probe_timeout: Option<String>,
+    pub probe_timeout: Option<TimeLimit>,
     /// Delete earlier results of this model first
     #[arg(long)]
     pub reset: bool,
@@ -203,8 +207,8 @@ pub struct TestArgs {
     #[arg(long, hide = true)]
     pub key: Option<String>,
     /// Order of --all, as for `list`
-    #[arg(long, value_name = "ORDER", default_value = "size")]
-    pub sort: String,
+    #[arg(long, value_name = "ORDER", default_value = "size", value_parser = sort_order)]
+    pub sort: SortOrder,
     #[command(flatten)]
     pub common: CommonArgs,
 }
@@ -234,7 +238,7 @@ pub struct ResetArgs {
 pub struct SaveArgs {
     /// Largest context length to write [tokens, or percent of the tested context]
     #[arg(long, value_name = "N|P%", default_value = "100%")]
-    pub limit: String,
+    pub limit: ContextSize,
     /// Apply a percentage only to models tested with more than N tokens
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threshold: u32,

@@ -1,14 +1,8 @@
-//! Exit codes and hints of the errors of plans and journals.
+//! Exit codes and hints of the errors of journals.
 
-use super::{JournalError, PlanError};
+use super::JournalError;
 use crate::error::{Exit, Failure};
 use crate::error_chain::error_chain;
-
-impl From<PlanError> for Failure {
-    fn from(error: PlanError) -> Self {
-        Self::usage(error_chain(&error))
-    }
-}
 
 impl From<JournalError> for Failure {
     fn from(error: JournalError) -> Self {

@@ -50,7 +50,7 @@ pub use plan::{
     InputEntry, JOBS_MAX, ParamValues, Plan, PlanContext, ProcessorEntry, PromptEntry,
     PromptOptions, ResultOptions, is_pattern, join_pattern, matches_model,
 };
-pub use plan_reader::{Error as PlanError, load_plan, parse_plan};
+pub use plan_reader::{load_plan, parse_plan};
 pub use plan_writer::plan_to_toml;
 pub use record::{
     AnswerRecord, ContextRecord, DoneRecord, EndRecord, FailedRecord, InstanceRecord, JobLabels,

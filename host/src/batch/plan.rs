@@ -4,8 +4,12 @@
 //! `plan_reader` and `plan_writer` read and write the file; `matrix` derives the jobs.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-use crate::inference::SettingsLayer;
+use lmstrix_inference::{ContextSize, SettingsLayer};
+use serde::{Deserialize, Deserializer};
+
+use crate::toml_file::from_scalar;
 
 /// The maximum number of concurrent jobs. Each has its own connection.
 pub const JOBS_MAX: usize = 256;
@@ -102,31 +106,27 @@ pub enum PlanContext {
     Percent(u8),
 }
 
-impl PlanContext {
+impl FromStr for PlanContext {
+    type Err = String;
+
     /// Parses `fit`, a number of tokens such as `8192`, or a percentage such as `50%`.
-    ///
-    /// # Errors
-    /// Returns a message that lists the valid forms.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        let invalid = || {
-            format!(
-                "invalid context `{text}`: expected `fit`, a number of at least 1, or `1%` to `100%`"
-            )
-        };
-        if text == "fit" {
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.trim() == "fit" {
             return Ok(Self::Fit);
         }
-        match text.strip_suffix('%') {
-            Some(percent) => match percent.trim().parse() {
-                Ok(percent @ 1..=100) => Ok(Self::Percent(percent)),
-                _ => Err(invalid()),
-            },
-            None => match text.parse() {
-                Ok(0) | Err(_) => Err(invalid()),
-                Ok(tokens) => Ok(Self::Tokens(tokens)),
-            },
+        match text.parse() {
+            Ok(ContextSize::Tokens(tokens)) => Ok(Self::Tokens(tokens)),
+            Ok(ContextSize::Percent(percent)) => Ok(Self::Percent(percent)),
+            Err(_) => Err(format!(
+                "invalid context `{text}`: expected `fit`, a number of at least 1, or `1%` to `100%`"
+            )),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for PlanContext {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        from_scalar(deserializer)
     }
 }
 

@@ -1,60 +1,34 @@
 //! Reads plans from TOML. Unknown keys are errors with their line and column. Paths are
 //! relative to the folder of the file.
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
+use lmstrix_inference::settings_table;
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
 
 use super::plan::{
     InputEntry, JOBS_MAX, ModelOverride, ParamValues, Plan, PlanContext, ProcessorEntry,
     PromptEntry, PromptOptions, ResultOptions, join_pattern,
 };
-use crate::inference::{MaxTokens, SettingsLayer};
-use crate::source_snippet::{Position, source_snippet};
-use crate::suggest::similar_names;
+use crate::toml_file::{self, ErrorAt, OneOrMore, TomlFileError, table_with_settings};
 
 /// The plan schema that this version reads and writes.
 pub(super) const SCHEMA: i64 = 1;
-
-/// An error of a plan file.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The file cannot be read.
-    #[error("cannot read plan `{}`", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The I/O error.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The file is not valid TOML, or has an unknown key or an invalid value.
-    #[error("{}:{line}:{column}: {message}\n{snippet}", path.display())]
-    Invalid {
-        /// The file.
-        path: PathBuf,
-        /// Line, starting at 1.
-        line: usize,
-        /// Column in characters, starting at 1.
-        column: usize,
-        /// What is invalid.
-        message: String,
-        /// The line, and a caret below the column.
-        snippet: String,
-    },
-}
-
-/// A byte offset and an error message.
-type ErrorAt = (usize, String);
 
 /// Loads a plan file.
 ///
 /// # Errors
 /// Returns an error if the file cannot be read or is not a valid plan.
-pub fn load_plan(path: &Path) -> Result<Plan, Error> {
-    let text = fs::read_to_string(path).map_err(|source| Error::Read {
+pub fn load_plan(path: &Path) -> Result<Plan, TomlFileError> {
+    let text = fs::read_to_string(path).map_err(|source| TomlFileError::Read {
+        kind: "plan",
         path: path.to_owned(),
         source,
     })?;
@@ -67,491 +41,365 @@ pub fn load_plan(path: &Path) -> Result<Plan, Error> {
 ///
 /// # Errors
 /// Returns an error if the text is not a valid plan.
-pub fn parse_plan(text: &str, path: &Path, folder: &Path) -> Result<Plan, Error> {
-    let invalid = |(offset, message): ErrorAt| {
-        let position = Position::from_offset(text, offset);
-        Error::Invalid {
-            path: path.to_owned(),
-            line: position.line,
-            column: position.column,
-            message,
-            snippet: source_snippet(text, position),
-        }
-    };
-    let table = DeTable::parse(text).map_err(|error| {
-        let offset = error.span().map_or(0, |span| span.start);
-        invalid((offset, error.message().to_owned()))
-    })?;
-    read_plan(&table, folder).map_err(invalid)
+pub fn parse_plan(text: &str, path: &Path, folder: &Path) -> Result<Plan, TomlFileError> {
+    toml_file::parse(text, path, SCHEMA, |plan: PlanToml| plan.into_plan(folder))
 }
 
-fn read_plan(table: &Spanned<DeTable<'_>>, folder: &Path) -> Result<Plan, ErrorAt> {
-    let mut keys = TableReader::new(table.get_ref(), table.span().start, folder);
-    if let Some((schema, offset)) = keys.integer("schema")?
-        && schema != i128::from(SCHEMA)
-    {
-        return Err((
-            offset,
-            format!("unsupported schema {schema}: this version reads schema {SCHEMA}"),
-        ));
-    }
-    let plan = Plan {
-        out: keys.path("out")?,
-        engine: keys.text("engine")?,
-        models: keys.texts("models")?,
-        defaults: keys.prompt_options()?,
-        context: keys.context()?,
-        jobs: keys.count("jobs")?,
-        name: keys.text("name")?,
-        results: keys.results()?,
-        settings: keys.settings()?,
-        prompts: keys.tables("prompt", read_prompt)?,
-        inputs: keys.tables("input", read_input)?,
-        overrides: keys.tables("model", read_model)?,
-    };
-    keys.reject_unknown_keys()?;
-    Ok(plan)
-}
-
-fn read_prompt(keys: &mut TableReader<'_>) -> Result<PromptEntry, ErrorAt> {
-    Ok(PromptEntry {
-        name: keys.required_text("name")?,
-        label: keys.text("label")?,
-        models: keys.texts("models")?,
-        options: keys.prompt_options()?,
-        settings: keys.settings()?,
-    })
-}
-
-fn read_input(keys: &mut TableReader<'_>) -> Result<InputEntry, ErrorAt> {
-    let file = keys.pattern("file")?;
-    let rows = keys.pattern("rows")?;
-    let text = keys.text("text")?;
-    let name = keys.text("name")?;
-    match (file, rows, text) {
-        (Some(file), None, None) => Ok(InputEntry::Files(file)),
-        (None, Some(rows), None) => Ok(InputEntry::RowsOrFiles(rows)),
-        (None, None, Some(text)) => Ok(InputEntry::Text {
-            name: name.unwrap_or_else(|| "text".to_owned()),
-            text,
-        }),
-        _ => Err((
-            keys.offset,
-            "an input needs exactly one of `file`, `rows` and `text`".to_owned(),
-        )),
-    }
-}
-
-fn read_model(keys: &mut TableReader<'_>) -> Result<ModelOverride, ErrorAt> {
-    Ok(ModelOverride {
-        pattern: keys.required_text("match")?,
-        context: keys.context()?,
-        jobs: keys.count("jobs")?,
-        settings: keys.settings()?,
-    })
-}
-
-/// Reads the keys of a table and records them, so that unknown keys can be reported.
-struct TableReader<'a> {
-    table: &'a DeTable<'a>,
-    /// Byte offset of the table in the file.
-    offset: usize,
-    folder: &'a Path,
-    /// The keys that were looked up, present or not.
-    known_keys: Vec<&'static str>,
-}
-
-impl<'a> TableReader<'a> {
-    fn new(table: &'a DeTable<'a>, offset: usize, folder: &'a Path) -> Self {
-        Self {
-            table,
-            offset,
-            folder,
-            known_keys: Vec::new(),
-        }
-    }
-
-    /// Returns a value and its byte offset.
-    fn get(&mut self, key: &'static str) -> Option<(&'a DeValue<'a>, usize)> {
-        self.known_keys.push(key);
-        let (_, value) = self.table.iter().find(|(name, _)| name.get_ref() == key)?;
-        Some((value.get_ref(), value.span().start))
-    }
-
-    /// Returns the byte offset of a value, or that of the table without the value.
-    fn offset_of(&mut self, key: &'static str) -> usize {
-        self.get(key).map_or(self.offset, |(_, offset)| offset)
-    }
-
-    fn reject_unknown_keys(self) -> Result<(), ErrorAt> {
-        let unknown = self
-            .table
-            .keys()
-            .find(|key| !self.known_keys.contains(&key.get_ref().as_ref()));
-        let Some(unknown) = unknown else {
-            return Ok(());
-        };
-        let name = unknown.get_ref();
-        let similar = similar_names(name, self.known_keys.iter().copied());
-        let suggestion = similar
-            .first()
-            .map_or_else(String::new, |key| format!("; did you mean `{key}`?"));
-        Err((
-            unknown.span().start,
-            format!("unknown key `{name}`{suggestion}"),
-        ))
-    }
-
-    fn text(&mut self, key: &'static str) -> Result<Option<String>, ErrorAt> {
-        match self.get(key) {
-            None => Ok(None),
-            Some((DeValue::String(text), _)) => Ok(Some(text.to_string())),
-            Some((other, offset)) => Err(wrong_type(key, "a string", other, offset)),
-        }
-    }
-
-    fn required_text(&mut self, key: &'static str) -> Result<String, ErrorAt> {
-        let offset = self.offset;
-        self.text(key)?
-            .filter(|text| !text.is_empty())
-            .ok_or_else(|| (offset, format!("`{key}` is missing")))
-    }
-
-    fn path(&mut self, key: &'static str) -> Result<Option<PathBuf>, ErrorAt> {
-        Ok(self.text(key)?.map(|path| self.folder.join(path)))
-    }
-
-    /// Reads a path or pattern. Pattern characters in the folder's name are escaped.
-    fn pattern(&mut self, key: &'static str) -> Result<Option<PathBuf>, ErrorAt> {
-        let path = self.text(key)?;
-        Ok(path.map(|path| join_pattern(self.folder, &path)))
-    }
-
-    /// Reads a string or an array of strings.
-    fn texts(&mut self, key: &'static str) -> Result<Vec<String>, ErrorAt> {
-        const EXPECTED: &str = "a string or an array of strings";
-        let Some((value, offset)) = self.get(key) else {
-            return Ok(Vec::new());
-        };
-        match value {
-            DeValue::String(text) => Ok(vec![text.to_string()]),
-            DeValue::Array(items) => items
-                .iter()
-                .map(|item| match item.get_ref() {
-                    DeValue::String(text) => Ok(text.to_string()),
-                    other => Err(wrong_type(key, EXPECTED, other, item.span().start)),
-                })
-                .collect(),
-            other => Err(wrong_type(key, EXPECTED, other, offset)),
-        }
-    }
-
-    fn paths(&mut self, key: &'static str) -> Result<Vec<PathBuf>, ErrorAt> {
-        let texts = self.texts(key)?;
-        Ok(texts.iter().map(|path| self.folder.join(path)).collect())
-    }
-
-    fn integer(&mut self, key: &'static str) -> Result<Option<(i128, usize)>, ErrorAt> {
-        match self.get(key) {
-            None => Ok(None),
-            Some((DeValue::Integer(number), offset)) => {
-                i128::from_str_radix(number.as_str(), number.radix())
-                    .map(|integer| Some((integer, offset)))
-                    .map_err(|error| (offset, format!("`{key}`: {error}")))
+/// A table with options of prompts and settings, besides its own keys.
+macro_rules! prompt_table {
+    ($table:ident { $($own:tt)* }) => {
+        settings_table!(table_with_settings {
+            $table {
+                $($own)*
+                prompts: OneOrMore,
+                packs: OneOrMore,
+                pack_dirs: OneOrMore,
+                post: Option<Vec<ProcessorToml>>,
+                system: Option<String>,
+                raw: Option<bool>,
+                params: Entries,
             }
-            Some((other, offset)) => Err(wrong_type(key, "an integer", other, offset)),
-        }
-    }
+        });
 
-    fn integer_as<T: TryFrom<i128>>(&mut self, key: &'static str) -> Result<Option<T>, ErrorAt> {
-        let Some((integer, offset)) = self.integer(key)? else {
-            return Ok(None);
-        };
-        let out_of_range = |_| {
-            (
+        impl $table {
+            /// Takes the options of prompts out of the table.
+            fn prompt_options(&mut self, folder: &Path) -> Result<PromptOptions, ErrorAt> {
+                use std::mem::take;
+                let packs = take(&mut self.packs).into_vec();
+                let processors = self.post.take();
+                let processors = processors
+                    .map(|all| all.into_iter().map(ProcessorToml::into_entry).collect())
+                    .transpose();
+                Ok(PromptOptions {
+                    prompt_files: paths(folder, take(&mut self.prompts)),
+                    packs: packs.into_iter().map(|pack| pack_path(folder, pack)).collect(),
+                    pack_dirs: paths(folder, take(&mut self.pack_dirs)),
+                    processors: processors?,
+                    system: self.system.take(),
+                    raw: self.raw,
+                    params: params(take(&mut self.params))?,
+                })
+            }
+        }
+    };
+}
+
+prompt_table!(PlanToml {
+    #[serde(rename = "schema")]
+    _schema: Option<IgnoredAny>,
+    out: Option<PathBuf>,
+    engine: Option<String>,
+    models: OneOrMore,
+    context: Option<PlanContext>,
+    jobs: Option<JobCount>,
+    name: Option<String>,
+    errors: ErrorPlace,
+    keep_raw: bool,
+    keep_reasoning: bool,
+    strict: bool,
+    reasoning_tags: ReasoningTags,
+    prompt: Tables<PromptToml>,
+    input: Tables<InputToml>,
+    model: Tables<ModelToml>,
+});
+
+prompt_table!(PromptToml {
+    name: Option<String>,
+    label: Option<String>,
+    models: OneOrMore,
+});
+
+settings_table!(table_with_settings {
+    ModelToml {
+        #[serde(rename = "match")]
+        pattern: Option<String>,
+        context: Option<PlanContext>,
+        jobs: Option<JobCount>,
+    }
+});
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InputToml {
+    file: Option<String>,
+    rows: Option<String>,
+    text: Option<String>,
+    name: Option<String>,
+}
+
+/// The value of `errors`.
+#[derive(Default, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ErrorPlace {
+    #[default]
+    File,
+    Inline,
+}
+
+/// The value of `reasoning_tags`.
+#[derive(Default, PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum ReasoningTags {
+    #[default]
+    Auto,
+    None,
+}
+
+/// A processor: `"fence:lang=rust"`, or a table with `name` and `options`.
+enum ProcessorToml {
+    Text(String),
+    Table(ProcessorTable),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ProcessorTable {
+    name: String,
+    #[serde(default)]
+    options: Entries,
+}
+
+/// The keys and values of a table, whose order matters.
+type Entries = BTreeMap<Spanned<String>, Spanned<toml::Value>>;
+
+/// The number of jobs at once, from 1 to [`JOBS_MAX`].
+struct JobCount(usize);
+
+/// An array of tables, `[[name]]`, each with its offset.
+struct Tables<T>(Vec<Spanned<T>>);
+
+impl PlanToml {
+    fn into_plan(mut self, folder: &Path) -> Result<Plan, ErrorAt> {
+        Ok(Plan {
+            defaults: self.prompt_options(folder)?,
+            settings: self.settings()?,
+            out: self.out.map(|path| folder.join(path)),
+            engine: self.engine,
+            models: self.models.into_vec(),
+            context: self.context,
+            jobs: self.jobs.map(|jobs| jobs.0),
+            name: self.name,
+            results: ResultOptions {
+                errors_inline: self.errors == ErrorPlace::Inline,
+                keep_raw: self.keep_raw,
+                keep_reasoning: self.keep_reasoning,
+                strict: self.strict,
+                keep_reasoning_tags: self.reasoning_tags == ReasoningTags::None,
+            },
+            prompts: self
+                .prompt
+                .convert(|table, at| table.into_entry(at, folder))?,
+            inputs: self
+                .input
+                .convert(|table, at| table.into_entry(at, folder))?,
+            overrides: self.model.convert(ModelToml::into_override)?,
+        })
+    }
+}
+
+impl PromptToml {
+    fn into_entry(mut self, offset: usize, folder: &Path) -> Result<PromptEntry, ErrorAt> {
+        Ok(PromptEntry {
+            options: self.prompt_options(folder)?,
+            settings: self.settings()?,
+            name: required("name", self.name, offset)?,
+            label: self.label,
+            models: self.models.into_vec(),
+        })
+    }
+}
+
+impl InputToml {
+    fn into_entry(self, offset: usize, folder: &Path) -> Result<InputEntry, ErrorAt> {
+        match (self.file, self.rows, self.text) {
+            (Some(file), None, None) => Ok(InputEntry::Files(join_pattern(folder, &file))),
+            (None, Some(rows), None) => Ok(InputEntry::RowsOrFiles(join_pattern(folder, &rows))),
+            (None, None, Some(text)) => Ok(InputEntry::Text {
+                name: self.name.unwrap_or_else(|| "text".to_owned()),
+                text,
+            }),
+            _ => Err((
                 offset,
-                format!("`{key}` is {integer}, which is out of range"),
-            )
-        };
-        T::try_from(integer).map(Some).map_err(out_of_range)
-    }
-
-    fn count(&mut self, key: &'static str) -> Result<Option<usize>, ErrorAt> {
-        let offset = self.offset_of(key);
-        match self.integer_as(key)? {
-            None => Ok(None),
-            Some(count @ 1..=JOBS_MAX) => Ok(Some(count)),
-            Some(count) => {
-                let message = format!("`{key}` is {count}, expected a number from 1 to {JOBS_MAX}");
-                Err((offset, message))
-            }
+                "an input needs exactly one of `file`, `rows` and `text`".to_owned(),
+            )),
         }
     }
+}
 
-    fn number(&mut self, key: &'static str) -> Result<Option<f64>, ErrorAt> {
-        match self.get(key) {
-            None => Ok(None),
-            Some((DeValue::Float(number), offset)) => parse_number(key, number.as_str(), offset),
-            Some((DeValue::Integer(number), offset)) => parse_number(key, number.as_str(), offset),
-            Some((other, offset)) => Err(wrong_type(key, "a number", other, offset)),
-        }
-    }
-
-    fn flag(&mut self, key: &'static str) -> Result<Option<bool>, ErrorAt> {
-        match self.get(key) {
-            None => Ok(None),
-            Some((DeValue::Boolean(flag), _)) => Ok(Some(*flag)),
-            Some((other, offset)) => Err(wrong_type(key, "a boolean", other, offset)),
-        }
-    }
-
-    fn results(&mut self) -> Result<ResultOptions, ErrorAt> {
-        let offset = self.offset_of("errors");
-        let errors_inline = match self.text("errors")?.as_deref() {
-            None | Some("file") => false,
-            Some("inline") => true,
-            Some(other) => {
-                let message = format!("`errors` is `{other}`, expected `file` or `inline`");
-                return Err((offset, message));
-            }
-        };
-        let offset = self.offset_of("reasoning_tags");
-        let keep_reasoning_tags = match self.text("reasoning_tags")?.as_deref() {
-            None | Some("auto") => false,
-            Some("none") => true,
-            Some(other) => {
-                let message = format!("`reasoning_tags` is `{other}`, expected `auto` or `none`");
-                return Err((offset, message));
-            }
-        };
-        Ok(ResultOptions {
-            errors_inline,
-            keep_raw: self.flag("keep_raw")?.unwrap_or(false),
-            keep_reasoning: self.flag("keep_reasoning")?.unwrap_or(false),
-            strict: self.flag("strict")?.unwrap_or(false),
-            keep_reasoning_tags,
+impl ModelToml {
+    fn into_override(mut self, offset: usize) -> Result<ModelOverride, ErrorAt> {
+        Ok(ModelOverride {
+            settings: self.settings()?,
+            pattern: required("match", self.pattern, offset)?,
+            context: self.context,
+            jobs: self.jobs.map(|jobs| jobs.0),
         })
     }
+}
 
-    fn context(&mut self) -> Result<Option<PlanContext>, ErrorAt> {
-        let Some((value, offset)) = self.get("context") else {
-            return Ok(None);
-        };
-        let text = match value {
-            DeValue::String(text) => text.to_string(),
-            DeValue::Integer(number) => number.as_str().to_owned(),
-            other => return Err(wrong_type("context", "a number or a string", other, offset)),
-        };
-        PlanContext::parse(&text)
-            .map(Some)
-            .map_err(|message| (offset, message))
-    }
-
-    fn prompt_options(&mut self) -> Result<PromptOptions, ErrorAt> {
-        let packs = self.texts("packs")?;
-        Ok(PromptOptions {
-            prompt_files: self.paths("prompts")?,
-            // A path is relative to the folder of the plan; a name is kept as it is.
-            packs: packs
-                .into_iter()
-                .map(|pack| {
-                    let is_file = pack.ends_with(".wasm") || pack.contains(std::path::is_separator);
-                    if is_file {
-                        self.folder.join(&pack).to_string_lossy().into_owned()
-                    } else {
-                        pack
-                    }
-                })
-                .collect(),
-            pack_dirs: self.paths("pack_dirs")?,
-            processors: self.processors()?,
-            system: self.text("system")?,
-            raw: self.flag("raw")?,
-            params: self.params()?,
+impl ProcessorToml {
+    fn into_entry(self) -> Result<ProcessorEntry, ErrorAt> {
+        Ok(match self {
+            Self::Text(text) => ProcessorEntry::Text(text),
+            Self::Table(ProcessorTable { name, options }) => {
+                let options = in_file_order(options).map(|(name, value)| {
+                    let text = scalar_text(value.get_ref(), value.span().start)?;
+                    Ok((name, text))
+                });
+                ProcessorEntry::Named(name, options.collect::<Result<_, ErrorAt>>()?)
+            }
         })
     }
+}
 
-    fn processors(&mut self) -> Result<Option<Vec<ProcessorEntry>>, ErrorAt> {
-        let Some((value, offset)) = self.get("post") else {
-            return Ok(None);
-        };
-        let expected = "an array of strings such as \"fence:lang=rust\", or of tables with `name` and \
-                        `options`";
-        let DeValue::Array(items) = value else {
-            return Err(wrong_type("post", expected, value, offset));
-        };
-        let mut processors = Vec::new();
-        for item in items.iter() {
-            let offset = item.span().start;
-            processors.push(match item.get_ref() {
-                DeValue::String(text) => ProcessorEntry::Text(text.to_string()),
-                DeValue::Table(table) => {
-                    let mut keys = TableReader::new(table, offset, self.folder);
-                    let name = keys.required_text("name")?;
-                    let options = match keys.get("options") {
-                        None => Vec::new(),
-                        Some((DeValue::Table(options), _)) => entries_in_order(options)
-                            .map(|(key, value)| Ok((key, scalar("options", value)?)))
-                            .collect::<Result<_, ErrorAt>>()?,
-                        Some((other, offset)) => {
-                            return Err(wrong_type("options", "a table", other, offset));
-                        }
-                    };
-                    keys.reject_unknown_keys()?;
-                    ProcessorEntry::Named(name, options)
-                }
-                other => return Err(wrong_type("post", expected, other, offset)),
-            });
-        }
-        Ok(Some(processors))
+impl<T> Default for Tables<T> {
+    fn default() -> Self {
+        Self(Vec::new())
     }
+}
 
-    fn params(&mut self) -> Result<Vec<(String, ParamValues)>, ErrorAt> {
-        let Some((value, offset)) = self.get("params") else {
-            return Ok(Vec::new());
-        };
-        let DeValue::Table(table) = value else {
-            return Err(wrong_type("params", "a table", value, offset));
-        };
-        entries_in_order(table)
-            .map(|(name, value)| match value.get_ref() {
-                DeValue::Array(items) if items.is_empty() => Err((
-                    value.span().start,
-                    format!("parameter `{name}` has no values, so the plan would have no jobs"),
-                )),
-                DeValue::Array(items) => {
-                    let values = items.iter().map(|item| scalar("params", item));
-                    Ok((name, ParamValues::Axis(values.collect::<Result<_, _>>()?)))
-                }
-                _ => Ok((name, ParamValues::One(scalar("params", value)?))),
+impl<T> Tables<T> {
+    /// Converts each table; the function gets the table and its offset.
+    fn convert<U>(
+        self,
+        convert: impl Fn(T, usize) -> Result<U, ErrorAt>,
+    ) -> Result<Vec<U>, ErrorAt> {
+        let tables = self.0.into_iter();
+        tables
+            .map(|table| {
+                let offset = table.span().start;
+                convert(table.into_inner(), offset)
             })
             .collect()
     }
+}
 
-    fn settings(&mut self) -> Result<SettingsLayer, ErrorAt> {
-        let max_tokens = match self.get("max_tokens") {
-            None => None,
-            Some((value, offset)) => {
-                let text = match value {
-                    DeValue::String(text) => text.to_string(),
-                    DeValue::Integer(number) => number.as_str().to_owned(),
-                    other => {
-                        return Err(wrong_type(
-                            "max_tokens",
-                            "a number or a string",
-                            other,
-                            offset,
-                        ));
-                    }
-                };
-                Some(MaxTokens::parse(&text).map_err(|message| (offset, message))?)
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Tables<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TablesVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for TablesVisitor<T> {
+            type Value = Tables<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of tables, each written as `[[NAME]]`")
             }
-        };
-        let stop = self.texts("stop")?;
-        let has_stop = self.get("stop").is_some();
-        let layer = SettingsLayer {
-            temperature: self.number("temperature")?,
-            top_k: self.integer_as("top_k")?,
-            top_p: self.number("top_p")?,
-            min_p: self.number("min_p")?,
-            repeat_penalty: self.number("repeat_penalty")?,
-            presence_penalty: self.number("presence_penalty")?,
-            frequency_penalty: self.number("frequency_penalty")?,
-            seed: self.integer_as("seed")?,
-            max_tokens,
-            stop: has_stop.then_some(stop),
-            json_schema: self.text("json_schema")?,
-            reasoning: self.text("reasoning")?,
-            ..SettingsLayer::default()
-        };
-        layer
-            .check()
-            .map_err(|(name, problem)| (self.offset_of(name), format!("{name} {problem}")))?;
-        Ok(layer)
-    }
 
-    /// Reads an array of tables, `[[key]]`.
-    fn tables<T>(
-        &mut self,
-        key: &'static str,
-        read_table: impl Fn(&mut TableReader<'a>) -> Result<T, ErrorAt>,
-    ) -> Result<Vec<T>, ErrorAt> {
-        let Some((value, offset)) = self.get(key) else {
-            return Ok(Vec::new());
-        };
-        let not_tables = |offset| (offset, format!("`{key}` must be written as `[[{key}]]`"));
-        let DeValue::Array(items) = value else {
-            return Err(not_tables(offset));
-        };
-        let mut entries = Vec::new();
-        for item in items.iter() {
-            let offset = item.span().start;
-            let DeValue::Table(table) = item.get_ref() else {
-                return Err(not_tables(offset));
-            };
-            let mut keys = TableReader::new(table, offset, self.folder);
-            entries.push(read_table(&mut keys)?);
-            keys.reject_unknown_keys()?;
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Tables<T>, A::Error> {
+                let mut tables = Vec::new();
+                while let Some(table) = items.next_element()? {
+                    tables.push(table);
+                }
+                Ok(Tables(tables))
+            }
         }
-        Ok(entries)
+        deserializer.deserialize_any(TablesVisitor(PhantomData))
     }
 }
 
-/// Returns a table's entries in file order. The map iterates them by name.
-fn entries_in_order<'a>(
-    table: &'a DeTable<'a>,
-) -> impl Iterator<Item = (String, &'a Spanned<DeValue<'a>>)> {
-    let mut entries: Vec<_> = table.iter().collect();
+impl<'de> Deserialize<'de> for ProcessorToml {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ProcessorVisitor;
+        impl<'de> Visitor<'de> for ProcessorVisitor {
+            type Value = ProcessorToml;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(
+                    "a string such as \"fence:lang=rust\", or a table with `name` and `options`",
+                )
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<ProcessorToml, E> {
+                Ok(ProcessorToml::Text(text.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ProcessorToml, A::Error> {
+                let table = MapAccessDeserializer::new(map);
+                ProcessorTable::deserialize(table).map(ProcessorToml::Table)
+            }
+        }
+        deserializer.deserialize_any(ProcessorVisitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for JobCount {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match usize::deserialize(deserializer)? {
+            count @ 1..=JOBS_MAX => Ok(Self(count)),
+            count => Err(de::Error::custom(format!(
+                "`jobs` is {count}, expected a number from 1 to {JOBS_MAX}"
+            ))),
+        }
+    }
+}
+
+fn required(key: &str, text: Option<String>, offset: usize) -> Result<String, ErrorAt> {
+    text.filter(|text| !text.is_empty())
+        .ok_or_else(|| (offset, format!("`{key}` is missing")))
+}
+
+fn paths(folder: &Path, paths: OneOrMore) -> Vec<PathBuf> {
+    let paths = paths.into_vec();
+    paths.iter().map(|path| folder.join(path)).collect()
+}
+
+/// Returns a pack's path relative to the folder of the plan; a name stays as it is.
+fn pack_path(folder: &Path, pack: String) -> String {
+    let is_file = pack.ends_with(".wasm") || pack.contains(std::path::is_separator);
+    if is_file {
+        folder.join(&pack).to_string_lossy().into_owned()
+    } else {
+        pack
+    }
+}
+
+fn params(entries: Entries) -> Result<Vec<(String, ParamValues)>, ErrorAt> {
+    in_file_order(entries)
+        .map(|(name, value)| {
+            let offset = value.span().start;
+            match value.get_ref() {
+                toml::Value::Array(items) if items.is_empty() => Err((
+                    offset,
+                    format!("parameter `{name}` has no values, so the plan would have no jobs"),
+                )),
+                toml::Value::Array(items) => {
+                    let values = items.iter().map(|item| scalar_text(item, offset));
+                    Ok((name, ParamValues::Axis(values.collect::<Result<_, _>>()?)))
+                }
+                one => Ok((name, ParamValues::One(scalar_text(one, offset)?))),
+            }
+        })
+        .collect()
+}
+
+/// Returns a table's entries in file order. The map has them by name.
+fn in_file_order(entries: Entries) -> impl Iterator<Item = (String, Spanned<toml::Value>)> {
+    let mut entries: Vec<_> = entries.into_iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
     entries
         .into_iter()
-        .map(|(key, value)| (key.get_ref().to_string(), value))
-}
-
-fn parse_number<T: std::str::FromStr>(
-    key: &str,
-    text: &str,
-    offset: usize,
-) -> Result<Option<T>, ErrorAt> {
-    let invalid = |_| {
-        (
-            offset,
-            format!("`{key}` is `{text}`, which is not a valid number"),
-        )
-    };
-    text.parse().map(Some).map_err(invalid)
+        .map(|(key, value)| (key.into_inner(), value))
 }
 
 /// Returns a string, number, boolean or date as text, in TOML notation.
-fn scalar(key: &str, value: &Spanned<DeValue<'_>>) -> Result<String, ErrorAt> {
-    Ok(match value.get_ref() {
-        DeValue::String(text) => text.to_string(),
-        DeValue::Integer(number) => number.to_string(),
-        DeValue::Float(number) => number.to_string(),
-        DeValue::Boolean(flag) => flag.to_string(),
-        DeValue::Datetime(time) => time.to_string(),
-        other => {
-            let offset = value.span().start;
-            return Err(wrong_type(
-                key,
-                "strings, numbers or booleans",
-                other,
-                offset,
-            ));
-        }
-    })
-}
-
-fn wrong_type(key: &str, expected: &str, found: &DeValue<'_>, offset: usize) -> ErrorAt {
-    (
-        offset,
-        format!("`{key}` must be {expected}, found {}", found.type_str()),
-    )
+fn scalar_text(value: &toml::Value, offset: usize) -> Result<String, ErrorAt> {
+    match value {
+        toml::Value::String(text) => Ok(text.clone()),
+        toml::Value::Array(_) | toml::Value::Table(_) => Err((
+            offset,
+            format!(
+                "values must be strings, numbers or booleans, found {}",
+                value.type_str()
+            ),
+        )),
+        other => Ok(other.to_string()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lmstrix_inference::MaxTokens;
+
     use crate::batch::plan_writer::plan_to_toml;
 
     fn read(text: &str) -> Result<Plan, String> {

@@ -6,7 +6,7 @@ use super::plan::{
     InputEntry, ParamValues, Plan, PlanContext, ProcessorEntry, PromptOptions, ResultOptions,
 };
 use super::plan_reader::SCHEMA;
-use crate::inference::{MaxTokens, SettingsLayer};
+use lmstrix_inference::{Scalar, SettingsLayer};
 
 /// Returns the plan as TOML.
 ///
@@ -173,56 +173,18 @@ impl PlanWriter {
         Ok(())
     }
 
+    /// Writes the settings of the table; plans have no keys for others, just as there are
+    /// no flags for them.
     fn settings(&mut self, layer: &SettingsLayer) {
-        // Plans have no keys for `other` settings, just as there are no flags for them.
-        let SettingsLayer {
-            temperature,
-            top_k,
-            top_p,
-            min_p,
-            repeat_penalty,
-            presence_penalty,
-            frequency_penalty,
-            seed,
-            max_tokens,
-            stop,
-            json_schema,
-            reasoning,
-            other: _,
-        } = layer;
-        let numbers = [
-            ("temperature", temperature),
-            ("top_p", top_p),
-            ("min_p", min_p),
-            ("repeat_penalty", repeat_penalty),
-            ("presence_penalty", presence_penalty),
-            ("frequency_penalty", frequency_penalty),
-        ];
-        for (key, number) in numbers {
-            if let Some(number) = number {
-                self.put(key, (*number).into());
+        for (name, value) in layer.values() {
+            match value {
+                // Written by hand: a seed may exceed the `i64` of `toml::Value`.
+                Scalar::Integer(number) => self.0.push_str(&format!("{name} = {number}\n")),
+                Scalar::Float(number) => self.put(name, number.into()),
+                Scalar::Text(text) => self.put(name, text.into()),
+                Scalar::Texts(texts) => self.put(name, texts.into()),
             }
         }
-        if let Some(top_k) = top_k {
-            self.put("top_k", i64::from(*top_k).into());
-        }
-        if let Some(seed) = seed {
-            // Written by hand: a seed may exceed the `i64` of `toml::Value`.
-            self.0.push_str(&format!("seed = {seed}\n"));
-        }
-        match max_tokens {
-            None => {}
-            Some(MaxTokens::Unlimited) => self.put("max_tokens", (-1).into()),
-            Some(MaxTokens::Tokens(tokens)) => self.put("max_tokens", i64::from(*tokens).into()),
-            Some(MaxTokens::Percent(percent)) => {
-                self.put("max_tokens", format!("{percent}%").into());
-            }
-        }
-        if let Some(stop) = stop {
-            self.put("stop", stop.clone().into());
-        }
-        self.text("json_schema", json_schema.as_deref());
-        self.text("reasoning", reasoning.as_deref());
     }
 }
 

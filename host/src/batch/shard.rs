@@ -6,6 +6,8 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
 
@@ -18,13 +20,18 @@ pub struct Shard {
     pub count: usize,
 }
 
-impl Shard {
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.index, self.count)
+    }
+}
+
+impl FromStr for Shard {
+    type Err = String;
+
     /// Parses `I/N`. `I` starts at 0, as in Slurm and Kubernetes; accepting `N/N` as well
     /// would lose jobs.
-    ///
-    /// # Errors
-    /// Returns a message unless `text` is `I/N` with `I` less than `N`.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
         // `usize::parse` would also accept `+1`.
         let number = |digits: &str| {
             digits
@@ -244,7 +251,7 @@ mod tests {
     #[test]
     fn shards_start_at_zero() {
         for (text, index, count) in [("0/1", 0, 1), ("0/8", 0, 8), ("7/8", 7, 8)] {
-            assert_eq!(Shard::parse(text), Ok(Shard { index, count }));
+            assert_eq!(text.parse::<Shard>(), Ok(Shard { index, count }));
         }
         for (text, expected) in [
             ("8/8", "I starts at 0, so the shards are 0/8 to 7/8"),
@@ -259,7 +266,7 @@ mod tests {
             ("1/8/9", "expected I/N"),
             ("0/99999999999999999999999", "expected I/N"),
         ] {
-            let error = Shard::parse(text).unwrap_err();
+            let error = text.parse::<Shard>().unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
         }
     }

@@ -11,9 +11,9 @@ use super::{Notices, Request, open, registry_store};
 use crate::config::Config;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
-use crate::inference::Event;
 use crate::job::{Answer, Cancel, End, RunContext, Sinks, announce, load_for, run};
 use crate::sink::{self, Sink};
+use lmstrix_inference::Event;
 
 /// A piece of an answer that arrives.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,45 +2,42 @@
 
 use crate::environment::Env;
 use crate::error::Failure;
-use crate::inference::{MaxTokens, SettingsLayer};
+use lmstrix_inference::{SETTINGS, SettingsLayer};
 
 use super::notices::Notices;
 use super::text_files::parse_json_schema;
 
-/// The variables that this program reads, without their prefix.
-const VARIABLES: [&str; 22] = [
+/// The variables that this program reads besides those of settings, without their
+/// prefix.
+const VARIABLES: [&str; 10] = [
     "CONNECT_TIMEOUT",
     "CONTEXT",
     "ENGINE",
     "FIRST_TOKEN_TIMEOUT",
-    "FREQUENCY_PENALTY",
     "HOME",
-    "JSON_SCHEMA",
     "LOAD_TIMEOUT",
-    "MAX_TOKENS",
-    "MIN_P",
     "MODEL",
-    "PRESENCE_PENALTY",
     "PROMPTS",
-    "REASONING",
-    "REPEAT_PENALTY",
-    "SEED",
-    "STOP",
     "STREAM_TIMEOUT",
-    "TEMPERATURE",
     "TIMEOUT",
-    "TOP_K",
-    "TOP_P",
 ];
 
 /// Warns about unknown `LMSTRIX_HOST_*` variables, which are usually misspelt.
 pub(crate) fn warn_about_unknown_variables(env: &Env, notices: &Notices) {
-    for name in env
-        .own_variables
-        .keys()
-        .filter(|name| !VARIABLES.contains(&name.as_str()))
-    {
-        let close = crate::suggest::similar_names(name, VARIABLES);
+    let of_settings: Vec<String> = SETTINGS
+        .iter()
+        .map(|setting| variable(setting.name))
+        .collect();
+    let known = || {
+        VARIABLES
+            .into_iter()
+            .chain(of_settings.iter().map(String::as_str))
+    };
+    for name in env.own_variables.keys() {
+        if known().any(|known| known == name) {
+            continue;
+        }
+        let close = crate::suggest::similar_names(name, known());
         let hint = close
             .first()
             .map(|name| format!("; did you mean LMSTRIX_HOST_{name}?"));
@@ -56,43 +53,26 @@ pub(crate) fn warn_about_unknown_variables(env: &Env, notices: &Notices) {
 /// # Errors
 /// Returns an error if a value is not of its type or out of range.
 pub(super) fn environment_layer(env: &Env) -> Result<SettingsLayer, Failure> {
-    fn number<T: std::str::FromStr>(env: &Env, name: &str) -> Result<Option<T>, Failure> {
-        let Some(text) = env.own_variables.get(name) else {
-            return Ok(None);
+    let mut layer = SettingsLayer::default();
+    for setting in SETTINGS {
+        let variable = variable(setting.name);
+        let Some(text) = env.own_variables.get(&variable) else {
+            continue;
         };
-        text.trim().parse().map(Some).map_err(|_| {
+        layer.parse(setting.name, text).map_err(|error| {
             Failure::usage(format!(
-                "LMSTRIX_HOST_{name}: `{text}` is not a valid number"
+                "LMSTRIX_HOST_{variable}: invalid value `{text}`: expected {}",
+                error.expected
             ))
-        })
+        })?;
     }
-    let max_tokens = env
-        .own_variables
-        .get("MAX_TOKENS")
-        .map(|text| MaxTokens::parse(text))
-        .transpose();
-    let layer = SettingsLayer {
-        temperature: number(env, "TEMPERATURE")?,
-        top_k: number(env, "TOP_K")?,
-        top_p: number(env, "TOP_P")?,
-        min_p: number(env, "MIN_P")?,
-        repeat_penalty: number(env, "REPEAT_PENALTY")?,
-        presence_penalty: number(env, "PRESENCE_PENALTY")?,
-        frequency_penalty: number(env, "FREQUENCY_PENALTY")?,
-        seed: number(env, "SEED")?,
-        max_tokens: max_tokens
-            .map_err(|cause| Failure::usage(format!("LMSTRIX_HOST_MAX_TOKENS: {cause}")))?,
-        stop: env.own_variables.get("STOP").map(|text| vec![text.clone()]),
-        reasoning: env.own_variables.get("REASONING").cloned(),
-        json_schema: env
-            .own_variables
-            .get("JSON_SCHEMA")
-            .map(|given| parse_json_schema(given))
-            .transpose()?,
-        ..SettingsLayer::default()
-    };
-    layer.check().map_err(|(name, cause)| {
-        Failure::usage(format!("LMSTRIX_HOST_{} {cause}", name.to_uppercase()))
-    })?;
+    if let Some(schema) = &layer.json_schema {
+        layer.json_schema = Some(parse_json_schema(schema)?);
+    }
     Ok(layer)
+}
+
+/// Returns the variable of a setting, without its prefix.
+fn variable(setting: &str) -> String {
+    setting.to_uppercase()
 }

@@ -10,15 +10,15 @@ use super::stores::{lifecycle_options, read_registry};
 use super::text_files::{read_stdin, read_text_file};
 use super::{engine_selection, pack_set, timeouts};
 use crate::config::Config;
-use crate::engine::{ConnectTimeouts, ContextSize, ModelQuery, SelectedModel, select_model};
+use crate::engine::{ConnectTimeouts, ModelQuery, SelectedModel, select_model};
 use crate::environment::Env;
 use crate::error::Failure;
-use crate::inference::SettingsLayer;
 use crate::job::{
     Cancel, JobSpec, ModelReference, PackSet, PreparedJob, PromptRequest, ResolvedJob,
     SettingsByOrigin, model_facts, on_pack_thread, prepare, resolve,
 };
-use crate::pack::ModelFacts;
+use lmstrix_inference::SettingsLayer;
+use lmstrix_sandbox::ModelFacts;
 
 /// Selects the model, resolves the prompt and opens the processors. Loads nothing.
 ///
@@ -149,7 +149,7 @@ pub(crate) fn settings_by_origin(
 ) -> Result<SettingsByOrigin, Failure> {
     flags
         .check()
-        .map_err(|(name, cause)| Failure::usage(format!("the setting `{name}` {cause}")))?;
+        .map_err(|error| Failure::usage(error.to_string()))?;
     Ok(SettingsByOrigin {
         flags,
         plan: SettingsLayer::default(),
@@ -174,7 +174,7 @@ pub(crate) fn model_query(
     let registry = read_registry(env, notices);
     let from_env = || {
         let text = env.own_variables.get("CONTEXT")?;
-        let context = ContextSize::parse(text);
+        let context = text.parse();
         Some(context.map_err(|cause| Failure::usage(format!("LMSTRIX_HOST_CONTEXT: {cause}"))))
     };
     let context = match model.context {

@@ -7,10 +7,11 @@ use crate::config::Config;
 use crate::environment::Env;
 use crate::error::Failure;
 use crate::job::PackSet;
-use crate::pack::{CompiledPackCache, Compiler, PackFolders, PackLoader, PackNotice, TextFile};
+use lmstrix_sandbox::{
+    ByteSize, CompiledPackCache, Compiler, PackFolders, PackLoader, PackNotice, STOCK_PROMPTS,
+    TextFile,
+};
 
-/// The built-in prompts.
-const STOCK: &str = include_str!(concat!(env!("OUT_DIR"), "/stock.toml"));
 /// The file name of the built-in prompts in messages.
 const STOCK_NAME: &str = "stock.toml";
 
@@ -30,7 +31,7 @@ pub(crate) fn pack_loader(
         Compiler::Child(env.program.clone()),
         move |notice| match notice {
             PackNotice::Compiling { name, bytes } => {
-                let size = crate::pack::ByteSize(bytes);
+                let size = ByteSize(bytes);
                 notices.status(&format!("compiling pack {name} ({size}), once"));
             }
             PackNotice::NotCached { folder, reason } => notices.warning(&format!(
@@ -66,12 +67,12 @@ fn stock_file() -> TextFile {
     TextFile {
         name: STOCK_NAME.to_owned(),
         display_path: STOCK_NAME.to_owned(),
-        text: STOCK.to_owned(),
+        text: STOCK_PROMPTS.to_owned(),
     }
 }
 
 /// Returns the names of the built-in prompts.
 pub(crate) fn stock_prompt_names() -> Vec<String> {
-    let stock: toml::Table = toml::from_str(STOCK).unwrap_or_default();
+    let stock: toml::Table = toml::from_str(STOCK_PROMPTS).unwrap_or_default();
     stock.keys().cloned().collect()
 }

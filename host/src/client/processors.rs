@@ -1,7 +1,7 @@
 //! Processors as they are typed: the `--post` flag, and `post` in a plan.
 
 use crate::error::Failure;
-use crate::pack::ProcessorRef;
+use lmstrix_sandbox::ProcessorRef;
 
 /// Parses `NAME[:KEY=VALUE,…]`, where `\,` `\:` `\=` and `\\` are literal.
 pub(crate) fn processor(typed: &str) -> Result<ProcessorRef, Failure> {

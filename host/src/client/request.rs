@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::timeouts::TimeoutOptions;
-use crate::inference::SettingsLayer;
 use crate::job::ModelReference;
-use crate::pack::ProcessorRef;
+use lmstrix_inference::SettingsLayer;
+use lmstrix_sandbox::ProcessorRef;
 
 /// A request for one answer. What it leaves out comes from the environment, the
 /// config file and the prompt, as for `infer`.

@@ -6,7 +6,7 @@ use std::path::Path;
 use fs_err as fs;
 
 use crate::error::Failure;
-use crate::pack::TextFile;
+use lmstrix_sandbox::TextFile;
 
 /// Reads a whole UTF-8 file.
 ///

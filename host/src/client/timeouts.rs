@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::duration;
+use crate::duration::TimeLimit;
 use crate::engine::ConnectTimeouts;
 use crate::environment::Env;
 use crate::error::Failure;
@@ -12,20 +12,20 @@ use crate::job::Timeouts;
 /// The time that a connection may take by default.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// Time limits as one run gives them. The outer `None` leaves the limit to the
-/// environment, the config and the default; the inner `None` turns it off.
+/// Time limits as one run gives them. `None` leaves a limit to the environment, the
+/// config and the default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TimeoutOptions {
     /// For a connection.
-    pub connect: Option<Option<Duration>>,
+    pub connect: Option<TimeLimit>,
     /// For loading a model.
-    pub load: Option<Option<Duration>>,
+    pub load: Option<TimeLimit>,
     /// From the request to the first token.
-    pub first_token: Option<Option<Duration>>,
+    pub first_token: Option<TimeLimit>,
     /// Between two pieces of an answer.
-    pub stream: Option<Option<Duration>>,
+    pub stream: Option<TimeLimit>,
     /// For the whole job.
-    pub total: Option<Option<Duration>>,
+    pub total: Option<TimeLimit>,
     /// Ends an answer that repeats the same piece this many times in a row; 0 is off.
     pub max_repeat: Option<usize>,
 }
@@ -40,17 +40,19 @@ pub(crate) fn timeouts(
     config: &Config,
 ) -> Result<(Timeouts, ConnectTimeouts), Failure> {
     let default = Timeouts::default();
-    let pick = |given: Option<Option<Duration>>,
+    let pick = |given: Option<TimeLimit>,
                 variable: &str,
-                written: Option<Option<Duration>>,
+                written: Option<TimeLimit>,
                 default: Option<Duration>| {
         if let Some(given) = given {
-            return Ok(given);
+            return Ok(given.0);
         }
         match env.own_variables.get(variable) {
-            Some(text) => duration::parse(text)
+            Some(text) => text
+                .parse()
+                .map(|limit: TimeLimit| limit.0)
                 .map_err(|cause| Failure::usage(format!("LMSTRIX_HOST_{variable}: {cause}"))),
-            None => Ok(written.unwrap_or(default)),
+            None => Ok(written.map_or(default, |limit| limit.0)),
         }
     };
     let written = config.timeouts;
@@ -89,10 +91,10 @@ mod tests {
     fn a_flag_wins_over_the_environment_and_that_over_the_config() {
         let seconds = |seconds| Some(Duration::from_secs(seconds));
         let mut config = Config::default();
-        config.timeouts.stream = Some(None);
-        config.timeouts.load = Some(seconds(7));
+        config.timeouts.stream = Some(TimeLimit(None));
+        config.timeouts.load = Some(TimeLimit(seconds(7)));
         let options = TimeoutOptions {
-            load: Some(seconds(300)),
+            load: Some(TimeLimit(seconds(300))),
             ..TimeoutOptions::default()
         };
         let variables = [("LOAD_TIMEOUT", "3"), ("TIMEOUT", "9")];

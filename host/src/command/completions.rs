@@ -7,7 +7,7 @@ use crate::args::{CompletionKind, CompletionsArgs, completion_script, supported_
 use crate::client;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
-use crate::pack::PackFolders;
+use lmstrix_sandbox::PackFolders;
 
 /// Runs `completions`.
 ///

@@ -6,8 +6,8 @@ mod shown_request;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::resolve_args::{self, keeps_reasoning_tags, model_reference, timeout_options};
-use crate::args::{CommonArgs, InferArgs, OutputArgs};
+use super::resolve_args::{self, model_reference, timeout_options};
+use crate::args::{CommonArgs, InferArgs, OutputArgs, ReasoningTags};
 use crate::client::{self, Request, registry_store, warn_about_unknown_variables};
 use crate::command::notices;
 use crate::engine::Unloader;
@@ -156,13 +156,13 @@ fn request_from_args(args: &InferArgs) -> Result<Request, Failure> {
         output,
         common: _,
     } = args;
-    let (model, load) = model_reference(model)?;
+    let (model, load) = model_reference(model);
     Ok(Request {
         model,
         load,
-        timeouts: timeout_options(timeouts)?,
+        timeouts: timeout_options(timeouts),
         strict: output.strict,
-        keep_reasoning_tags: keeps_reasoning_tags(&output.reasoning_tags)?,
+        keep_reasoning_tags: output.reasoning_tags == ReasoningTags::None,
         ..resolve_args::request_from_args(prompt, sampling)?
     })
 }

@@ -10,10 +10,10 @@ use crate::client;
 use crate::command::notices;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
-use crate::inference::{Prompt, SettingsLayer};
 use crate::job::{Cancel, PackUsed, ResolvedJob};
 use crate::sink::{Sink, Stdout, escape_controls_json};
 use crate::ui::Messages;
+use lmstrix_inference::{Prompt, SettingsLayer};
 
 /// Schema version of the `--json` output.
 const SCHEMA: u32 = 1;

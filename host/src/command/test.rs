@@ -20,7 +20,7 @@ use crate::engine::{ModelQuery, query_catalog};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::job::{Cancel, ModelReference};
-use crate::registry::{SortKey, TestLevel};
+use crate::registry::TestLevel;
 use messages::{MessageObserver, lowered_text};
 
 /// Time limit of a probe without `--probe-timeout`.
@@ -86,7 +86,7 @@ pub(crate) async fn test(
             "--prompt, --file_prompt and --fast have no effect: `test` uses its own prompts",
         );
     }
-    let options = probe_options(&args)?;
+    let options = probe_options(&args);
     let queries = tokio::select! {
         biased;
         () = &mut interrupt => return Err(Failure::interrupted()),
@@ -113,27 +113,19 @@ pub(crate) async fn test(
 }
 
 /// Returns the options that the arguments select.
-fn probe_options(args: &TestArgs) -> Result<ProbeOptions, Failure> {
-    let level = TestLevel::from_name(&args.level).ok_or_else(|| {
-        Failure::usage(format!(
-            "--level `{}`: expected `loads`, `accepts` or `recalls`",
-            args.level
-        ))
-    })?;
-    let timeout = match &args.probe_timeout {
-        None => Some(DEFAULT_PROBE_TIMEOUT),
-        Some(text) => crate::duration::parse(text)
-            .map_err(|cause| Failure::usage(format!("--probe-timeout: {cause}")))?,
-    };
-    Ok(ProbeOptions {
-        level,
+fn probe_options(args: &TestArgs) -> ProbeOptions {
+    let timeout = args
+        .probe_timeout
+        .map_or(Some(DEFAULT_PROBE_TIMEOUT), |limit| limit.0);
+    ProbeOptions {
+        level: args.level,
         context: args.context,
         max_context: args.max_context,
         timeout,
         reset: args.reset,
         dry_run: args.dry_run,
         force: args.force,
-    })
+    }
 }
 
 /// Returns the query of each model to test.
@@ -157,8 +149,7 @@ async fn queries(
     if !args.all {
         return Ok(vec![query]);
     }
-    let (sort_by, is_reversed) = SortKey::parse(&args.sort)
-        .ok_or_else(|| Failure::usage(format!("--sort `{}`: unknown sort key", args.sort)))?;
+    let (sort_by, is_reversed) = args.sort;
     let keywords = args.key.iter().flat_map(|list| list.split(','));
     let filter = ModelFilter {
         keywords: keywords.map(|keyword| keyword.trim().to_owned()).collect(),

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 
 use super::probe_engine::{FoundModel, ProbeAnswer, ProbeEngine};
 use crate::engine::{Error, FaultKind, ServerFault};
-use crate::inference::Prompt;
+use lmstrix_inference::Prompt;
 
 /// An engine with one model.
 #[derive(Clone)]

@@ -4,12 +4,10 @@ use std::sync::{Mutex, PoisonError};
 
 use super::probe_engine::{ForeignInstance, FoundModel, ProbeAnswer, ProbeEngine};
 use crate::engine::{
-    ContextSize, Error, InferenceRequest, Instance, ModelQuery, SelectedModel, Unloader,
-    select_model,
+    Error, InferenceRequest, Instance, ModelQuery, SelectedModel, Unloader, select_model,
 };
-use crate::inference::{
-    Event, MaxTokens, Origin, Prompt, SettingSupport, Settings, SettingsLayer, defaults,
-    resolve_settings,
+use lmstrix_inference::{
+    ContextSize, Event, MaxTokens, Origin, Prompt, SettingSupport, Settings, SettingsLayer,
 };
 
 /// An engine with a model.
@@ -120,9 +118,9 @@ fn probe_settings(instance: &Instance, prompt: &Prompt, answer_tokens: u32) -> S
             seed: Some(1),
             max_tokens: Some(MaxTokens::Tokens(answer_tokens)),
             reasoning: disables_reasoning.then(|| "off".to_owned()),
-            ..defaults()
+            ..SettingsLayer::default()
         };
-        resolve_settings(&[(Origin::Flag, &flags)])
+        Settings::resolve(&[(Origin::Flag, &flags)])
     };
     let without_reasoning = settings(true);
     let support = instance

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::engine::{self, Error, FaultKind, format_seconds};
+use crate::engine::{Error, FaultKind, format_seconds};
 use crate::error_chain::error_chain;
 use crate::registry::TestLevel;
 
@@ -147,7 +147,7 @@ impl PromptOverflow {
                 _ => return None,
             },
             Error::PromptTooLong { .. } => None,
-            Error::Embedded(engine::embedded::Error::PromptTooLong {
+            Error::Embedded(lmstrix_gguf::Error::PromptTooLong {
                 prompt_tokens,
                 exact,
                 ..

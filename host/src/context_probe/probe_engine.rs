@@ -1,7 +1,7 @@
 //! The engine operations that a context probe needs. Tests use a fake engine.
 
 use crate::engine::Error;
-use crate::inference::Prompt;
+use lmstrix_inference::Prompt;
 
 /// Runs one model for probes.
 pub(super) trait ProbeEngine {

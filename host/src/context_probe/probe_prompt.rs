@@ -1,6 +1,6 @@
 //! Probe prompts: filler text of a given size with a hidden key.
 
-use crate::inference::{Message, Prompt, Role};
+use lmstrix_inference::{Message, Prompt, Role};
 
 /// Converts a prompt size in tokens to bytes, calibrated by the engine's token counts.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
-use super::embedded::ModelFile;
 use super::server::{self, ServerAddress};
-use super::{ConnectTimeouts, DEMO, DEMO_GGUF, EMBEDDED, EngineSelection, Error, ownership};
+use super::{ConnectTimeouts, DEMO, EMBEDDED, EngineSelection, Error, ownership};
+use lmstrix_gguf::ModelFile;
 
 /// A loaded instance of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -127,7 +127,7 @@ fn embedded_engine(models_dir: &Path, on_file: &mut (dyn FnMut(&Path) + Send)) -
     files.sort();
     let mut problems = Vec::new();
     let mut models = Vec::new();
-    match ModelFile::from_bytes(DEMO, DEMO_GGUF) {
+    match ModelFile::from_bytes(DEMO, lmstrix_gguf::DEMO_MODEL) {
         Ok(file) => models.push(catalog_model(DEMO.to_owned(), &file)),
         Err(error) => problems.push(error.to_string()),
     }

@@ -1,41 +1,9 @@
 //! The context length with which a model is loaded.
 
-use serde::{Deserialize, Serialize};
+use lmstrix_inference::ContextSize;
 
 use super::Error;
 use super::memory::{Memory, MemoryNeed, format_bytes};
-
-/// A requested context length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ContextSize {
-    /// A number of tokens, at least 1.
-    Tokens(u32),
-    /// A percentage (1 to 100) of the tested context, or of the declared context if
-    /// the model is not tested.
-    Percent(u8),
-}
-
-impl ContextSize {
-    /// Parses `8192` or `50%`.
-    ///
-    /// # Errors
-    /// Returns a message with the allowed values if `text` is neither.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        let invalid =
-            || format!("invalid context `{text}`: expected a number of tokens, or `1%` to `100%`");
-        match text.strip_suffix('%') {
-            Some(percent) => match percent.trim().parse() {
-                Ok(percent @ 1..=100) => Ok(Self::Percent(percent)),
-                _ => Err(invalid()),
-            },
-            None => match text.parse() {
-                Ok(0) | Err(_) => Err(invalid()),
-                Ok(tokens) => Ok(Self::Tokens(tokens)),
-            },
-        }
-    }
-}
 
 /// The facts that limit the context of a model. Contexts are in tokens.
 #[derive(Clone, Copy, Debug)]
@@ -164,13 +132,13 @@ mod tests {
             ("50000", 131_072, None, Some(50_000)),
             ("60000", 131_072, None, None),
         ] {
-            let context = ContextSize::parse(text).unwrap();
+            let context = text.parse().unwrap();
             let resolved = resolve_context(Some(context), limits(declared, tested));
             let tokens = resolved.ok().map(|(tokens, _)| tokens);
             assert_eq!(tokens, expected, "{text} of {declared}");
         }
         for text in ["0", "-1", "0%", "101%", "x", ""] {
-            assert!(ContextSize::parse(text).is_err(), "{text}");
+            assert!(text.parse::<ContextSize>().is_err(), "{text}");
         }
         let forced = ContextLimits {
             force: true,

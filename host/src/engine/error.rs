@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::format_seconds;
 use super::memory::format_bytes;
 use super::server::{FaultKind, ServerFault};
-use super::{embedded, format_seconds};
 
 /// An error of an engine or a model. The field `engine` is the server's kind with
 /// its address, or its address alone.
@@ -63,7 +63,7 @@ pub enum Error {
     UnsupportedSettings(String),
     /// An error of the embedded engine.
     #[error(transparent)]
-    Embedded(#[from] embedded::Error),
+    Embedded(#[from] lmstrix_gguf::Error),
     /// The embedded engine stopped without an error of its own.
     #[error("the engine stopped unexpectedly: {0}")]
     EngineStopped(String),
@@ -230,7 +230,7 @@ impl Error {
                 | Self::ConnectionLost { .. }
                 | Self::IncompleteResponse { .. }
                 | Self::InvalidResponse { .. }
-                | Self::Embedded(embedded::Error::Compute(_))
+                | Self::Embedded(lmstrix_gguf::Error::Compute(_))
         )
     }
 
@@ -245,7 +245,8 @@ impl Error {
             | Self::InsufficientMemory { .. }
             | Self::WriteState { .. }
             | Self::Embedded(
-                embedded::Error::PromptTooLong { .. } | embedded::Error::TemplateRejected { .. },
+                lmstrix_gguf::Error::PromptTooLong { .. }
+                | lmstrix_gguf::Error::TemplateRejected { .. },
             ) => true,
             Self::Server { fault, .. } => matches!(fault.kind, FaultKind::Overflow { .. }),
             _ => false,

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::embedded::{Model, ModelFile};
 use super::reasoning::ReasoningSplitter;
 use super::stream::{CancelFlag, EVENT_BUFFER, InferenceStream};
 use super::{Error, InferenceRequest};
-use crate::inference::{Event, SettingSupport};
+use lmstrix_gguf::{Model, ModelFile};
+use lmstrix_inference::{Event, SettingSupport};
 
 /// Model parameters per computing thread. Small models run on one thread: handing
 /// over work that takes microseconds does not pay off, and on a busy machine the

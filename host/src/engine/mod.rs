@@ -6,7 +6,6 @@
 
 mod catalog;
 mod context;
-pub mod embedded;
 mod error;
 mod hub;
 mod lifecycle;
@@ -23,14 +22,13 @@ use std::time::Duration;
 
 use fs_err as fs;
 
-use crate::inference::{Event, Prompt, SettingSupport, Settings, SettingsLayer};
 use crate::suggest::similar_names;
 pub use catalog::{Catalog, CatalogEngine, CatalogModel, LoadedInstance, query_catalog, unload};
-pub use context::ContextSize;
-use embedded::ModelFile;
 pub use error::Error;
 pub use hub::{DEFAULT_HUB_URL, Hub, HubError, HubReference, PullProgress, PullResult};
 pub use lifecycle::{KnownModel, LifecycleOptions};
+use lmstrix_gguf::ModelFile;
+use lmstrix_inference::{ContextSize, Event, Prompt, SettingSupport, Settings, SettingsLayer};
 pub use memory::{Memory, format_bytes, process_start_time};
 pub use server::{ConnectTimeouts, FaultKind, InvalidUrl, ServerAddress, ServerFault, ServerKind};
 pub use stream::InferenceStream;
@@ -41,9 +39,6 @@ pub const EMBEDDED: &str = "embedded";
 pub const AUTO: &str = "auto";
 /// The name of the built-in demo model.
 pub const DEMO: &str = "demo";
-
-/// The GGUF file of the demo model.
-const DEMO_GGUF: &[u8] = include_bytes!("../../assets/demo.gguf");
 
 /// Formats a duration in seconds, such as `2.5 s`.
 #[must_use]
@@ -200,7 +195,7 @@ fn select_embedded(
         None | Some(DEMO) => (
             DEMO.to_owned(),
             true,
-            ModelFile::from_bytes(DEMO, DEMO_GGUF)?,
+            ModelFile::from_bytes(DEMO, lmstrix_gguf::DEMO_MODEL)?,
         ),
         Some(path) if is_path(path) => {
             let given_path = Path::new(path);
@@ -253,17 +248,9 @@ fn select_embedded(
 /// the remaining settings and a warning for each removed one.
 fn drop_invalid_settings(mut layer: SettingsLayer) -> (SettingsLayer, Vec<String>) {
     let mut warnings = Vec::new();
-    while let Err((name, problem)) = layer.check() {
-        warnings.push(format!(
-            "ignored a setting of the model file: {name} {problem}"
-        ));
-        match name {
-            "temperature" => layer.temperature = None,
-            "top_p" => layer.top_p = None,
-            "min_p" => layer.min_p = None,
-            "repeat_penalty" => layer.repeat_penalty = None,
-            _ => layer = SettingsLayer::default(),
-        }
+    while let Err(error) = layer.check() {
+        warnings.push(format!("ignored a setting of the model file: {error}"));
+        layer.clear(&error.name);
     }
     (layer, warnings)
 }

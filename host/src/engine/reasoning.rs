@@ -5,7 +5,7 @@
 //! such span at the very start is reasoning. Later tags are part of the answer; a
 //! processor of the standard pack handles those.
 
-use crate::inference::Event;
+use lmstrix_inference::Event;
 
 /// The tag names.
 const TAG_NAMES: [&str; 2] = ["think", "thinking"];

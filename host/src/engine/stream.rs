@@ -8,7 +8,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 
 use super::Error;
-use crate::inference::Event;
+use lmstrix_inference::Event;
 
 /// The capacity of the event channel. The engine waits for a slow reader when it is
 /// full.

@@ -38,16 +38,16 @@ pub use warning::Warning;
 /// Returns an error if the thread cannot be started, or panicked.
 pub async fn on_pack_thread<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, crate::pack::Error> {
+) -> Result<T, lmstrix_sandbox::Error> {
     let (sender, receiver) = tokio::sync::oneshot::channel();
     std::thread::Builder::new()
         .name("packs".to_owned())
-        .stack_size(crate::pack::THREAD_STACK_BYTES)
+        .stack_size(lmstrix_sandbox::THREAD_STACK_BYTES)
         .spawn(move || {
             let _receiver_gone = sender.send(work());
         })
-        .map_err(|error| crate::pack::Error::Sandbox(error.to_string()))?;
+        .map_err(|error| lmstrix_sandbox::Error::Sandbox(error.to_string()))?;
     receiver
         .await
-        .map_err(|_| crate::pack::Error::Sandbox("the thread that calls packs died".to_owned()))
+        .map_err(|_| lmstrix_sandbox::Error::Sandbox("the thread that calls packs died".to_owned()))
 }

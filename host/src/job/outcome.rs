@@ -4,10 +4,10 @@ use serde::Serialize;
 
 use super::Warning;
 use super::timeouts::{Expired, TimeoutPhase};
-use crate::engine::{self, FaultKind, embedded};
-use crate::inference::{FinishReason, Settings, Usage};
-use crate::pack::{self, Pack};
+use crate::engine::{self, FaultKind};
 use crate::sink;
+use lmstrix_inference::{FinishReason, Settings, Usage};
+use lmstrix_sandbox::Pack;
 
 /// A job that has ended. It holds all text that arrived, also if the job failed.
 #[derive(Debug)]
@@ -136,7 +136,7 @@ pub enum JobError {
     Engine(#[from] engine::Error),
     /// A processor failed or rejected the answer.
     #[error(transparent)]
-    Pack(#[from] pack::Error),
+    Pack(#[from] lmstrix_sandbox::Error),
     /// The answer could not be written.
     #[error(transparent)]
     Sink(#[from] sink::Error),
@@ -228,7 +228,7 @@ impl FailureClass {
                 FaultKind::Other if fault.status.is_none_or(|status| status >= 500) => Self::Model,
                 _ => Self::Job,
             },
-            Error::Embedded(embedded::Error::Compute(_)) => Self::Model,
+            Error::Embedded(lmstrix_gguf::Error::Compute(_)) => Self::Model,
             Error::WriteState { .. } => Self::Disk,
             Error::Unauthorised { .. }
             | Error::UnknownEngine(_)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::Warning;
-use crate::pack::{Error, Pack, PackFolders, PackLoader, STANDARD_PACK, TextFile};
+use lmstrix_sandbox::{Error, Pack, PackFolders, PackLoader, STANDARD_PACK, TextFile};
 
 /// The packs of one run, by name.
 pub struct PackSet {

@@ -9,8 +9,8 @@ use super::{
     Warning,
 };
 use crate::engine::{EMBEDDED, SelectedModel};
-use crate::inference::{Origin, Prompt, Settings, WithOrigin};
-use crate::pack::{ModelFacts, Pack};
+use lmstrix_inference::{Origin, Prompt, Settings, WithOrigin};
+use lmstrix_sandbox::{ModelFacts, Pack};
 
 /// A job that can run: its prompt is resolved, its settings are final and its
 /// processors are open.

@@ -6,8 +6,8 @@ use std::sync::mpsc;
 use tokio::sync::oneshot;
 
 use super::ProcessorStep;
-use crate::inference::FinishReason;
-use crate::pack::{Error, Processor, PushOutput, StopReason, THREAD_STACK_BYTES};
+use lmstrix_inference::FinishReason;
+use lmstrix_sandbox::{Error, Processor, PushOutput, StopReason, THREAD_STACK_BYTES};
 
 /// The open processors of one job.
 #[derive(Debug)]

@@ -1,12 +1,12 @@
 //! Resolution: selects the pack of a prompt, calls it, and locates the processors.
 
 use super::{PackSet, PromptRequest, Warning};
-use crate::inference::{Message, Prompt, Role};
-use crate::pack::{
-    self, ContractError, ModelFacts, Pack, ProcessorContext, ProcessorRef, ResolveRequest,
+use crate::source_snippet::{Position, source_snippet};
+use lmstrix_inference::{InvalidSetting, Message, Prompt, Role};
+use lmstrix_sandbox::{
+    ContractError, ModelFacts, Pack, ProcessorContext, ProcessorRef, ResolveRequest,
     ResolvedPrompt, STANDARD_PACK, TextFile,
 };
-use crate::source_snippet::{Position, source_snippet};
 
 /// The pack name that stands for the standard pack with the built-in prompts.
 const STOCK: &str = "stock";
@@ -46,7 +46,9 @@ impl PromptAddress {
             return Self::Inline(text.to_owned());
         }
         match text.split_once('/') {
-            Some((pack, prompt)) if pack::check_name(pack).is_ok() && !prompt.is_empty() => {
+            Some((pack, prompt))
+                if lmstrix_sandbox::check_name(pack).is_ok() && !prompt.is_empty() =>
+            {
                 Self::Named {
                     pack: Some(pack.to_owned()),
                     prompt: prompt.to_owned(),
@@ -87,7 +89,7 @@ pub struct ResolvedJob {
 pub enum ResolveError {
     /// A pack is missing or failed.
     #[error(transparent)]
-    Pack(#[from] pack::Error),
+    Pack(#[from] lmstrix_sandbox::Error),
     /// A prompt file is invalid.
     #[error("{at}: {message}{}", Snippet(snippet))]
     File {
@@ -102,13 +104,8 @@ pub enum ResolveError {
     #[error("{0}")]
     Usage(String),
     /// A setting of the prompt is out of range.
-    #[error("the prompt's setting {name} {cause}")]
-    Setting {
-        /// The setting, in snake case.
-        name: &'static str,
-        /// The problem with its value.
-        cause: String,
-    },
+    #[error("the prompt's settings: {0}")]
+    Setting(InvalidSetting),
     /// Stdin cannot be read.
     #[error("cannot read the text from stdin: {0}")]
     Stdin(String),
@@ -181,7 +178,7 @@ pub fn resolve(
         extra,
     };
     let resolved = match resolver.resolve(&request) {
-        Err(pack::Error::Contract {
+        Err(lmstrix_sandbox::Error::Contract {
             error: ContractError::MissingParams(names),
             ..
         }) if names.iter().any(|name| name == TEXT) => {
@@ -192,7 +189,7 @@ pub fn resolve(
         }
         other => other,
     };
-    if let Err(pack::Error::Contract {
+    if let Err(lmstrix_sandbox::Error::Contract {
         error: ContractError::UnknownPrompt(_),
         ..
     }) = &resolved
@@ -204,10 +201,7 @@ pub fn resolve(
         ));
     }
     let mut resolved = resolved.map_err(|error| locate(error, &request.files))?;
-    resolved
-        .settings
-        .check()
-        .map_err(|(name, cause)| ResolveError::Setting { name, cause })?;
+    resolved.settings.check().map_err(ResolveError::Setting)?;
     let mut warnings: Vec<Warning> = std::mem::take(&mut resolved.warnings)
         .into_iter()
         .map(Warning::Resolver)
@@ -226,7 +220,7 @@ pub fn resolve(
     })
 }
 
-fn first_or_standard(packs: &mut PackSet, named: &[Pack]) -> Result<Pack, pack::Error> {
+fn first_or_standard(packs: &mut PackSet, named: &[Pack]) -> Result<Pack, lmstrix_sandbox::Error> {
     match named.first() {
         Some(pack) => Ok(pack.clone()),
         None => packs.get(STANDARD_PACK),
@@ -254,8 +248,8 @@ fn with_unique_names(lists: &[&[TextFile]]) -> Vec<TextFile> {
 }
 
 /// Adds path and line to a pack's error about a file: a pack knows bare names only.
-fn locate(error: pack::Error, files: &[TextFile]) -> ResolveError {
-    let pack::Error::Contract {
+fn locate(error: lmstrix_sandbox::Error, files: &[TextFile]) -> ResolveError {
+    let lmstrix_sandbox::Error::Contract {
         error:
             ContractError::InvalidFile {
                 file,

@@ -8,8 +8,8 @@ use super::statistics::ObservedModel;
 use super::stream::{self, Sinks, StreamedAnswer};
 use super::{Answer, Cancel, JobError, Outcome, PreparedJob, Warning};
 use crate::engine::{InferenceRequest, Instance, SelectedModel};
-use crate::inference::{Event, FinishReason};
 use crate::registry::RegistryStore;
+use lmstrix_inference::{Event, FinishReason};
 
 /// The start, the statistics and the load time of a run.
 #[derive(Clone, Copy, Debug)]

@@ -3,9 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::Timeouts;
-use crate::engine::ContextSize;
-use crate::inference::{Origin, Settings, SettingsLayer, resolve_settings};
-use crate::pack::{ProcessorRef, TextFile};
+use lmstrix_inference::{ContextSize, Origin, Settings, SettingsLayer};
+use lmstrix_sandbox::{ProcessorRef, TextFile};
 
 /// Everything that decides one job. It holds no handle and no secret, so that a
 /// plan and a journal can hold it.
@@ -83,7 +82,7 @@ impl SettingsByOrigin {
             environment,
             config,
         } = self;
-        resolve_settings(&[
+        Settings::resolve(&[
             (Origin::Flag, flags),
             (Origin::Plan, plan),
             (Origin::Environment, environment),

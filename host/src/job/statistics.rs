@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use super::{Answer, JobError, RunContext, Warning};
 use crate::engine::{EMBEDDED, SelectedModel};
 use crate::error_chain::error_chain;
-use crate::inference::{FinishReason, Prompt};
 use crate::registry::Observation;
+use lmstrix_inference::{FinishReason, Prompt};
 
 /// The model and the prompt of a run, as the registry keeps them.
 pub(super) struct ObservedModel {

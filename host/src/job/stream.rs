@@ -8,9 +8,9 @@ use super::loop_guard::LoopGuard;
 use super::timeouts::{PhaseTimer, Timeouts};
 use super::{Answer, JobError, ProcessorChain, Warning};
 use crate::engine::{InferenceStream, Instance, SelectedModel};
-use crate::inference::{Event, FinishReason, Usage};
-use crate::pack::{self, StopReason};
 use crate::sink::{self, Sink};
+use lmstrix_inference::{Event, FinishReason, Usage};
+use lmstrix_sandbox::StopReason;
 
 /// The time that processors get to complete an answer that was cancelled: the shell
 /// prompt must be back within a second.
@@ -147,7 +147,7 @@ async fn read(
     // After a processor crashed the model continues, since its answer is worth
     // keeping. A processor that rejected the answer ends it.
     let mut crashed = None;
-    let ended = |crashed: Option<pack::Error>, reason| match crashed {
+    let ended = |crashed: Option<lmstrix_sandbox::Error>, reason| match crashed {
         Some(error) => Err(JobError::Pack(error)),
         None => Ok(reason),
     };
@@ -195,7 +195,7 @@ async fn read(
                                 return Ok(FinishReason::Enough);
                             }
                         }
-                        Err(error @ pack::Error::Contract { .. }) => {
+                        Err(error @ lmstrix_sandbox::Error::Contract { .. }) => {
                             return Err(JobError::Pack(error));
                         }
                         Err(error) => crashed = Some(error),

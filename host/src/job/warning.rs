@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::inference::FinishReason;
+use lmstrix_inference::FinishReason;
 
 /// A warning. Code decides on the variant, people read the text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

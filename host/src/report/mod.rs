@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use crate::inference::{FinishReason, Settings, Usage};
 use crate::job::{Answer, JobFacts, Outcome, PackUsed, Timings};
+use lmstrix_inference::{FinishReason, Settings, Usage};
 
 /// The schema version of the report.
 const SCHEMA: u32 = 1;

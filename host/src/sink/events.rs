@@ -5,7 +5,7 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use super::{Error, Sink, escape_controls_json, stdout::stdout_error};
-use crate::inference::Event;
+use lmstrix_inference::Event;
 
 /// Writes each event as one line of JSON with a `kind`.
 pub struct Events<W: Write> {

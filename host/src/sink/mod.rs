@@ -9,7 +9,7 @@ mod stdout;
 
 use std::path::PathBuf;
 
-use crate::inference::Event;
+use lmstrix_inference::Event;
 
 pub use answer_file::{AnswerFile, StagedAnswer};
 pub use control_chars::{ControlEscaper, escape_controls, escape_controls_json, is_control};

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Write};
 
 use super::{ControlEscaper, Error, Sink};
-use crate::inference::Event;
+use lmstrix_inference::Event;
 
 /// Prints the answer as it arrives and flushes after each piece.
 pub struct Stdout<W: Write> {

@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use fs_err as fs;
 
 pub(crate) use disk::{Error, apply_changes, preview_undo, undo_last};
-pub(crate) use plan::{MaxContext, SkipReason, WriteOptions, plan_change};
+pub(crate) use plan::{SkipReason, WriteOptions, plan_change};
 
 /// The folder of the settings, relative to LM Studio's folder.
 const SETTINGS_DIR: &str = ".internal/user-concrete-model-default-config";

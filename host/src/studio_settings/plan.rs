@@ -3,6 +3,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use fs_err as fs;
+use lmstrix_inference::ContextSize;
 use serde_json::{Map, Value, json};
 use similar::TextDiff;
 
@@ -14,53 +15,23 @@ const FLASH_ATTENTION_KEY: &str = "llm.load.llama.flashAttention";
 /// mistakes: an example in the documentation of lmstrix set every model to 75 tokens.
 const MIN_TOKENS: u32 = 512;
 
-/// The maximal context to write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MaxContext {
-    /// A number of tokens, at least 1.
-    Tokens(u32),
-    /// A percentage of the tested context, 1 to 100.
-    Percent(u8),
-}
-
-impl MaxContext {
-    /// Parses `N` or `P%`.
-    ///
-    /// # Errors
-    /// Returns a message, to be appended to the flag's name, if `text` is neither.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        let invalid = || format!("must be a number of tokens, or `1%` to `100%`, but is `{text}`");
-        match text.strip_suffix('%') {
-            Some(percent) => match percent.trim().parse() {
-                Ok(percent @ 1..=100) => Ok(Self::Percent(percent)),
-                _ => Err(invalid()),
-            },
-            None => match text.parse() {
-                Ok(0) | Err(_) => Err(invalid()),
-                Ok(tokens) => Ok(Self::Tokens(tokens)),
-            },
+/// Returns the context to write for a model with this tested context. A percentage
+/// applies only to a tested context above `threshold`.
+fn context_to_write(limit: ContextSize, tested: u32, threshold: u32) -> u32 {
+    match limit {
+        ContextSize::Tokens(max) => tested.min(max),
+        ContextSize::Percent(percent) if tested > threshold => {
+            let share = u64::from(tested) * u64::from(percent) / 100;
+            u32::try_from(share).unwrap_or(tested)
         }
-    }
-
-    /// Returns the context to write for a model with this tested context. A percentage
-    /// applies only to a tested context above `threshold`.
-    fn for_model(self, tested: u32, threshold: u32) -> u32 {
-        match self {
-            Self::Tokens(max) => tested.min(max),
-            Self::Percent(percent) if tested > threshold => {
-                let share = u64::from(tested) * u64::from(percent) / 100;
-                u32::try_from(share).unwrap_or(tested)
-            }
-            Self::Percent(_) => tested,
-        }
+        ContextSize::Percent(_) => tested,
     }
 }
 
 /// Options of `save`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WriteOptions {
-    pub(crate) limit: MaxContext,
+    pub(crate) limit: ContextSize,
     /// The tested context, in tokens, above which a percentage applies.
     pub(crate) threshold: u32,
     /// Also enable flash attention for GGUF models.
@@ -126,7 +97,7 @@ pub(crate) fn plan_change(
     if !is_relative || model.is_empty() {
         return Err(problem(format!("invalid model path `{model}`")));
     }
-    let context = options.limit.for_model(tested, options.threshold);
+    let context = context_to_write(options.limit, tested, options.threshold);
     if context < MIN_TOKENS && !options.force {
         return Err(problem(format!(
             "context of {context} tokens is less than {MIN_TOKENS}; use --force to write it"
@@ -222,7 +193,7 @@ mod tests {
 
     fn options(limit: &str) -> WriteOptions {
         WriteOptions {
-            limit: MaxContext::parse(limit).unwrap(),
+            limit: limit.parse().unwrap(),
             threshold: 0,
             flash_attention: false,
             force: false,
@@ -238,15 +209,15 @@ mod tests {
             ("4095", 31_744, 0, 4095),
             ("4095", 2048, 0, 2048),
         ] {
-            let limit = MaxContext::parse(limit).unwrap();
+            let limit = limit.parse().unwrap();
             assert_eq!(
-                limit.for_model(tested, threshold),
+                context_to_write(limit, tested, threshold),
                 expected,
                 "{limit:?} {tested}"
             );
         }
         for wrong in ["", "0", "-1", "0%", "101%", "x"] {
-            assert!(MaxContext::parse(wrong).is_err(), "{wrong}");
+            assert!(wrong.parse::<ContextSize>().is_err(), "{wrong}");
         }
     }
 

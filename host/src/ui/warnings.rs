@@ -3,8 +3,8 @@
 //! they do not interrupt the answer.
 
 use super::Messages;
-use crate::inference::Event;
 use crate::sink::{Error, Sink};
+use lmstrix_inference::Event;
 
 /// Prints the warnings of a run.
 #[derive(Debug)]

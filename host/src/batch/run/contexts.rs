@@ -3,7 +3,7 @@
 use super::job_list::PlannedJob;
 use super::models::BatchModel;
 use crate::batch::{ContextRecord, FolderHistory, PlanContext, fitting_context_length};
-use crate::engine::ContextSize;
+use lmstrix_inference::ContextSize;
 
 /// The context length that a model is loaded with.
 #[derive(Clone, Debug)]

@@ -15,15 +15,14 @@ use crate::batch::{
     ParamValues, Plan, PlanContext, ProcessorEntry, combinations,
 };
 use crate::client::{self, Notices, Request};
-use crate::engine::ContextSize;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
-use crate::inference::{Settings, SettingsLayer};
 use crate::job::{
     JobSpec, ModelReference, PackSet, PromptRequest, ResolvedJob, SettingsByOrigin, Timeouts,
 };
-use crate::pack::ProcessorRef;
 use crate::quantity::count;
+use lmstrix_inference::{ContextSize, Settings, SettingsLayer};
+use lmstrix_sandbox::ProcessorRef;
 
 /// A prompt of the plan.
 pub(super) struct PlanPrompt {

@@ -19,10 +19,10 @@ use crate::batch::{
     ResumeDecision, ResumeFacts, TokenNeed,
 };
 use crate::error::{Exit, Failure};
-use crate::inference::SettingsLayer;
 use crate::job::{ProcessorChain, ResolvedJob, Warning};
 use crate::sink::AnswerFile;
 use crate::token_estimate::TokenEstimate;
+use lmstrix_inference::SettingsLayer;
 
 /// Prompts that wait for the packs at once: each holds its files in memory.
 const RESOLVE_AHEAD: usize = 32;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::batch::{self, InputEntry, Plan, PromptOptions};
-use crate::inference::SettingsLayer;
+use lmstrix_inference::SettingsLayer;
 
 /// Returns the plan with the settings of the command line in it. A run keeps the two
 /// apart, so that the command line wins.

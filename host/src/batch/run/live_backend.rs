@@ -24,18 +24,18 @@ use crate::batch::{
     ResultOptions, StartRecord,
 };
 use crate::engine::{
-    self, ConnectTimeouts, ContextSize, EngineSelection, Instance, LifecycleOptions, Memory,
-    ModelQuery, SelectedModel, is_local, select_model,
+    self, ConnectTimeouts, EngineSelection, Instance, LifecycleOptions, Memory, ModelQuery,
+    SelectedModel, is_local, select_model,
 };
 use crate::error::{Exit, Failure};
 use crate::error_chain::error_chain;
-use crate::inference::Event;
 use crate::job::{
     self, Cancellation, End, FailureClass, JobError, Outcome, PreparedJob, ResolvedJob, RunContext,
     Sinks, Timeouts, Warning,
 };
 use crate::registry::RegistryStore;
 use crate::sink::{self, AnswerFile, Sink};
+use lmstrix_inference::{ContextSize, Event};
 
 /// With less than this share of the memory free, a machine is about to swap.
 const MEMORY_SHARE: u64 = 20;

@@ -14,11 +14,11 @@ use crate::engine::{
     Memory, ServerAddress, query_catalog, select_model,
 };
 use crate::error::{Exit, Failure};
-use crate::inference::SettingsLayer;
 use crate::job::{Cancel, ModelReference};
-use crate::pack::ModelFacts;
 use crate::registry::{ModelRecord, Registry, SortKey, SortRow, sort_models};
 use crate::suggest::similar_names;
+use lmstrix_inference::SettingsLayer;
+use lmstrix_sandbox::ModelFacts;
 
 /// The name that stands for all models.
 const ALL: &str = "all";

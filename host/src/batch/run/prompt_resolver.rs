@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::error::Failure;
 use crate::job::{self, PackSet, PromptRequest, ResolvedJob, resolve};
-use crate::pack::{self, ContractError, ModelFacts, THREAD_STACK_BYTES};
+use lmstrix_sandbox::{ContractError, ModelFacts, THREAD_STACK_BYTES};
 
 type Work = Box<dyn FnOnce(&mut [PackSet]) + Send>;
 
@@ -28,7 +28,7 @@ pub(super) struct ResolveJob {
 }
 
 fn died() -> Failure {
-    pack::Error::Sandbox("the thread that calls packs died".to_owned()).into()
+    lmstrix_sandbox::Error::Sandbox("the thread that calls packs died".to_owned()).into()
 }
 
 impl PromptResolver {
@@ -42,7 +42,7 @@ impl PromptResolver {
                     work(&mut packs);
                 }
             })
-            .map_err(|error| pack::Error::Sandbox(error.to_string()))?;
+            .map_err(|error| lmstrix_sandbox::Error::Sandbox(error.to_string()))?;
         Ok(Self { work })
     }
 
@@ -78,7 +78,7 @@ fn resolve_on_thread(packs: &mut [PackSet], job: &ResolveJob) -> Result<Resolved
 /// Returns the failure with hints that suit a batch.
 fn failure(error: job::ResolveError) -> Failure {
     let text_hint = match &error {
-        job::ResolveError::Pack(pack::Error::Contract {
+        job::ResolveError::Pack(lmstrix_sandbox::Error::Contract {
             error: ContractError::MissingParams(names),
             ..
         }) => names.iter().position(|name| name == "text"),

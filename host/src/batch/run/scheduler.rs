@@ -2,6 +2,7 @@
 //! model is reloaded, then set aside and tried once more at the end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -73,6 +74,23 @@ pub enum FailureLimit {
     Count(usize),
     /// This percentage of all jobs.
     Percent(u8),
+}
+
+impl FromStr for FailureLimit {
+    type Err = String;
+
+    /// Parses a number of jobs, or `0%` to `100%`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        let limit = match text.strip_suffix('%') {
+            Some(percent) => {
+                let percent = percent.trim().parse().ok();
+                percent.filter(|percent| *percent <= 100).map(Self::Percent)
+            }
+            None => text.parse().ok().map(Self::Count),
+        };
+        limit.ok_or_else(|| "expected a number, or `0%` to `100%`".to_owned())
+    }
 }
 
 impl FailureLimit {

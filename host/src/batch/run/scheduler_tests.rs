@@ -683,3 +683,25 @@ async fn jobs_spread_over_all_instances_of_a_model_and_leave_one_that_fails() {
     assert!(on("on 7") >= 1 && on("on 8") >= 5, "{log:?}");
     assert_eq!(on("run 0"), 3, "{log:?}");
 }
+
+#[test]
+fn a_limit_of_failures_is_a_number_or_a_share() {
+    for (text, failures, jobs, passed) in [
+        ("0", 1, 10, true),
+        ("0", 0, 10, false),
+        ("3", 3, 10, false),
+        ("20%", 2, 10, false),
+        ("20%", 3, 10, true),
+        ("100%", 10, 10, false),
+    ] {
+        let limit: FailureLimit = text.parse().unwrap();
+        assert_eq!(
+            limit.is_exceeded(failures, jobs),
+            passed,
+            "{text} {failures}"
+        );
+    }
+    for text in ["-1", "101%", "x", ""] {
+        assert!(text.parse::<FailureLimit>().is_err(), "{text}");
+    }
+}

@@ -8,7 +8,7 @@ use crate::batch::{ChangedPolicy, Plan, Shard};
 use crate::client::TimeoutOptions;
 use crate::config::Config;
 use crate::environment::Env;
-use crate::inference::SettingsLayer;
+use lmstrix_inference::SettingsLayer;
 
 /// A batch as requested.
 pub struct BatchSetup<'a> {

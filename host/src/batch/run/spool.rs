@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use tempfile::SpooledTempFile;
 
 use crate::error::{Exit, Failure};
-use crate::inference::{Prompt, SettingsLayer};
 use crate::job::{ProcessorStep, ResolvedJob, Warning};
-use crate::pack::{ModelFacts, Pack, ProcessorContext, ResolvedPrompt, TextFile};
+use lmstrix_inference::{Prompt, SettingsLayer};
+use lmstrix_sandbox::{ModelFacts, Pack, ProcessorContext, ResolvedPrompt, TextFile};
 
 /// Bytes that are kept in memory. What is longer moves to the system's temporary folder,
 /// and not to the folder of the results, whose disk the results may need.

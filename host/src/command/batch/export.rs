@@ -6,7 +6,7 @@ use std::io::Write;
 use fs_err as fs;
 use serde_json::{Map, Value, json};
 
-use crate::args::ExportArgs;
+use crate::args::{ExportArgs, RowFormat};
 use crate::batch::{self, DoneRecord, ExportFormat, Record};
 use crate::error::{Exit, Failure};
 use crate::quantity::count;
@@ -41,14 +41,9 @@ const COLUMNS: [&str; 19] = [
 /// Returns an error if the journal or a result cannot be read, or the output cannot be
 /// written.
 pub(super) fn export(args: &ExportArgs) -> Result<Exit, Failure> {
-    let format = match args.format.as_str() {
-        "jsonl" => ExportFormat::Jsonl,
-        "csv" => ExportFormat::Csv,
-        other => {
-            return Err(Failure::usage(format!(
-                "--as is `{other}`; it takes jsonl or csv"
-            )));
-        }
+    let format = match args.format {
+        RowFormat::Jsonl => ExportFormat::Jsonl,
+        RowFormat::Csv => ExportFormat::Csv,
     };
     let mut done: BTreeMap<String, Box<DoneRecord>> = BTreeMap::new();
     batch::visit_records(&args.dir, |record| match record {

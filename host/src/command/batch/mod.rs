@@ -20,8 +20,8 @@ use crate::batch::{self, BatchOptions, BatchSetup, Interrupts, Plan, SharedObser
 use crate::client::{self, TimeoutOptions};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
-use crate::inference::SettingsLayer;
 use crate::ui::{BatchProgress, Messages, ProgressMode};
+use lmstrix_inference::SettingsLayer;
 
 /// Runs `batch` and its subcommands.
 ///
@@ -55,15 +55,14 @@ async fn run_plan(
         print(&text.map_err(Failure::usage)?)?;
         return Ok(Exit::Done);
     }
-    let shard = args.jobs.shard.as_deref();
-    let mut options = plan_from_args::options(&args.run, &args.results, shard)?;
+    let mut options = plan_from_args::options(&args.run, &args.results, args.jobs.shard);
     options.force = args.jobs.force;
     let run = Run {
         plan,
         settings,
-        timeouts: timeout_options(&args.timeouts)?,
+        timeouts: timeout_options(&args.timeouts),
         options,
-        progress: plan_from_args::progress_mode(&args.run.progress, env)?,
+        progress: plan_from_args::progress_mode(args.run.progress, env),
         common: args.common,
     };
     run.run(env, interrupts).await
@@ -87,7 +86,11 @@ async fn retry(args: RetryArgs, env: &Env, interrupts: Interrupts<'_>) -> Result
     plan.out = Some(args.dir.clone());
     // A merged folder holds the parts that its journal names.
     let shard = last.shard.as_deref().filter(|shard| !shard.contains('+'));
-    let mut options = plan_from_args::options(&args.run, &ResultArgs::default(), shard)?;
+    let shard = shard
+        .map(str::parse)
+        .transpose()
+        .map_err(|cause| Failure::usage(format!("{}: {cause}", shown.display())))?;
+    let mut options = plan_from_args::options(&args.run, &ResultArgs::default(), shard);
     options.shard_text.clone_from(&last.shard);
     options.force = args.force;
     options.is_own_plan = true;
@@ -95,9 +98,9 @@ async fn retry(args: RetryArgs, env: &Env, interrupts: Interrupts<'_>) -> Result
         plan,
         // The settings of the command line are in the plan.
         settings: SettingsLayer::default(),
-        timeouts: timeout_options(&args.timeouts)?,
+        timeouts: timeout_options(&args.timeouts),
         options,
-        progress: plan_from_args::progress_mode(&args.run.progress, env)?,
+        progress: plan_from_args::progress_mode(args.run.progress, env),
         common: args.common,
     };
     run.run(env, interrupts).await

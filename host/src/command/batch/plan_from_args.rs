@@ -4,14 +4,15 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::super::resolve_args::keeps_reasoning_tags;
-use crate::args::{BatchRunArgs, JobArgs, ResultArgs, RunArgs};
+use crate::args::{
+    BatchRunArgs, Changed, ErrorPlace, JobArgs, JobCount, Progress, ReasoningTags, ResultArgs,
+    RunArgs,
+};
 use crate::batch::{
     self, BatchOptions, ChangedPolicy, FailureLimit, InputEntry, NameTemplate, ParamValues, Plan,
-    PlanContext, ProcessorEntry, PromptEntry, PromptOptions, Shard,
+    ProcessorEntry, PromptEntry, PromptOptions, Shard,
 };
 use crate::client::at_file;
-use crate::duration;
 use crate::environment::Env;
 use crate::error::Failure;
 use crate::ui::ProgressMode;
@@ -20,14 +21,7 @@ use crate::ui::ProgressMode;
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Returns the options of a run.
-///
-/// # Errors
-/// Returns an error if a value is invalid.
-pub(super) fn options(
-    run: &RunArgs,
-    results: &ResultArgs,
-    shard: Option<&str>,
-) -> Result<BatchOptions, Failure> {
+pub(super) fn options(run: &RunArgs, results: &ResultArgs, shard: Option<Shard>) -> BatchOptions {
     let RunArgs {
         jobs,
         max_failures,
@@ -36,89 +30,44 @@ pub(super) fn options(
         dry_run,
         progress: _,
     } = run;
-    let changed = match results.changed.as_str() {
-        "" | "keep" => ChangedPolicy::Keep,
-        "rerun" => ChangedPolicy::Rerun,
-        other => {
-            return Err(Failure::usage(format!(
-                "--changed is `{other}`; it takes keep or rerun"
-            )));
-        }
+    let changed = match results.changed {
+        Changed::Keep => ChangedPolicy::Keep,
+        Changed::Rerun => ChangedPolicy::Rerun,
     };
-    let reconnect_timeout = match server_timeout {
-        None => Some(RECONNECT_TIMEOUT),
-        Some(text) => duration::parse(text)
-            .map_err(|cause| Failure::usage(format!("--server-timeout: {cause}")))?,
-    };
-    let failure_limit = match max_failures {
-        _ if *fail_fast => Some(FailureLimit::Count(0)),
-        Some(text) => Some(parse_failure_limit(text)?),
-        None => None,
-    };
-    Ok(BatchOptions {
+    let reconnect_timeout = server_timeout.map_or(Some(RECONNECT_TIMEOUT), |limit| limit.0);
+    BatchOptions {
         changed,
         verify: results.verify,
-        jobs: jobs.as_deref().map(parse_jobs).transpose()?.flatten(),
-        failure_limit,
+        jobs: jobs.and_then(limit),
+        failure_limit: if *fail_fast {
+            Some(FailureLimit::Count(0))
+        } else {
+            *max_failures
+        },
         reconnect_timeout: reconnect_timeout.unwrap_or(Duration::ZERO),
-        shard: shard
-            .map(|text| {
-                Shard::parse(text).map_err(|cause| Failure::usage(format!("--shard: {cause}")))
-            })
-            .transpose()?,
-        shard_text: shard.map(str::to_owned),
+        shard,
+        shard_text: shard.map(|shard| shard.to_string()),
         dry_run: *dry_run,
         force: false,
         is_own_plan: false,
-    })
+    }
 }
 
 /// Returns how progress is shown.
-///
-/// # Errors
-/// Returns an error unless the value is `auto`, `plain`, `json` or `none`.
-pub(super) fn progress_mode(progress: &str, env: &Env) -> Result<ProgressMode, Failure> {
+pub(super) fn progress_mode(progress: Progress, env: &Env) -> ProgressMode {
     match progress {
-        "auto" if env.stderr_is_terminal => Ok(ProgressMode::Terminal),
-        "auto" | "plain" => Ok(ProgressMode::Plain),
-        "json" => Ok(ProgressMode::Json),
-        "none" => Ok(ProgressMode::None),
-        other => Err(Failure::usage(format!(
-            "--progress is `{other}`; it takes auto, plain, json or none"
-        ))),
+        Progress::Auto if env.stderr_is_terminal => ProgressMode::Terminal,
+        Progress::Auto | Progress::Plain => ProgressMode::Plain,
+        Progress::Json => ProgressMode::Json,
+        Progress::None => ProgressMode::None,
     }
 }
 
-fn parse_failure_limit(text: &str) -> Result<FailureLimit, Failure> {
-    let invalid = || {
-        Failure::usage(format!(
-            "--max-failures is `{text}`; it takes a number, or `0%` to `100%`"
-        ))
-    };
-    match text.trim().strip_suffix('%') {
-        Some(percent) => match percent.trim().parse() {
-            Ok(percent @ 0..=100) => Ok(FailureLimit::Percent(percent)),
-            _ => Err(invalid()),
-        },
-        None => text
-            .trim()
-            .parse()
-            .map(FailureLimit::Count)
-            .map_err(|_| invalid()),
-    }
-}
-
-/// Parses `--jobs`; `None` is `auto`, as many as the server has slots.
-fn parse_jobs(text: &str) -> Result<Option<usize>, Failure> {
-    match text.trim() {
-        "auto" => Ok(None),
-        text => match text.parse() {
-            Ok(jobs @ 1..=batch::JOBS_MAX) => Ok(Some(jobs)),
-            _ => Err(Failure::usage(format!(
-                "--jobs is `{text}`; it takes a number from 1 to {}, or auto",
-                batch::JOBS_MAX
-            ))),
-        },
+/// Returns the limit of jobs at once; `None` leaves it to the server.
+fn limit(jobs: JobCount) -> Option<usize> {
+    match jobs {
+        JobCount::Auto => None,
+        JobCount::Jobs(jobs) => Some(jobs),
     }
 }
 
@@ -205,10 +154,8 @@ pub(super) fn plan(run: &BatchRunArgs) -> Result<Plan, Failure> {
     for path in inputs {
         plan.inputs.push(InputEntry::RowsOrFiles(path.clone()));
     }
-    if let Some(context) = context {
-        let context = PlanContext::parse(context)
-            .map_err(|cause| Failure::usage(format!("--context: {cause}")))?;
-        plan.context = Some(context);
+    if context.is_some() {
+        plan.context = *context;
     }
     let ResultArgs {
         output,
@@ -231,21 +178,13 @@ pub(super) fn plan(run: &BatchRunArgs) -> Result<Plan, Failure> {
         NameTemplate::parse(name)
             .map_err(|cause| Failure::usage(format!("name template `{name}`: {cause}")))?;
     }
-    plan.results.errors_inline |= match errors.as_str() {
-        "file" => false,
-        "inline" => true,
-        other => {
-            return Err(Failure::usage(format!(
-                "--errors is `{other}`; it takes file or inline"
-            )));
-        }
-    };
-    plan.results.keep_reasoning_tags |= keeps_reasoning_tags(reasoning_tags)?;
+    plan.results.errors_inline |= *errors == ErrorPlace::Inline;
+    plan.results.keep_reasoning_tags |= *reasoning_tags == ReasoningTags::None;
     plan.results.keep_raw |= keep_raw;
     plan.results.keep_reasoning |= keep_reasoning;
     plan.results.strict |= strict;
-    if let Some(jobs) = run.run.jobs.as_deref().map(parse_jobs).transpose()? {
-        plan.jobs = jobs;
+    if let Some(jobs) = run.run.jobs {
+        plan.jobs = limit(jobs);
     }
     Ok(plan)
 }
@@ -257,7 +196,7 @@ fn axes(param: &[String]) -> Result<Vec<(String, ParamValues)>, Failure> {
         let (name, value) = item
             .split_once('=')
             .filter(|(name, _)| !name.is_empty())
-            .ok_or_else(|| Failure::usage(format!("-p takes KEY=VALUE, not `{item}`")))?;
+            .ok_or_else(|| Failure::usage(format!("-p `{item}`: expected KEY=VALUE")))?;
         let value = at_file(value)?;
         match all.iter_mut().find(|(known, _)| known == name) {
             Some((_, values)) => values.push(value),
@@ -292,27 +231,5 @@ mod tests {
             ]
         );
         assert!(axes(&own(&["x"])).is_err());
-    }
-
-    #[test]
-    fn a_limit_of_failures_is_a_number_or_a_share() {
-        for (text, failures, jobs, passed) in [
-            ("0", 1, 10, true),
-            ("0", 0, 10, false),
-            ("3", 3, 10, false),
-            ("20%", 2, 10, false),
-            ("20%", 3, 10, true),
-            ("100%", 10, 10, false),
-        ] {
-            let limit = parse_failure_limit(text).unwrap();
-            assert_eq!(
-                limit.is_exceeded(failures, jobs),
-                passed,
-                "{text} {failures}"
-            );
-        }
-        for text in ["-1", "101%", "x", ""] {
-            assert!(parse_failure_limit(text).is_err(), "{text}");
-        }
     }
 }

@@ -4,11 +4,9 @@
 use std::fmt::Write;
 
 use crate::engine::Instance;
-use crate::inference::{
-    MaxTokens, Origin, Prompt, SettingSupport, Settings, SettingsLayer, WithOrigin, defaults,
-};
 use crate::job::PreparedJob;
 use crate::sink::is_control;
+use lmstrix_inference::{Origin, Prompt, SETTINGS, SettingInfo, SettingSupport};
 
 /// Returns the text for stderr. `rendered` is the prompt after the model's chat
 /// template, where the engine reports it.
@@ -63,23 +61,31 @@ pub(super) fn shown(
         }
     }
     text.push_str("settings (value, origin, what the engine does with it, LM Studio's default):\n");
-    let defaults = layer_values(&defaults());
-    for (name, value, origin) in setting_values(settings) {
-        let support = match model.support(prompt, settings, &name) {
+    for (name, value, origin) in settings.values() {
+        // Shown below, since stop sequences can be long.
+        if name == "stop" {
+            continue;
+        }
+        let support = match model.support(prompt, settings, name) {
             SettingSupport::Honoured => "honoured",
             SettingSupport::Dropped => "dropped",
             SettingSupport::Rejected => "not accepted",
             SettingSupport::Unknown => "unknown",
         };
-        let default = defaults
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map_or("off", |(_, value)| value.as_str());
+        let value = match (name, value) {
+            ("json_schema", _) => "(a schema)".to_owned(),
+            (_, value) => escaped_line(&value.to_string()),
+        };
+        let setting = SETTINGS.iter().find(|setting| setting.name == name);
+        let default = setting
+            .and_then(SettingInfo::default)
+            .map_or_else(|| "off".to_owned(), |default| default.to_string());
         let differs = if default == value || origin == Origin::Default {
             ""
         } else {
             " (differs)"
         };
+        let name = escaped_line(name);
         let _infallible = writeln!(
             text,
             "  {name:<18} {value:<12} {:<12} {support:<13} {default}{differs}",
@@ -114,66 +120,6 @@ fn origin_name(origin: Origin) -> &'static str {
         Origin::ModelFile => "model file",
         Origin::Default => "default",
     }
-}
-
-fn max_tokens_text(max_tokens: MaxTokens) -> String {
-    match max_tokens {
-        MaxTokens::Unlimited => "-1".to_owned(),
-        MaxTokens::Tokens(tokens) => tokens.to_string(),
-        MaxTokens::Percent(percent) => format!("{percent}%"),
-    }
-}
-
-/// Returns the values of a layer that `defaults` has, by name.
-fn layer_values(layer: &SettingsLayer) -> Vec<(&'static str, String)> {
-    let number = |value: Option<f64>| value.map(|value| value.to_string());
-    [
-        ("temperature", number(layer.temperature)),
-        ("top_k", layer.top_k.map(|top_k| top_k.to_string())),
-        ("top_p", number(layer.top_p)),
-        ("min_p", number(layer.min_p)),
-        ("repeat_penalty", number(layer.repeat_penalty)),
-        ("max_tokens", layer.max_tokens.map(max_tokens_text)),
-    ]
-    .into_iter()
-    .filter_map(|(name, value)| Some((name, value?)))
-    .collect()
-}
-
-fn setting_values(settings: &Settings) -> Vec<(String, String, Origin)> {
-    let value = |name: &str| -> String {
-        let optional = |value: Option<WithOrigin<f64>>| {
-            value.map_or_else(String::new, |with_origin| with_origin.value.to_string())
-        };
-        match name {
-            "temperature" => settings.temperature.value.to_string(),
-            "top_k" => settings.top_k.value.to_string(),
-            "top_p" => settings.top_p.value.to_string(),
-            "min_p" => settings.min_p.value.to_string(),
-            "repeat_penalty" => settings.repeat_penalty.value.to_string(),
-            "presence_penalty" => optional(settings.presence_penalty),
-            "frequency_penalty" => optional(settings.frequency_penalty),
-            "seed" => settings
-                .seed
-                .map_or_else(String::new, |seed| seed.value.to_string()),
-            "max_tokens" => max_tokens_text(settings.max_tokens.value),
-            "json_schema" => "(a schema)".to_owned(),
-            "reasoning" => settings
-                .reasoning
-                .as_ref()
-                .map_or_else(String::new, |reasoning| reasoning.value.clone()),
-            other => settings
-                .other
-                .get(other)
-                .map_or_else(String::new, |value| escaped_line(&value.value)),
-        }
-    };
-    settings
-        .origins()
-        .into_iter()
-        .filter(|(name, _)| *name != "stop")
-        .map(|(name, origin)| (escaped_line(name), value(name), origin))
-        .collect()
 }
 
 /// Writes each line after a bar, with its line end escaped, so that trailing blanks

@@ -3,14 +3,14 @@
 use serde::Serialize;
 
 use super::{engine_filter, escape_for_terminal, format_ago, format_table, print, print_json};
-use crate::args::ListArgs;
+use crate::args::{ListArgs, ListShow};
 use crate::client;
 use crate::command::notices;
 use crate::command::resolve_args;
 use crate::engine::{Memory, format_bytes};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
-use crate::registry::{ModelRecord, SortKey, SortRow, sort_models};
+use crate::registry::{ModelRecord, SortRow, sort_models};
 use crate::ui::Messages;
 
 /// Output of `list --json`.
@@ -45,21 +45,13 @@ enum ListFormat {
 pub(crate) fn list(args: &ListArgs, env: &Env) -> Result<Exit, Failure> {
     let messages = Messages::new(args.common.quiet, env.stderr_is_terminal, env.colour);
     let config = resolve_args::config(&args.common, env)?;
-    let (sort_key, is_reversed) = SortKey::parse(&args.sort).ok_or_else(|| {
-        Failure::usage(format!("--sort `{}`: unknown sort key", args.sort))
-            .hint(format!("sort keys: {}", SortKey::NAMES.join(", ")))
-    })?;
-    let format = match (args.show.as_deref(), args.ids, args.json) {
-        (_, true, _) | (Some("id"), ..) => ListFormat::Ids,
-        (_, _, true) | (Some("json"), ..) => ListFormat::Json,
-        (Some("path"), ..) => ListFormat::Paths,
-        (Some("md"), ..) => ListFormat::Markdown,
+    let (sort_key, is_reversed) = args.sort;
+    let format = match (args.show, args.ids, args.json) {
+        (_, true, _) | (Some(ListShow::Id), ..) => ListFormat::Ids,
+        (_, _, true) | (Some(ListShow::Json), ..) => ListFormat::Json,
+        (Some(ListShow::Path), ..) => ListFormat::Paths,
+        (Some(ListShow::Md), ..) => ListFormat::Markdown,
         (None, ..) => ListFormat::Table,
-        (Some(other), ..) => {
-            return Err(Failure::usage(format!(
-                "--show `{other}`: expected `id`, `path`, `json` or `md`"
-            )));
-        }
     };
     let selection = client::engine_selection(
         args.engines.engine.as_deref(),

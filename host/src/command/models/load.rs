@@ -16,11 +16,11 @@ use crate::engine::{
 };
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
-use crate::inference::Event;
 use crate::job::{self, Cancel, JobError, Sinks};
 use crate::sink::Sink;
 use crate::suggest::similar_names;
 use crate::ui::Messages;
+use lmstrix_inference::Event;
 
 /// Runs `load`.
 ///
@@ -42,7 +42,7 @@ pub(crate) async fn load(
         reload: args.reload,
         unload: false,
         force: args.force,
-    })?;
+    });
     let query = client::model_query(
         &model,
         policy,

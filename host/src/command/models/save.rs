@@ -8,7 +8,7 @@ use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::error_chain::error_chain;
 use crate::studio_settings::{
-    self, MaxContext, SkipReason, WriteOptions, apply_changes, preview_undo, undo_last,
+    self, SkipReason, WriteOptions, apply_changes, preview_undo, undo_last,
 };
 use crate::ui::Messages;
 
@@ -58,8 +58,7 @@ pub(crate) fn save(args: &SaveArgs, env: &Env) -> Result<Exit, Failure> {
         .hint("restore it anyway with `save --undo --force`"));
     }
     let options = WriteOptions {
-        limit: MaxContext::parse(&args.limit)
-            .map_err(|cause| Failure::usage(format!("--limit {cause}")))?,
+        limit: args.limit,
         threshold: args.threshold,
         flash_attention: args.flash,
         force: args.force,

@@ -3,13 +3,9 @@
 mod params;
 mod sampling;
 
-use std::time::Duration;
-
 use crate::args::{CommonArgs, ModelArgs, PromptArgs, SamplingArgs, TimeoutArgs};
 use crate::client::{LoadPolicy, Request, TimeoutOptions, processor};
 use crate::config::Config;
-use crate::duration;
-use crate::engine::ContextSize;
 use crate::environment::Env;
 use crate::error::Failure;
 use crate::job::ModelReference;
@@ -74,10 +70,7 @@ pub(crate) fn request_from_args(
 }
 
 /// Returns the model and the load policy that flags set.
-///
-/// # Errors
-/// Returns an error if the context length is invalid.
-pub(crate) fn model_reference(model: &ModelArgs) -> Result<(ModelReference, LoadPolicy), Failure> {
+pub(crate) fn model_reference(model: &ModelArgs) -> (ModelReference, LoadPolicy) {
     let ModelArgs {
         model,
         engine,
@@ -86,64 +79,26 @@ pub(crate) fn model_reference(model: &ModelArgs) -> Result<(ModelReference, Load
         unload: _,
         force,
     } = model;
-    let context = context
-        .as_deref()
-        .map(|text| {
-            ContextSize::parse(text).map_err(|cause| Failure::usage(format!("--context: {cause}")))
-        })
-        .transpose()?;
     let reference = ModelReference {
         engine: engine.clone(),
         model: model.clone(),
-        context,
+        context: *context,
     };
     let load = LoadPolicy {
         reload: *reload,
         force: *force,
     };
-    Ok((reference, load))
+    (reference, load)
 }
 
 /// Returns the time limits that flags set.
-///
-/// # Errors
-/// Returns an error if a value is not a duration.
-pub(crate) fn timeout_options(timeouts: &TimeoutArgs) -> Result<TimeoutOptions, Failure> {
-    let TimeoutArgs {
-        connect_timeout,
-        load_timeout,
-        first_token_timeout,
-        stream_timeout,
-        timeout,
-        max_repeat,
-    } = timeouts;
-    let parse = |text: &Option<String>, flag: &str| -> Result<Option<Option<Duration>>, Failure> {
-        text.as_deref()
-            .map(|text| {
-                duration::parse(text).map_err(|cause| Failure::usage(format!("--{flag}: {cause}")))
-            })
-            .transpose()
-    };
-    Ok(TimeoutOptions {
-        connect: parse(connect_timeout, "connect-timeout")?,
-        load: parse(load_timeout, "load-timeout")?,
-        first_token: parse(first_token_timeout, "first-token-timeout")?,
-        stream: parse(stream_timeout, "stream-timeout")?,
-        total: parse(timeout, "timeout")?,
-        max_repeat: *max_repeat,
-    })
-}
-
-/// Parses `--reasoning-tags`; returns whether the tags are kept in the text.
-///
-/// # Errors
-/// Returns an error unless the value is `auto` or `none`.
-pub(crate) fn keeps_reasoning_tags(value: &str) -> Result<bool, Failure> {
-    match value {
-        "auto" => Ok(false),
-        "none" => Ok(true),
-        other => Err(Failure::usage(format!(
-            "--reasoning-tags `{other}`: expected `auto` or `none`"
-        ))),
+pub(crate) fn timeout_options(timeouts: &TimeoutArgs) -> TimeoutOptions {
+    TimeoutOptions {
+        connect: timeouts.connect_timeout,
+        load: timeouts.load_timeout,
+        first_token: timeouts.first_token_timeout,
+        stream: timeouts.stream_timeout,
+        total: timeouts.timeout,
+        max_repeat: timeouts.max_repeat,
     }
 }

@@ -16,8 +16,8 @@ use super::model_list::connection_error;
 use super::{ServerInstance, ServerKind, ServerTarget};
 use crate::engine::stream::{CancelFlag, EVENT_BUFFER, InferenceStream};
 use crate::engine::{Error, InferenceRequest};
-use crate::inference::{Event, FinishReason, MaxTokens, Prompt, SettingSupport, Settings};
 use crate::token_estimate::TokenEstimate;
+use lmstrix_inference::{Event, FinishReason, MaxTokens, Prompt, SettingSupport, Settings};
 use response_reader::{ReadState, ResponseReader};
 
 /// Maximum number of attempts, including the first.

@@ -10,7 +10,7 @@ use super::{ServerInstance, ServerKind, ServerTarget, llama_router, lms_cli, loa
 use crate::engine::Error;
 use crate::engine::memory::{Memory, MemoryNeed, format_bytes};
 use crate::engine::ownership::{self, Ownership};
-use crate::inference::Event;
+use lmstrix_inference::Event;
 
 /// Interval between requests for the state of a model that is loading.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);

@@ -10,7 +10,7 @@ use super::load::post_json;
 use super::model_list::{ListedInstance, get_json};
 use super::{Server, ServerTarget, fault, sse};
 use crate::engine::Error;
-use crate::inference::Event;
+use lmstrix_inference::Event;
 
 /// Interval between requests for the status of a model.
 const POLL_INTERVAL: Duration = Duration::from_millis(300);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::model_list::{self, ListedInstance, connection_error, get_json};
 use super::{Server, ServerKind, ServerTarget, fault, llama_router, lms_cli};
 use crate::engine::Error;
-use crate::inference::Event;
+use lmstrix_inference::Event;
 
 /// The result of a load.
 pub(super) struct LoadResult {

@@ -46,12 +46,12 @@ pub use server_address::{InvalidUrl, ServerAddress};
 use super::context::exceeds_declared_error;
 use super::ownership::Ownership;
 use super::{
-    CatalogEngine, CatalogModel, ContextSize, Error, InferenceRequest, InferenceStream, KnownModel,
+    CatalogEngine, CatalogModel, Error, InferenceRequest, InferenceStream, KnownModel,
     LifecycleOptions, LoadedInstance,
 };
-use crate::inference::{Event, Prompt, SettingSupport, Settings};
 use dialect::Endpoint;
 use http_client::HttpClient;
+use lmstrix_inference::{ContextSize, Event, Prompt, SettingSupport, Settings};
 use model_list::ListedModel;
 use select_listing::SelectedListing;
 

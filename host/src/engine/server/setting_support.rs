@@ -3,7 +3,7 @@
 
 use super::ServerKind;
 use super::dialect::Endpoint;
-use crate::inference::SettingSupport;
+use lmstrix_inference::SettingSupport;
 
 /// The settings of OpenAI's API that all servers honour.
 const OPENAI_SETTINGS: [&str; 7] = [

@@ -9,8 +9,8 @@ use super::job_state::JobState;
 use super::screen::{Screen, ScreenRow};
 use super::{format, write_line};
 use crate::batch::JobPhase;
-use crate::inference::Event;
 use crate::sink::{Error, Sink};
+use lmstrix_inference::Event;
 
 /// Time between two drawings on a terminal.
 const TICK: Duration = Duration::from_millis(200);

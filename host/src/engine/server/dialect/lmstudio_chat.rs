@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::{WireEvent, WireRequest, non_empty_string, u32_field};
 use crate::engine::server::fault;
-use crate::inference::{FinishReason, Prompt, Role, Usage};
+use lmstrix_inference::{FinishReason, Prompt, Role, Usage};
 
 pub(super) fn request_body(request: &WireRequest<'_>) -> Map<String, Value> {
     let settings = request.settings;

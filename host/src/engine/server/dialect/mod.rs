@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::fault::ServerFault;
 use super::{ServerKind, fault};
-use crate::inference::{FinishReason, Origin, Prompt, Role, Settings, Usage};
+use lmstrix_inference::{FinishReason, Origin, Prompt, Role, Settings, Usage};
 
 /// The endpoint for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{WireEvent, WireRequest, extra_settings, non_empty_string, u32_field};
-use crate::inference::{FinishReason, Prompt, REPEAT_LAST_TOKENS, Usage};
+use lmstrix_inference::{FinishReason, Prompt, REPEAT_LAST_TOKENS, Usage};
 
 pub(super) fn request_body(request: &WireRequest<'_>) -> Map<String, Value> {
     let settings = request.settings;

@@ -15,8 +15,8 @@ pub enum Error {
         name: String,
         /// The folders that were searched.
         searched: Vec<PathBuf>,
-        /// Names of existing packs that are similar to `name`.
-        similar: Vec<String>,
+        /// The names of the packs that were found.
+        available: Vec<String>,
     },
     /// The name is not a valid pack name.
     #[error("invalid pack name `{name}`: {reason}")]

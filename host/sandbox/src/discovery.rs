@@ -108,11 +108,10 @@ impl PackFolders {
             .map(|folder| folder.join(format!("{name}.wasm")));
         let first = candidates.find(|path| path.symlink_metadata().is_ok());
         let Some(path) = first else {
-            let names: Vec<String> = self.list().into_iter().map(|pack| pack.name).collect();
             return Err(Error::NotFound {
                 name: name.to_owned(),
                 searched: self.0.clone(),
-                similar: crate::suggest::similar_names(name, names.iter().map(String::as_str)),
+                available: self.list().into_iter().map(|pack| pack.name).collect(),
             });
         };
         let shadowed = candidates

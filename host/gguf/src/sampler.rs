@@ -10,7 +10,7 @@ use std::cmp::Ordering;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{OsRng, RngCore, SeedableRng, TryRngCore};
 
-use crate::inference::{REPEAT_LAST_TOKENS, Settings};
+use lmstrix_inference::{REPEAT_LAST_TOKENS, Settings};
 
 /// A token and its logit.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,7 +39,7 @@ impl Sampler {
     /// Returns a sampler for these settings. Generates a seed if none is set; see
     /// [`Sampler::seed`].
     pub(super) fn new(settings: &Settings) -> Self {
-        let penalty = |setting: Option<crate::inference::WithOrigin<f64>>| {
+        let penalty = |setting: Option<lmstrix_inference::WithOrigin<f64>>| {
             setting.map_or(0.0, |setting| setting.value)
         };
         let seed = match &settings.seed {
@@ -198,7 +198,7 @@ fn relative_probabilities(candidates: &[Candidate], temperature: f64) -> impl It
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inference::{Origin, SettingsLayer, resolve_settings};
+    use lmstrix_inference::{Origin, Settings, SettingsLayer};
 
     fn sampler(layer: SettingsLayer) -> Sampler {
         let off = SettingsLayer {
@@ -210,7 +210,7 @@ mod tests {
             seed: Some(7),
             ..SettingsLayer::default()
         };
-        Sampler::new(&resolve_settings(&[
+        Sampler::new(&Settings::resolve(&[
             (Origin::Flag, &layer),
             (Origin::Config, &off),
         ]))

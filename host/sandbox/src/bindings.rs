@@ -10,5 +10,5 @@
 
 wasmtime::component::bindgen!({
     world: "pack",
-    path: "../wit",
+    path: "../../wit",
 });

@@ -10,7 +10,7 @@ use super::contract::{
 };
 use super::error::{ContractError, GuestFailure};
 use super::limits::LimitExceeded;
-use crate::inference::{FinishReason, MaxTokens, Message, Prompt, Role, SettingsLayer};
+use lmstrix_inference::{FinishReason, MaxTokens, Message, Prompt, Role, SettingsLayer};
 
 /// The error of a call: one that the contract defines, or a failure.
 pub(super) enum CallError {

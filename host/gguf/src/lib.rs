@@ -1,4 +1,5 @@
-//! The embedded engine: runs GGUF models in this process on the CPU, with candle.
+//! The embedded engine of lmstrix-host: runs GGUF models in this process on the CPU, with
+//! candle.
 //!
 //! The engine is synchronous and uses neither threads nor the network; callers run it on
 //! a thread of their own. It supports only models for which it gives the same answers as
@@ -25,6 +26,10 @@ mod utf8;
 pub use error::Error;
 pub use file::ModelFile;
 pub use model::{InferenceSummary, Model};
+
+/// The GGUF file of the built-in demo model, a toy that repeats the first sentence of a
+/// text.
+pub const DEMO_MODEL: &[u8] = include_bytes!("../assets/demo.gguf");
 
 /// Returns the supported pairs of architecture and tokenizer.
 pub fn supported() -> impl Iterator<Item = (&'static str, String)> {

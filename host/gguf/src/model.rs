@@ -7,7 +7,7 @@ use super::stop::StopSequences;
 use super::template::ChatTemplate;
 use super::tokenizer::Tokenizer;
 use super::utf8::Utf8Decoder;
-use crate::inference::{Event, FinishReason, MaxTokens, Prompt, SettingSupport, Settings, Usage};
+use lmstrix_inference::{Event, FinishReason, MaxTokens, Prompt, SettingSupport, Settings, Usage};
 
 /// The tag with which reasoning models begin their reasoning.
 const THINK: &str = "<think>";

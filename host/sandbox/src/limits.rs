@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Deserializer};
 use wasmtime::ResourceLimiter;
 
 /// Interval at which the time limit of a running guest is checked.
@@ -16,43 +17,61 @@ const WALL_PER_CPU: u32 = 10;
 
 /// Resource limits of a pack. The defaults were tested with packs written in Rust
 /// and Python.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// In a file they are a table whose keys have the units, such as `pack_push_ms`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct SandboxLimits {
     /// Linear memory in bytes, summed over all memories of one store. QuickJS has
     /// three memories; CPython starts with 12 MiB.
+    #[serde(rename = "pack_memory_bytes")]
     pub memory_bytes: usize,
     /// Table elements, summed over one store. CPython needs 5,700.
+    #[serde(rename = "pack_table_elements")]
     pub table_elements: usize,
     /// The maximum number of instances, of memories and of tables in one store.
     /// QuickJS needs three memories; nested components multiply instances.
+    #[serde(rename = "pack_instances")]
     pub instances: usize,
     /// CPU time of one instantiation, and of one `describe`.
+    #[serde(rename = "pack_describe_ms", deserialize_with = "milliseconds")]
     pub describe_time: Duration,
     /// CPU time of one `resolve` or `open`, which may parse files.
+    #[serde(rename = "pack_resolve_ms", deserialize_with = "milliseconds")]
     pub resolve_time: Duration,
     /// CPU time of one `push`, which delays the output of a token.
+    #[serde(rename = "pack_push_ms", deserialize_with = "milliseconds")]
     pub push_time: Duration,
     /// CPU time of one `finish`, which may process the whole answer.
+    #[serde(rename = "pack_finish_ms", deserialize_with = "milliseconds")]
     pub finish_time: Duration,
     /// Bytes that one call may copy out of the guest, or four times the size of
     /// the call's input, whichever is larger.
+    #[serde(rename = "pack_call_bytes")]
     pub call_bytes: usize,
     /// Bytes that one processor may return in total, or eight times the size of
     /// its input, whichever is larger.
+    #[serde(rename = "pack_output_bytes")]
     pub output_bytes: usize,
     /// Entries of each list that a pack returns.
+    #[serde(rename = "pack_list_entries")]
     pub list_entries: usize,
     /// Live component handles in one store; a processor needs one.
+    #[serde(rename = "pack_handles")]
     pub handles: usize,
     /// Size of a pack file in bytes. CPython with a prompt has 18 MB.
+    #[serde(rename = "pack_file_bytes")]
     pub file_bytes: u64,
     /// Address space in bytes of the process that compiles a pack. An 18 MB
     /// component needed 410 MB of memory when measured.
+    #[serde(rename = "pack_compile_memory_bytes")]
     pub compile_memory_bytes: u64,
     /// Wall-clock time of compiling a pack. An 18 MB component needs 15 s of CPU
     /// time.
+    #[serde(rename = "pack_compile_seconds", deserialize_with = "seconds")]
     pub compile_time: Duration,
     /// Bytes of a pack's stdout and stderr that are kept for error messages.
+    #[serde(skip)]
     pub stderr_bytes: usize,
 }
 
@@ -76,6 +95,14 @@ impl Default for SandboxLimits {
             stderr_bytes: 16 << 10,
         }
     }
+}
+
+fn milliseconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_millis)
+}
+
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    u64::deserialize(deserializer).map(Duration::from_secs)
 }
 
 /// Allowed output bytes per input byte of one call.
@@ -133,7 +160,7 @@ pub enum LimitExceeded {
 }
 
 /// A number of bytes, displayed in KiB or MiB if it is large.
-pub(crate) struct ByteSize(pub(crate) u64);
+pub struct ByteSize(pub u64);
 
 impl std::fmt::Display for ByteSize {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -139,7 +139,7 @@ fn causal_mask(start: usize, count: usize) -> CandleResult<Tensor> {
 }
 
 #[cfg(test)]
-#[path = "../../../../../tests/embedded/tiny_model.rs"]
+#[path = "../../../../tests/embedded/tiny_model.rs"]
 #[expect(dead_code, reason = "the black-box tests change it, this one does not")]
 mod tiny;
 

@@ -10,7 +10,7 @@ use minijinja::value::{Rest, Value};
 use minijinja::{Environment, ErrorKind, State, UndefinedBehavior, context};
 
 use super::Error;
-use crate::inference::Message;
+use lmstrix_inference::Message;
 
 /// Maximum number of steps, without those for the messages. Real templates take some thousand
 /// steps. The limit ends endless loops; it does not bound memory, since one step can double a
@@ -216,7 +216,7 @@ fn template_error(error: &minijinja::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inference::Role;
+    use lmstrix_inference::Role;
 
     const CHATML: &str = "{%- for message in messages %}
 {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}

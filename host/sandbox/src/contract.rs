@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::inference::{FinishReason, Prompt, SettingsLayer};
+use lmstrix_inference::{FinishReason, Prompt, SettingsLayer};
 
 /// A text file that is passed to a pack: one that the user named, or a sidecar file of the
 /// pack.

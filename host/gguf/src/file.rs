@@ -11,7 +11,7 @@ use super::template::ChatTemplate;
 use super::tensor_type::{TensorType, file_type_name};
 use super::tokenizer::{self, Tokenizer};
 use super::{Error, Model, supported};
-use crate::inference::{Prompt, SettingSupport, SettingsLayer};
+use lmstrix_inference::{Prompt, SettingSupport, SettingsLayer};
 
 /// A GGUF file whose header has been read.
 #[derive(Debug)]

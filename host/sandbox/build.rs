@@ -23,7 +23,7 @@ fn main() {
 fn build() -> Result<(), String> {
     let manifest = env_path("CARGO_MANIFEST_DIR")?;
     let out = env_path("OUT_DIR")?;
-    let workspace = manifest.join("..");
+    let workspace = manifest.join("../..");
     let guest = workspace.join("guest-prompts/standard");
     copy(&guest.join("stock.toml"), &out.join("stock.toml"))?;
     for watched in ["guest-prompts/standard", "wit", "Cargo.toml", "Cargo.lock"] {

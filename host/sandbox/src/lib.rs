@@ -1,7 +1,7 @@
-//! Prompt packs: finds, compiles, caches and calls WebAssembly components in a
-//! sandbox with resource limits.
+//! Prompt packs of lmstrix-host: finds, compiles, caches and calls WebAssembly components
+//! in a sandbox with resource limits.
 //!
-//! Only this module uses wasmtime and the generated types of `wit/prompts.wit`; its
+//! Only this crate uses wasmtime and the generated types of `wit/prompts.wit`; its
 //! public interface contains neither. It does not depend on engines, sinks or the
 //! command line.
 
@@ -36,15 +36,17 @@ pub use contract::{
 };
 pub use discovery::{FoundPack, PackFolders, RESERVED_NAMES, check_name};
 pub use error::{ContractError, Error, GuestError, GuestFailure, LoadError};
-pub(crate) use limits::ByteSize;
-pub use limits::{LimitExceeded, SandboxLimits};
+pub use limits::{ByteSize, LimitExceeded, SandboxLimits};
 pub use loaded::{Pack, Processor, THREAD_STACK_BYTES};
 
 /// The name of the built-in pack.
 pub const STANDARD_PACK: &str = "standard";
 
-/// The component of the standard pack, built by `build.rs`.
-const STANDARD_WASM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/standard.wasm"));
+/// The component of the standard pack.
+pub const STANDARD_WASM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/standard.wasm"));
+
+/// The prompt file of the standard pack, with the built-in prompts.
+pub const STOCK_PROMPTS: &str = include_str!(concat!(env!("OUT_DIR"), "/stock.toml"));
 
 /// An event that is reported while packs are loaded.
 #[derive(Debug)]

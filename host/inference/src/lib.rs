@@ -1,0 +1,18 @@
+//! The data types of one inference: the prompt, the settings with their origins, and the
+//! events of an engine.
+//!
+//! Engines, packs, sinks and reports share these types. They do not depend on packs,
+//! servers, files or the command line.
+
+mod event;
+mod prompt;
+mod setting_value;
+mod settings;
+
+pub use event::{Event, FinishReason, SettingSupport, Usage};
+pub use prompt::{Message, Prompt, Role};
+pub use setting_value::{ContextSize, MaxTokens, Scalar, SettingValue};
+pub use settings::{
+    Allowed, InvalidSetting, Origin, REASONING_LEVELS, REPEAT_LAST_TOKENS, SETTINGS, SettingInfo,
+    Settings, SettingsLayer, WithOrigin,
+};
