@@ -54,7 +54,7 @@ const OPEN: [(&str, &str); 5] = [
 ];
 
 fn fixture(name: &str) -> PathBuf {
-    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/compatibility");
+    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/compatibility");
     all.join(name)
 }
 
@@ -395,7 +395,7 @@ fn old_configs_are_read() {
         )
         .unwrap();
         let small = machine.home().join("models/small.gguf");
-        let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo.gguf");
+        let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gguf/assets/demo.gguf");
         copy(&demo, &small, &[]);
         let rendered = machine.run(&["render", "greet", "--text", "Ada", "--json"]);
         rendered.ok();
@@ -495,7 +495,7 @@ fn with_registry() -> Machine {
     let machine = Machine::new();
     let data = machine.home().join("data");
     copy(&fixture("registry/data"), &data, &[]);
-    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo.gguf");
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gguf/assets/demo.gguf");
     copy(&demo, &data.join("models/second.gguf"), &[]);
     machine
 }

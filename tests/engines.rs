@@ -940,22 +940,10 @@ fn requests_to_localhost_ignore_proxies() {
 
 #[test]
 fn the_library_streams_text_and_can_be_cancelled() {
-    use lmstrix_host::environment::{Env, Paths};
-    use lmstrix_host::error::Exit;
-    use lmstrix_host::{Output, Request};
+    use lmstrix::{ErrorKind, Output, Request};
     use std::ops::ControlFlow;
     let machine = Machine::new();
-    let home = machine.home();
-    let env = Env {
-        paths: Paths {
-            config: home.join("config.toml"),
-            data: home.join("data"),
-            state: home.join("state"),
-            cache: home.join("cache"),
-        },
-        program: env!("CARGO_BIN_EXE_lmstrix-host").into(),
-        ..Env::default()
-    };
+    let client = machine.client();
     let studio = FakeStudio::start(Setup {
         answer: Answer::Thinking {
             reasoning: "hm".to_owned(),
@@ -969,7 +957,7 @@ fn the_library_streams_text_and_can_be_cancelled() {
             .engine(studio.url())
     };
     let (mut pieces, mut events) = (Vec::new(), 0);
-    let answer = request().run(&env, |output| {
+    let answer = client.run(request(), |output| {
         match output {
             Output::Text(text) => pieces.push(text.clone()),
             Output::Event(_) => events += 1,
@@ -993,17 +981,19 @@ fn the_library_streams_text_and_can_be_cancelled() {
         token_pause: std::time::Duration::from_millis(5),
         ..Setup::default()
     });
-    let failure = request()
-        .engine(endless.url())
-        .run(&env, |output| match output {
+    let error = client
+        .run(request().engine(endless.url()), |output| match output {
             Output::Text(_) => ControlFlow::Break(()),
             Output::Event(_) => ControlFlow::Continue(()),
         })
         .unwrap_err();
-    assert_eq!(failure.exit, Exit::Interrupted);
+    assert_eq!(error.kind, ErrorKind::Interrupted);
     assert!(endless.wait_cancelled(std::time::Duration::from_secs(20)));
-    let failure = request()
-        .engine("http://127.0.0.1:1")
-        .run(&env, |_| ControlFlow::Continue(()));
-    assert_eq!(failure.unwrap_err().exit, Exit::Engine);
+    let refused = client.run(request().engine("http://127.0.0.1:1"), |_| {
+        ControlFlow::Continue(())
+    });
+    let error = refused.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Engine);
+    // The causes are errors of their own.
+    assert!(std::error::Error::source(&error).is_some(), "{error:?}");
 }

@@ -422,7 +422,7 @@ fn events_and_json_report_a_failure() {
 #[test]
 fn models_are_selected_by_name_or_by_path() {
     let machine = Machine::new();
-    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/demo.gguf");
+    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../gguf/assets/demo.gguf");
     let models = machine.home().join("data/models");
     std::fs::create_dir_all(&models).unwrap();
     std::fs::copy(demo, models.join("mine.gguf")).unwrap();

@@ -18,9 +18,9 @@ pub(crate) fn component() -> Result<PathBuf, String> {
 
 fn build_component() -> Result<PathBuf, String> {
     let host = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let work = host.join("../target/javascript");
-    let script = host.join("../tests/guests/script/pack.js");
-    let contract = host.join("../wit");
+    let work = host.join("../../target/javascript");
+    let script = host.join("../../tests/guests/script/pack.js");
+    let contract = host.join("../../wit");
     let read = |path: &Path| {
         std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
     };

@@ -31,7 +31,7 @@ impl LlamaServer {
                 return None;
             }
         };
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/llama_server.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/llama_server.py");
         let mut child = Command::new(python)
             .arg(script)
             .arg(model)
@@ -88,7 +88,7 @@ impl Drop for LlamaServer {
 }
 
 fn demo() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo.gguf")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../gguf/assets/demo.gguf")
 }
 
 fn infer_args<'a>(server: &'a LlamaServer, more: &[&'a str]) -> Vec<&'a str> {

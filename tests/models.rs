@@ -885,7 +885,7 @@ fn save_writes_tested_contexts_to_lm_studio_and_undo_restores() {
     let machine = Machine::new();
     let studio_home = machine.work().join("user/.lmstudio");
     let file = "pub/repo/model.gguf";
-    let gguf = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo.gguf");
+    let gguf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gguf/assets/demo.gguf");
     std::fs::create_dir_all(studio_home.join("models/pub/repo")).unwrap();
     std::fs::copy(&gguf, studio_home.join("models").join(file)).unwrap();
     let studio = FakeStudio::start(Setup {
@@ -1498,7 +1498,7 @@ fn scan_without_files_keeps_models_of_lm_studios_folder() {
     let user = machine.work().join("user");
     let folder = user.join(".lmstudio/models/pub/repo");
     std::fs::create_dir_all(&folder).unwrap();
-    let gguf = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/demo.gguf");
+    let gguf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gguf/assets/demo.gguf");
     std::fs::copy(gguf, folder.join("model.gguf")).unwrap();
     let listed = |args: &[&str]| {
         let child = machine.command(args).env("HOME", &user).spawn().unwrap();

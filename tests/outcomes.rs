@@ -3,8 +3,7 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use lmstrix_host::environment::{Env, Paths};
-use lmstrix_host::{Output, Request};
+use lmstrix::{Output, Request};
 use serde_json::{Value, json};
 
 use crate::guests;
@@ -274,17 +273,7 @@ fn outcome<'a>(exit: u8, text: Option<&str>, warnings: impl Iterator<Item = &'a 
 fn by_library(scenario: &Scenario) -> Outcome {
     let machine = machine();
     let server = server(scenario.answer);
-    let home = machine.home();
-    let env = Env {
-        paths: Paths {
-            config: home.join("config.toml"),
-            data: home.join("data"),
-            state: home.join("state"),
-            cache: home.join("cache"),
-        },
-        program: env!("CARGO_BIN_EXE_lmstrix-host").into(),
-        ..Env::default()
-    };
+    let client = machine.client();
     let mut request = Request::new("Say: {{text}}")
         .text("hello")
         .engine(server.url())
@@ -302,7 +291,7 @@ fn by_library(scenario: &Scenario) -> Outcome {
     for (_, value) in scenario.settings {
         request.settings.top_k = Some(value.parse().unwrap());
     }
-    let answered = request.run(&env, |output| match output {
+    let answered = client.run(request, |output| match output {
         Output::Text(_) if scenario.is_cancelled => ControlFlow::Break(()),
         _ => ControlFlow::Continue(()),
     });
@@ -313,7 +302,7 @@ fn by_library(scenario: &Scenario) -> Outcome {
             warnings: answer.warnings.iter().map(ToString::to_string).collect(),
         },
         Err(failure) => Outcome {
-            exit: failure.exit as u8,
+            exit: failure.kind as u8,
             text: None,
             warnings: Vec::new(),
         },

@@ -10,7 +10,7 @@ use crate::servers::scripted::{Request, ScriptedServer, Step};
 use crate::support::{Machine, Run, finish};
 
 fn gguf() -> Vec<u8> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("assets/demo.gguf");
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../gguf/assets/demo.gguf");
     std::fs::read(path).unwrap()
 }
 

@@ -15,7 +15,7 @@ pub(crate) fn environment() -> Result<PathBuf, String> {
 }
 
 fn create_environment() -> Result<PathBuf, String> {
-    let work = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/embedded");
+    let work = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/embedded");
     std::fs::create_dir_all(&work).map_err(|error| error.to_string())?;
     let folder = work.join("python");
     let python = folder.join("bin/python");

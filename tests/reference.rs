@@ -9,7 +9,7 @@ use crate::support::Machine;
 const COMMON: [&str; 4] = ["--config", "--verbose", "--quiet", "--help"];
 
 fn readme() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
     std::fs::read_to_string(path).unwrap()
 }
 

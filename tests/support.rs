@@ -97,6 +97,13 @@ impl Machine {
         self.root.path().join("home")
     }
 
+    /// Returns a client of the library with this machine's folders and without variables.
+    pub(crate) fn client(&self) -> lmstrix::Client {
+        let mut environment = lmstrix::Environment::new([], lmstrix::Paths::below(self.home()));
+        environment.compiler = Some(env!("CARGO_BIN_EXE_lmstrix-host").into());
+        lmstrix::Client::new(environment).unwrap()
+    }
+
     /// The current folder of runs.
     pub(crate) fn work(&self) -> PathBuf {
         self.root.path().join("work")

@@ -1,13 +1,42 @@
-//! The structure of the source: which module may use which, read from `crate::` paths,
-//! and which crates have one home.
+//! The structure of the source: which crate and which module may use which. Dependencies
+//! of crates are read from `cargo metadata`, those of modules from `crate::` paths.
 
 use std::path::{Path, PathBuf};
 
-/// The modules of the crate, from the bottom to the top. A module may use modules of
+/// The crates of the host and the crates that they may use. The compiler refuses others.
+const CRATES: &[(&str, &[&str])] = &[
+    ("lmstrix-inference", &[]),
+    ("lmstrix-gguf", &["lmstrix-inference"]),
+    ("lmstrix-sandbox", &["lmstrix-inference"]),
+    (
+        "lmstrix",
+        &["lmstrix-gguf", "lmstrix-inference", "lmstrix-sandbox"],
+    ),
+    (
+        "lmstrix-host",
+        &["lmstrix", "lmstrix-inference", "lmstrix-sandbox"],
+    ),
+];
+
+/// Crates from elsewhere that only one crate of the host may use.
+const ONE_CRATE: &[(&str, &str)] = &[
+    ("candle-core", "lmstrix-gguf"),
+    ("candle-nn", "lmstrix-gguf"),
+    ("minijinja", "lmstrix-gguf"),
+    ("wasmtime", "lmstrix-sandbox"),
+    ("wasmtime-wasi", "lmstrix-sandbox"),
+    ("wasmparser", "lmstrix-sandbox"),
+    ("reqwest", "lmstrix"),
+    ("clap", "lmstrix-host"),
+    ("clap_complete", "lmstrix-host"),
+    ("indicatif", "lmstrix-host"),
+    ("comfy-table", "lmstrix-host"),
+];
+
+/// The modules of the library, from the bottom to the top. A module may use modules of
 /// lower layers only, not of its own layer.
 const LAYERS: &[&[&str]] = &[
     &[
-        "duration",
         "error_chain",
         "quantity",
         "secret",
@@ -15,55 +44,34 @@ const LAYERS: &[&[&str]] = &[
         "suggest",
         "token_estimate",
     ],
-    &["environment", "inference", "registry", "studio_settings"],
-    &["engine", "pack", "sink"],
+    &["toml_file", "environment", "registry", "studio_settings"],
+    &["duration"],
+    &["engine", "sink"],
     &["config", "job"],
-    &["error", "report"],
+    &["error"],
     &["client"],
     &["batch", "context_probe"],
-    &["ui"],
-    &["args"],
-    &["command"],
 ];
 
 /// Modules that know less than their layer allows.
 const FORBIDDEN: &[(&str, &[&str])] = &[
     ("engine", &["registry", "environment"]),
-    ("pack", &["registry", "environment"]),
     ("sink", &["registry", "environment"]),
-    (
-        "args",
-        &[
-            "batch",
-            "client",
-            "config",
-            "engine",
-            "environment",
-            "error",
-            "job",
-            "sink",
-        ],
-    ),
 ];
 
-/// Crates that only one module uses.
-const ONE_HOME: [(&str, &str); 13] = [
+/// Crates that only one module of the library uses.
+const ONE_MODULE: [(&str, &str); 7] = [
     ("csv", "batch"),
     ("glob", "batch"),
     ("unicode_normalization", "batch"),
     ("reqwest", "engine"),
     ("rustls", "engine"),
-    ("indicatif", "ui"),
     ("sysinfo", "engine"),
     ("similar", "studio_settings"),
-    ("clap_complete", "args"),
-    ("wasmtime", "pack"),
-    ("wasmparser", "pack"),
-    ("candle_core", "engine"),
-    ("clap", "args"),
 ];
 
-fn sources() -> Vec<(PathBuf, String)> {
+/// Returns the sources of a crate of the host, with paths relative to its `src`.
+fn sources(of: &str) -> Vec<(PathBuf, String)> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
@@ -74,7 +82,8 @@ fn sources() -> Vec<(PathBuf, String)> {
             }
         }
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let host = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = host.join(of).join("src");
     let mut found = Vec::new();
     walk(&root, &mut found);
     found
@@ -133,7 +142,7 @@ fn modules_used(text: &str) -> Vec<String> {
 
 #[test]
 fn modules_use_lower_layers_only() {
-    let sources = sources();
+    let sources = sources("core");
     assert!(sources.len() > 30, "found only {} sources", sources.len());
     for module in LAYERS.concat() {
         let is_there = sources.iter().any(|(path, _)| module_of(path) == module);
@@ -173,12 +182,11 @@ fn crate_paths_are_found() {
 
 #[test]
 fn crates_are_used_in_one_module() {
-    for (path, text) in sources() {
-        for (name, home) in ONE_HOME {
+    for (path, text) in sources("core") {
+        for (name, home) in ONE_MODULE {
             let used = text.contains(&format!("{name}::"));
-            let is_entry = name == "clap" && path == Path::new("main.rs");
             assert!(
-                !used || module_of(&path) == home || is_entry,
+                !used || module_of(&path) == home,
                 "{} uses the crate {name}",
                 path.display()
             );
@@ -187,13 +195,63 @@ fn crates_are_used_in_one_module() {
 }
 
 #[test]
+fn dependencies_point_downwards_and_have_one_home() {
+    let metadata = std::process::Command::new(env!("CARGO"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args([
+            "metadata",
+            "--no-deps",
+            "--offline",
+            "--format-version",
+            "1",
+        ])
+        .output()
+        .unwrap();
+    let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout).unwrap();
+    let dependencies = |package: &str| -> Vec<String> {
+        let packages = metadata["packages"].as_array().unwrap();
+        let package = packages.iter().find(|known| known["name"] == package);
+        let all = package.unwrap()["dependencies"].as_array().unwrap();
+        all.iter()
+            .filter(|dependency| dependency["kind"].is_null())
+            .map(|dependency| dependency["name"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    for (package, allowed) in CRATES {
+        for used in dependencies(package) {
+            let is_ours = CRATES.iter().any(|(name, _)| *name == used);
+            assert!(
+                !is_ours || allowed.contains(&used.as_str()),
+                "{package} uses {used}"
+            );
+            let home = ONE_CRATE.iter().find(|(name, _)| *name == used);
+            assert!(
+                home.is_none_or(|(_, home)| home == package),
+                "{package} uses {used}"
+            );
+        }
+    }
+    for (name, home) in ONE_CRATE {
+        assert!(
+            dependencies(home).iter().any(|used| used == name),
+            "{home} lacks {name}"
+        );
+    }
+}
+
+#[test]
 fn unsafe_code_is_in_one_file() {
-    let found: Vec<String> = sources()
+    let found: Vec<String> = ["cli", "core", "gguf", "inference", "sandbox"]
         .into_iter()
-        .filter(|(_, text)| text.contains("unsafe {") || text.contains("unsafe fn"))
-        .map(|(path, _)| path.display().to_string())
+        .flat_map(|of| {
+            sources(of)
+                .into_iter()
+                .map(move |(path, text)| (of, path, text))
+        })
+        .filter(|(_, _, text)| text.contains("unsafe {") || text.contains("unsafe fn"))
+        .map(|(of, path, _)| format!("{of}/{}", path.display()))
         .collect();
-    assert_eq!(found, ["pack/cache.rs"]);
+    assert_eq!(found, ["sandbox/cache.rs"]);
 }
 
 #[test]

@@ -350,7 +350,7 @@ top_k = 7
 #[test]
 fn the_plan_in_the_readme_is_valid() {
     let machine = Machine::new();
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
     let readme = std::fs::read_to_string(path).unwrap();
     let (_, rest) = readme.split_once("**Plan files**").unwrap();
     let (_, rest) = rest.split_once("```toml\n").unwrap();

@@ -62,7 +62,7 @@ fn setup() -> Option<&'static Setup> {
 }
 
 fn prepare() -> Result<Setup, String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let scripts = root.join("tests/embedded");
     let work = root.join("target/embedded");
     std::fs::create_dir_all(&work).map_err(|error| error.to_string())?;

@@ -1,0 +1,394 @@
+//! `doctor`: checks configuration, folders, engines, registry and packs.
+
+use std::path::Path;
+
+use fs_err as fs;
+use serde::Serialize;
+
+use super::{escape_for_terminal, print, print_json};
+use crate::args::{CommonArgs, DoctorArgs};
+use crate::command::notices;
+use crate::command::resolve_args;
+use crate::environment::Env;
+use crate::error::{Exit, Failure};
+use crate::ui::Messages;
+use lmstrix::client::{self, TimeoutOptions};
+use lmstrix::config::Config;
+use lmstrix::engine::{EMBEDDED, EngineSelection, Memory, format_bytes, query_catalog};
+use lmstrix::error_chain::error_chain;
+use lmstrix::job::{Cancel, on_pack_thread};
+use lmstrix::quantity::count;
+
+/// The severity of a finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Severity {
+    Ok,
+    Note,
+    Wrong,
+}
+
+/// One finding.
+#[derive(Debug, Serialize)]
+struct Finding {
+    #[serde(rename = "mark")]
+    severity: Severity,
+    about: &'static str,
+    text: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+/// Output of `doctor --json`.
+#[derive(Serialize)]
+struct DoctorReport {
+    schema: u32,
+    version: &'static str,
+    ok: bool,
+    findings: Vec<Finding>,
+}
+
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(&mut self, severity: Severity, about: &'static str, text: impl Into<String>) {
+        self.0.push(Finding {
+            severity,
+            about,
+            text: text.into(),
+            hint: None,
+        });
+    }
+
+    fn hint(&mut self, hint: impl Into<String>) {
+        if let Some(last) = self.0.last_mut() {
+            last.hint = Some(hint.into());
+        }
+    }
+
+    fn failure(&mut self, about: &'static str, failure: impl Into<Failure>) {
+        let failure = failure.into();
+        self.add(Severity::Wrong, about, failure.message);
+        if !failure.hints.is_empty() {
+            self.hint(failure.hints.join("; "));
+        }
+    }
+}
+
+/// Runs `doctor`.
+///
+/// # Errors
+/// Returns an error only if it is interrupted: problems are findings.
+pub(crate) async fn doctor(
+    args: DoctorArgs,
+    env: &Env,
+    mut interrupt: Cancel<'_>,
+) -> Result<Exit, Failure> {
+    let mut findings = Findings::default();
+    let config = config(&args.common, env, &mut findings);
+    folders(env, &mut findings);
+    let memory = Memory::detect();
+    if memory.total < u64::MAX {
+        findings.add(
+            Severity::Ok,
+            "memory",
+            format!(
+                "{} total, {} available",
+                format_bytes(memory.total),
+                format_bytes(memory.available)
+            ),
+        );
+    }
+    tokio::select! {
+        biased;
+        () = &mut interrupt => return Err(Failure::interrupted()),
+        () = engines(&args, env, &config, &mut findings) => {}
+    }
+    registry(env, &mut findings);
+    tokio::select! {
+        biased;
+        () = &mut interrupt => return Err(Failure::interrupted()),
+        () = packs(env, &config, &mut findings) => {}
+    }
+    match client::lm_studio_home(env) {
+        Some(home) => findings.add(
+            Severity::Ok,
+            "lm studio",
+            format!("folder {}", home.display()),
+        ),
+        None => findings.add(
+            Severity::Note,
+            "lm studio",
+            "folder not found; `save` requires it",
+        ),
+    };
+    let ok = findings
+        .0
+        .iter()
+        .all(|finding| finding.severity != Severity::Wrong);
+    if args.json {
+        let report = DoctorReport {
+            schema: 1,
+            version: env!("CARGO_PKG_VERSION"),
+            ok,
+            findings: findings.0,
+        };
+        print_json(&report, env)?;
+    } else {
+        let mut text = format!("lmstrix-host {}\n", env!("CARGO_PKG_VERSION"));
+        for finding in &findings.0 {
+            let severity = match finding.severity {
+                Severity::Ok => "ok   ",
+                Severity::Note => "note ",
+                Severity::Wrong => "WRONG",
+            };
+            text.push_str(&format!(
+                "{severity} {}: {}\n",
+                finding.about,
+                escape_for_terminal(&finding.text, env)
+            ));
+            if let Some(hint) = &finding.hint {
+                text.push_str(&format!("      -> {}\n", escape_for_terminal(hint, env)));
+            }
+        }
+        print(&text)?;
+    }
+    Ok(if ok { Exit::Done } else { Exit::Broken })
+}
+
+fn config(common: &CommonArgs, env: &Env, findings: &mut Findings) -> Config {
+    let path = common.config.as_ref().unwrap_or(&env.paths.config);
+    match resolve_args::config(common, env) {
+        Ok(config) => {
+            let suffix = if path.exists() {
+                ""
+            } else {
+                " (does not exist; optional)"
+            };
+            findings.add(
+                Severity::Ok,
+                "config",
+                format!("{}{suffix}", path.display()),
+            );
+            config
+        }
+        Err(failure) => {
+            findings.failure("config", failure);
+            Config::default()
+        }
+    }
+}
+
+fn folders(env: &Env, findings: &mut Findings) {
+    let all = [
+        ("data", &env.paths.data),
+        ("state", &env.paths.state),
+        ("cache", &env.paths.cache),
+    ];
+    for (about, folder) in all {
+        if let Err(e) = check_writable(folder) {
+            findings.add(
+                Severity::Wrong,
+                about,
+                format!("{} is not writable: {e}", folder.display()),
+            );
+            findings.hint(
+                "check permissions and free space, or set LMSTRIX_HOST_HOME to another folder",
+            );
+        } else {
+            findings.add(Severity::Ok, about, folder.display().to_string());
+        }
+    }
+}
+
+/// Checks that a temporary file can be created in `folder`. If the folder does not exist
+/// yet, checks its nearest existing ancestor.
+fn check_writable(folder: &Path) -> std::io::Result<()> {
+    let existing = folder
+        .ancestors()
+        .find(|ancestor| ancestor.exists())
+        .unwrap_or(folder);
+    if !fs::metadata(existing)?.is_dir() {
+        return Err(std::io::ErrorKind::NotADirectory.into());
+    }
+    tempfile::Builder::new()
+        .prefix(".doctor-")
+        .tempfile_in(existing)?;
+    Ok(())
+}
+
+async fn engines(args: &DoctorArgs, env: &Env, config: &Config, findings: &mut Findings) {
+    let quiet = Messages::new(true, false, false);
+    let selection =
+        client::engine_selection(args.engines.engine.as_deref(), env, config, &notices(quiet));
+    let timeouts = client::timeouts(&TimeoutOptions::default(), env, config);
+    let (selection, timeouts) = match (selection, timeouts) {
+        (Ok(selection), Ok((_, timeouts))) => (selection, timeouts),
+        (Err(failure), _) | (_, Err(failure)) => return findings.failure("engines", failure),
+    };
+    let ownership_folder = client::ownership_folder(env);
+    let models_folder = env.paths.data.join("models");
+    let catalog = query_catalog(
+        &selection,
+        &models_folder,
+        &ownership_folder,
+        timeouts,
+        &mut |_| {},
+    )
+    .await;
+    for engine in &catalog.engines {
+        let version = engine.version.as_deref().unwrap_or("unknown version");
+        match &engine.models {
+            Err(cause) => {
+                findings.add(
+                    Severity::Wrong,
+                    "engine",
+                    format!("{}: {cause}", engine.display_name),
+                );
+            }
+            Ok(models) => {
+                let loaded: usize = models.iter().map(|model| model.instances.len()).sum();
+                let loaded = match engine.kind {
+                    EMBEDDED => String::new(),
+                    _ => format!(", {loaded} loaded"),
+                };
+                findings.add(
+                    Severity::Ok,
+                    "engine",
+                    format!(
+                        "{}, {version}: {}{loaded}",
+                        engine.display_name,
+                        count(models.len(), "model")
+                    ),
+                );
+                let owned: Vec<&str> = models
+                    .iter()
+                    .flat_map(|model| &model.instances)
+                    .filter(|instance| instance.is_owned)
+                    .map(|instance| instance.id.as_str())
+                    .collect();
+                if !owned.is_empty() {
+                    findings.add(
+                        Severity::Note,
+                        "loaded",
+                        format!("still loaded by this program: {}", owned.join(", ")),
+                    );
+                    findings.hint("free the memory with `unload --all`");
+                }
+            }
+        }
+        for problem in &engine.problems {
+            findings.add(Severity::Wrong, "model", problem.clone());
+            findings.hint("remove the file, or run it with llama-server, LM Studio or Ollama");
+        }
+    }
+    if let Some(error) = catalog.server_error {
+        let failure = Failure::from(error);
+        // Servers are optional, unless the config names one.
+        if matches!(selection, EngineSelection::Auto(_)) && config.engines.is_empty() {
+            findings.add(Severity::Note, "engine", failure.message);
+            findings.hint(failure.hints.join("; "));
+        } else {
+            findings.failure("engine", failure);
+        }
+    } else if matches!(selection, EngineSelection::Auto(_)) {
+        for engine in &config.engines {
+            let address = lmstrix::engine::ServerAddress::parse(&engine.url);
+            let base_url = address.as_ref().map_or("", |address| address.base_url());
+            if !catalog
+                .engines
+                .iter()
+                .any(|engine| engine.address == base_url)
+            {
+                findings.add(
+                    Severity::Wrong,
+                    "engine",
+                    format!(
+                        "[engines.{}] of the config: no answer from {}",
+                        engine.name, engine.url
+                    ),
+                );
+                findings.hint(format!(
+                    "`doctor --engine {}` prints the cause",
+                    engine.name
+                ));
+            }
+        }
+    }
+}
+
+fn registry(env: &Env, findings: &mut Findings) {
+    let store = client::registry_store(env);
+    match store.read() {
+        Err(error) => findings.failure("registry", error),
+        Ok(loaded) => {
+            for warning in &loaded.warnings {
+                findings.add(Severity::Wrong, "registry", warning.clone());
+                findings.hint("`scan` repairs it");
+            }
+            let registry = &loaded.registry;
+            let models = registry.models().count();
+            if loaded.warnings.is_empty() {
+                findings.add(
+                    Severity::Ok,
+                    "registry",
+                    format!("{} in {}", count(models, "model"), store.path().display()),
+                );
+            }
+            if models == 0 {
+                findings.hint("`scan` queries the engines for models");
+            }
+            for (_, id, model) in registry.models() {
+                for (level, trial) in &model.trials {
+                    if trial.pending.is_some() {
+                        findings.add(
+                            Severity::Note,
+                            "registry",
+                            format!(
+                                "a test of `{id}` ({}) is running or was killed",
+                                level.as_str()
+                            ),
+                        );
+                        findings.hint(format!("`test {id}` resumes it"));
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn packs(env: &Env, config: &Config, findings: &mut Findings) {
+    let quiet = Messages::new(true, false, false);
+    let (loader, folders) = match client::pack_loader(env, config, &notices(quiet)) {
+        Ok(loader_and_folders) => loader_and_folders,
+        Err(failure) => return findings.failure("packs", failure),
+    };
+    let load_all = move || {
+        let mut results = vec![("standard".to_owned(), loader.load_standard().err())];
+        for pack in folders.list() {
+            results.push((pack.path.display().to_string(), loader.load(&pack).err()));
+        }
+        results
+    };
+    match on_pack_thread(load_all).await {
+        Err(error) => findings.failure("packs", error),
+        Ok(results) => {
+            for (name, error) in results {
+                match error {
+                    None => {
+                        findings.add(Severity::Ok, "pack", name);
+                    }
+                    Some(error) => {
+                        findings.add(
+                            Severity::Wrong,
+                            "pack",
+                            format!("{name}: {}", error_chain(&error)),
+                        );
+                        findings.hint("rebuild it against wit/prompts.wit, or remove it");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! `render`: prints the resolved prompt without a model or a server.
+
+use std::io::Write;
+
+use serde_json::json;
+
+use super::resolve_args;
+use crate::args::RenderArgs;
+use crate::command::notices;
+use crate::environment::Env;
+use crate::error::{Exit, Failure};
+use crate::ui::Messages;
+use lmstrix::client;
+use lmstrix::job::{Cancel, PackUsed, ResolvedJob};
+use lmstrix::sink::{Sink, Stdout, escape_controls_json};
+use lmstrix_inference::{Prompt, SettingsLayer};
+
+/// Schema version of the `--json` output.
+const SCHEMA: u32 = 1;
+
+/// Runs `render`.
+///
+/// # Errors
+/// Returns an error if the prompt cannot be resolved or stdout cannot be written.
+pub(crate) async fn render(
+    args: RenderArgs,
+    env: &Env,
+    cancel: Cancel<'_>,
+) -> Result<Exit, Failure> {
+    let RenderArgs {
+        prompt,
+        sampling,
+        json,
+        common,
+    } = args;
+    let messages = Messages::new(common.quiet, env.stderr_is_terminal, env.colour);
+    let notices = notices(messages);
+    client::warn_about_unknown_variables(env, &notices);
+    let config = resolve_args::config(&common, env)?;
+    let request = resolve_args::request_from_args(&prompt, &sampling)?;
+    let settings = client::settings_by_origin(request.settings.clone(), env, &config)?;
+    let prompt = client::prompt_request(&request, env, &config)?;
+    let packs = client::pack_set(&request.pack_dirs, env, &config, &notices)?;
+    let resolving = client::resolve_prompt(packs, prompt, None, env.stdin_has_text, &notices);
+    let resolved = tokio::select! {
+        biased;
+        () = cancel => return Err(Failure::interrupted()),
+        resolved = resolving => resolved?,
+    };
+    let ResolvedJob {
+        resolved,
+        steps,
+        resolver,
+        warnings,
+    } = resolved;
+    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+    for warning in &warnings {
+        messages.warning(warning);
+    }
+    let settings = settings.resolve(&resolved.settings, &SettingsLayer::default());
+    if json {
+        let processors: Vec<_> = steps
+            .iter()
+            .map(|step| {
+                json!({
+                    "pack": step.pack.name(),
+                    "processor": step.context.processor,
+                    "options": step.context.options,
+                })
+            })
+            .collect();
+        let packs =
+            PackUsed::list(std::iter::once(&resolver).chain(steps.iter().map(|step| &step.pack)));
+        let object = json!({
+            "schema": SCHEMA,
+            "input": resolved.prompt,
+            "settings": settings,
+            "post": processors,
+            "extension": resolved.extension,
+            "extra": resolved.extra,
+            "packs": packs,
+            "warnings": warnings,
+        });
+        let text = serde_json::to_string_pretty(&object).unwrap_or_default();
+        let text = if env.stdout_is_terminal {
+            escape_controls_json(&text)
+        } else {
+            text
+        };
+        let mut stdout = std::io::stdout().lock();
+        return match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+            Ok(()) => Ok(Exit::Done),
+            Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(Exit::Done),
+            Err(e) => Err(Failure::new(
+                Exit::Broken,
+                format!("cannot write to stdout: {e}"),
+            )),
+        };
+    }
+    let mut stdout = Stdout::new(std::io::stdout(), env.stdout_is_terminal);
+    stdout
+        .text(&format_prompt(&resolved.prompt))
+        .and_then(|()| stdout.end())?;
+    Ok(Exit::Done)
+}
+
+/// Formats a prompt: a single message as it is, several messages each with a line that names
+/// its role.
+fn format_prompt(prompt: &Prompt) -> String {
+    match prompt {
+        Prompt::Raw(text) => text.clone(),
+        Prompt::Chat(messages) => match &messages[..] {
+            [message] => message.content.clone(),
+            messages => messages
+                .iter()
+                .map(|message| {
+                    format!(
+                        "--- {} ---\n{}\n",
+                        message.role.as_str(),
+                        message.content.trim_end_matches('\n')
+                    )
+                })
+                .collect(),
+        },
+    }
+}

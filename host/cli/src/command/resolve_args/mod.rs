@@ -1,0 +1,104 @@
+//! Converts command-line arguments to a [`Request`] and its options.
+
+mod params;
+mod sampling;
+
+use crate::args::{CommonArgs, ModelArgs, PromptArgs, SamplingArgs, TimeoutArgs};
+use crate::environment::Env;
+use crate::error::Failure;
+use lmstrix::client::{LoadPolicy, Request, TimeoutOptions, processor};
+use lmstrix::config::Config;
+use lmstrix::job::ModelReference;
+use params::params;
+pub(crate) use sampling::flag_layer;
+
+/// Loads the config file. A file given by `--config` must exist.
+///
+/// # Errors
+/// Returns an error if the file cannot be read or is invalid.
+pub(crate) fn config(common: &CommonArgs, env: &Env) -> Result<Config, Failure> {
+    let path = common.config.as_ref().unwrap_or(&env.paths.config);
+    tracing::info!(?path, exists = path.exists(), "config file");
+    tracing::info!(paths = ?env.paths, "folders");
+    match &common.config {
+        Some(path) => Ok(Config::load(path, true)?),
+        None => Ok(Config::load(&env.paths.config, false)?),
+    }
+}
+
+/// Returns the prompt, its parameters and its settings as a request.
+///
+/// # Errors
+/// Returns an error if a value is invalid, or if a file that it names cannot be read.
+pub(crate) fn request_from_args(
+    prompt: &PromptArgs,
+    sampling: &SamplingArgs,
+) -> Result<Request, Failure> {
+    let PromptArgs {
+        prompt,
+        prompts,
+        pack,
+        pack_dir,
+        post,
+        no_post,
+        text,
+        text_file,
+        param,
+        dict,
+        system,
+        raw,
+    } = prompt;
+    Ok(Request {
+        prompt: prompt.clone(),
+        prompt_files: prompts.clone(),
+        packs: pack.clone(),
+        pack_dirs: pack_dir.clone(),
+        params: params(dict, param, text.as_deref(), text_file.as_deref())?,
+        processors: if *no_post {
+            Some(Vec::new())
+        } else if post.is_empty() {
+            None
+        } else {
+            let processors = post.iter().map(|post| processor(post));
+            Some(processors.collect::<Result<_, _>>()?)
+        },
+        system: system.clone(),
+        raw: *raw,
+        settings: flag_layer(sampling)?,
+        ..Request::default()
+    })
+}
+
+/// Returns the model and the load policy that flags set.
+pub(crate) fn model_reference(model: &ModelArgs) -> (ModelReference, LoadPolicy) {
+    let ModelArgs {
+        model,
+        engine,
+        context,
+        reload,
+        unload: _,
+        force,
+    } = model;
+    let reference = ModelReference {
+        engine: engine.clone(),
+        model: model.clone(),
+        context: *context,
+    };
+    let load = LoadPolicy {
+        reload: *reload,
+        force: *force,
+    };
+    (reference, load)
+}
+
+/// Returns the time limits that flags set.
+pub(crate) fn timeout_options(timeouts: &TimeoutArgs) -> TimeoutOptions {
+    TimeoutOptions {
+        connect: timeouts.connect_timeout,
+        load: timeouts.load_timeout,
+        first_token: timeouts.first_token_timeout,
+        stream: timeouts.stream_timeout,
+        total: timeouts.timeout,
+        max_repeat: timeouts.max_repeat,
+    }
+}

@@ -1,0 +1,280 @@
+//! The command-line program: reads environment, arguments and signals, and
+//! sets the exit code.
+//!
+//! `args` is the command line as clap parses it, `command` has one file per command, `ui`
+//! shows messages and progress, `report` is the output of `infer --json`.
+
+mod args;
+mod command;
+mod environment;
+mod error;
+mod report;
+mod ui;
+
+use std::pin::pin;
+use std::process::ExitCode;
+
+use clap::Parser;
+use lmstrix::batch;
+
+use args::{Cli, Command, answer_completion_request};
+use environment::Env;
+use error::{Exit, Failure};
+use ui::Messages;
+
+/// Exit code of a child process whose parent has ended.
+const ORPHANED_EXIT: i32 = 130;
+
+#[allow(
+    clippy::exit,
+    reason = "threads of packs and models must not delay the exit"
+)]
+fn main() -> ExitCode {
+    if let Some(code) = handle_completion() {
+        std::process::exit(code);
+    }
+    let cli = Cli::parse();
+    if let Command::CompilePack {
+        memory_bytes,
+        seconds,
+    } = cli.command
+    {
+        let code = lmstrix_sandbox::run_compile_child(
+            memory_bytes,
+            seconds,
+            std::io::stdin(),
+            std::io::stdout(),
+            std::io::stderr(),
+            || std::process::exit(ORPHANED_EXIT),
+        );
+        std::process::exit(code);
+    }
+    let env = Env::read();
+    log_to_stderr(&cli);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let exit = match runtime {
+        Ok(runtime) => {
+            let is_batch_run = matches!(&cli.command, Command::Batch(batch) if batch.is_run());
+            let (first, second) = watch_signals(is_batch_run);
+            runtime.block_on(run(cli, &env, first, second))
+        }
+        Err(e) => {
+            Messages::new(false, false, false)
+                .error(&format!("cannot start the async runtime: {e}"));
+            Exit::Broken
+        }
+    };
+    // Returning would wait for threads of packs and models that are still busy.
+    std::process::exit(exit as i32)
+}
+
+/// Runs one command and returns its exit code. `first_signal` completes at Ctrl-C,
+/// `second_signal` at the next one: a batch lets its running jobs end after the first.
+async fn run(
+    cli: Cli,
+    env: &Env,
+    first_signal: impl Future<Output = ()> + Send,
+    second_signal: impl Future<Output = ()> + Send,
+) -> Exit {
+    let mut first_signal = pin!(first_signal);
+    let mut second_signal = pin!(second_signal);
+    let result = match cli.command {
+        Command::Infer(args) => command::infer(*args, env, first_signal.as_mut()).await,
+        Command::Render(args) => command::render(*args, env, first_signal.as_mut()).await,
+        Command::Batch(args) => {
+            let interrupts = batch::Interrupts {
+                first: first_signal.as_mut(),
+                second: second_signal.as_mut(),
+            };
+            command::batch(*args, env, interrupts).await
+        }
+        Command::Scan(args) => command::scan(args, env, first_signal.as_mut()).await,
+        Command::List(args) => command::list(&args, env),
+        Command::Load(args) => command::load(args, env, first_signal.as_mut()).await,
+        Command::Unload(args) => command::unload(args, env, first_signal.as_mut()).await,
+        Command::Ps(args) => command::ps(args, env, first_signal.as_mut()).await,
+        Command::Test(args) => command::test(args, env, first_signal.as_mut()).await,
+        Command::Reset(args) => command::reset(&args, env),
+        Command::Save(args) => command::save(&args, env),
+        Command::About(args) => command::about(&args, env),
+        Command::Pull(args) => command::pull(args, env, first_signal.as_mut()).await,
+        Command::Doctor(args) => command::doctor(args, env, first_signal.as_mut()).await,
+        Command::Completions(args) => command::completions(&args, env),
+        // `main` handles it before it starts anything else.
+        Command::CompilePack { .. } => Err(Failure::usage("this command is for internal use")),
+    };
+    match result {
+        Ok(exit) => exit,
+        Err(failure) => {
+            let messages = Messages::new(false, env.stderr_is_terminal, env.colour);
+            if failure.exit != Exit::Done {
+                messages.error(&failure.message);
+            }
+            for hint in &failure.hints {
+                messages.hint(hint);
+            }
+            failure.exit
+        }
+    }
+}
+
+/// Answers a completion request of a shell. Returns the exit code, or `None` if
+/// the program was not called for completion.
+fn handle_completion() -> Option<i32> {
+    let names = |kind| command::completion_candidates(&Env::read(), kind);
+    let folder = std::env::current_dir().ok();
+    match answer_completion_request(std::env::args_os(), folder.as_deref(), names) {
+        Ok(true) => Some(Exit::Done as i32),
+        Ok(false) => None,
+        Err(_) => Some(Exit::Broken as i32),
+    }
+}
+
+/// Time to exit after a stop request. A write to a pipe without a reader would
+/// otherwise block the exit forever.
+const EXIT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// The same for a batch run, which unloads models and syncs its results.
+const BATCH_EXIT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(35);
+
+/// Returns two futures. The first completes at the first Ctrl-C, the second at
+/// the second Ctrl-C; a termination signal completes both. A separate thread
+/// handles the signals. It exits the process if the program does not exit in
+/// time, or at a further signal. In a batch run the time starts only at the
+/// second Ctrl-C, since running jobs can take minutes to end; otherwise the
+/// first one completes both futures.
+#[allow(clippy::exit, reason = "a blocked program cannot exit by itself")]
+fn watch_signals(
+    is_batch_run: bool,
+) -> (
+    impl Future<Output = ()> + Send,
+    impl Future<Output = ()> + Send,
+) {
+    let (first_sender, first) = tokio::sync::oneshot::channel();
+    let (second_sender, second) = tokio::sync::oneshot::channel();
+    let (ready_sender, ready) = std::sync::mpsc::channel();
+    let watch = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let Ok(runtime) = runtime else { return };
+        runtime.block_on(async {
+            let Ok(mut signals) = Signals::new() else {
+                drop(ready_sender);
+                return std::future::pending().await;
+            };
+            let _dropped = ready_sender.send(());
+            let signal = signals.next().await;
+            let _dropped = first_sender.send(());
+            if is_batch_run && signal == StopSignal::Interrupt {
+                signals.next().await;
+            }
+            let _dropped = second_sender.send(());
+            let exit_timeout = if is_batch_run {
+                BATCH_EXIT_TIMEOUT
+            } else {
+                EXIT_TIMEOUT
+            };
+            let _timed_out = tokio::time::timeout(exit_timeout, signals.next()).await;
+            std::process::exit(Exit::Interrupted as i32)
+        })
+    };
+    let is_watching = std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(watch)
+        .is_ok();
+    // Before the handlers are set, a signal would end the program at any point,
+    // possibly while it writes a file.
+    let _timed_out = ready.recv_timeout(EXIT_TIMEOUT);
+    let wait_for = move |signal: tokio::sync::oneshot::Receiver<()>| async move {
+        if !is_watching || signal.await.is_err() {
+            std::future::pending().await
+        }
+    };
+    (wait_for(first), wait_for(second))
+}
+
+/// A request to stop.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum StopSignal {
+    /// Ctrl-C (SIGINT).
+    Interrupt,
+    /// SIGTERM or SIGHUP.
+    Terminate,
+}
+
+/// The signal number is the same on Linux (x86, Arm), macOS and the BSDs.
+#[cfg(unix)]
+const SIGXFSZ: i32 = 25;
+
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
+    /// Never awaited. Handling the signal turns a write beyond `ulimit -f` into
+    /// an I/O error; by default it ends the process.
+    _file_too_large: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+            _file_too_large: signal(SignalKind::from_raw(SIGXFSZ))?,
+        })
+    }
+
+    async fn next(&mut self) -> StopSignal {
+        tokio::select! {
+            _ = self.interrupt.recv() => StopSignal::Interrupt,
+            _ = self.terminate.recv() => StopSignal::Terminate,
+            _ = self.hang_up.recv() => StopSignal::Terminate,
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) -> StopSignal {
+        if tokio::signal::ctrl_c().await.is_err() {
+            return std::future::pending().await;
+        }
+        StopSignal::Interrupt
+    }
+}
+
+/// Logs events of this crate to stderr at the level set by `-v`. Prompts and
+/// answers are never logged.
+fn log_to_stderr(cli: &Cli) {
+    use tracing_subscriber::filter::{LevelFilter, Targets};
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::util::SubscriberInitExt;
+    let verbose = cli.command.common().map_or(0, |common| common.verbose);
+    let level = match verbose {
+        0 => return,
+        1 => LevelFilter::INFO,
+        2 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .without_time();
+    let _already_set = tracing_subscriber::registry()
+        .with(layer)
+        .with(Targets::new().with_target("lmstrix", level))
+        .try_init();
+}

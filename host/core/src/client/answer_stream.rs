@@ -1,0 +1,244 @@
+//! A client that answers requests, as a stream or in one call.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use lmstrix_inference::Event;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::{Notices, Request, open, registry_store};
+use crate::config::Config;
+use crate::environment::Environment;
+use crate::error::{Error, ErrorKind};
+use crate::job::{Answer, Cancel, End, RunContext, Sinks, announce, load_for, run};
+use crate::sink::{self, Ready, Sink};
+
+/// Pieces of an answer that wait for their reader. A reader that is slower than the model
+/// stops the model until it catches up.
+const PIECES_MAX: usize = 64;
+
+/// A piece of an answer that arrives.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Anything but text: loading, reasoning, counts, warnings, the end.
+    Event(Event),
+    /// A piece of the answer, as the processors made it.
+    Text(String),
+}
+
+/// An answer that arrives. Dropping it cancels the inference.
+#[derive(Debug)]
+pub struct AnswerStream {
+    outputs: mpsc::Receiver<Output>,
+    answer: oneshot::Receiver<Result<Answer, Error>>,
+    cancel: Arc<Notify>,
+}
+
+impl AnswerStream {
+    /// Returns the next piece; `None` when the answer has ended or failed.
+    pub async fn next(&mut self) -> Option<Output> {
+        self.outputs.recv().await
+    }
+
+    /// Ends the inference, also at the server.
+    pub fn cancel(&self) {
+        self.cancel.notify_one();
+    }
+
+    /// Waits for the end and returns the whole answer.
+    ///
+    /// # Errors
+    /// Returns an error if the answer is not complete; [`ErrorKind::Interrupted`] if it
+    /// was cancelled.
+    pub async fn finish(mut self) -> Result<Answer, Error> {
+        let answer = std::mem::replace(&mut self.answer, oneshot::channel().1);
+        answer.await.unwrap_or_else(|_| Err(Error::interrupted()))
+    }
+}
+
+impl Drop for AnswerStream {
+    fn drop(&mut self) {
+        self.cancel();
+    }
+}
+
+/// Answers requests with the config, the packs and the registry of a user.
+#[derive(Clone, Debug)]
+pub struct Client {
+    environment: Environment,
+    config: Config,
+}
+
+impl Client {
+    /// Creates a client and reads the config file, if there is one.
+    ///
+    /// # Errors
+    /// Returns an error if the config file is invalid.
+    pub fn new(environment: Environment) -> Result<Self, Error> {
+        let config = Config::load(&environment.paths.config, false)?;
+        Ok(Self {
+            environment,
+            config,
+        })
+    }
+
+    /// Starts an inference on the tokio runtime of the caller.
+    #[must_use]
+    pub fn start(&self, request: Request) -> AnswerStream {
+        let (sender, outputs) = mpsc::channel(PIECES_MAX);
+        let (done, answer) = oneshot::channel();
+        let cancel = Arc::new(Notify::new());
+        let cancelled = Arc::clone(&cancel);
+        let client = self.clone();
+        tokio::spawn(async move {
+            let mut cancel = pin!(async move { cancelled.notified().await });
+            let mut channel = Channel {
+                sender,
+                waiting: VecDeque::new(),
+            };
+            let result = client.answer(request, &mut channel, cancel.as_mut()).await;
+            channel.send_waiting().await;
+            let _receiver_gone = done.send(result);
+        });
+        AnswerStream {
+            outputs,
+            answer,
+            cancel,
+        }
+    }
+
+    /// Runs an inference on a thread of its own and waits for its end. `each` gets every
+    /// piece as it arrives; returning `Break` cancels the inference, also at the server.
+    ///
+    /// # Errors
+    /// Returns an error if the answer is not complete; [`ErrorKind::Interrupted`] if it
+    /// was cancelled.
+    pub fn run(
+        &self,
+        request: Request,
+        mut each: impl FnMut(&Output) -> ControlFlow<()> + Send,
+    ) -> Result<Answer, Error> {
+        let broken = |error: std::io::Error| Error::new(ErrorKind::Broken, error.to_string());
+        let work = || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(broken)?;
+            runtime.block_on(async {
+                let mut answer = self.start(request);
+                while let Some(output) = answer.next().await {
+                    if each(&output).is_break() {
+                        answer.cancel();
+                        break;
+                    }
+                }
+                answer.finish().await
+            })
+        };
+        // The caller may be inside a runtime, where blocking on another is not allowed.
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new()
+                .name("inference".to_owned())
+                .spawn_scoped(scope, work)
+                .map_err(broken)?;
+            let died = || Error::new(ErrorKind::Broken, "the inference thread died");
+            thread.join().unwrap_or_else(|_| Err(died()))
+        })
+    }
+
+    async fn answer(
+        &self,
+        request: Request,
+        channel: &mut Channel,
+        mut cancel: Cancel<'_>,
+    ) -> Result<Answer, Error> {
+        let start = Instant::now();
+        let (env, config) = (&self.environment, &self.config);
+        let notices = Notices::ignore();
+        let opening = open(&request, env, config, false, &notices, cancel.as_mut());
+        let (model, mut job) = opening.await?;
+        let store = registry_store(env);
+        let mut sinks: Sinks<'_> = vec![channel];
+        announce(&job.warnings, &mut sinks);
+        let mut context = RunContext {
+            statistics: Some(&store),
+            start,
+            load_s: None,
+        };
+        let loading = load_for(&mut job, model, &mut sinks, cancel.as_mut(), context);
+        let outcome = match loading.await {
+            Ok(instance) => {
+                context.load_s = instance.load_s();
+                run(job, &instance, sinks, cancel, context).await
+            }
+            Err(outcome) => *outcome,
+        };
+        let has_output = outcome.has_output();
+        match outcome.end {
+            End::Done => Ok(outcome.answer),
+            End::Failed(error) => Err(Error::of_job(error, has_output)),
+            // A caller that drops its end of the channel does not wait for the answer.
+            End::Cancelled(_) => Err(Error::interrupted()),
+        }
+    }
+}
+
+/// Sends everything to the reader; a closed receiver counts as a closed pipe.
+struct Channel {
+    sender: mpsc::Sender<Output>,
+    /// Pieces that did not fit into the channel.
+    waiting: VecDeque<Output>,
+}
+
+impl Channel {
+    fn send(&mut self, output: Output) -> Result<(), sink::Error> {
+        if !self.waiting.is_empty() {
+            self.waiting.push_back(output);
+            return Ok(());
+        }
+        match self.sender.try_send(output) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(output)) => {
+                self.waiting.push_back(output);
+                Ok(())
+            }
+            Err(TrySendError::Closed(_)) => Err(sink::Error::BrokenPipe),
+        }
+    }
+
+    /// Waits until the reader has taken all pieces but those of the channel.
+    async fn send_waiting(&mut self) {
+        while let Some(output) = self.waiting.pop_front() {
+            // The next piece finds out that the reader is gone.
+            let _reader_gone = self.sender.send(output).await;
+        }
+    }
+}
+
+impl Sink for Channel {
+    fn event(&mut self, event: &Event) -> Result<(), sink::Error> {
+        match event {
+            // The text reaches the caller as the processors made it.
+            Event::Text(_) => Ok(()),
+            event => self.send(Output::Event(event.clone())),
+        }
+    }
+
+    fn text(&mut self, text: &str) -> Result<(), sink::Error> {
+        if text.is_empty() {
+            return Ok(());
+        }
+        self.send(Output::Text(text.to_owned()))
+    }
+
+    fn ready(&mut self) -> Option<Ready<'_>> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        Some(Box::pin(self.send_waiting()))
+    }
+}

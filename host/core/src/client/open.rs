@@ -1,0 +1,197 @@
+//! From a request to a prepared job: the environment and the config file fill in what
+//! the request leaves out.
+
+use std::path::PathBuf;
+
+use super::environment_settings::environment_layer;
+use super::notices::Notices;
+use super::request::{LoadPolicy, Request};
+use super::stores::{lifecycle_options, read_registry};
+use super::text_files::{read_stdin, read_text_file};
+use super::{engine_selection, pack_set, timeouts};
+use crate::config::Config;
+use crate::engine::{ConnectTimeouts, ModelQuery, SelectedModel, select_model};
+use crate::environment::Environment;
+use crate::error::Error;
+use crate::job::{
+    Cancel, JobSpec, ModelReference, PackSet, PreparedJob, PromptRequest, ResolvedJob,
+    SettingsByOrigin, model_facts, on_pack_thread, prepare, resolve,
+};
+use lmstrix_inference::SettingsLayer;
+use lmstrix_sandbox::ModelFacts;
+
+/// Selects the model, resolves the prompt and opens the processors. Loads nothing.
+///
+/// # Errors
+/// Returns everything that can be wrong before a model is loaded.
+pub async fn open(
+    request: &Request,
+    env: &Environment,
+    config: &Config,
+    reads_stdin: bool,
+    notices: &Notices,
+    mut cancel: Cancel<'_>,
+) -> Result<(SelectedModel, PreparedJob), Error> {
+    let (timeouts, connect) = timeouts(&request.timeouts, env, config)?;
+    let spec = JobSpec {
+        settings: settings_by_origin(request.settings.clone(), env, config)?,
+        prompt: prompt_request(request, env, config)?,
+        model: request.model.clone(),
+        timeouts,
+        strict: request.strict,
+        split_reasoning: !request.keep_reasoning_tags,
+    };
+    let query = model_query(&spec.model, request.load, env, config, connect, notices)?;
+    let model = tokio::select! {
+        biased;
+        () = &mut cancel => return Err(Error::interrupted()),
+        model = select_model(query) => model?,
+    };
+    tracing::info!(
+        model = model.model,
+        engine = model.display_name(),
+        version = model.version(),
+        architecture = model.architecture(),
+        quantization = model.quantization(),
+        context = model.expected_context(),
+        "selected a model"
+    );
+    let packs = pack_set(&request.pack_dirs, env, config, notices)?;
+    let preparing = async {
+        let facts = model_facts(&model);
+        let resolved = resolve_prompt(
+            packs,
+            spec.prompt.clone(),
+            Some(facts),
+            reads_stdin,
+            notices,
+        )
+        .await?;
+        Ok::<_, Error>(prepare(&spec, resolved, &model).await?)
+    };
+    let job = tokio::select! {
+        biased;
+        () = &mut cancel => return Err(Error::interrupted()),
+        job = preparing => job?,
+    };
+    Ok((model, job))
+}
+
+/// Resolves a prompt on a thread of its own. The warnings of a failed search for packs
+/// are shown, too, since they may be the reason.
+///
+/// # Errors
+/// See [`resolve`].
+pub async fn resolve_prompt(
+    mut packs: PackSet,
+    prompt: PromptRequest,
+    model: Option<ModelFacts>,
+    reads_stdin: bool,
+    notices: &Notices,
+) -> Result<ResolvedJob, Error> {
+    let (resolved, warnings) = on_pack_thread(move || {
+        let resolved = resolve(&mut packs, &prompt, model.as_ref(), &mut || {
+            read_stdin(reads_stdin)
+        });
+        (resolved, packs.take_warnings())
+    })
+    .await?;
+    for warning in &warnings {
+        notices.warning(&warning.to_string());
+    }
+    Ok(resolved?)
+}
+
+/// Returns the request to the packs. Reads the prompt files.
+///
+/// # Errors
+/// Returns an error if a prompt file cannot be read.
+pub fn prompt_request(
+    request: &Request,
+    env: &Environment,
+    config: &Config,
+) -> Result<PromptRequest, Error> {
+    let from_env: Vec<PathBuf> = env
+        .own_variables
+        .get("PROMPTS")
+        .map(PathBuf::from)
+        .into_iter()
+        .collect();
+    let paths = [&request.prompt_files, &from_env, &config.prompts]
+        .into_iter()
+        .find(|paths| !paths.is_empty());
+    let files = paths
+        .into_iter()
+        .flatten()
+        .map(|path| read_text_file(path))
+        .collect::<Result<_, _>>()?;
+    Ok(PromptRequest {
+        address: request.prompt.clone(),
+        packs: request.packs.clone(),
+        files,
+        params: request.params.clone(),
+        optional_params: Vec::new(),
+        processors: request.processors.clone(),
+        system: request.system.clone(),
+        raw: request.raw,
+    })
+}
+
+/// Returns the settings of each origin that is known before the prompt is resolved.
+///
+/// # Errors
+/// Returns an error if a setting of the environment is invalid, or one of the request is
+/// out of range.
+pub fn settings_by_origin(
+    flags: SettingsLayer,
+    env: &Environment,
+    config: &Config,
+) -> Result<SettingsByOrigin, Error> {
+    flags
+        .check()
+        .map_err(|error| Error::usage(error.to_string()))?;
+    Ok(SettingsByOrigin {
+        flags,
+        plan: SettingsLayer::default(),
+        environment: environment_layer(env)?,
+        config: config.settings.clone(),
+    })
+}
+
+/// Returns the query that selects an engine and a model.
+///
+/// # Errors
+/// Returns an error if the engine is unknown, or the environment's context is invalid.
+pub fn model_query(
+    model: &ModelReference,
+    load: LoadPolicy,
+    env: &Environment,
+    config: &Config,
+    connect: ConnectTimeouts,
+    notices: &Notices,
+) -> Result<ModelQuery, Error> {
+    let selection = engine_selection(model.engine.as_deref(), env, config, notices)?;
+    let registry = read_registry(env, notices);
+    let from_env = || {
+        let text = env.own_variables.get("CONTEXT")?;
+        let context = text.parse();
+        Some(context.map_err(|cause| Error::usage(format!("LMSTRIX_HOST_CONTEXT: {cause}"))))
+    };
+    let context = match model.context {
+        Some(context) => Some(context),
+        None => from_env().transpose()?,
+    };
+    Ok(ModelQuery {
+        selection,
+        model: model
+            .model
+            .clone()
+            .or_else(|| env.own_variables.get("MODEL").cloned()),
+        default_model: config.model.clone(),
+        context,
+        models_dir: env.paths.data.join("models"),
+        timeouts: connect,
+        last_used: registry.last_used.as_ref().map(|used| used.model.clone()),
+        lifecycle: lifecycle_options(load, env, &registry),
+    })
+}

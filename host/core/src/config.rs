@@ -1,0 +1,274 @@
+//! The config file: one TOML file. Unknown keys are errors that name the line.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use fs_err as fs;
+use lmstrix_inference::{SettingsLayer, settings_table};
+use lmstrix_sandbox::SandboxLimits;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::duration::TimeLimit;
+use crate::toml_file::{self, ErrorAt, OneOrMore, TomlFileError, table_with_settings};
+
+/// The schema version that this program reads.
+const SCHEMA: i64 = 1;
+
+/// The contents of the config file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Default engine.
+    pub engine: Option<String>,
+    /// If true, `auto` looks for servers on their default ports; otherwise it
+    /// uses only the servers of `engines`.
+    pub discover: bool,
+    /// Default model. A GGUF path is relative to the config file.
+    pub model: Option<String>,
+    /// Default prompt files, resolved relative to the config file.
+    pub prompts: Vec<PathBuf>,
+    /// Sampling settings.
+    pub settings: SettingsLayer,
+    /// Named servers, sorted by name.
+    pub engines: Vec<EngineConfig>,
+    /// Timeouts.
+    pub timeouts: TimeoutConfig,
+    /// Resource limits of packs.
+    pub limits: SandboxLimits,
+}
+
+/// A named server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// The name that `--engine` takes.
+    pub name: String,
+    /// The base URL.
+    pub url: String,
+    /// The dialect; detected if absent.
+    pub dialect: Option<String>,
+    /// The environment variable that holds the API key.
+    pub key_env: Option<String>,
+}
+
+/// Timeouts; `None` means not set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[expect(missing_docs, reason = "each field is the flag of the same name")]
+pub struct TimeoutConfig {
+    pub connect: Option<TimeLimit>,
+    pub load: Option<TimeLimit>,
+    pub first_token: Option<TimeLimit>,
+    pub stream: Option<TimeLimit>,
+    pub total: Option<TimeLimit>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ConfigToml {
+    #[serde(rename = "schema")]
+    _schema: Option<IgnoredAny>,
+    defaults: DefaultsToml,
+    engines: BTreeMap<String, EngineToml>,
+    timeouts: TimeoutConfig,
+    limits: SandboxLimits,
+}
+
+settings_table!(table_with_settings {
+    DefaultsToml {
+        engine: Option<String>,
+        discover: Option<bool>,
+        model: Option<String>,
+        prompts: OneOrMore,
+    }
+});
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EngineToml {
+    url: String,
+    dialect: Option<String>,
+    key_env: Option<String>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            engine: None,
+            discover: true,
+            model: None,
+            prompts: Vec::new(),
+            settings: SettingsLayer::default(),
+            engines: Vec::new(),
+            timeouts: TimeoutConfig::default(),
+            limits: SandboxLimits::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Loads the config file. Returns the defaults if the file is missing and
+    /// not `required`.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be read or is invalid, or if it is
+    /// `required` and missing.
+    pub fn load(path: &Path, required: bool) -> Result<Self, TomlFileError> {
+        match fs::read_to_string(path) {
+            Ok(text) => Self::parse(path, &text),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && !required => Ok(Self::default()),
+            Err(source) => Err(TomlFileError::Read {
+                kind: "config file",
+                path: path.to_owned(),
+                source,
+            }),
+        }
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, TomlFileError> {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        toml_file::parse(text, path, SCHEMA, |file: ConfigToml| {
+            file.into_config(folder)
+        })
+    }
+}
+
+impl ConfigToml {
+    fn into_config(mut self, folder: &Path) -> Result<Config, ErrorAt> {
+        let settings = self.defaults.settings()?;
+        let engines = self.engines.into_iter().map(|(name, engine)| EngineConfig {
+            name,
+            url: engine.url,
+            dialect: engine.dialect,
+            key_env: engine.key_env,
+        });
+        let defaults = self.defaults;
+        let prompts = defaults.prompts.into_vec();
+        Ok(Config {
+            engine: defaults.engine,
+            discover: defaults.discover.unwrap_or(true),
+            model: defaults
+                .model
+                .map(|model| resolve_model_path(folder, model)),
+            prompts: prompts.iter().map(|path| folder.join(path)).collect(),
+            settings,
+            engines: engines.collect(),
+            timeouts: self.timeouts,
+            limits: self.limits,
+        })
+    }
+}
+
+/// Resolves a GGUF path relative to `folder`; returns a model name unchanged.
+fn resolve_model_path(folder: &Path, model: String) -> String {
+    let is_file = Path::new(&model)
+        .extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"));
+    if is_file {
+        folder.join(model).to_string_lossy().into_owned()
+    } else {
+        model
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use lmstrix_inference::MaxTokens;
+
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(Path::new("/etc/c.toml"), text).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn reads_all_sections() {
+        let config = parse(
+            "schema = 1\n[defaults]\nengine = 'embedded'\nmodel = 'm.gguf'\nprompts = ['a.toml', '/b.toml']\n\
+             temperature = 0.2\nmax_tokens = '50%'\nstop = 'END'\n[limits]\npack_push_ms = 5\n",
+        )
+        .unwrap();
+        assert_eq!(config.engine.as_deref(), Some("embedded"));
+        assert_eq!(config.model.as_deref(), Some("/etc/m.gguf"));
+        assert_eq!(
+            config.prompts,
+            [Path::new("/etc/a.toml"), Path::new("/b.toml")]
+        );
+        assert_eq!(config.settings.max_tokens, Some(MaxTokens::Percent(50)));
+        assert_eq!(
+            config.settings.stop.as_deref(),
+            Some(&["END".to_owned()][..])
+        );
+        assert_eq!(config.limits.push_time, Duration::from_millis(5));
+        let config = parse(
+            "[engines.studio]\nurl = 'http://127.0.0.1:1234'\nkey_env = 'KEY'\n\
+             [timeouts]\nload = '5m'\nstream = 0\nconnect = 1.5\n",
+        )
+        .unwrap();
+        assert_eq!(config.engines[0].name, "studio");
+        assert_eq!(
+            (
+                config.timeouts.load,
+                config.timeouts.stream,
+                config.timeouts.connect
+            ),
+            (
+                Some(TimeLimit(Some(Duration::from_secs(300)))),
+                Some(TimeLimit(None)),
+                Some(TimeLimit(Some(Duration::from_millis(1500))))
+            )
+        );
+        assert_eq!(config.timeouts.total, None);
+    }
+
+    #[test]
+    fn errors_name_the_position() {
+        for (text, start, expected) in [
+            (
+                "[defaults]\ntemprature = 1\n",
+                "/etc/c.toml:2:1:",
+                "did you mean `temperature`?",
+            ),
+            ("x = \n", "/etc/c.toml:1:5:", ""),
+            ("schema = 2\n", "/etc/c.toml:1:10:", "unsupported schema 2"),
+            ("[defaults]\ntop_p = 3.0\n", "/etc/c.toml:2:9:", "top_p"),
+            (
+                "# top_p\n[defaults]\n  top_p = 3.0\n",
+                "/etc/c.toml:3:11:",
+                "top_p",
+            ),
+            ("[defaults]\nmax_tokens = 'x'\n", "/etc/c.toml:2:14:", "max"),
+            (
+                "[timeouts]\nload = '5x'\n",
+                "/etc/c.toml:2:8:",
+                "invalid duration",
+            ),
+            (
+                "[engines.a]\nurl = 'x'\nkey = 'sk'\n",
+                "/etc/c.toml:3:1:",
+                "unknown key `key`",
+            ),
+            (
+                "[limits]\npack_push_ms = 'a'\n",
+                "/etc/c.toml:2:16:",
+                "invalid type",
+            ),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.starts_with(start), "{text:?}: {error}");
+            assert!(error.contains(expected), "{text:?}: {error}");
+            assert!(error.ends_with('^'), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_missing_file_is_an_error_only_if_it_is_required() {
+        let path = Path::new("/nonexistent/config.toml");
+        assert_eq!(Config::load(path, false).unwrap(), Config::default());
+        assert!(matches!(
+            Config::load(path, true),
+            Err(TomlFileError::Read { .. })
+        ));
+    }
+}

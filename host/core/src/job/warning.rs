@@ -1,0 +1,76 @@
+//! Warnings: what the user should know about a job that still runs.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use lmstrix_inference::FinishReason;
+
+/// A warning. Code decides on the variant, people read the text.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Warning {
+    /// A prompt without chat template goes to a model that was trained to answer.
+    RawPrompt {
+        /// The model's name.
+        model: String,
+    },
+    /// `--system` was given for a prompt that has no system message.
+    SystemDropped,
+    /// The answer is not complete.
+    CutAnswer(FinishReason),
+    /// Two packs have one name; the nearest is used.
+    Packs(String),
+    /// From the pack that resolved the prompt.
+    Resolver(String),
+    /// From a processor, with its name.
+    Processor(String),
+    /// From the engine: a lost setting, the choice of a model, its context.
+    Engine(String),
+    /// The run's statistics could not be saved; the cause.
+    StatisticsNotSaved(String),
+}
+
+impl Warning {
+    /// Returns whether the warning is decided after the answer has ended, so that no
+    /// sink has received it.
+    #[must_use]
+    pub fn is_after_the_end(&self) -> bool {
+        matches!(self, Self::CutAnswer(_) | Self::StatisticsNotSaved(_))
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RawPrompt { model } => write!(
+                f,
+                "the text goes to `{model}` without its chat template, so the model may continue \
+                 it instead of answering; remove --raw to get an answer"
+            ),
+            Self::SystemDropped => {
+                f.write_str("--system is ignored: a raw prompt has no system message")
+            }
+            Self::CutAnswer(reason) => f.write_str(cut_reason(*reason)),
+            Self::StatisticsNotSaved(cause) => {
+                write!(f, "could not save run statistics: {cause}")
+            }
+            Self::Packs(text)
+            | Self::Resolver(text)
+            | Self::Processor(text)
+            | Self::Engine(text) => f.write_str(text),
+        }
+    }
+}
+
+/// Returns why an answer is cut, with the flag that sets the limit.
+pub(super) fn cut_reason(reason: FinishReason) -> &'static str {
+    match reason {
+        FinishReason::ContextFull => {
+            "the answer was cut because the model's context is full (--context)"
+        }
+        FinishReason::Repetition => {
+            "the answer was ended because it repeated itself (--max-repeat 0 disables this)"
+        }
+        _ => "the answer was cut at the token limit (--max-tokens)",
+    }
+}

@@ -1,0 +1,74 @@
+//! Runs prompts on local language models, with the prompt logic in sandboxed WebAssembly
+//! components.
+//!
+//! A [`Client`] answers a [`Request`] as a stream of events, or in one call that waits:
+//!
+//! ```no_run
+//! use std::ops::ControlFlow;
+//!
+//! use lmstrix::{Client, Environment, Output, Paths, Request};
+//!
+//! let environment = Environment::new([], Paths::below("lmstrix"));
+//! let client = Client::new(environment)?;
+//! let request = Request::new("tldr").text("A long text. Very long.").engine("embedded");
+//! let answer = client.run(request, |output| {
+//!     if let Output::Text(text) = output {
+//!         // Each piece as it comes; `Break` ends the answer early.
+//!         let _ = text;
+//!     }
+//!     ControlFlow::Continue(())
+//! })?;
+//! # let _ = answer;
+//! # Ok::<(), lmstrix::Error>(())
+//! ```
+//!
+//! The library reads no variables and prints nothing: what it may know of its process is
+//! an [`Environment`], what happens are events, and what fails is an [`Error`].
+//!
+//! In the order of the data: `config` and `environment` (settings), `client` (a request
+//! becomes a job), `job` (the one path of a job), `engine` (runs models), `sink` (writes
+//! answers), `batch` (many jobs), `context_probe` (finds the largest context length).
+//! `registry` holds the known facts about models, `studio_settings` LM Studio's own files.
+//! These modules are public for the command-line program, which is not written against a
+//! stable interface; other programs use what this page lists.
+
+#[doc(hidden)]
+pub mod batch;
+#[doc(hidden)]
+pub mod client;
+#[doc(hidden)]
+pub mod config;
+#[doc(hidden)]
+pub mod context_probe;
+#[doc(hidden)]
+pub mod duration;
+#[doc(hidden)]
+pub mod engine;
+mod environment;
+mod error;
+#[doc(hidden)]
+pub mod error_chain;
+#[doc(hidden)]
+pub mod job;
+#[doc(hidden)]
+pub mod quantity;
+#[doc(hidden)]
+pub mod registry;
+mod secret;
+#[doc(hidden)]
+pub mod sink;
+mod source_snippet;
+#[doc(hidden)]
+pub mod studio_settings;
+#[doc(hidden)]
+pub mod suggest;
+mod token_estimate;
+#[doc(hidden)]
+pub mod toml_file;
+
+pub use client::{AnswerStream, Client, LoadPolicy, Output, Request, TimeoutOptions};
+pub use duration::TimeLimit;
+pub use environment::{Environment, Paths};
+pub use error::{Error, ErrorKind};
+pub use job::{Answer, ModelReference};
+pub use secret::Secret;
