@@ -994,6 +994,4 @@ fn the_library_streams_text_and_can_be_cancelled() {
     });
     let error = refused.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Engine);
-    // The causes are errors of their own.
-    assert!(std::error::Error::source(&error).is_some(), "{error:?}");
 }

@@ -292,7 +292,10 @@ fn unknown_settings_of_a_pack_are_ignored_and_invalid_ones_are_errors() {
     }
     // An invalid value is an error of the pack.
     let run = machine.run(&[&["infer", "hostile/range"][..], &DEMO].concat());
-    assert!(run.fails(2).contains("top_p is 7"), "{run:?}");
+    assert!(
+        run.fails(2).contains("invalid value `7` for `top_p`"),
+        "{run:?}"
+    );
 }
 
 #[test]

@@ -281,7 +281,8 @@ fn an_unknown_or_invalid_environment_variable_is_reported() {
     command.env("LMSTRIX_HOST_SEED", "many");
     let run = crate::support::finish(command.spawn().unwrap());
     assert!(
-        run.fails(2).contains("LMSTRIX_HOST_SEED: `many`"),
+        run.fails(2)
+            .contains("LMSTRIX_HOST_SEED: invalid value `many`"),
         "{run:?}"
     );
 }

@@ -40,6 +40,7 @@ const LAYERS: &[&[&str]] = &[
         "error_chain",
         "quantity",
         "secret",
+        "store",
         "source_snippet",
         "suggest",
         "token_estimate",

@@ -13,9 +13,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
-use lmstrix_inference::ContextSize;
-
 use lmstrix::duration::TimeLimit;
+use lmstrix_inference::ContextSize;
 
 pub(crate) use batch::{
     BatchArgs, BatchCommand, BatchRunArgs, ExportArgs, JobArgs, MergeArgs, ResultArgs, RetryArgs,

@@ -496,3 +496,25 @@ impl Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_displays_its_cause_and_has_the_rest_as_sources() {
+        let error = Error::from(TomlFileError::Read {
+            kind: "config file",
+            path: "c.toml".into(),
+            source: std::io::Error::other("no such file"),
+        });
+        assert_eq!(error.kind, ErrorKind::Usage);
+        assert_eq!(error.to_string(), "cannot read config file `c.toml`");
+        let source = std::error::Error::source(&error).map(ToString::to_string);
+        assert_eq!(source.as_deref(), Some("no such file"));
+        assert_eq!(
+            error.message,
+            "cannot read config file `c.toml`: no such file"
+        );
+    }
+}

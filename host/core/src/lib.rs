@@ -59,6 +59,8 @@ mod secret;
 pub mod sink;
 mod source_snippet;
 #[doc(hidden)]
+pub mod store;
+#[doc(hidden)]
 pub mod studio_settings;
 #[doc(hidden)]
 pub mod suggest;

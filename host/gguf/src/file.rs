@@ -5,13 +5,14 @@ use std::fs::File;
 use std::io::{BufReader, Cursor};
 use std::path::{Path, PathBuf};
 
+use lmstrix_inference::{Prompt, SettingSupport, SettingsLayer};
+
 use super::decoder::{Decoder, Hyperparameters, ReadSeek};
 use super::gguf::{self, Header};
 use super::template::ChatTemplate;
 use super::tensor_type::{TensorType, file_type_name};
 use super::tokenizer::{self, Tokenizer};
 use super::{Error, Model, supported};
-use lmstrix_inference::{Prompt, SettingSupport, SettingsLayer};
 
 /// A GGUF file whose header has been read.
 #[derive(Debug)]

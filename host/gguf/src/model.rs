@@ -1,5 +1,7 @@
 //! A loaded model, which runs inferences and emits events.
 
+use lmstrix_inference::{Event, FinishReason, MaxTokens, Prompt, SettingSupport, Settings, Usage};
+
 use super::Error;
 use super::decoder::{BATCH_TOKENS_MAX, Decoder};
 use super::sampler::Sampler;
@@ -7,7 +9,6 @@ use super::stop::StopSequences;
 use super::template::ChatTemplate;
 use super::tokenizer::Tokenizer;
 use super::utf8::Utf8Decoder;
-use lmstrix_inference::{Event, FinishReason, MaxTokens, Prompt, SettingSupport, Settings, Usage};
 
 /// The tag with which reasoning models begin their reasoning.
 const THINK: &str = "<think>";

@@ -7,10 +7,9 @@
 
 use std::cmp::Ordering;
 
+use lmstrix_inference::{REPEAT_LAST_TOKENS, Settings};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{OsRng, RngCore, SeedableRng, TryRngCore};
-
-use lmstrix_inference::{REPEAT_LAST_TOKENS, Settings};
 
 /// A token and its logit.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -6,11 +6,11 @@
 
 use std::collections::BTreeMap;
 
+use lmstrix_inference::Message;
 use minijinja::value::{Rest, Value};
 use minijinja::{Environment, ErrorKind, State, UndefinedBehavior, context};
 
 use super::Error;
-use lmstrix_inference::Message;
 
 /// Maximum number of steps, without those for the messages. Real templates take some thousand
 /// steps. The limit ends endless loops; it does not bound memory, since one step can double a

@@ -1,9 +1,8 @@
 //! The host's types for the requests and results of the contract. The `convert` module
 //! converts them to and from the generated types of `wit/prompts.wit`.
 
-use serde::{Deserialize, Serialize};
-
 use lmstrix_inference::{FinishReason, Prompt, SettingsLayer};
+use serde::{Deserialize, Serialize};
 
 /// A text file that is passed to a pack: one that the user named, or a sidecar file of the
 /// pack.

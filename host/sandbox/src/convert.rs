@@ -1,6 +1,8 @@
 //! Converts between the generated types of the contract and the host's types, and
 //! enforces the limits on lists that a pack returns.
 
+use lmstrix_inference::{FinishReason, MaxTokens, Message, Prompt, Role, SettingsLayer};
+
 use super::bindings::exports::lmstrix::prompts::{catalog, post_processor, resolver};
 use super::bindings::lmstrix::prompts::types;
 use super::contract::{
@@ -10,7 +12,6 @@ use super::contract::{
 };
 use super::error::{ContractError, GuestFailure};
 use super::limits::LimitExceeded;
-use lmstrix_inference::{FinishReason, MaxTokens, Message, Prompt, Role, SettingsLayer};
 
 /// The error of a call: one that the contract defines, or a failure.
 pub(super) enum CallError {

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use clap_complete::engine::ArgValueCandidates;
+use lmstrix::batch::{FailureLimit, PlanContext, Shard};
+use lmstrix::duration::TimeLimit;
 
 use super::choices::{Changed, ErrorPlace, JobCount, Progress, ReasoningTags, RowFormat};
 use super::{CommonArgs, SamplingArgs, TimeoutArgs, complete};
-use lmstrix::batch::{FailureLimit, PlanContext, Shard};
-use lmstrix::duration::TimeLimit;
 
 /// Arguments of `batch`.
 #[derive(Debug, Args)]

@@ -3,7 +3,6 @@
 use std::str::FromStr;
 
 use clap::ValueEnum;
-
 use lmstrix::batch::JOBS_MAX;
 use lmstrix::registry::{SortKey, TestLevel};
 

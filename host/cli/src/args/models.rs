@@ -1,15 +1,15 @@
 //! Arguments of the commands that manage models. Spellings of the Python
 //! program are accepted as hidden aliases.
 
-use super::choices::{ListShow, SortOrder, sort_order, test_level};
-use lmstrix::duration::TimeLimit;
-use lmstrix::registry::TestLevel;
-use lmstrix_inference::ContextSize;
 use std::path::PathBuf;
 
 use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
+use lmstrix::duration::TimeLimit;
+use lmstrix::registry::TestLevel;
+use lmstrix_inference::ContextSize;
 
+use super::choices::{ListShow, SortOrder, sort_order, test_level};
 use super::{CommonArgs, complete};
 
 /// Parses a number of tokens, at least 1.

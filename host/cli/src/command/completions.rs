@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
+use lmstrix::client;
+use lmstrix_sandbox::PackFolders;
+
 use super::models::print;
 use crate::args::{CompletionKind, CompletionsArgs, completion_script, supported_shells};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
-use lmstrix::client;
-use lmstrix_sandbox::PackFolders;
 
 /// Runs `completions`.
 ///

@@ -3,9 +3,17 @@
 mod kept_answer;
 mod shown_request;
 
-use lmstrix::Error;
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+use lmstrix::Error;
+use lmstrix::client::{self, Request, registry_store, warn_about_unknown_variables};
+use lmstrix::engine::Unloader;
+use lmstrix::error_chain::error_chain;
+use lmstrix::job::{
+    Cancel, Cancellation, End, Outcome, RunContext, Sinks, Warning, announce, load_for, run,
+};
+use lmstrix::sink::{self, AnswerFile, Events, Sink, Stdout, escape_controls_json};
 
 use super::resolve_args::{self, model_reference, timeout_options};
 use crate::args::{CommonArgs, InferArgs, OutputArgs, ReasoningTags};
@@ -15,13 +23,6 @@ use crate::error::{Exit, Failure};
 use crate::report::{self, Report};
 use crate::ui::{InferProgress, Messages, Warnings};
 use kept_answer::keep;
-use lmstrix::client::{self, Request, registry_store, warn_about_unknown_variables};
-use lmstrix::engine::Unloader;
-use lmstrix::error_chain::error_chain;
-use lmstrix::job::{
-    Cancel, Cancellation, End, Outcome, RunContext, Sinks, Warning, announce, load_for, run,
-};
-use lmstrix::sink::{self, AnswerFile, Events, Sink, Stdout, escape_controls_json};
 
 /// Shown once when the demo model answers.
 const DEMO_NOTICE: &str = "the answer comes from the built-in demo model, a toy that repeats a text's \

@@ -1,14 +1,15 @@
 //! `pull`: downloads a model file from the Hugging Face hub for the embedded engine.
 
+use lmstrix::client;
+use lmstrix::engine::{DEFAULT_HUB_URL, Hub, HubReference, PullProgress, format_bytes};
+use lmstrix::job::Cancel;
+
 use super::models::print;
 use crate::args::PullArgs;
 use crate::command::notices;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::ui::{DownloadProgress, Messages};
-use lmstrix::client;
-use lmstrix::engine::{DEFAULT_HUB_URL, Hub, HubReference, PullProgress, format_bytes};
-use lmstrix::job::Cancel;
 
 /// Runs `pull`.
 ///

@@ -2,6 +2,10 @@
 
 use std::io::Write;
 
+use lmstrix::client;
+use lmstrix::job::{Cancel, PackUsed, ResolvedJob};
+use lmstrix::sink::{Sink, Stdout, escape_controls_json};
+use lmstrix_inference::{Prompt, SettingsLayer};
 use serde_json::json;
 
 use super::resolve_args;
@@ -10,10 +14,6 @@ use crate::command::notices;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::ui::Messages;
-use lmstrix::client;
-use lmstrix::job::{Cancel, PackUsed, ResolvedJob};
-use lmstrix::sink::{Sink, Stdout, escape_controls_json};
-use lmstrix_inference::{Prompt, SettingsLayer};
 
 /// Schema version of the `--json` output.
 const SCHEMA: u32 = 1;

@@ -4,6 +4,14 @@ mod messages;
 
 use std::time::Duration;
 
+use lmstrix::client::{self, LoadPolicy};
+use lmstrix::context_probe::{
+    ModelFilter, ProbeError, ProbeOptions, ProbeOutcome, ProbeReport, ProbedModel, model_queries,
+    probe_model,
+};
+use lmstrix::engine::{ModelQuery, query_catalog};
+use lmstrix::job::{Cancel, ModelReference};
+use lmstrix::registry::TestLevel;
 use serde::Serialize;
 
 use super::models::{
@@ -13,14 +21,6 @@ use crate::args::TestArgs;
 use crate::command::notices;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
-use lmstrix::client::{self, LoadPolicy};
-use lmstrix::context_probe::{
-    ModelFilter, ProbeError, ProbeOptions, ProbeOutcome, ProbeReport, ProbedModel, model_queries,
-    probe_model,
-};
-use lmstrix::engine::{ModelQuery, query_catalog};
-use lmstrix::job::{Cancel, ModelReference};
-use lmstrix::registry::TestLevel;
 use messages::{MessageObserver, lowered_text};
 
 /// Time limit of a probe without `--probe-timeout`.

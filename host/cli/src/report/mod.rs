@@ -1,9 +1,8 @@
 //! The report of `infer --json`, and the line of statistics on stderr.
 
-use serde::Serialize;
-
 use lmstrix::job::{Answer, JobFacts, Outcome, PackUsed, Timings};
 use lmstrix_inference::{FinishReason, Settings, Usage};
+use serde::Serialize;
 
 /// The schema version of the report.
 const SCHEMA: u32 = 1;

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use lmstrix::sink::escape_controls;
 
 use super::Messages;
-use lmstrix::sink::escape_controls;
 
 /// Minimum time between two lines.
 const LINE_INTERVAL: Duration = Duration::from_secs(10);

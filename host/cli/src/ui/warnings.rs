@@ -2,9 +2,10 @@
 //! example that a server is busy. Later ones are held until the end, so that
 //! they do not interrupt the answer.
 
-use super::Messages;
 use lmstrix::sink::{Error, Sink};
 use lmstrix_inference::Event;
+
+use super::Messages;
 
 /// Prints the warnings of a run.
 #[derive(Debug)]

@@ -6,6 +6,8 @@ use std::path::Path;
 use fs_err as fs;
 use sha2::{Digest, Sha256};
 
+use crate::store::{hex, sha256_hex};
+
 /// Hashes the parts that identify a job. Each part is hashed with its length, so that
 /// different lists of parts never produce the same input.
 #[derive(Clone, Debug, Default)]
@@ -37,25 +39,10 @@ impl IdentityHasher {
     }
 }
 
-/// Returns the SHA-256 of `bytes`, in hex.
-#[must_use]
-pub fn sha256_hex(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
 /// Returns whether a file exists and has a SHA-256 digest, given in hex.
 #[must_use]
 pub fn has_digest(path: &Path, sha256: &str) -> bool {
     fs::read(path).is_ok_and(|bytes| sha256_hex(&bytes) == sha256)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        let _infallible = write!(text, "{byte:02x}");
-    }
-    text
 }
 
 #[cfg(test)]

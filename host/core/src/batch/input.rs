@@ -13,7 +13,8 @@ use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 
 use fs_err as fs;
 
-use super::{JOURNAL, sha256_hex};
+use super::JOURNAL;
+use crate::store::sha256_hex;
 pub use error::Error;
 use rows::{json_rows, name_rows, separated_rows};
 

@@ -16,6 +16,7 @@ use fs_err as fs;
 use jiff::Timestamp;
 
 use super::record::{ContextRecord, HeadRecord, InstanceRecord, JobLabels, Record, RunRecord};
+use crate::store::FileLock;
 
 /// File name of the journal in the results folder.
 pub const JOURNAL: &str = "batch.journal.jsonl";
@@ -263,7 +264,7 @@ pub fn visit_records(folder: &Path, mut visit: impl FnMut(Record)) -> Result<usi
 /// The lock of a results folder. It is released on drop and when the process ends.
 #[derive(Debug)]
 pub struct FolderLock {
-    _file: fs::File,
+    _lock: FileLock,
 }
 
 impl FolderLock {
@@ -278,19 +279,13 @@ impl FolderLock {
             source,
         };
         fs::create_dir_all(folder).map_err(write_error)?;
-        let file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(folder.join(LOCK))
-            .map_err(write_error)?;
-        match file.file().try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(std::fs::TryLockError::WouldBlock) => Err(Error::Busy {
-                folder: folder.to_owned(),
-            }),
-            Err(std::fs::TryLockError::Error(source)) => Err(write_error(source)),
-        }
+        let lock = FileLock::try_acquire(&folder.join(LOCK)).map_err(write_error)?;
+        let busy = || Error::Busy {
+            folder: folder.to_owned(),
+        };
+        Ok(Self {
+            _lock: lock.ok_or_else(busy)?,
+        })
     }
 }
 

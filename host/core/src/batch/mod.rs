@@ -37,7 +37,7 @@ mod shard;
 pub use commit::Committer;
 pub use concurrency_limit::ConcurrencyLimit;
 pub use export::{ExportFormat, write_rows};
-pub use identity::{IdentityHasher, has_digest, sha256_hex};
+pub use identity::{IdentityHasher, has_digest};
 pub use input::{
     Error as InputError, Input, InputSource, SkipPath, read_inputs, text_files, with_distinct_names,
 };

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use lmstrix_inference::{Scalar, SettingsLayer};
+
 use super::plan::{
     InputEntry, ParamValues, Plan, PlanContext, ProcessorEntry, PromptOptions, ResultOptions,
 };
 use super::plan_reader::SCHEMA;
-use lmstrix_inference::{Scalar, SettingsLayer};
 
 /// Returns the plan as TOML.
 ///

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::token_estimate::TokenEstimate;
 use lmstrix_inference::MaxTokens;
+
+use crate::token_estimate::TokenEstimate;
 
 /// Context lengths are multiples of this number of tokens, so that a small change of an
 /// estimate does not reload a model.

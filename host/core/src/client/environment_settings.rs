@@ -1,11 +1,11 @@
 //! Settings from `LMSTRIX_HOST_*` variables.
 
-use crate::environment::Environment;
-use crate::error::Error;
 use lmstrix_inference::{SETTINGS, SettingsLayer};
 
 use super::notices::Notices;
 use super::text_files::parse_json_schema;
+use crate::environment::Environment;
+use crate::error::Error;
 
 /// The variables that this program reads besides those of settings, without their
 /// prefix.

@@ -3,6 +3,9 @@
 
 use std::path::PathBuf;
 
+use lmstrix_inference::SettingsLayer;
+use lmstrix_sandbox::ModelFacts;
+
 use super::environment_settings::environment_layer;
 use super::notices::Notices;
 use super::request::{LoadPolicy, Request};
@@ -17,8 +20,6 @@ use crate::job::{
     Cancel, JobSpec, ModelReference, PackSet, PreparedJob, PromptRequest, ResolvedJob,
     SettingsByOrigin, model_facts, on_pack_thread, prepare, resolve,
 };
-use lmstrix_inference::SettingsLayer;
-use lmstrix_sandbox::ModelFacts;
 
 /// Selects the model, resolves the prompt and opens the processors. Loads nothing.
 ///

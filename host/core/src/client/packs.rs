@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 
+use lmstrix_sandbox::{
+    ByteSize, CompiledPackCache, Compiler, PackFolders, PackLoader, PackNotice, STOCK_PROMPTS,
+    TextFile,
+};
+
 use super::notices::Notices;
 use crate::config::Config;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::job::PackSet;
-use lmstrix_sandbox::{
-    ByteSize, CompiledPackCache, Compiler, PackFolders, PackLoader, PackNotice, STOCK_PROMPTS,
-    TextFile,
-};
 
 /// The file name of the built-in prompts in messages.
 const STOCK_NAME: &str = "stock.toml";

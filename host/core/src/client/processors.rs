@@ -1,7 +1,8 @@
 //! Processors as they are typed: the `--post` flag, and `post` in a plan.
 
-use crate::error::Error;
 use lmstrix_sandbox::ProcessorRef;
+
+use crate::error::Error;
 
 /// Parses `NAME[:KEY=VALUE,…]`, where `\,` `\:` `\=` and `\\` are literal.
 pub fn processor(typed: &str) -> Result<ProcessorRef, Error> {

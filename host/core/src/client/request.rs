@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
-use super::timeouts::TimeoutOptions;
-use crate::job::ModelReference;
 use lmstrix_inference::SettingsLayer;
 use lmstrix_sandbox::ProcessorRef;
+
+use super::timeouts::TimeoutOptions;
+use crate::job::ModelReference;
 
 /// A request for one answer. What it leaves out comes from the environment, the
 /// config file and the prompt, as for `infer`.

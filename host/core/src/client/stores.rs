@@ -2,12 +2,11 @@
 
 use std::path::PathBuf;
 
+use super::notices::Notices;
+use super::request::LoadPolicy;
 use crate::engine::{KnownModel, LifecycleOptions};
 use crate::environment::Environment;
 use crate::registry::{Registry, RegistryStore};
-
-use super::notices::Notices;
-use super::request::LoadPolicy;
 
 /// Returns the user's registry.
 pub fn registry_store(env: &Environment) -> RegistryStore {

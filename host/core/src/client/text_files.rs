@@ -4,9 +4,9 @@ use std::io::Read;
 use std::path::Path;
 
 use fs_err as fs;
+use lmstrix_sandbox::TextFile;
 
 use crate::error::Error;
-use lmstrix_sandbox::TextFile;
 
 /// Reads a whole UTF-8 file.
 ///

@@ -3,11 +3,11 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use lmstrix_inference::Prompt;
 use tokio::time::sleep;
 
 use super::probe_engine::{FoundModel, ProbeAnswer, ProbeEngine};
 use crate::engine::{Error, FaultKind, ServerFault};
-use lmstrix_inference::Prompt;
 
 /// An engine with one model.
 #[derive(Clone)]

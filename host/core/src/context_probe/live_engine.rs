@@ -2,12 +2,13 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use lmstrix_inference::{
+    ContextSize, Event, MaxTokens, Origin, Prompt, SettingSupport, Settings, SettingsLayer,
+};
+
 use super::probe_engine::{ForeignInstance, FoundModel, ProbeAnswer, ProbeEngine};
 use crate::engine::{
     Error, InferenceRequest, Instance, ModelQuery, SelectedModel, Unloader, select_model,
-};
-use lmstrix_inference::{
-    ContextSize, Event, MaxTokens, Origin, Prompt, SettingSupport, Settings, SettingsLayer,
 };
 
 /// An engine with a model.

@@ -1,7 +1,8 @@
 //! The engine operations that a context probe needs. Tests use a fake engine.
 
-use crate::engine::Error;
 use lmstrix_inference::Prompt;
+
+use crate::engine::Error;
 
 /// Runs one model for probes.
 pub(super) trait ProbeEngine {

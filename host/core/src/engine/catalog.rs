@@ -4,10 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
+use lmstrix_gguf::ModelFile;
 
 use super::server::{self, ServerAddress};
 use super::{ConnectTimeouts, DEMO, EMBEDDED, EngineSelection, Error, ownership};
-use lmstrix_gguf::ModelFile;
 
 /// A loaded instance of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]

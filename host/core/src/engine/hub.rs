@@ -5,18 +5,18 @@
 //! `NAME.gguf.partial.json`, which identifies the remote file. A later run resumes
 //! the download only if it is for the same remote file.
 
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::DEMO;
 use super::memory::format_bytes;
 use crate::secret::Secret;
+use crate::store::{FileLock, sha256_hex_of_file};
 
 /// The hub's default address.
 pub const DEFAULT_HUB_URL: &str = "https://huggingface.co";
@@ -296,13 +296,8 @@ impl Hub {
         };
         fs::create_dir_all(folder).map_err(failed(folder))?;
         let lock_path = append_extension(&path, ".lock");
-        let lock = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&lock_path)
-            .map_err(failed(&lock_path))?;
-        if lock.file().try_lock().is_err() {
+        let lock = FileLock::try_acquire(&lock_path).map_err(failed(&lock_path))?;
+        if lock.is_none() {
             return Err(HubError::AlreadyDownloading(path));
         }
         let pulled = self
@@ -335,7 +330,7 @@ impl Hub {
             on_progress(PullProgress::Verifying);
             let is_same = existing.len() == remote.size
                 && match &remote.sha256 {
-                    Some(sha256) => *sha256 == sha256_hex(path).map_err(failed(path))?,
+                    Some(sha256) => *sha256 == sha256_hex_of_file(path).map_err(failed(path))?,
                     None => true,
                 };
             if is_same {
@@ -419,7 +414,7 @@ impl Hub {
         file.sync_all().map_err(failed(&partial))?;
         if let Some(expected) = &remote.sha256 {
             on_progress(PullProgress::Verifying);
-            let actual = sha256_hex(&partial).map_err(failed(&partial))?;
+            let actual = sha256_hex_of_file(&partial).map_err(failed(&partial))?;
             if actual != *expected {
                 // Resuming from corrupt data would fail again.
                 let _ignored = fs::remove_file(&partial);
@@ -673,23 +668,6 @@ fn escape_path(path: &str) -> String {
         .replace(' ', "%20")
         .replace('+', "%2B")
         .replace('#', "%23")
-}
-
-fn sha256_hex(path: &Path) -> std::io::Result<String> {
-    let mut file = fs::File::open(path)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            count => hasher.update(buffer.get(..count).unwrap_or_default()),
-        }
-    }
-    Ok(hasher
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
 }
 
 /// Returns the free space of the file's disk, in bytes, if known.

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use lmstrix_gguf::{Model, ModelFile};
+use lmstrix_inference::{Event, SettingSupport};
 use tokio::sync::mpsc;
 
 use super::reasoning::ReasoningSplitter;
 use super::stream::{CancelFlag, EVENT_BUFFER, InferenceStream};
 use super::{Error, InferenceRequest};
-use lmstrix_gguf::{Model, ModelFile};
-use lmstrix_inference::{Event, SettingSupport};
 
 /// Model parameters per computing thread. Small models run on one thread: handing
 /// over work that takes microseconds does not pay off, and on a busy machine the

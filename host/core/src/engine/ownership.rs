@@ -6,7 +6,6 @@
 //! survives a kill. The lock is a file lock of the operating system, which
 //! releases it when the process ends for any reason.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Error;
+use crate::store::{AtomicFile, FileLock};
 
 /// Interval between attempts to take a lock that another process holds.
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(50);
@@ -59,7 +59,7 @@ pub(super) struct Ownership {
     server: String,
     path: PathBuf,
     records: Vec<OwnershipRecord>,
-    _lock: fs::File,
+    _lock: FileLock,
 }
 
 /// Returns the file name, without extension, of the files of a server.
@@ -101,27 +101,18 @@ impl Ownership {
         };
         fs::create_dir_all(folder).map_err(failed(folder))?;
         let path = folder.join(format!("{name}.lock"));
-        let file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(failed(&path))?;
-        loop {
-            match file.file().try_lock() {
-                Ok(()) => break,
-                Err(std::fs::TryLockError::WouldBlock) => {
-                    tokio::time::sleep(LOCK_RETRY_INTERVAL).await
-                }
-                Err(std::fs::TryLockError::Error(source)) => return Err(failed(&path)(source)),
+        let lock = loop {
+            match FileLock::try_acquire(&path).map_err(failed(&path))? {
+                Some(lock) => break lock,
+                None => tokio::time::sleep(LOCK_RETRY_INTERVAL).await,
             }
-        }
+        };
         let path = folder.join(format!("{name}.json"));
         Ok(Self {
             server: server.to_owned(),
             records: read_file(&path),
             path,
-            _lock: file,
+            _lock: lock,
         })
     }
 
@@ -262,17 +253,7 @@ impl Ownership {
             records: self.records.clone(),
         };
         let text = serde_json::to_vec_pretty(&file).map_err(|e| failed(e.into()))?;
-        let folder = self.path.parent().unwrap_or(Path::new("."));
-        let write = || {
-            let mut new = tempfile::Builder::new()
-                .prefix(".claims-")
-                .tempfile_in(folder)?;
-            new.write_all(&text)?;
-            new.as_file().sync_data()?;
-            new.persist(&self.path).map_err(|e| e.error)?;
-            Ok(())
-        };
-        write().map_err(failed)
+        AtomicFile::replace(&self.path, &text).map_err(failed)
     }
 }
 

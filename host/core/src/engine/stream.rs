@@ -4,11 +4,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use lmstrix_inference::Event;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 
 use super::Error;
-use lmstrix_inference::Event;
 
 /// The capacity of the event channel. The engine waits for a slow reader when it is
 /// full.

@@ -1,13 +1,13 @@
 //! The outcome of a job.
 
+use lmstrix_inference::{FinishReason, Settings, Usage};
+use lmstrix_sandbox::Pack;
 use serde::Serialize;
 
 use super::Warning;
 use super::timeouts::{Expired, TimeoutPhase};
 use crate::engine::{self, FaultKind};
 use crate::sink;
-use lmstrix_inference::{FinishReason, Settings, Usage};
-use lmstrix_sandbox::Pack;
 
 /// A job that has ended. It holds all text that arrived, also if the job failed.
 #[derive(Debug)]

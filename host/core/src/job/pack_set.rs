@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::Warning;
 use lmstrix_sandbox::{Error, Pack, PackFolders, PackLoader, STANDARD_PACK, TextFile};
+
+use super::Warning;
 
 /// The packs of one run, by name.
 pub struct PackSet {

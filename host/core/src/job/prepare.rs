@@ -4,13 +4,14 @@
 
 use std::hash::{BuildHasher, Hasher};
 
+use lmstrix_inference::{Origin, Prompt, Settings, WithOrigin};
+use lmstrix_sandbox::{ModelFacts, Pack};
+
 use super::{
     JobError, JobFacts, JobSpec, PackUsed, ProcessorChain, ProcessorStep, ResolvedJob, Timeouts,
     Warning,
 };
 use crate::engine::{EMBEDDED, SelectedModel};
-use lmstrix_inference::{Origin, Prompt, Settings, WithOrigin};
-use lmstrix_sandbox::{ModelFacts, Pack};
 
 /// A job that can run: its prompt is resolved, its settings are final and its
 /// processors are open.

@@ -3,11 +3,11 @@
 
 use std::sync::mpsc;
 
+use lmstrix_inference::FinishReason;
+use lmstrix_sandbox::{Error, Processor, PushOutput, StopReason, THREAD_STACK_BYTES};
 use tokio::sync::oneshot;
 
 use super::ProcessorStep;
-use lmstrix_inference::FinishReason;
-use lmstrix_sandbox::{Error, Processor, PushOutput, StopReason, THREAD_STACK_BYTES};
 
 /// The open processors of one job.
 #[derive(Debug)]

@@ -1,12 +1,13 @@
 //! Resolution: selects the pack of a prompt, calls it, and locates the processors.
 
-use super::{PackSet, PromptRequest, Warning};
-use crate::source_snippet::{Position, source_snippet};
 use lmstrix_inference::{InvalidSetting, Message, Prompt, Role};
 use lmstrix_sandbox::{
     ContractError, ModelFacts, Pack, ProcessorContext, ProcessorRef, ResolveRequest,
     ResolvedPrompt, STANDARD_PACK, TextFile,
 };
+
+use super::{PackSet, PromptRequest, Warning};
+use crate::source_snippet::{Position, source_snippet};
 
 /// The pack name that stands for the standard pack with the built-in prompts.
 const STOCK: &str = "stock";

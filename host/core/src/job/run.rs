@@ -3,13 +3,14 @@
 
 use std::time::Instant;
 
+use lmstrix_inference::{Event, FinishReason};
+
 use super::outcome::{End, InstanceUsed};
 use super::statistics::ObservedModel;
 use super::stream::{self, Sinks, StreamedAnswer};
 use super::{Answer, Cancel, JobError, Outcome, PreparedJob, Warning};
 use crate::engine::{InferenceRequest, Instance, SelectedModel};
 use crate::registry::RegistryStore;
-use lmstrix_inference::{Event, FinishReason};
 
 /// The start, the statistics and the load time of a run.
 #[derive(Clone, Copy, Debug)]

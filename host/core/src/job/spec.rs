@@ -1,10 +1,10 @@
 //! A job as plain data, before any pack or server has seen it.
 
+use lmstrix_inference::{ContextSize, Origin, Settings, SettingsLayer};
+use lmstrix_sandbox::{ProcessorRef, TextFile};
 use serde::{Deserialize, Serialize};
 
 use super::Timeouts;
-use lmstrix_inference::{ContextSize, Origin, Settings, SettingsLayer};
-use lmstrix_sandbox::{ProcessorRef, TextFile};
 
 /// Everything that decides one job. It holds no handle and no secret, so that a
 /// plan and a journal can hold it.

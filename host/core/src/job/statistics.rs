@@ -1,12 +1,12 @@
 //! Run statistics: one observation of each run, for the registry.
 
 use jiff::Timestamp;
+use lmstrix_inference::{FinishReason, Prompt};
 
 use super::{Answer, JobError, RunContext, Warning};
 use crate::engine::{EMBEDDED, SelectedModel};
 use crate::error_chain::error_chain;
 use crate::registry::Observation;
-use lmstrix_inference::{FinishReason, Prompt};
 
 /// The model and the prompt of a run, as the registry keeps them.
 pub(super) struct ObservedModel {

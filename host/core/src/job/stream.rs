@@ -4,13 +4,14 @@
 use std::pin::Pin;
 use std::time::{Duration, Instant};
 
+use lmstrix_inference::{Event, FinishReason, Usage};
+use lmstrix_sandbox::StopReason;
+
 use super::loop_guard::LoopGuard;
 use super::timeouts::{PhaseTimer, Timeouts};
 use super::{Answer, JobError, ProcessorChain, Warning};
 use crate::engine::{InferenceStream, Instance, SelectedModel};
 use crate::sink::{self, Sink};
-use lmstrix_inference::{Event, FinishReason, Usage};
-use lmstrix_sandbox::StopReason;
 
 /// The time that processors get to complete an answer that was cancelled: the shell
 /// prompt must be back within a second.

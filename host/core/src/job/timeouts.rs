@@ -3,10 +3,9 @@
 
 use std::time::Duration;
 
+use lmstrix_inference::Event;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
-
-use lmstrix_inference::Event;
 
 /// Time limits, each off when `None`, and the limit of repetition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 use lmstrix_inference::FinishReason;
+use serde::{Deserialize, Serialize};
 
 /// A warning. Code decides on the variant, people read the text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

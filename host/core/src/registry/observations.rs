@@ -10,8 +10,8 @@ use fs_err as fs;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::record::{LastUsedModel, Registry};
-use super::store::unused_path;
+use super::record::{LastUsedModel, MergePosition, Registry};
+use crate::store::unused_path;
 
 /// A finished run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,15 +48,6 @@ pub struct Observation {
     /// The error, if the model or its server caused a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
-}
-
-/// The position in the log up to which the registry has merged it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct MergePosition {
-    /// The ID of the log file.
-    file: u64,
-    /// The offset of the first line that is not merged.
-    bytes: u64,
 }
 
 /// The first line of the log.

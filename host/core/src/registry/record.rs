@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::quantity::median;
+
 /// The schema version that this program writes.
 pub(super) const SCHEMA: u32 = 1;
 
@@ -23,7 +25,7 @@ pub struct Registry {
     pub last_used: Option<LastUsedModel>,
     /// The position up to which the log of runs has been merged.
     #[serde(rename = "folded", default, skip_serializing_if = "Option::is_none")]
-    pub(super) merged_observations: Option<super::observations::MergePosition>,
+    pub(super) merged_observations: Option<MergePosition>,
     #[serde(flatten)]
     extra: Map<String, Value>,
 }
@@ -270,20 +272,21 @@ impl Samples {
     /// Returns the median, or `None` without measurements.
     #[must_use]
     pub fn median(&self) -> Option<f64> {
-        let mut sorted = self.0.clone();
-        sorted.sort_by(f64::total_cmp);
-        let middle = sorted.len() / 2;
-        let upper = *sorted.get(middle)?;
-        Some(if sorted.len().is_multiple_of(2) {
-            f64::midpoint(*sorted.get(middle.checked_sub(1)?)?, upper)
-        } else {
-            upper
-        })
+        median(&self.0)
     }
 
     fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
+
+/// The position in the log up to which the registry has merged it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct MergePosition {
+    /// The ID of the log file.
+    pub(super) file: u64,
+    /// The offset of the first line that is not merged.
+    pub(super) bytes: u64,
 }
 
 impl Registry {

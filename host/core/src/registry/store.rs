@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use fs_err as fs;
-use jiff::Timestamp;
 
 use super::observations::{self, Observation};
 use super::record::{Registry, SCHEMA};
+use crate::store::{AtomicFile, FileLock, unused_path};
 
 /// Limit on waiting for a lock. Other processes hold it for milliseconds.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
@@ -254,25 +254,19 @@ impl RegistryStore {
     ///
     /// # Errors
     /// Returns `Error::Locked` after `LOCK_TIMEOUT`.
-    fn lock(&self, name: &str) -> Result<fs::File, Error> {
+    fn lock(&self, name: &str) -> Result<FileLock, Error> {
         let path = self.folder.join(name);
-        let file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|source| self.write_error(source))?;
         let start = Instant::now();
         let mut pause = Duration::from_millis(1);
         loop {
-            match file.file().try_lock() {
-                Ok(()) => return Ok(file),
-                Err(std::fs::TryLockError::WouldBlock) if start.elapsed() < LOCK_TIMEOUT => {
+            let lock = FileLock::try_acquire(&path).map_err(|source| self.write_error(source))?;
+            match lock {
+                Some(lock) => return Ok(lock),
+                None if start.elapsed() < LOCK_TIMEOUT => {
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(Duration::from_millis(20));
                 }
-                Err(std::fs::TryLockError::WouldBlock) => return Err(Error::Locked { path }),
-                Err(std::fs::TryLockError::Error(source)) => return Err(self.write_error(source)),
+                None => return Err(Error::Locked { path }),
             }
         }
     }
@@ -284,11 +278,9 @@ impl RegistryStore {
 
     /// Replaces the registry's file atomically, after keeping the old one.
     fn write(&self, text: &str, previous: &PreviousFile) -> std::io::Result<()> {
-        let mut new = tempfile::Builder::new()
-            .prefix(".registry-")
-            .tempfile_in(&self.folder)?;
+        let mut new = AtomicFile::create(&self.path())?;
         new.write_all(text.as_bytes())?;
-        new.as_file().sync_all()?;
+        new.sync()?;
         // A hard link keeps the old file when the rename below replaces it. File systems
         // without hard links need a copy.
         let link_or_copy = |path: &Path| -> std::io::Result<()> {
@@ -309,29 +301,7 @@ impl RegistryStore {
             // one replaces it, so that readers never find the file missing.
             PreviousFile::Corrupt(corrupt_path) => link_or_copy(corrupt_path)?,
         }
-        new.persist(self.path()).map_err(|e| e.error)?;
-        // Sync the rename, too. Not every system can sync a folder.
-        if let Ok(folder) = fs::File::open(&self.folder) {
-            let _unsupported = folder.sync_all();
-        }
-        Ok(())
-    }
-}
-
-/// Returns a path in the folder that does not exist, `STEM-UNIXTIME.EXTENSION`.
-pub(super) fn unused_path(folder: &Path, stem: &str, extension: &str) -> PathBuf {
-    let second = Timestamp::now().as_second();
-    let mut number = 0;
-    loop {
-        let name = match number {
-            0 => format!("{stem}-{second}.{extension}"),
-            number => format!("{stem}-{second}-{number}.{extension}"),
-        };
-        let path = folder.join(name);
-        if !path.exists() {
-            return path;
-        }
-        number += 1;
+        new.commit()
     }
 }
 

@@ -18,6 +18,7 @@ use super::error_file::{
     error_text, is_error_file, remove_error_file, with_suffix, write_error_file,
 };
 use super::{Error, Sink, escape_controls};
+use crate::store::AtomicFile;
 
 /// Writes an answer to a file.
 #[derive(Debug)]
@@ -154,23 +155,13 @@ impl AnswerFile {
             }
             RawText::Partial { path, file, .. } => (path, file),
         };
-        let folder = match target.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
-        };
-        let mut finished = tempfile::Builder::new();
-        finished.prefix(".lmstrix-");
         // A file that is replaced keeps its permissions; a new one gets the usual ones.
         let metadata = fs::metadata(&target).or_else(|_| fs::metadata(&path));
-        if let Ok(metadata) = metadata {
-            finished.permissions(metadata.permissions());
-        }
-        let mut finished = finished.tempfile_in(folder).map_err(failed)?;
+        let permissions = metadata.map(|metadata| metadata.permissions());
+        let mut finished =
+            AtomicFile::with_permissions(&target, permissions.ok()).map_err(failed)?;
         finished.write_all(text.as_bytes()).map_err(failed)?;
-        finished.as_file().sync_all().map_err(failed)?;
-        finished
-            .persist(&target)
-            .map_err(|error| failed(error.error))?;
+        finished.commit().map_err(failed)?;
         // The lock is held until the answer has its name.
         drop(partial);
         let _absent = fs::remove_file(path);

@@ -2,10 +2,10 @@
 
 use std::io::Write;
 
+use lmstrix_inference::Event;
 use serde_json::{Value, json};
 
 use super::{Error, Sink, escape_controls_json, stdout::stdout_error};
-use lmstrix_inference::Event;
 
 /// Writes each event as one line of JSON with a `kind`.
 pub struct Events<W: Write> {

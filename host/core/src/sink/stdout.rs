@@ -2,8 +2,9 @@
 
 use std::io::{ErrorKind, Write};
 
-use super::{ControlEscaper, Error, Sink};
 use lmstrix_inference::Event;
+
+use super::{ControlEscaper, Error, Sink};
 
 /// Prints the answer as it arrives and flushes after each piece.
 pub struct Stdout<W: Write> {

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::plan::FileChange;
+use crate::store::{AtomicFile, sha256_hex};
 
 /// The folder of backups, relative to the state folder.
 const BACKUP_DIR: &str = "studio-settings";
@@ -52,11 +52,6 @@ struct SavedFile {
     after_sha256: String,
 }
 
-fn sha256(text: &str) -> String {
-    let digest = Sha256::digest(text.as_bytes());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error {
     move |source| Error::Write {
         path: path.to_owned(),
@@ -79,7 +74,7 @@ pub fn apply_changes(changes: &[FileChange], state: &Path) -> Result<PathBuf, Er
             .map(|change| SavedFile {
                 path: change.path.clone(),
                 before: change.before.clone(),
-                after_sha256: sha256(&change.after),
+                after_sha256: sha256_hex(change.after.as_bytes()),
             })
             .collect(),
     };
@@ -169,7 +164,7 @@ impl SavedFile {
         }
         let is_unchanged = current
             .as_deref()
-            .is_some_and(|text| sha256(text) == self.after_sha256);
+            .is_some_and(|text| sha256_hex(text.as_bytes()) == self.after_sha256);
         if is_unchanged || force {
             UndoAction::Restore
         } else {
@@ -220,17 +215,11 @@ fn write_atomically(path: &Path, text: &str) -> std::io::Result<()> {
     // Follow a symbolic link, so that its target is replaced and not the link.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let folder = path.parent().unwrap_or(Path::new("."));
-    let mut new = tempfile::Builder::new()
-        .prefix(".new-")
-        .tempfile_in(folder)?;
-    new.write_all(text.as_bytes())?;
     let permissions = fs::metadata(&path).map(|metadata| metadata.permissions());
-    if let Ok(permissions) = permissions.or_else(|_| default_permissions(folder)) {
-        new.as_file().set_permissions(permissions)?;
-    }
-    new.as_file().sync_all()?;
-    new.persist(&path).map_err(|e| e.error)?;
-    Ok(())
+    let permissions = permissions.or_else(|_| default_permissions(folder));
+    let mut new = AtomicFile::with_permissions(&path, permissions.ok())?;
+    new.write_all(text.as_bytes())?;
+    new.commit()
 }
 
 /// Returns the permissions of a new file: those of its folder without execution.
@@ -243,7 +232,7 @@ fn default_permissions(folder: &Path) -> std::io::Result<std::fs::Permissions> {
 }
 
 #[cfg(not(unix))]
-fn default_rights(_folder: &Path) -> std::io::Result<std::fs::Permissions> {
+fn default_permissions(_folder: &Path) -> std::io::Result<std::fs::Permissions> {
     Err(std::io::ErrorKind::Unsupported.into())
 }
 

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::super::models::{escape_for_terminal, format_duration, format_table, print};
-use crate::environment::Env;
-use crate::error::{Exit, Failure};
 use lmstrix::batch::{PlannedJob, PreparedBatch, ResumeDecision, RunReason, estimate_remaining};
 use lmstrix::engine::{EMBEDDED, format_bytes};
 use lmstrix::quantity::count;
+
+use super::super::models::{escape_for_terminal, format_duration, format_table, print};
+use crate::environment::Env;
+use crate::error::{Exit, Failure};
 
 /// Bytes of one token of an answer, roughly.
 const TOKEN_BYTES: u64 = 4;

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use fs_err as fs;
+use lmstrix::batch::{self, DoneRecord, ExportFormat, Record};
+use lmstrix::quantity::count;
+use lmstrix::sink;
+use lmstrix::store::{AtomicFile, sha256_hex};
 use serde_json::{Map, Value, json};
 
 use crate::args::{ExportArgs, RowFormat};
 use crate::error::{Exit, Failure};
-use lmstrix::batch::{self, DoneRecord, ExportFormat, Record};
-use lmstrix::quantity::count;
-use lmstrix::sink;
 
 /// The columns of every row.
 const COLUMNS: [&str; 19] = [
@@ -61,7 +62,7 @@ pub(super) fn export(args: &ExportArgs) -> Result<Exit, Failure> {
         let path = args.dir.join(&record.job);
         match fs::read_to_string(&path) {
             Ok(text) => {
-                let digest = batch::sha256_hex(text.as_bytes());
+                let digest = sha256_hex(text.as_bytes());
                 if digest != record.sha256 {
                     record
                         .warnings
@@ -95,19 +96,12 @@ pub(super) fn export(args: &ExportArgs) -> Result<Exit, Failure> {
                     source,
                 }))
             };
-            let folder = path
-                .parent()
-                .filter(|folder| !folder.as_os_str().is_empty());
-            let folder = folder.unwrap_or(std::path::Path::new("."));
-            let mut file = tempfile::Builder::new()
-                .prefix(".lmstrix-")
-                .tempfile_in(folder)
-                .map_err(failed)?;
+            let mut file = AtomicFile::create(path).map_err(failed)?;
             let mut writer = std::io::BufWriter::new(&mut file);
             batch::write_rows(format, &COLUMNS, rows, &mut writer).map_err(failed)?;
             writer.flush().map_err(failed)?;
             drop(writer);
-            file.persist(path).map_err(|error| failed(error.error))?;
+            file.commit().map_err(failed)?;
         }
     }
     if missing.is_empty() {

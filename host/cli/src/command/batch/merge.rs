@@ -5,16 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
+use lmstrix::batch::{
+    self, DoneRecord, FailedRecord, FolderHistory, FolderLock, Journal, Record, RunRecord,
+    has_digest,
+};
+use lmstrix::quantity::count;
+use lmstrix::store::{AtomicFile, sha256_hex};
 
 use crate::args::MergeArgs;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::ui::Messages;
-use lmstrix::batch::{
-    self, DoneRecord, FailedRecord, FolderHistory, FolderLock, Journal, Record, RunRecord,
-    has_digest, sha256_hex,
-};
-use lmstrix::quantity::count;
 
 /// The records of one folder.
 #[derive(Default)]
@@ -189,7 +190,7 @@ impl<'a> Target<'a> {
             Some(digest) if *digest == done.sha256 => {}
             // It may exist already, from a merge that was killed.
             None if !to.exists() || has_digest(&to, &done.sha256) => {
-                write_whole(&to, &bytes).map_err(broken)?;
+                AtomicFile::replace(&to, &bytes).map_err(broken)?;
                 copy_beside(dir, self.out, &name, &[".raw.txt", ".reasoning.txt"])
                     .map_err(broken)?;
                 self.results.insert(name, done.sha256.clone());
@@ -199,7 +200,7 @@ impl<'a> Target<'a> {
             // The first result keeps the name.
             _ => {
                 if let Some(aside) = free_name(&to, &done.sha256) {
-                    write_whole(&aside, &bytes).map_err(broken)?;
+                    AtomicFile::replace(&aside, &bytes).map_err(broken)?;
                     self.conflicts
                         .push(format!("{} ({})", aside.display(), from.display()));
                 }
@@ -288,18 +289,6 @@ fn copy_beside(dir: &Path, out: &Path, name: &str, suffixes: &[&str]) -> std::io
         }
     }
     Ok(())
-}
-
-/// Writes a file that is complete or absent, and on the disk before the journal names it.
-fn write_whole(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::io::Write;
-    let mut name = path.as_os_str().to_owned();
-    name.push(".finished");
-    let temporary = PathBuf::from(name);
-    let mut file = fs::File::create(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
 }
 
 /// Returns a free name beside a result; `None` if this very result was kept before.

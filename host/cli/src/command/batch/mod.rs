@@ -12,6 +12,10 @@ mod summary;
 
 use std::path::{Path, PathBuf};
 
+use lmstrix::batch::{self, BatchOptions, BatchSetup, Interrupts, Plan, SharedObserver};
+use lmstrix::client::{self, TimeoutOptions};
+use lmstrix_inference::SettingsLayer;
+
 use super::models::print;
 use super::notices;
 use super::resolve_args::{self, flag_layer, timeout_options};
@@ -19,9 +23,6 @@ use crate::args::{BatchArgs, BatchCommand, BatchRunArgs, CommonArgs, ResultArgs,
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::ui::{BatchProgress, Messages, ProgressMode};
-use lmstrix::batch::{self, BatchOptions, BatchSetup, Interrupts, Plan, SharedObserver};
-use lmstrix::client::{self, TimeoutOptions};
-use lmstrix_inference::SettingsLayer;
 
 /// Runs `batch` and its subcommands.
 ///

@@ -4,6 +4,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use lmstrix::batch::{
+    self, BatchOptions, ChangedPolicy, FailureLimit, InputEntry, NameTemplate, ParamValues, Plan,
+    ProcessorEntry, PromptEntry, PromptOptions, Shard,
+};
+use lmstrix::client::at_file;
+
 use crate::args::{
     BatchRunArgs, Changed, ErrorPlace, JobArgs, JobCount, Progress, ReasoningTags, ResultArgs,
     RunArgs,
@@ -11,11 +17,6 @@ use crate::args::{
 use crate::environment::Env;
 use crate::error::Failure;
 use crate::ui::ProgressMode;
-use lmstrix::batch::{
-    self, BatchOptions, ChangedPolicy, FailureLimit, InputEntry, NameTemplate, ParamValues, Plan,
-    ProcessorEntry, PromptEntry, PromptOptions, Shard,
-};
-use lmstrix::client::at_file;
 
 /// The time that a server which went away is waited for by default.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(60);

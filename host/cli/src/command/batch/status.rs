@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use lmstrix::batch::{self, FailedRecord, JobLabels, Record};
+use lmstrix::quantity::count;
 use serde::Serialize;
 
 use super::super::models::{escape_for_terminal, format_table, print, print_json};
@@ -9,8 +11,6 @@ use crate::args::StatusArgs;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::ui::Messages;
-use lmstrix::batch::{self, FailedRecord, JobLabels, Record};
-use lmstrix::quantity::count;
 
 /// The most failures in the table.
 const FAILURES_SHOWN: usize = 20;

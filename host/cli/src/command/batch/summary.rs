@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use lmstrix::batch::{BatchSummary, RunStop};
+use lmstrix::quantity::count;
+
 use super::super::models::{escape_for_terminal, format_table, print};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
-use lmstrix::batch::{BatchSummary, RunStop};
-use lmstrix::quantity::count;
 
 /// Prints the table to stdout; nothing if there was nothing to run.
 pub(super) fn show(summary: &BatchSummary, env: &Env) -> Result<(), Failure> {

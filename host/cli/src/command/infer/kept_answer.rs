@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fs_err as fs;
-
-use crate::error::{Exit, Failure};
 use lmstrix::job::Answer;
 use lmstrix::sink::AnswerFile;
+
+use crate::error::{Exit, Failure};
 
 /// Keeps the raw text of a failed answer and adds to the failure where it is. `kept` is
 /// the partial file of an output file that could not be completed.

@@ -1,5 +1,9 @@
 //! `about`: prints totals of the registry and the paths in use.
 
+use lmstrix::client;
+use lmstrix::engine::format_bytes;
+use lmstrix::quantity::count;
+use lmstrix::registry::LastUsedModel;
 use serde::Serialize;
 
 use super::{format_ago, print, print_json};
@@ -7,10 +11,6 @@ use crate::args::AboutArgs;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::ui::Messages;
-use lmstrix::client;
-use lmstrix::engine::format_bytes;
-use lmstrix::quantity::count;
-use lmstrix::registry::LastUsedModel;
 
 /// Output of `about --json`.
 #[derive(Serialize)]

@@ -3,6 +3,12 @@
 use std::path::Path;
 
 use fs_err as fs;
+use lmstrix::client::{self, TimeoutOptions};
+use lmstrix::config::Config;
+use lmstrix::engine::{EMBEDDED, EngineSelection, Memory, format_bytes, query_catalog};
+use lmstrix::error_chain::error_chain;
+use lmstrix::job::{Cancel, on_pack_thread};
+use lmstrix::quantity::count;
 use serde::Serialize;
 
 use super::{escape_for_terminal, print, print_json};
@@ -12,12 +18,6 @@ use crate::command::resolve_args;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::ui::Messages;
-use lmstrix::client::{self, TimeoutOptions};
-use lmstrix::config::Config;
-use lmstrix::engine::{EMBEDDED, EngineSelection, Memory, format_bytes, query_catalog};
-use lmstrix::error_chain::error_chain;
-use lmstrix::job::{Cancel, on_pack_thread};
-use lmstrix::quantity::count;
 
 /// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -1,5 +1,8 @@
 //! `list`: prints the models of the registry. Sends no request and writes no file.
 
+use lmstrix::client;
+use lmstrix::engine::{Memory, format_bytes};
+use lmstrix::registry::{ModelRecord, SortRow, sort_models};
 use serde::Serialize;
 
 use super::{engine_filter, escape_for_terminal, format_ago, format_table, print, print_json};
@@ -9,9 +12,6 @@ use crate::command::resolve_args;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::ui::Messages;
-use lmstrix::client;
-use lmstrix::engine::{Memory, format_bytes};
-use lmstrix::registry::{ModelRecord, SortRow, sort_models};
 
 /// Output of `list --json`.
 #[derive(Serialize)]

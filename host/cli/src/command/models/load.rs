@@ -2,6 +2,14 @@
 
 use std::time::Instant;
 
+use lmstrix::client::{self, TimeoutOptions};
+use lmstrix::engine::{
+    self, CatalogModel, EMBEDDED, EngineSelection, LoadedInstance, ServerAddress, query_catalog,
+};
+use lmstrix::job::{self, Cancel, JobError, Sinks};
+use lmstrix::sink::Sink;
+use lmstrix::suggest::similar_names;
+use lmstrix_inference::Event;
 use serde::Serialize;
 
 use super::{
@@ -13,14 +21,6 @@ use crate::command::resolve_args;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::ui::Messages;
-use lmstrix::client::{self, TimeoutOptions};
-use lmstrix::engine::{
-    self, CatalogModel, EMBEDDED, EngineSelection, LoadedInstance, ServerAddress, query_catalog,
-};
-use lmstrix::job::{self, Cancel, JobError, Sinks};
-use lmstrix::sink::Sink;
-use lmstrix::suggest::similar_names;
-use lmstrix_inference::Event;
 
 /// Runs `load`.
 ///

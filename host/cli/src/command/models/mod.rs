@@ -20,18 +20,19 @@ pub(crate) use reset::reset;
 pub(crate) use save::save;
 pub(crate) use scan::scan;
 
-use crate::args::{CommonArgs, EngineArgs};
-use crate::command::notices;
-use crate::command::resolve_args;
-use crate::environment::Env;
-use crate::error::{Exit, Failure};
-use crate::ui::Messages;
 use lmstrix::client::{self, TimeoutOptions};
 use lmstrix::config::Config;
 use lmstrix::engine::{Catalog, ConnectTimeouts, EMBEDDED, EngineSelection};
 use lmstrix::registry::Registry;
 use lmstrix::sink::{self, escape_controls, escape_controls_json};
 use lmstrix::suggest::similar_names;
+
+use crate::args::{CommonArgs, EngineArgs};
+use crate::command::notices;
+use crate::command::resolve_args;
+use crate::environment::Env;
+use crate::error::{Exit, Failure};
+use crate::ui::Messages;
 
 /// Values that most of these commands need, from flags, environment and config.
 pub(in crate::command) struct CommandSetup {

@@ -1,5 +1,7 @@
 //! `reset`: deletes test results from the registry.
 
+use lmstrix::client;
+
 use super::{engine_filter, matching_models};
 use crate::args::ResetArgs;
 use crate::command::notices;
@@ -7,7 +9,6 @@ use crate::command::resolve_args;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::ui::Messages;
-use lmstrix::client;
 
 /// Runs `reset`.
 ///

@@ -1,16 +1,17 @@
 //! `save`: writes tested context lengths into LM Studio's per-model settings.
 
+use lmstrix::client;
+use lmstrix::error_chain::error_chain;
+use lmstrix::studio_settings::{
+    self, SkipReason, WriteOptions, apply_changes, preview_undo, undo_last,
+};
+
 use super::{escape_for_terminal, print};
 use crate::args::SaveArgs;
 use crate::command::notices;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::ui::Messages;
-use lmstrix::client;
-use lmstrix::error_chain::error_chain;
-use lmstrix::studio_settings::{
-    self, SkipReason, WriteOptions, apply_changes, preview_undo, undo_last,
-};
 
 /// Runs `save`.
 ///

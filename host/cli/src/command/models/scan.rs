@@ -5,6 +5,12 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use jiff::Timestamp;
+use lmstrix::client;
+use lmstrix::engine::{CatalogEngine, CatalogModel, EMBEDDED, EngineSelection, query_catalog};
+use lmstrix::job::Cancel;
+use lmstrix::quantity::count;
+use lmstrix::registry::{ModelRecord, import_lmstrix};
+use lmstrix::studio_settings;
 use serde::Serialize;
 
 use super::{command_setup, print_json, warn_about_problems};
@@ -13,12 +19,6 @@ use crate::command::notices;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::ui::Messages;
-use lmstrix::client;
-use lmstrix::engine::{CatalogEngine, CatalogModel, EMBEDDED, EngineSelection, query_catalog};
-use lmstrix::job::Cancel;
-use lmstrix::quantity::count;
-use lmstrix::registry::{ModelRecord, import_lmstrix};
-use lmstrix::studio_settings;
 
 /// Maximum depth of LM Studio's models folder, which is publisher, repository, file.
 const STUDIO_FOLDER_DEPTH: usize = 4;

@@ -3,12 +3,13 @@
 mod params;
 mod sampling;
 
-use crate::args::{CommonArgs, ModelArgs, PromptArgs, SamplingArgs, TimeoutArgs};
-use crate::environment::Env;
-use crate::error::Failure;
 use lmstrix::client::{LoadPolicy, Request, TimeoutOptions, processor};
 use lmstrix::config::Config;
 use lmstrix::job::ModelReference;
+
+use crate::args::{CommonArgs, ModelArgs, PromptArgs, SamplingArgs, TimeoutArgs};
+use crate::environment::Env;
+use crate::error::Failure;
 use params::params;
 pub(crate) use sampling::flag_layer;
 

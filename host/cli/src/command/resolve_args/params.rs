@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use crate::error::Failure;
 use lmstrix::client::{at_file, read_text_file, stdin_text};
+
+use crate::error::Failure;
 
 /// Returns the parameters in order. `text` is last, as in the Python program. A later
 /// source of the same name replaces an earlier one; the same name twice by `-p` is an

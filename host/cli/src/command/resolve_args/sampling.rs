@@ -1,10 +1,10 @@
 //! Settings from flags.
 
+use lmstrix::client::parse_json_schema;
 use lmstrix_inference::SettingsLayer;
 
 use crate::args::SamplingArgs;
 use crate::error::Failure;
-use lmstrix::client::parse_json_schema;
 
 /// Returns the settings of the command line.
 ///

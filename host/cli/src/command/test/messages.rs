@@ -1,9 +1,10 @@
 //! Converts the events of a context probe to messages.
 
-use crate::command::models::format_duration;
-use crate::ui::Messages;
 use lmstrix::context_probe::{LoweredLevel, ProbeEvent, ProbeObserver, ProbePlan, ProbeWarning};
 use lmstrix::error_chain::error_chain;
+
+use crate::command::models::format_duration;
+use crate::ui::Messages;
 
 /// Prints the events as messages.
 pub(super) struct MessageObserver(pub(super) Messages);

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::RunCounts;
 use lmstrix::batch::JobInfo;
 use lmstrix::quantity::count;
 use lmstrix::sink::escape_controls;
+
+use super::RunCounts;
 
 /// Limit for the name of a prompt, a model or an input.
 const MAX_NAME_CHARS: usize = 100;

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::format;
 use lmstrix::batch::JobPhase;
 use lmstrix::quantity::count;
+
+use super::format;
 
 /// A job without updates for this time is shown as silent.
 const SILENT_AFTER: Duration = Duration::from_secs(3);

@@ -4,11 +4,11 @@
 use std::io::Write;
 use std::time::Instant;
 
+use lmstrix::batch::{BatchEvent, JobEnd, JobInfo};
+use lmstrix::sink::escape_controls_json;
 use serde_json::{Value, json};
 
 use super::{BatchView, RunCounts, format, write_line};
-use lmstrix::batch::{BatchEvent, JobEnd, JobInfo};
-use lmstrix::sink::escape_controls_json;
 
 /// The schema version of all lines. New fields do not change it.
 const SCHEMA: u32 = 1;

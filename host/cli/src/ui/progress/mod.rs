@@ -15,10 +15,11 @@ mod terminal;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use lmstrix::batch::{BatchEvent, BatchObserver, JobEnd};
+
 use super::Messages;
 use json::JsonView;
 use lines::LinesView;
-use lmstrix::batch::{BatchEvent, BatchObserver, JobEnd};
 use screen::Screen;
 pub(crate) use single::InferProgress;
 use terminal::TerminalView;

@@ -5,12 +5,13 @@ use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::job_state::JobState;
-use super::screen::{Screen, ScreenRow};
-use super::{format, write_line};
 use lmstrix::batch::JobPhase;
 use lmstrix::sink::{Error, Sink};
 use lmstrix_inference::Event;
+
+use super::job_state::JobState;
+use super::screen::{Screen, ScreenRow};
+use super::{format, write_line};
 
 /// Time between two drawings on a terminal.
 const TICK: Duration = Duration::from_millis(200);

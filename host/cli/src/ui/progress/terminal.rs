@@ -4,10 +4,11 @@
 
 use std::time::{Duration, Instant};
 
+use lmstrix::batch::{BatchEvent, JobEnd};
+
 use super::job_state::JobState;
 use super::screen::{Footer, Screen, ScreenRow};
 use super::{BatchView, RunCounts, format};
-use lmstrix::batch::{BatchEvent, JobEnd};
 
 /// The maximum number of job rows.
 const MAX_JOB_ROWS: usize = 8;

@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex};
 
 use indicatif::InMemoryTerm;
+use lmstrix::batch::{JobInfo, JobPhase};
 use serde_json::Value;
 
 use super::*;
-use lmstrix::batch::{JobInfo, JobPhase};
 
 #[derive(Clone, Default)]
 pub(super) struct SharedBuffer(Arc<Mutex<Vec<u8>>>);

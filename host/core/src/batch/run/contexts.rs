@@ -1,9 +1,10 @@
 //! The context length that each model is loaded with.
 
+use lmstrix_inference::ContextSize;
+
 use super::job_list::PlannedJob;
 use super::models::BatchModel;
 use crate::batch::{ContextRecord, FolderHistory, PlanContext, fitting_context_length};
-use lmstrix_inference::ContextSize;
 
 /// The context length that a model is loaded with.
 #[derive(Clone, Debug)]

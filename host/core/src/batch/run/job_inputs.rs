@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
+use lmstrix_inference::{ContextSize, Settings, SettingsLayer};
+use lmstrix_sandbox::{ProcessorRef, STANDARD_WASM};
 
 use super::event::SharedObserver;
 use super::identity_text;
@@ -21,8 +23,7 @@ use crate::job::{
     JobSpec, ModelReference, PackSet, PromptRequest, ResolvedJob, SettingsByOrigin, Timeouts,
 };
 use crate::quantity::count;
-use lmstrix_inference::{ContextSize, Settings, SettingsLayer};
-use lmstrix_sandbox::{ProcessorRef, STANDARD_WASM};
+use crate::store::sha256_hex;
 
 /// A prompt of the plan.
 pub(super) struct PlanPrompt {
@@ -380,7 +381,7 @@ fn prompt_identity(
     for file in &request.files {
         identity.add(&file.name, &file.text);
     }
-    identity.add("standard", &batch::sha256_hex(STANDARD_WASM));
+    identity.add("standard", &sha256_hex(STANDARD_WASM));
     let mut folders = vec![PathBuf::from("packs"), env.paths.data.join("packs")];
     folders.extend(pack_dirs.iter().cloned());
     for folder in folders {

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use fs_err as fs;
+use lmstrix_inference::SettingsLayer;
 
 use super::event::SharedObserver;
 use super::identity_text;
@@ -22,7 +23,6 @@ use crate::error::{Error, ErrorKind};
 use crate::job::{ProcessorChain, ResolvedJob, Warning};
 use crate::sink::AnswerFile;
 use crate::token_estimate::TokenEstimate;
-use lmstrix_inference::SettingsLayer;
 
 /// Prompts that wait for the packs at once: each holds its files in memory.
 const RESOLVE_AHEAD: usize = 32;

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::batch::{self, InputEntry, Plan, PromptOptions};
 use lmstrix_inference::SettingsLayer;
+
+use crate::batch::{self, InputEntry, Plan, PromptOptions};
 
 /// Returns the plan with the settings of the command line in it. A run keeps the two
 /// apart, so that the command line wins.

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use fs_err as fs;
 use jiff::Timestamp;
+use lmstrix_inference::{ContextSize, Event};
 use tokio::sync::watch;
 
 use super::backend::{
@@ -35,7 +36,7 @@ use crate::job::{
 };
 use crate::registry::RegistryStore;
 use crate::sink::{self, AnswerFile, Sink};
-use lmstrix_inference::{ContextSize, Event};
+use crate::store::sha256_hex;
 
 /// With less than this share of the memory free, a machine is about to swap.
 const MEMORY_SHARE: u64 = 20;
@@ -245,7 +246,7 @@ impl LiveBackend<'_> {
             identity: job.identity.clone(),
             key: job.key.clone(),
             length: answer.text.len() as u64,
-            sha256: batch::sha256_hex(answer.text.as_bytes()),
+            sha256: sha256_hex(answer.text.as_bytes()),
             at: Timestamp::now(),
             labels: self.inputs.labels(job.coordinates),
             prompt_bytes: job.prompt_bytes,

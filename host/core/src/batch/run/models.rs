@@ -4,6 +4,8 @@
 use std::path::Path;
 
 use jiff::Timestamp;
+use lmstrix_inference::SettingsLayer;
+use lmstrix_sandbox::ModelFacts;
 
 use super::event::SharedObserver;
 use super::setup::BatchSetup;
@@ -17,8 +19,6 @@ use crate::error::{Error, ErrorKind};
 use crate::job::{Cancel, ModelReference};
 use crate::registry::{ModelRecord, Registry, SortKey, SortRow, sort_models};
 use crate::suggest::similar_names;
-use lmstrix_inference::SettingsLayer;
-use lmstrix_sandbox::ModelFacts;
 
 /// The name that stands for all models.
 const ALL: &str = "all";

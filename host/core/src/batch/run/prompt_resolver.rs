@@ -3,11 +3,11 @@
 
 use std::sync::mpsc;
 
+use lmstrix_sandbox::{ContractError, ModelFacts, THREAD_STACK_BYTES};
 use tokio::sync::oneshot;
 
 use crate::error::Error;
 use crate::job::{self, PackSet, PromptRequest, ResolvedJob, resolve};
-use lmstrix_sandbox::{ContractError, ModelFacts, THREAD_STACK_BYTES};
 
 type Work = Box<dyn FnOnce(&mut [PackSet]) + Send>;
 

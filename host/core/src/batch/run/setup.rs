@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lmstrix_inference::SettingsLayer;
+
 use super::scheduler::FailureLimit;
 use crate::batch::{ChangedPolicy, Plan, Shard};
 use crate::client::TimeoutOptions;
 use crate::config::Config;
 use crate::environment::Environment;
-use lmstrix_inference::SettingsLayer;
 
 /// A batch as requested.
 pub struct BatchSetup<'a> {

@@ -5,13 +5,13 @@
 use std::cell::RefCell;
 use std::io::{Read, Seek, SeekFrom, Write};
 
+use lmstrix_inference::{Prompt, SettingsLayer};
+use lmstrix_sandbox::{ModelFacts, Pack, ProcessorContext, ResolvedPrompt, TextFile};
 use serde::{Deserialize, Serialize};
 use tempfile::SpooledTempFile;
 
 use crate::error::{Error, ErrorKind};
 use crate::job::{ProcessorStep, ResolvedJob, Warning};
-use lmstrix_inference::{Prompt, SettingsLayer};
-use lmstrix_sandbox::{ModelFacts, Pack, ProcessorContext, ResolvedPrompt, TextFile};
 
 /// Bytes that are kept in memory. What is longer moves to the system's temporary folder,
 /// and not to the folder of the results, whose disk the results may need.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::batch::{ModelSpeed, estimate_remaining};
+use crate::quantity::median;
 
 /// Durations of jobs that are kept for the median.
 const DURATIONS_MAX: usize = 31;
@@ -85,10 +86,4 @@ pub(super) fn time_left<'a>(
         left = left.zip(of_model).and_then(|(a, b)| a.checked_add(b));
     }
     left
-}
-
-fn median(values: &[f64]) -> Option<f64> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied()
 }

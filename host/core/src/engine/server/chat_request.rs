@@ -6,18 +6,18 @@ mod response_reader;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lmstrix_inference::{Event, FinishReason, MaxTokens, Prompt, SettingSupport, Settings};
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
 use super::dialect::{Endpoint, WireRequest};
 use super::fault::{self, FaultKind, ServerFault};
 use super::http_client::{ClientError, retry_after};
-use super::model_list::connection_error;
+use super::json_request::connection_error;
 use super::{ServerInstance, ServerKind, ServerTarget};
 use crate::engine::stream::{CancelFlag, EVENT_BUFFER, InferenceStream};
 use crate::engine::{Error, InferenceRequest};
 use crate::token_estimate::TokenEstimate;
-use lmstrix_inference::{Event, FinishReason, MaxTokens, Prompt, SettingSupport, Settings};
 use response_reader::{ReadState, ResponseReader};
 
 /// Maximum number of attempts, including the first.

@@ -4,13 +4,14 @@
 
 use std::time::{Duration, Instant};
 
+use lmstrix_inference::Event;
+
 use super::load_decision::{LoadDecision, LoadMethod, LoadedCopy, WantedInstance, decide_load};
 use super::model_list::{self, ListedInstance, ListedModel};
-use super::{ServerInstance, ServerKind, ServerTarget, llama_router, lms_cli, load};
+use super::{ServerInstance, ServerKind, ServerTarget, llama_router, lms_cli, load, router_props};
 use crate::engine::Error;
 use crate::engine::memory::{Memory, MemoryNeed, format_bytes};
 use crate::engine::ownership::{self, Ownership};
-use lmstrix_inference::Event;
 
 /// Interval between requests for the state of a model that is loading.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -44,7 +45,7 @@ pub(super) async fn ensure_loaded(
     let (mut loaded, is_new, mut warnings) = find_or_load(target, emit).await?;
     if target.server.kind == ServerKind::LlamaRouter && loaded.context.is_none() {
         // The router's list has no context lengths.
-        loaded.context = llama_router::context(&target.server, &loaded.id).await;
+        loaded.context = router_props::context(&target.server, &loaded.id).await;
     }
     let declared = target.listed.declared;
     warnings.extend(context_warning(

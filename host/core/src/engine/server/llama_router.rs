@@ -4,13 +4,14 @@
 
 use std::time::Duration;
 
+use lmstrix_inference::Event;
 use serde_json::{Value, json};
 
-use super::load::post_json;
-use super::model_list::{ListedInstance, get_json};
+use super::json_request::{get_json, post_json};
+use super::model_list::ListedInstance;
+use super::router_props::context;
 use super::{Server, ServerTarget, fault, sse};
 use crate::engine::Error;
-use lmstrix_inference::Event;
 
 /// Interval between requests for the status of a model.
 const POLL_INTERVAL: Duration = Duration::from_millis(300);
@@ -86,31 +87,6 @@ pub(super) async fn load(
         context: context(&target.server, id).await,
     };
     Ok((loaded, is_owned))
-}
-
-/// Returns the properties of a loaded model, if the router reports them.
-pub(super) async fn props(server: &Server, id: &str) -> Option<Value> {
-    // Escape only the characters that a query cannot contain. IDs contain
-    // slashes and colons, which are valid in a query.
-    let query = id
-        .replace('%', "%25")
-        .replace('&', "%26")
-        .replace(' ', "%20")
-        .replace('+', "%2B")
-        .replace('#', "%23");
-    get_json(server, &format!("/props?model={query}"))
-        .await
-        .ok()
-}
-
-/// Returns the context length in tokens of a loaded model, if the router
-/// reports it.
-pub(super) async fn context(server: &Server, id: &str) -> Option<u32> {
-    let props = props(server, id).await?;
-    let context = props
-        .pointer("/default_generation_settings/n_ctx")?
-        .as_u64()?;
-    u32::try_from(context).ok()
 }
 
 /// Waits until a model is unloaded: the router confirms the request at once and

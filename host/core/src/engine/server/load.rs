@@ -3,12 +3,13 @@
 
 use std::path::Path;
 
+use lmstrix_inference::Event;
 use serde_json::{Value, json};
 
-use super::model_list::{self, ListedInstance, connection_error, get_json};
+use super::json_request::{get_json, post_json};
+use super::model_list::{self, ListedInstance};
 use super::{Server, ServerKind, ServerTarget, fault, llama_router, lms_cli};
 use crate::engine::Error;
-use lmstrix_inference::Event;
 
 /// The result of a load.
 pub(super) struct LoadResult {
@@ -135,38 +136,6 @@ async fn unload_with_lms(
 
 fn is_not_loaded(fault: &fault::ServerFault) -> bool {
     fault.status == Some(404) || fault.message.contains("is not running")
-}
-
-/// Posts a JSON body and parses the JSON response.
-///
-/// # Errors
-/// Returns an error if the server cannot be reached, or `Error::LoadFailed` if
-/// it reports an error.
-pub(super) async fn post_json(
-    server: &Server,
-    model: &str,
-    path: &str,
-    body: &Value,
-) -> Result<Value, Error> {
-    let connection_error = |error| connection_error(server, &error);
-    let response = server
-        .client
-        .post(path, body)
-        .await
-        .map_err(connection_error)?;
-    let response = server
-        .client
-        .read_body(response)
-        .await
-        .map_err(connection_error)?;
-    model_list::parse_response(server, path, &response).map_err(|error| match error {
-        Error::Server { engine, fault, .. } => Error::LoadFailed {
-            engine,
-            model: model.to_owned(),
-            fault,
-        },
-        other => other,
-    })
 }
 
 /// Loads with LM Studio 0.4.0 or newer. Each request adds another instance, so

@@ -23,6 +23,7 @@ mod dialect;
 mod ensure_loaded;
 mod fault;
 mod http_client;
+mod json_request;
 mod line_decoder;
 mod llama_router;
 mod lms_cli;
@@ -30,6 +31,7 @@ mod load;
 mod load_decision;
 mod model_list;
 mod ndjson;
+mod router_props;
 mod select_listing;
 mod server_address;
 mod setting_support;
@@ -43,6 +45,8 @@ pub use detect::ServerKind;
 pub use fault::{FaultKind, ServerFault};
 pub use server_address::{InvalidUrl, ServerAddress};
 
+use lmstrix_inference::{ContextSize, Event, Prompt, SettingSupport, Settings};
+
 use super::context::exceeds_declared_error;
 use super::ownership::Ownership;
 use super::{
@@ -51,7 +55,6 @@ use super::{
 };
 use dialect::Endpoint;
 use http_client::HttpClient;
-use lmstrix_inference::{ContextSize, Event, Prompt, SettingSupport, Settings};
 use model_list::ListedModel;
 use select_listing::SelectedListing;
 

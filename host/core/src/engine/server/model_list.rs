@@ -1,16 +1,11 @@
 //! The models of a server and their loaded instances, in one form for all kinds
 //! of server.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
-use super::http_client::{ClientError, Response};
-use super::{Server, ServerKind, fault};
+use super::json_request::{LIST_TIMEOUT, get_json};
+use super::{Server, ServerKind, router_props};
 use crate::engine::Error;
-
-/// Time limit for a list. LM Studio scans its folders for it.
-const LIST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A model in a server's list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -108,80 +103,12 @@ pub(super) async fn parallel_slots(server: &Server, instance: &str) -> Option<u3
         ServerKind::LlamaServer => {
             u32_field(&get_json(server, "/props").await.ok()?, "total_slots")
         }
-        ServerKind::LlamaRouter => u32_field(
-            &super::llama_router::props(server, instance).await?,
-            "total_slots",
-        ),
+        ServerKind::LlamaRouter => {
+            u32_field(&router_props::props(server, instance).await?, "total_slots")
+        }
         ServerKind::Ollama | ServerKind::Vllm | ServerKind::OpenAi => None,
     };
     slots.filter(|count| *count > 0)
-}
-
-/// Requests `path` and parses the JSON response.
-///
-/// # Errors
-/// Returns an error if the server cannot be reached or reports an error.
-pub(super) async fn get_json(server: &Server, path: &str) -> Result<Value, Error> {
-    let response = server.client.get(path, LIST_TIMEOUT).await;
-    let response = response.map_err(|error| connection_error(server, &error))?;
-    parse_response(server, path, &response)
-}
-
-/// Converts an HTTP error, with the key removed from its text.
-pub(super) fn connection_error(server: &Server, error: &ClientError) -> Error {
-    match error {
-        ClientError::ConnectTimeout(limit) => Error::ConnectTimeout {
-            engine: server.display_name(),
-            limit: *limit,
-        },
-        other => Error::Unreachable {
-            engine: server.display_name(),
-            reason: server.client.redact(&other.to_string()),
-        },
-    }
-}
-
-/// Parses the JSON of a response.
-///
-/// # Errors
-/// Returns an error if the response is an error or not JSON.
-pub(super) fn parse_response(
-    server: &Server,
-    path: &str,
-    response: &Response,
-) -> Result<Value, Error> {
-    let server_error = |fault: fault::ServerFault| match fault.kind {
-        fault::FaultKind::Auth => Error::Unauthorised {
-            engine: server.display_name(),
-            had_key: server.client.has_key(),
-            message: server.client.redact(&fault.message),
-        },
-        _ => Error::Server {
-            engine: server.display_name(),
-            model: String::new(),
-            fault: Box::new(fault::ServerFault {
-                message: server.client.redact(&fault.message),
-                ..fault
-            }),
-        },
-    };
-    if !(200..300).contains(&response.status) {
-        return Err(server_error(fault::from_response(
-            response.status,
-            None,
-            &response.body,
-        )));
-    }
-    let Some(value) = response.json() else {
-        return Err(Error::NotAServer {
-            url: server.client.base_url().to_owned(),
-            response: format!("the response to `{path}` is not JSON"),
-        });
-    };
-    match fault::find_in_json(&value) {
-        Some(fault) => Err(server_error(fault)),
-        None => Ok(value),
-    }
 }
 
 fn string_field(value: &Value, key: &str) -> Option<String> {

@@ -1,9 +1,10 @@
 //! The settings that each server honours on each endpoint, according to the
 //! vendors' documentation and sources; `Unknown` where those do not say.
 
-use super::ServerKind;
-use super::dialect::Endpoint;
 use lmstrix_inference::SettingSupport;
+
+use super::ServerKind;
+use super::dialect::{Endpoint, extra_setting_names};
 
 /// The settings of OpenAI's API that all servers honour.
 const OPENAI_SETTINGS: [&str; 7] = [
@@ -33,7 +34,7 @@ pub(super) fn setting_support(
             "top_k" | "min_p" | "repeat_penalty" | "json_schema" => Honoured,
             "reasoning" if endpoint == Endpoint::OllamaChat => Honoured,
             other if OPENAI_SETTINGS.contains(&other) => Honoured,
-            other if extra_settings(kind).contains(&other) => Honoured,
+            other if extra_setting_names(kind).contains(&other) => Honoured,
             _ => Dropped,
         },
         Endpoint::OpenAiChat | Endpoint::OpenAiCompletion => match (kind, setting) {
@@ -51,43 +52,8 @@ pub(super) fn setting_support(
                 Unknown
             }
             (_, "json_schema" | "reasoning") => Honoured,
-            (_, other) if extra_settings(kind).contains(&other) => Honoured,
+            (_, other) if extra_setting_names(kind).contains(&other) => Honoured,
             _ => Dropped,
         },
-    }
-}
-
-/// Returns the further sampling keys that a pack may set. The list keeps packs
-/// from setting anything other than sampling.
-pub(super) fn extra_settings(kind: ServerKind) -> &'static [&'static str] {
-    match kind {
-        ServerKind::LlamaServer | ServerKind::LlamaRouter => &[
-            "typical_p",
-            "repeat_last_n",
-            "dynatemp_range",
-            "dynatemp_exponent",
-            "dry_multiplier",
-            "dry_base",
-            "dry_allowed_length",
-            "dry_penalty_last_n",
-            "xtc_probability",
-            "xtc_threshold",
-            "mirostat",
-            "mirostat_tau",
-            "mirostat_eta",
-            "ignore_eos",
-            "top_n_sigma",
-            "min_keep",
-        ],
-        ServerKind::Ollama => &[
-            "typical_p",
-            "repeat_last_n",
-            "mirostat",
-            "mirostat_tau",
-            "mirostat_eta",
-            "num_keep",
-        ],
-        ServerKind::Vllm => &["min_tokens", "ignore_eos", "length_penalty"],
-        ServerKind::LmStudio | ServerKind::OpenAi => &[],
     }
 }

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use lmstrix_inference::{Event, FinishReason, Prompt, Usage};
 use serde_json::Value;
 
 use crate::engine::reasoning::{OutputPart, ReasoningSplitter};
@@ -10,7 +11,6 @@ use crate::engine::server::dialect::{Endpoint, Framing, WireEvent};
 use crate::engine::server::fault::{self, FaultKind, ServerFault};
 use crate::engine::server::{ServerInstance, ServerKind, ServerTarget, ndjson, sse};
 use crate::engine::{Error, InferenceRequest};
-use lmstrix_inference::{Event, FinishReason, Prompt, Usage};
 
 /// Time limit for the rest of a response after its finish reason.
 const TRAILING_DATA_TIMEOUT: Duration = Duration::from_secs(2);

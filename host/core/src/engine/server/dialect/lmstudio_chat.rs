@@ -1,11 +1,11 @@
 //! LM Studio's native chat endpoint, `/api/v1/chat`. It streams named events
 //! with progress and rejects unknown request keys.
 
+use lmstrix_inference::{FinishReason, Prompt, Role, Usage};
 use serde_json::{Map, Value};
 
 use super::{WireEvent, WireRequest, non_empty_string, u32_field};
 use crate::engine::server::fault;
-use lmstrix_inference::{FinishReason, Prompt, Role, Usage};
 
 pub(super) fn request_body(request: &WireRequest<'_>) -> Map<String, Value> {
     let settings = request.settings;

@@ -1,16 +1,18 @@
 //! The wire formats: builds the request bodies of each API and parses its
 //! responses into events. Pure.
 
+mod extra_settings;
 mod lmstudio_chat;
 mod ollama;
 mod openai_chat;
 mod openai_completion;
 
+pub(super) use extra_settings::extra_setting_names;
+use lmstrix_inference::{FinishReason, Origin, Prompt, Role, Settings, Usage};
 use serde_json::{Map, Value};
 
 use super::fault::ServerFault;
 use super::{ServerKind, fault};
-use lmstrix_inference::{FinishReason, Origin, Prompt, Role, Settings, Usage};
 
 /// The endpoint for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,7 +265,7 @@ fn number_or_bool(value: &str) -> Option<Value> {
 
 /// Returns the settings of `other` that this kind of server accepts.
 fn extra_settings<'a>(request: &WireRequest<'a>) -> impl Iterator<Item = (&'a String, Value)> {
-    let known = super::setting_support::extra_settings(request.kind);
+    let known = extra_setting_names(request.kind);
     request
         .settings
         .other

@@ -1,10 +1,10 @@
 //! Ollama's native API. Its OpenAI-compatible API silently ignores top-k, min-p
 //! and the context length.
 
+use lmstrix_inference::{FinishReason, Prompt, REPEAT_LAST_TOKENS, Usage};
 use serde_json::{Map, Value, json};
 
 use super::{WireEvent, WireRequest, extra_settings, non_empty_string, u32_field};
-use lmstrix_inference::{FinishReason, Prompt, REPEAT_LAST_TOKENS, Usage};
 
 pub(super) fn request_body(request: &WireRequest<'_>) -> Map<String, Value> {
     let settings = request.settings;

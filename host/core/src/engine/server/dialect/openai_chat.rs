@@ -1,11 +1,11 @@
 //! OpenAI's chat completions endpoint. Nearly all servers have it, each with
 //! its own names for what OpenAI's API lacks.
 
+use lmstrix_inference::{FinishReason, Origin, Prompt, REPEAT_LAST_TOKENS, Usage, WithOrigin};
 use serde_json::{Map, Value, json};
 
 use super::{WireEvent, WireRequest, extra_settings, non_empty_string, u32_field};
 use crate::engine::server::ServerKind;
-use lmstrix_inference::{FinishReason, Origin, Prompt, REPEAT_LAST_TOKENS, Usage, WithOrigin};
 
 pub(super) fn request_body(request: &WireRequest<'_>) -> Map<String, Value> {
     let mut body = Map::new();

@@ -1,13 +1,13 @@
 //! OpenAI's completions endpoint, which sends the prompt without a chat
 //! template.
 
+use lmstrix_inference::Prompt;
 use serde_json::{Map, Value};
 
 use super::openai_chat::{
     first_choice, insert_common_fields, push_common_events, push_end, push_finish,
 };
 use super::{WireEvent, WireRequest, non_empty_string};
-use lmstrix_inference::Prompt;
 
 pub(super) fn request_body(request: &WireRequest<'_>) -> Map<String, Value> {
     let mut body = Map::new();
