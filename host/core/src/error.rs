@@ -5,7 +5,7 @@ use std::fmt;
 
 use lmstrix_sandbox::ContractError;
 
-use crate::engine::FaultKind;
+use crate::engine::{EmbeddedError, EmbeddedFault, FaultKind, embedded_fault};
 use crate::error_chain::error_chain;
 use crate::job::{self, Expired, JobError, TimeoutPhase};
 use crate::suggest::similar_names;
@@ -373,6 +373,8 @@ fn engine_error(error: &engine::Error) -> Error {
         engine::Error::Server { fault, .. } => server_error(message, fault),
         engine::Error::InvalidContext(_) | engine::Error::UnsupportedSettings(_) => Error::usage(message),
         engine::Error::Embedded(error) => embedded_error(message, error),
+        engine::Error::NoEmbeddedEngine => Error::usage(message)
+            .hint("use --engine with a server's URL, or install the program with its default features"),
     }
 }
 
@@ -422,23 +424,20 @@ fn server_error(message: String, fault: &engine::ServerFault) -> Error {
     }
 }
 
-fn embedded_error(message: String, error: &lmstrix_gguf::Error) -> Error {
-    match error {
-        lmstrix_gguf::Error::PromptTooLong { .. } => {
+fn embedded_error(message: String, error: &EmbeddedError) -> Error {
+    match embedded_fault(error) {
+        EmbeddedFault::PromptTooLong { .. } => {
             Error::new(ErrorKind::Context, message).hint(CONTEXT_HINT)
         }
-        lmstrix_gguf::Error::NoChatTemplate => Error::new(ErrorKind::Model, message)
+        EmbeddedFault::NoChatTemplate => Error::new(ErrorKind::Model, message)
             .hint("use --raw to send the text without a template"),
-        lmstrix_gguf::Error::TemplateRejected { .. } => {
+        EmbeddedFault::TemplateRejected => {
             Error::usage(message).hint("try a prompt without a system message, or --raw")
         }
-        lmstrix_gguf::Error::UnsupportedArchitecture { .. }
-        | lmstrix_gguf::Error::UnsupportedTokenizer { .. }
-        | lmstrix_gguf::Error::UnsupportedTensorType { .. }
-        | lmstrix_gguf::Error::UnsupportedFeature { .. } => Error::new(ErrorKind::Model, message)
+        EmbeddedFault::Unsupported => Error::new(ErrorKind::Model, message)
             .hint("run this model with llama-server, LM Studio or Ollama"),
-        lmstrix_gguf::Error::Compute(_) => Error::new(ErrorKind::Engine, message),
-        _ => Error::new(ErrorKind::Model, message),
+        EmbeddedFault::Compute => Error::new(ErrorKind::Engine, message),
+        EmbeddedFault::File => Error::new(ErrorKind::Model, message),
     }
 }
 

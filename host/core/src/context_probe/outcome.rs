@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::engine::{Error, FaultKind, format_seconds};
+use crate::engine::{EmbeddedFault, Error, FaultKind, embedded_fault, format_seconds};
 use crate::error_chain::error_chain;
 use crate::registry::TestLevel;
 
@@ -147,11 +147,10 @@ impl PromptOverflow {
                 _ => return None,
             },
             Error::PromptTooLong { .. } => None,
-            Error::Embedded(lmstrix_gguf::Error::PromptTooLong {
-                prompt_tokens,
-                exact,
-                ..
-            }) => exact.then_some(*prompt_tokens),
+            Error::Embedded(error) => match embedded_fault(error) {
+                EmbeddedFault::PromptTooLong { prompt_tokens } => prompt_tokens,
+                _ => return None,
+            },
             _ => return None,
         };
         Some(Self { prompt_tokens })

@@ -1,13 +1,10 @@
 //! Lists all engines with their models, for `scan`, `ps` and `doctor`, and unloads
 //! instances.
 
-use std::path::{Path, PathBuf};
-
-use fs_err as fs;
-use lmstrix_gguf::ModelFile;
+use std::path::Path;
 
 use super::server::{self, ServerAddress};
-use super::{ConnectTimeouts, DEMO, EMBEDDED, EngineSelection, Error, ownership};
+use super::{ConnectTimeouts, EngineSelection, Error, embedded, ownership};
 
 /// A loaded instance of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,61 +104,11 @@ pub async fn query_catalog(
         }
     }
     if !matches!(selection, EngineSelection::Servers(_)) {
-        catalog.engines.push(embedded_engine(models_dir, on_file));
+        catalog
+            .engines
+            .extend(embedded::catalog_engine(models_dir, on_file));
     }
     catalog
-}
-
-/// Lists the demo model and the model files of the folder.
-fn embedded_engine(models_dir: &Path, on_file: &mut (dyn FnMut(&Path) + Send)) -> CatalogEngine {
-    let mut files: Vec<PathBuf> = fs::read_dir(models_dir)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "gguf")
-        })
-        .collect();
-    files.sort();
-    let mut problems = Vec::new();
-    let mut models = Vec::new();
-    match ModelFile::from_bytes(DEMO, lmstrix_gguf::DEMO_MODEL) {
-        Ok(file) => models.push(catalog_model(DEMO.to_owned(), &file)),
-        Err(error) => problems.push(error.to_string()),
-    }
-    for path in files {
-        on_file(&path);
-        let name = path.file_stem().and_then(|stem| stem.to_str());
-        let opened = ModelFile::open(&path).and_then(|file| file.check_supported().map(|()| file));
-        match (name, opened) {
-            (Some(name), Ok(file)) => models.push(catalog_model(name.to_owned(), &file)),
-            (None, _) => problems.push(format!("{}: file name is not UTF-8", path.display())),
-            (_, Err(error)) => problems.push(format!("{}: {error}", path.display())),
-        }
-    }
-    CatalogEngine {
-        address: EMBEDDED.to_owned(),
-        kind: EMBEDDED,
-        display_name: "the embedded engine".to_owned(),
-        version: Some(env!("CARGO_PKG_VERSION").to_owned()),
-        models: Ok(models),
-        problems,
-    }
-}
-
-/// Describes a model file by its header.
-fn catalog_model(id: String, file: &ModelFile) -> CatalogModel {
-    CatalogModel {
-        id,
-        declared_context: Some(file.context_length()),
-        architecture: Some(file.architecture().to_owned()),
-        quantization: Some(file.quantization()),
-        size_bytes: Some(file.size_bytes()),
-        context_bytes_per_token: Some(file.kv_cache_bytes_per_token()),
-        ..CatalogModel::default()
-    }
 }
 
 impl CatalogModel {
@@ -170,9 +117,7 @@ impl CatalogModel {
     /// # Errors
     /// Returns an error if the embedded engine cannot run the file.
     pub fn from_file(path: &Path) -> Result<Self, Error> {
-        let file = ModelFile::open(path)?;
-        file.check_supported()?;
-        Ok(catalog_model(path.display().to_string(), &file))
+        embedded::catalog_file(path)
     }
 }
 

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::format_seconds;
 use super::memory::format_bytes;
 use super::server::{FaultKind, ServerFault};
+use super::{EmbeddedError, EmbeddedFault, embedded_fault, format_seconds};
 
 /// An error of an engine or a model. The field `engine` is the server's kind with
 /// its address, or its address alone.
@@ -63,7 +63,10 @@ pub enum Error {
     UnsupportedSettings(String),
     /// An error of the embedded engine.
     #[error(transparent)]
-    Embedded(#[from] lmstrix_gguf::Error),
+    Embedded(#[from] EmbeddedError),
+    /// The embedded engine is not part of this build.
+    #[error("this build has no embedded engine")]
+    NoEmbeddedEngine,
     /// The embedded engine stopped without an error of its own.
     #[error("the engine stopped unexpectedly: {0}")]
     EngineStopped(String),
@@ -221,17 +224,25 @@ pub enum Error {
 }
 
 impl Error {
+    /// Creates the error for a context that exceeds the declared one. Beyond it, models
+    /// answer nonsense, or the server allocates memory until the machine swaps.
+    pub(super) fn exceeds_declared(tokens: u32, declared: u32) -> Self {
+        Self::InvalidContext(format!(
+            "context of {tokens} tokens exceeds the model's declared context of {declared} tokens"
+        ))
+    }
+
     /// Returns whether the answer ended early without a reported reason.
     #[must_use]
     pub fn is_response_lost(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::EngineStopped(_)
-                | Self::ConnectionLost { .. }
-                | Self::IncompleteResponse { .. }
-                | Self::InvalidResponse { .. }
-                | Self::Embedded(lmstrix_gguf::Error::Compute(_))
-        )
+            | Self::ConnectionLost { .. }
+            | Self::IncompleteResponse { .. }
+            | Self::InvalidResponse { .. } => true,
+            Self::Embedded(error) => embedded_fault(error) == EmbeddedFault::Compute,
+            _ => false,
+        }
     }
 
     /// Returns whether the request or this machine caused the error, so that it is not
@@ -243,11 +254,11 @@ impl Error {
             | Self::UnsupportedSettings(_)
             | Self::InvalidContext(_)
             | Self::InsufficientMemory { .. }
-            | Self::WriteState { .. }
-            | Self::Embedded(
-                lmstrix_gguf::Error::PromptTooLong { .. }
-                | lmstrix_gguf::Error::TemplateRejected { .. },
-            ) => true,
+            | Self::WriteState { .. } => true,
+            Self::Embedded(error) => matches!(
+                embedded_fault(error),
+                EmbeddedFault::PromptTooLong { .. } | EmbeddedFault::TemplateRejected
+            ),
             Self::Server { fault, .. } => matches!(fault.kind, FaultKind::Overflow { .. }),
             _ => false,
         }

@@ -27,6 +27,7 @@ impl CancelFlag {
         self.notify.notify_one();
     }
 
+    #[cfg(feature = "embedded")]
     pub(super) fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Relaxed)
     }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Warning;
 use super::timeouts::{Expired, TimeoutPhase};
-use crate::engine::{self, FaultKind};
+use crate::engine::{self, EmbeddedFault, FaultKind, embedded_fault};
 use crate::sink;
 
 /// A job that has ended. It holds all text that arrived, also if the job failed.
@@ -228,7 +228,10 @@ impl FailureClass {
                 FaultKind::Other if fault.status.is_none_or(|status| status >= 500) => Self::Model,
                 _ => Self::Job,
             },
-            Error::Embedded(lmstrix_gguf::Error::Compute(_)) => Self::Model,
+            Error::Embedded(error) => match embedded_fault(error) {
+                EmbeddedFault::Compute => Self::Model,
+                _ => Self::Job,
+            },
             Error::WriteState { .. } => Self::Disk,
             Error::Unauthorised { .. }
             | Error::UnknownEngine(_)
@@ -237,7 +240,7 @@ impl FailureClass {
             | Error::ModelNotSpecified { .. }
             | Error::InvalidContext(_)
             | Error::UnsupportedSettings(_)
-            | Error::Embedded(_)
+            | Error::NoEmbeddedEngine
             | Error::InsufficientMemory { .. }
             | Error::PromptTooLong { .. }
             | Error::Refused { .. } => Self::Job,

@@ -47,7 +47,6 @@ pub use server_address::{InvalidUrl, ServerAddress};
 
 use lmstrix_inference::{ContextSize, Event, Prompt, SettingSupport, Settings};
 
-use super::context::exceeds_declared_error;
 use super::ownership::Ownership;
 use super::{
     CatalogEngine, CatalogModel, Error, InferenceRequest, InferenceStream, KnownModel,
@@ -175,7 +174,7 @@ pub(super) async fn select_target(
         (requested_context, listed.declared, lifecycle.force)
         && requested > declared
     {
-        return Err(exceeds_declared_error(requested, declared));
+        return Err(Error::exceeds_declared(requested, declared));
     }
     let is_instance = |name: &&str| {
         *name != listed.id

@@ -2,8 +2,8 @@
 
 use lmstrix_inference::ContextSize;
 
-use super::Error;
-use super::memory::{Memory, MemoryNeed, format_bytes};
+use crate::engine::Error;
+use crate::engine::memory::{Memory, MemoryNeed, format_bytes};
 
 /// The facts that limit the context of a model. Contexts are in tokens.
 #[derive(Clone, Copy, Debug)]
@@ -18,14 +18,6 @@ pub(super) struct ContextLimits<'a> {
     pub(super) memory: Memory,
     /// Skip memory and context checks.
     pub(super) force: bool,
-}
-
-/// Returns the error for a context that exceeds the declared one. Beyond it, models
-/// answer nonsense, or the server allocates memory until the machine swaps.
-pub(super) fn exceeds_declared_error(tokens: u32, declared: u32) -> Error {
-    Error::InvalidContext(format!(
-        "context of {tokens} tokens exceeds the model's declared context of {declared} tokens"
-    ))
 }
 
 /// Returns the context length for the embedded engine, in tokens: the requested one,
@@ -51,7 +43,7 @@ pub(super) fn resolve_context(
     let tested = tested.map(|tested| tested.min(declared));
     let tokens = match requested {
         Some(ContextSize::Tokens(tokens)) if tokens > declared && !force => {
-            return Err(exceeds_declared_error(tokens, declared));
+            return Err(Error::exceeds_declared(tokens, declared));
         }
         Some(ContextSize::Tokens(tokens)) => tokens,
         Some(ContextSize::Percent(percent)) => {

@@ -1,4 +1,4 @@
-//! Runs the embedded engine on its own thread.
+//! The thread of an embedded model.
 
 use std::sync::Arc;
 
@@ -6,9 +6,9 @@ use lmstrix_gguf::{Model, ModelFile};
 use lmstrix_inference::{Event, SettingSupport};
 use tokio::sync::mpsc;
 
-use super::reasoning::ReasoningSplitter;
-use super::stream::{CancelFlag, EVENT_BUFFER, InferenceStream};
-use super::{Error, InferenceRequest};
+use crate::engine::reasoning::ReasoningSplitter;
+use crate::engine::stream::{CancelFlag, EVENT_BUFFER, InferenceStream};
+use crate::engine::{Error, InferenceRequest};
 
 /// Model parameters per computing thread. Small models run on one thread: handing
 /// over work that takes microseconds does not pay off, and on a busy machine the
@@ -23,7 +23,7 @@ const STACK_BYTES: usize = 256 << 20;
 /// A thread that loads a model with the first inference and keeps it for the next
 /// ones. Dropping this value stops the thread after its current inference.
 #[derive(Debug)]
-pub(super) struct Worker {
+pub(crate) struct EmbeddedWorker {
     tasks: std::sync::mpsc::Sender<InferenceTask>,
 }
 
@@ -35,7 +35,7 @@ struct InferenceTask {
     sender: mpsc::Sender<Result<Event, Error>>,
 }
 
-impl Worker {
+impl EmbeddedWorker {
     /// Starts the thread without loading the model.
     ///
     /// # Errors
@@ -66,7 +66,7 @@ impl Worker {
     ///
     /// # Errors
     /// Returns an error if the thread has stopped.
-    pub(super) fn infer(&self, request: InferenceRequest) -> Result<InferenceStream, Error> {
+    pub(crate) fn infer(&self, request: InferenceRequest) -> Result<InferenceStream, Error> {
         let (sender, events) = mpsc::channel(EVENT_BUFFER);
         let cancel = Arc::new(CancelFlag::default());
         let stream = InferenceStream::new(events, Arc::clone(&cancel), None);

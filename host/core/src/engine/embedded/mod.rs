@@ -1,0 +1,198 @@
+//! The embedded engine as an engine: finds model files, and runs a model on its own
+//! thread.
+
+mod catalog;
+mod context;
+mod worker;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use lmstrix_gguf::ModelFile;
+use lmstrix_inference::{ContextSize, Prompt, SettingSupport, SettingsLayer};
+
+pub(super) use catalog::{catalog_engine, catalog_file};
+pub use lmstrix_gguf::Error as EmbeddedError;
+pub(super) use worker::EmbeddedWorker;
+
+use super::embedded_fault::EmbeddedFault;
+use super::memory::{Memory, MemoryNeed};
+use super::select::{find_model_file, is_path};
+use super::selected_model::{Backend, SelectedModel};
+use super::{DEMO, EMBEDDED, Error, LifecycleOptions};
+use context::{ContextLimits, resolve_context};
+
+/// A model file with the context that it runs with.
+#[derive(Debug)]
+pub(super) struct EmbeddedModel {
+    file: Arc<ModelFile>,
+    context: u32,
+    requested_context: Option<u32>,
+}
+
+impl EmbeddedModel {
+    /// Returns the value of `general.architecture`.
+    pub(super) fn architecture(&self) -> &str {
+        self.file.architecture()
+    }
+
+    /// Returns the quantization by its llama.cpp name.
+    pub(super) fn quantization(&self) -> String {
+        self.file.quantization()
+    }
+
+    /// Returns the context length in tokens.
+    pub(super) fn context(&self) -> u32 {
+        self.context
+    }
+
+    /// Returns the declared context length in tokens.
+    pub(super) fn declared_context(&self) -> u32 {
+        self.file.context_length()
+    }
+
+    /// Returns the context length in tokens, if it was requested.
+    pub(super) fn requested_context(&self) -> Option<u32> {
+        self.requested_context
+    }
+
+    /// Returns whether the model appears to be instruction-tuned.
+    pub(super) fn is_instruct(&self) -> bool {
+        self.file.chat_template().is_some()
+    }
+
+    /// Returns how the engine treats a setting, given by its snake-case name.
+    pub(super) fn setting_support(&self, name: &str) -> SettingSupport {
+        self.file.setting_support(name)
+    }
+
+    /// Returns the prompt after the chat template.
+    pub(super) fn render(&self, prompt: &Prompt, reasoning: Option<&str>) -> Option<String> {
+        self.file.render(prompt, reasoning).ok()
+    }
+
+    /// Starts the model's thread, which loads the weights with the first inference.
+    ///
+    /// # Errors
+    /// Returns an error if the thread cannot be created.
+    pub(super) fn start(&self) -> Result<EmbeddedWorker, Error> {
+        EmbeddedWorker::start(Arc::clone(&self.file), self.context)
+    }
+}
+
+/// Returns what an error means for a run.
+#[must_use]
+pub fn embedded_fault(error: &EmbeddedError) -> EmbeddedFault {
+    match error {
+        EmbeddedError::PromptTooLong {
+            prompt_tokens,
+            exact,
+            ..
+        } => EmbeddedFault::PromptTooLong {
+            prompt_tokens: exact.then_some(*prompt_tokens),
+        },
+        EmbeddedError::NoChatTemplate => EmbeddedFault::NoChatTemplate,
+        EmbeddedError::TemplateRejected { .. } => EmbeddedFault::TemplateRejected,
+        EmbeddedError::UnsupportedArchitecture { .. }
+        | EmbeddedError::UnsupportedTokenizer { .. }
+        | EmbeddedError::UnsupportedTensorType { .. }
+        | EmbeddedError::UnsupportedFeature { .. } => EmbeddedFault::Unsupported,
+        EmbeddedError::Compute(_) => EmbeddedFault::Compute,
+        _ => EmbeddedFault::File,
+    }
+}
+
+/// Reads the header of a model file, and decides on its context.
+///
+/// # Errors
+/// Returns an error if there is no such file, or the engine cannot run it.
+pub(super) fn select_embedded(
+    model: Option<&str>,
+    context: Option<ContextSize>,
+    models_dir: &Path,
+    lifecycle: &LifecycleOptions,
+) -> Result<SelectedModel, Error> {
+    let (name, is_demo, file) = match model {
+        None | Some(DEMO) => (
+            DEMO.to_owned(),
+            true,
+            ModelFile::from_bytes(DEMO, lmstrix_gguf::DEMO_MODEL)?,
+        ),
+        Some(path) if is_path(path) => {
+            let given_path = Path::new(path);
+            // A bare file name can also refer to a file in the models folder.
+            let models_path = models_dir.join(path);
+            let is_in_models_dir =
+                !given_path.exists() && !path.contains('/') && models_path.exists();
+            let file = ModelFile::open(if is_in_models_dir {
+                &models_path
+            } else {
+                given_path
+            })?;
+            (path.to_owned(), false, file)
+        }
+        Some(name) => (
+            name.to_owned(),
+            false,
+            ModelFile::open(&find_model_file(name, models_dir)?)?,
+        ),
+    };
+    file.check_supported()?;
+    let (recommended, mut warnings) = drop_invalid_settings(file.recommended_settings());
+    let limits = ContextLimits {
+        model: &name,
+        declared: file.context_length(),
+        tested: lifecycle.known_model(EMBEDDED, &name).tested,
+        memory_need: MemoryNeed {
+            weight_bytes: file.weight_memory_bytes(),
+            bytes_per_token: Some(file.kv_cache_bytes_per_token()),
+        },
+        memory: Memory::detect(),
+        force: lifecycle.force,
+    };
+    let (tokens, context_warning) = resolve_context(context, limits)?;
+    warnings.extend(context_warning);
+    Ok(SelectedModel {
+        model: name,
+        is_demo,
+        warnings,
+        recommended,
+        backend: Backend::Embedded(EmbeddedModel {
+            file: Arc::new(file),
+            context: tokens,
+            requested_context: context.map(|_| tokens),
+        }),
+    })
+}
+
+/// Removes settings recommended by the model file that are out of range. Returns
+/// the remaining settings and a warning for each removed one.
+fn drop_invalid_settings(mut layer: SettingsLayer) -> (SettingsLayer, Vec<String>) {
+    let mut warnings = Vec::new();
+    while let Err(error) = layer.check() {
+        warnings.push(format!("ignored a setting of the model file: {error}"));
+        layer.clear(&error.name);
+    }
+    (layer, warnings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn invalid_recommended_settings_are_dropped() {
+        let recommended = SettingsLayer {
+            temperature: Some(0.5),
+            top_p: Some(7.0),
+            repeat_penalty: Some(0.0),
+            ..SettingsLayer::default()
+        };
+        let (layer, warnings) = drop_invalid_settings(recommended);
+        assert_eq!(
+            (layer.temperature, layer.top_p, layer.repeat_penalty),
+            (Some(0.5), None, None)
+        );
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+    }
+}

@@ -1,0 +1,156 @@
+//! A loaded model.
+
+use lmstrix_inference::{Prompt, Settings};
+
+use super::embedded::EmbeddedWorker;
+use super::selected_model::{Backend, SelectedModel};
+use super::server::{ServerInstance, ServerTarget};
+use super::{Error, InferenceStream};
+
+/// A loaded model. It can run any number of inferences.
+#[derive(Debug)]
+pub struct Instance {
+    /// The selected model.
+    pub selected: SelectedModel,
+    /// Warnings about the instance, to be shown to the user.
+    pub warnings: Vec<String>,
+    instance: ServerInstance,
+    /// The embedded engine's thread.
+    worker: Option<EmbeddedWorker>,
+}
+
+impl Instance {
+    pub(super) fn new(
+        selected: SelectedModel,
+        instance: ServerInstance,
+        worker: Option<EmbeddedWorker>,
+        warnings: Vec<String>,
+    ) -> Self {
+        Self {
+            selected,
+            warnings,
+            instance,
+            worker,
+        }
+    }
+
+    /// Returns the instance's name on its server.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.instance.id
+    }
+
+    /// Returns the effective context length, in tokens, if known.
+    #[must_use]
+    pub fn context(&self) -> Option<u32> {
+        self.instance.context
+    }
+
+    /// Returns the model's declared context length, in tokens, if known.
+    #[must_use]
+    pub fn declared_context(&self) -> Option<u32> {
+        self.instance.declared
+    }
+
+    /// Returns the load time in seconds, if this run loaded the instance.
+    #[must_use]
+    pub fn load_s(&self) -> Option<f64> {
+        self.instance.load_s
+    }
+
+    /// Returns whether this run loaded the instance.
+    #[must_use]
+    pub fn is_owned(&self) -> bool {
+        self.instance.is_owned
+    }
+
+    /// Returns an unloader for the instance.
+    #[must_use]
+    pub fn unloader(&self) -> Unloader {
+        Unloader(match &self.selected.backend {
+            Backend::Embedded(_) => None,
+            Backend::Server(target) => Some((target.clone(), Some(self.instance.clone()))),
+        })
+    }
+
+    /// Renders the chat template: returns the exact text that the model would
+    /// receive, if the engine can tell.
+    pub async fn render_prompt(&self, prompt: &Prompt, settings: &Settings) -> Option<String> {
+        match &self.selected.backend {
+            Backend::Embedded(model) => {
+                let reasoning = settings
+                    .reasoning
+                    .as_ref()
+                    .map(|reasoning| reasoning.value.as_str());
+                model.render(prompt, reasoning)
+            }
+            Backend::Server(target) => target.render_prompt(prompt, &self.instance).await,
+        }
+    }
+
+    /// Returns the number of inferences that the instance runs in parallel, if the
+    /// server reports it. The embedded engine runs one at a time.
+    pub async fn parallel_slots(&self) -> Option<u32> {
+        match &self.selected.backend {
+            Backend::Embedded(_) => Some(1),
+            Backend::Server(target) => target.parallel_slots(&self.instance).await,
+        }
+    }
+
+    /// Starts an inference. Dropping the stream cancels it, also on the server.
+    ///
+    /// # Errors
+    /// Returns an error if the embedded engine's thread has stopped.
+    pub fn infer(&self, request: InferenceRequest) -> Result<InferenceStream, Error> {
+        match (&self.selected.backend, &self.worker) {
+            (Backend::Server(target), _) => {
+                Ok(target.clone().infer(self.instance.clone(), request))
+            }
+            (Backend::Embedded(_), Some(worker)) => worker.infer(request),
+            (Backend::Embedded(_), None) => {
+                Err(Error::EngineStopped("its thread is not running".to_owned()))
+            }
+        }
+    }
+}
+
+/// Unloads instances that this program loaded: one, or all of a model if no
+/// instance is set. `None` for engines without unloading.
+#[derive(Debug)]
+pub struct Unloader(UnloadTarget);
+
+/// A server's model, and the instance if it is known.
+type UnloadTarget = Option<(Box<ServerTarget>, Option<ServerInstance>)>;
+
+impl Unloader {
+    pub(super) fn new(target: UnloadTarget) -> Self {
+        Self(target)
+    }
+
+    /// Unloads the instance if this program loaded it, in this run or an earlier
+    /// one. Returns whether an instance was unloaded, or `None` for an engine that
+    /// has nothing to unload.
+    ///
+    /// # Errors
+    /// Returns an error if the server cannot unload it or cannot be reached.
+    pub async fn unload(&self) -> Result<Option<bool>, Error> {
+        match &self.0 {
+            None => Ok(None),
+            Some((target, Some(instance))) => target.unload_if_owned(instance).await.map(Some),
+            Some((target, None)) => target.unload_loaded_by_process().await.map(Some),
+        }
+    }
+}
+
+/// The input of one inference.
+#[derive(Clone, Debug)]
+pub struct InferenceRequest {
+    /// The messages or the raw text to send.
+    pub prompt: Prompt,
+    /// The settings to send.
+    pub settings: Settings,
+    /// True if a thinking span at the start of the answer is reported as reasoning.
+    pub split_reasoning: bool,
+    /// Names of settings that the engine must support (`--strict`).
+    pub required_settings: Vec<String>,
+}

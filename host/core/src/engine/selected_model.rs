@@ -1,0 +1,200 @@
+//! A model on an engine: what is known of it, and how it is loaded.
+
+use lmstrix_inference::{Event, Prompt, SettingSupport, Settings, SettingsLayer};
+
+use super::embedded::EmbeddedModel;
+use super::instance::{Instance, Unloader};
+use super::server::{ServerInstance, ServerTarget};
+use super::{EMBEDDED, Error};
+
+/// A selected model, not necessarily loaded.
+#[derive(Debug)]
+pub struct SelectedModel {
+    /// The model's name, for reports.
+    pub model: String,
+    /// True for the built-in demo model, whose answers are not meaningful.
+    pub is_demo: bool,
+    /// Warnings about the selection, to be shown to the user.
+    pub warnings: Vec<String>,
+    pub(super) recommended: SettingsLayer,
+    pub(super) backend: Backend,
+}
+
+/// The engine of a model.
+#[derive(Debug)]
+pub(super) enum Backend {
+    #[cfg_attr(
+        not(feature = "embedded"),
+        expect(dead_code, reason = "it has no values")
+    )]
+    Embedded(EmbeddedModel),
+    Server(Box<ServerTarget>),
+}
+
+impl SelectedModel {
+    /// Returns the engine's kind, for reports: `lmstudio`, `ollama`, …, or
+    /// `embedded`.
+    #[must_use]
+    pub fn engine(&self) -> &'static str {
+        match &self.backend {
+            Backend::Embedded(_) => EMBEDDED,
+            Backend::Server(target) => target.engine_name(),
+        }
+    }
+
+    /// Returns the base URL of the server, or `embedded`.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        match &self.backend {
+            Backend::Embedded(_) => EMBEDDED,
+            Backend::Server(target) => target.base_url(),
+        }
+    }
+
+    /// Returns the engine's name for messages, with its address.
+    #[must_use]
+    pub fn display_name(&self) -> String {
+        match &self.backend {
+            Backend::Embedded(_) => "the embedded engine".to_owned(),
+            Backend::Server(target) => target.display_name(),
+        }
+    }
+
+    /// Returns the engine's version, if known.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        match &self.backend {
+            Backend::Embedded(_) => Some(env!("CARGO_PKG_VERSION")),
+            Backend::Server(target) => target.version(),
+        }
+    }
+
+    /// Returns the model's `general.architecture`, if known.
+    #[must_use]
+    pub fn architecture(&self) -> Option<&str> {
+        match &self.backend {
+            Backend::Embedded(model) => Some(model.architecture()),
+            Backend::Server(target) => target.architecture(),
+        }
+    }
+
+    /// Returns the quantization by its llama.cpp name, if known.
+    #[must_use]
+    pub fn quantization(&self) -> Option<String> {
+        match &self.backend {
+            Backend::Embedded(model) => Some(model.quantization()),
+            Backend::Server(target) => target.quantization().map(str::to_owned),
+        }
+    }
+
+    /// Returns the largest context that this run would load the model with, in
+    /// tokens, if known.
+    #[must_use]
+    pub fn expected_context(&self) -> Option<u32> {
+        match &self.backend {
+            Backend::Embedded(model) => Some(model.context()),
+            Backend::Server(target) => target.expected_context(),
+        }
+    }
+
+    /// Returns the model's declared context length, in tokens, if known.
+    #[must_use]
+    pub fn declared_context(&self) -> Option<u32> {
+        match &self.backend {
+            Backend::Embedded(model) => Some(model.declared_context()),
+            Backend::Server(target) => target.declared_context(),
+        }
+    }
+
+    /// Returns whether the model can be loaded with a requested context.
+    #[must_use]
+    pub fn can_set_context(&self) -> bool {
+        match &self.backend {
+            Backend::Embedded(_) => true,
+            Backend::Server(target) => target.can_set_context(),
+        }
+    }
+
+    /// Returns the requested context, in tokens.
+    #[must_use]
+    pub fn requested_context(&self) -> Option<u32> {
+        match &self.backend {
+            Backend::Embedded(model) => model.requested_context(),
+            Backend::Server(target) => target.requested_context(),
+        }
+    }
+
+    /// Returns the sampling settings that the model file recommends. Empty for
+    /// servers, which apply them themselves.
+    #[must_use]
+    pub fn recommended(&self) -> SettingsLayer {
+        self.recommended.clone()
+    }
+
+    /// Returns whether the model appears to be instruction-tuned.
+    #[must_use]
+    pub fn is_instruct(&self) -> bool {
+        match &self.backend {
+            Backend::Embedded(model) => model.is_instruct(),
+            Backend::Server(target) => target.is_instruct(),
+        }
+    }
+
+    /// Returns how the engine treats a setting, given by its snake-case name.
+    #[must_use]
+    pub fn support(&self, prompt: &Prompt, settings: &Settings, name: &str) -> SettingSupport {
+        match &self.backend {
+            Backend::Embedded(model) => model.setting_support(name),
+            Backend::Server(target) => target.support(prompt, settings, name),
+        }
+    }
+
+    /// Returns the context, if known, of an instance that another program loaded
+    /// and that a load with another context would replace. Returns `None` if
+    /// there is no such instance.
+    #[must_use]
+    pub fn replaced_foreign_context(&self) -> Option<Option<u32>> {
+        match &self.backend {
+            Backend::Embedded(_) => None,
+            Backend::Server(target) => target.replaced_foreign_context(),
+        }
+    }
+
+    /// Returns an unloader for all instances of the model that this process
+    /// loaded, including one that is still loading. Used after an interrupt.
+    #[must_use]
+    pub fn unloader(&self) -> Unloader {
+        Unloader::new(match &self.backend {
+            Backend::Embedded(_) => None,
+            Backend::Server(target) => Some((target.clone(), None)),
+        })
+    }
+
+    /// Loads the model unless it is loaded already, and reports progress to
+    /// `emit`. Has no timeout of its own. The embedded engine loads the weights
+    /// with the first inference.
+    ///
+    /// # Errors
+    /// Returns an error if the server cannot load the model or cannot be reached.
+    pub async fn load(self, emit: &mut (dyn FnMut(Event) + Send)) -> Result<Instance, Error> {
+        let mut worker = None;
+        let (instance, warnings) = match &self.backend {
+            Backend::Embedded(model) => {
+                worker = Some(model.start()?);
+                let instance = ServerInstance {
+                    id: self.model.clone(),
+                    context: Some(model.context()),
+                    declared: Some(model.declared_context()),
+                    ..ServerInstance::default()
+                };
+                (instance, Vec::new())
+            }
+            Backend::Server(target) => {
+                let mut instance = target.ensure_loaded(emit).await?;
+                let warnings = std::mem::take(&mut instance.warnings);
+                (instance, warnings)
+            }
+        };
+        Ok(Instance::new(self, instance, worker, warnings))
+    }
+}
