@@ -323,14 +323,14 @@ fn engine_error(error: &engine::Error) -> Error {
         | engine::Error::InvalidResponse { .. } => Error::new(ErrorKind::Engine, message)
             .hint("run the command again; if it still fails, check the server's log"),
         engine::Error::UnknownModel { similar, models_dir, .. } => {
-            let failure = did_you_mean(Error::new(ErrorKind::Model, message), &similar);
+            let failure = did_you_mean(Error::new(ErrorKind::Model, message), similar);
             failure.hint(format!(
                 "models are GGUF files in {}; use -m FILE.gguf for a file elsewhere",
                 models_dir.display()
             ))
         }
         engine::Error::UnknownServerModel { similar, available, .. } => {
-            let failure = did_you_mean(Error::new(ErrorKind::Model, message), &similar);
+            let failure = did_you_mean(Error::new(ErrorKind::Model, message), similar);
             if available.is_empty() {
                 return failure.hint("the server has no chat models");
             }

@@ -1,11 +1,11 @@
-//! A loaded model.
+//! A loaded model: how it is loaded, used and unloaded.
 
-use lmstrix_inference::{Prompt, Settings};
+use lmstrix_inference::{Event, Prompt, Settings};
 
 use super::embedded::EmbeddedWorker;
 use super::selected_model::{Backend, SelectedModel};
 use super::server::{ServerInstance, ServerTarget};
-use super::{Error, InferenceStream};
+use super::{Error, InferenceRequest, InferenceStream};
 
 /// A loaded model. It can run any number of inferences.
 #[derive(Debug)]
@@ -19,21 +19,52 @@ pub struct Instance {
     worker: Option<EmbeddedWorker>,
 }
 
-impl Instance {
-    pub(super) fn new(
-        selected: SelectedModel,
-        instance: ServerInstance,
-        worker: Option<EmbeddedWorker>,
-        warnings: Vec<String>,
-    ) -> Self {
-        Self {
-            selected,
-            warnings,
-            instance,
-            worker,
-        }
+impl SelectedModel {
+    /// Returns an unloader for all instances of the model that this process
+    /// loaded, including one that is still loading. Used after an interrupt.
+    #[must_use]
+    pub fn unloader(&self) -> Unloader {
+        Unloader(match &self.backend {
+            Backend::Embedded(_) => None,
+            Backend::Server(target) => Some((target.clone(), None)),
+        })
     }
 
+    /// Loads the model unless it is loaded already, and reports progress to
+    /// `emit`. Has no timeout of its own. The embedded engine loads the weights
+    /// with the first inference.
+    ///
+    /// # Errors
+    /// Returns an error if the server cannot load the model or cannot be reached.
+    pub async fn load(self, emit: &mut (dyn FnMut(Event) + Send)) -> Result<Instance, Error> {
+        let mut worker = None;
+        let (instance, warnings) = match &self.backend {
+            Backend::Embedded(model) => {
+                worker = Some(model.start()?);
+                let instance = ServerInstance {
+                    id: self.model.clone(),
+                    context: Some(model.context()),
+                    declared: Some(model.declared_context()),
+                    ..ServerInstance::default()
+                };
+                (instance, Vec::new())
+            }
+            Backend::Server(target) => {
+                let mut instance = target.ensure_loaded(emit).await?;
+                let warnings = std::mem::take(&mut instance.warnings);
+                (instance, warnings)
+            }
+        };
+        Ok(Instance {
+            selected: self,
+            instance,
+            worker,
+            warnings,
+        })
+    }
+}
+
+impl Instance {
     /// Returns the instance's name on its server.
     #[must_use]
     pub fn id(&self) -> &str {
@@ -123,10 +154,6 @@ pub struct Unloader(UnloadTarget);
 type UnloadTarget = Option<(Box<ServerTarget>, Option<ServerInstance>)>;
 
 impl Unloader {
-    pub(super) fn new(target: UnloadTarget) -> Self {
-        Self(target)
-    }
-
     /// Unloads the instance if this program loaded it, in this run or an earlier
     /// one. Returns whether an instance was unloaded, or `None` for an engine that
     /// has nothing to unload.
@@ -140,17 +167,4 @@ impl Unloader {
             Some((target, None)) => target.unload_loaded_by_process().await.map(Some),
         }
     }
-}
-
-/// The input of one inference.
-#[derive(Clone, Debug)]
-pub struct InferenceRequest {
-    /// The messages or the raw text to send.
-    pub prompt: Prompt,
-    /// The settings to send.
-    pub settings: Settings,
-    /// True if a thinking span at the start of the answer is reported as reasoning.
-    pub split_reasoning: bool,
-    /// Names of settings that the engine must support (`--strict`).
-    pub required_settings: Vec<String>,
 }

@@ -3,12 +3,11 @@
 
 use std::path::Path;
 
-use lmstrix_inference::{ContextSize, Prompt, SettingSupport};
+use lmstrix_inference::{ContextSize, Prompt, SettingSupport, SettingsLayer};
 
 use super::catalog::{CatalogEngine, CatalogModel};
 use super::embedded_fault::EmbeddedFault;
-use super::instance::InferenceRequest;
-use super::selected_model::SelectedModel;
+use super::request::InferenceRequest;
 use super::{Error, InferenceStream, LifecycleOptions};
 
 /// A model of the embedded engine.
@@ -22,6 +21,16 @@ pub(super) enum EmbeddedWorker {}
 /// An error of the embedded engine.
 #[derive(Debug, thiserror::Error)]
 pub enum EmbeddedError {}
+
+/// A selected model with what its file says.
+#[derive(Debug)]
+pub(super) struct EmbeddedSelection {
+    pub(super) name: String,
+    pub(super) is_demo: bool,
+    pub(super) warnings: Vec<String>,
+    pub(super) recommended: SettingsLayer,
+    pub(super) model: EmbeddedModel,
+}
 
 impl EmbeddedModel {
     pub(super) fn architecture(&self) -> &str {
@@ -82,7 +91,7 @@ pub(super) fn select_embedded(
     _context: Option<ContextSize>,
     _models_dir: &Path,
     _lifecycle: &LifecycleOptions,
-) -> Result<SelectedModel, Error> {
+) -> Result<EmbeddedSelection, Error> {
     Err(Error::NoEmbeddedEngine)
 }
 

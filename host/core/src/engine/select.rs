@@ -3,13 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fs_err as fs;
 use lmstrix_inference::{ContextSize, SettingsLayer};
 
 use super::embedded::select_embedded;
+use super::model_file::{find_model_file, is_path};
 use super::selected_model::{Backend, SelectedModel};
-use super::{ConnectTimeouts, DEMO, EngineSelection, Error, LifecycleOptions, server};
-use crate::suggest::similar_names;
+use super::{ConnectTimeouts, EngineSelection, Error, LifecycleOptions, server};
 
 /// The input of [`select_model`].
 #[derive(Clone, Debug)]
@@ -52,14 +51,14 @@ pub async fn select_model(query: ModelQuery) -> Result<SelectedModel, Error> {
     let name = model.as_deref().or(default_model.as_deref());
     let (addresses, is_explicit) = match selection {
         EngineSelection::Embedded => {
-            return select_embedded(name, context, &models_dir, &lifecycle);
+            return selected_embedded(name, context, &models_dir, &lifecycle);
         }
         EngineSelection::Auto(_)
             if name.is_some_and(|name| {
                 is_path(name) || find_model_file(name, &models_dir).is_ok()
             }) =>
         {
-            return select_embedded(name, context, &models_dir, &lifecycle);
+            return selected_embedded(name, context, &models_dir, &lifecycle);
         }
         EngineSelection::Servers(addresses) => {
             let is_explicit = addresses.len() == 1;
@@ -89,38 +88,18 @@ pub async fn select_model(query: ModelQuery) -> Result<SelectedModel, Error> {
     })
 }
 
-/// Returns whether a model name is the path of a GGUF file.
-pub(super) fn is_path(model: &str) -> bool {
-    let path = Path::new(model);
-    path.extension()
-        .is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
-        || path.is_absolute()
-        || model.starts_with("./")
-        || model.starts_with("../")
-}
-
-/// Returns the path of the model file `NAME.gguf` in the models folder.
-pub(super) fn find_model_file(name: &str, models_dir: &Path) -> Result<PathBuf, Error> {
-    let mut available: Vec<String> = fs::read_dir(models_dir)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "gguf")
-        })
-        .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
-        .collect();
-    // Only exact names match: a part of a name must not load another model.
-    if available.iter().any(|model| model == name) {
-        return Ok(models_dir.join(format!("{name}.gguf")));
-    }
-    available.push(DEMO.to_owned());
-    available.sort();
-    Err(Error::UnknownModel {
-        name: name.to_owned(),
-        similar: similar_names(name, available.iter().map(String::as_str)),
-        models_dir: models_dir.to_owned(),
+fn selected_embedded(
+    model: Option<&str>,
+    context: Option<ContextSize>,
+    models_dir: &Path,
+    lifecycle: &LifecycleOptions,
+) -> Result<SelectedModel, Error> {
+    let selection = select_embedded(model, context, models_dir, lifecycle)?;
+    Ok(SelectedModel {
+        model: selection.name,
+        is_demo: selection.is_demo,
+        warnings: selection.warnings,
+        recommended: selection.recommended,
+        backend: Backend::Embedded(selection.model),
     })
 }

@@ -1,11 +1,10 @@
 //! A model on an engine: what is known of it, and how it is loaded.
 
-use lmstrix_inference::{Event, Prompt, SettingSupport, Settings, SettingsLayer};
+use lmstrix_inference::{Prompt, SettingSupport, Settings, SettingsLayer};
 
+use super::EMBEDDED;
 use super::embedded::EmbeddedModel;
-use super::instance::{Instance, Unloader};
-use super::server::{ServerInstance, ServerTarget};
-use super::{EMBEDDED, Error};
+use super::server::ServerTarget;
 
 /// A selected model, not necessarily loaded.
 #[derive(Debug)]
@@ -23,10 +22,6 @@ pub struct SelectedModel {
 /// The engine of a model.
 #[derive(Debug)]
 pub(super) enum Backend {
-    #[cfg_attr(
-        not(feature = "embedded"),
-        expect(dead_code, reason = "it has no values")
-    )]
     Embedded(EmbeddedModel),
     Server(Box<ServerTarget>),
 }
@@ -158,43 +153,5 @@ impl SelectedModel {
             Backend::Embedded(_) => None,
             Backend::Server(target) => target.replaced_foreign_context(),
         }
-    }
-
-    /// Returns an unloader for all instances of the model that this process
-    /// loaded, including one that is still loading. Used after an interrupt.
-    #[must_use]
-    pub fn unloader(&self) -> Unloader {
-        Unloader::new(match &self.backend {
-            Backend::Embedded(_) => None,
-            Backend::Server(target) => Some((target.clone(), None)),
-        })
-    }
-
-    /// Loads the model unless it is loaded already, and reports progress to
-    /// `emit`. Has no timeout of its own. The embedded engine loads the weights
-    /// with the first inference.
-    ///
-    /// # Errors
-    /// Returns an error if the server cannot load the model or cannot be reached.
-    pub async fn load(self, emit: &mut (dyn FnMut(Event) + Send)) -> Result<Instance, Error> {
-        let mut worker = None;
-        let (instance, warnings) = match &self.backend {
-            Backend::Embedded(model) => {
-                worker = Some(model.start()?);
-                let instance = ServerInstance {
-                    id: self.model.clone(),
-                    context: Some(model.context()),
-                    declared: Some(model.declared_context()),
-                    ..ServerInstance::default()
-                };
-                (instance, Vec::new())
-            }
-            Backend::Server(target) => {
-                let mut instance = target.ensure_loaded(emit).await?;
-                let warnings = std::mem::take(&mut instance.warnings);
-                (instance, warnings)
-            }
-        };
-        Ok(Instance::new(self, instance, worker, warnings))
     }
 }

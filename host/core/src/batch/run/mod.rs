@@ -3,8 +3,8 @@
 //! In the order of the data: `setup` (the batch as requested), `models` (the models of the
 //! plan), `job_inputs` (prompts, inputs and settings), `job_list` (the jobs, named by
 //! `job_names`, resolved by `prompt_resolver` and kept in `spool`), `contexts` and
-//! `recovery` (state of earlier runs), `scheduler`, `worker_pool` and `queue` (the order of
-//! jobs), `backend` (their interface to engines and files; `live_backend` for real runs),
+//! `recovery` (state of earlier runs), `scheduler`, `worker_pool`, `run_state` and `queue`
+//! (the order of jobs), `backend` (their interface to engines and files; `live_backend` for real runs),
 //! `event` (events for observers).
 
 mod backend;
@@ -20,6 +20,7 @@ mod models;
 mod prompt_resolver;
 mod queue;
 mod recovery;
+mod run_state;
 mod scheduler;
 #[cfg(test)]
 mod scheduler_tests;
@@ -56,8 +57,9 @@ use live_backend::LiveBackend;
 pub use models::BatchModel;
 use models::select_models;
 use recovery::{adopt, unload_leftovers, warn_about_kept, warn_about_other_plans};
-pub use scheduler::{FailureLimit, Interrupts, RunStop};
-use scheduler::{ScheduledJob, ScheduledModel, Scheduler, SchedulerOptions};
+pub use run_state::{FailureLimit, Interrupts, RunStop};
+use run_state::{RunState, ScheduledJob, ScheduledModel, SchedulerOptions};
+use scheduler::Scheduler;
 pub use setup::{BatchOptions, BatchSetup};
 pub use totals::ModelTotals;
 
@@ -254,12 +256,15 @@ impl PreparedBatch<'_> {
             failure_limit: self.setup.options.failure_limit,
             reconnect_timeout: self.setup.options.reconnect_timeout,
         };
-        let mut scheduler = Scheduler::new(
+        let state = RunState::new(
             &backend, observer, options, &models, &jobs, interrupts, cancel,
         );
+        let mut scheduler = Scheduler::new(state);
         scheduler.owned.extend(self.history.loaded.keys().cloned());
         scheduler.run().await;
-        let (mut stop, totals) = (scheduler.stop, scheduler.totals);
+        let RunState {
+            mut stop, totals, ..
+        } = scheduler.state;
         let LiveBackend {
             committer,
             journal,

@@ -14,9 +14,10 @@ use super::backend::{
 };
 use super::event::{BatchEvent, BatchObserver, JobEnd, JobInfo, SharedObserver};
 use super::queue::Queue;
-use super::scheduler::{
-    FailureLimit, Interrupts, RunStop, ScheduledJob, ScheduledModel, Scheduler, SchedulerOptions,
+use super::run_state::{
+    FailureLimit, Interrupts, RunState, RunStop, ScheduledJob, ScheduledModel, SchedulerOptions,
 };
+use super::scheduler::Scheduler;
 use super::worker_pool::PoolEnd;
 use crate::batch::{Record, TokenNeed};
 use crate::error::{Error, ErrorKind};
@@ -300,7 +301,7 @@ impl Run {
             second: second.as_mut(),
         };
         let start = Instant::now();
-        let mut scheduler = Scheduler::new(
+        let state = RunState::new(
             &backend,
             &observer,
             self.options,
@@ -309,9 +310,15 @@ impl Run {
             interrupts,
             cancel,
         );
+        let mut scheduler = Scheduler::new(state);
         scheduler.run().await;
-        let left = scheduler.totals.iter().map(|totals| totals.left).sum();
-        let stop = scheduler.stop;
+        let left = scheduler
+            .state
+            .totals
+            .iter()
+            .map(|totals| totals.left)
+            .sum();
+        let stop = scheduler.state.stop;
         let log = log.borrow().clone();
         let warnings = events.warnings.lock().unwrap().clone();
         let done = *events.done.lock().unwrap();
@@ -653,7 +660,7 @@ async fn jobs_spread_over_all_instances_of_a_model_and_leave_one_that_fails() {
     let observer = SharedObserver::new(Events::default());
     let mut first = Box::pin(signal(None));
     let mut second = Box::pin(signal(None));
-    let mut scheduler = Scheduler::new(
+    let state = RunState::new(
         &backend,
         &observer,
         SchedulerOptions::default(),
@@ -665,6 +672,7 @@ async fn jobs_spread_over_all_instances_of_a_model_and_leave_one_that_fails() {
         },
         cancel,
     );
+    let mut scheduler = Scheduler::new(state);
     let mut queue = Queue::default();
     (0..6).for_each(|job| queue.push(job));
     let instances = [7, 8].map(|instance| Loaded {
@@ -675,7 +683,7 @@ async fn jobs_spread_over_all_instances_of_a_model_and_leave_one_that_fails() {
         is_ours: true,
         warnings: Vec::new(),
     });
-    let end = scheduler.run_pool(0, &instances, &mut queue).await;
+    let end = scheduler.state.run_pool(0, &instances, &mut queue).await;
     assert_eq!(end, PoolEnd::Complete);
     assert_eq!(backend.most_running.get(), 2);
     let log = log.borrow();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lmstrix_inference::SettingsLayer;
 
-use super::scheduler::FailureLimit;
+use super::run_state::FailureLimit;
 use crate::batch::{ChangedPolicy, Plan, Shard};
 use crate::client::TimeoutOptions;
 use crate::config::Config;

@@ -9,7 +9,7 @@ use tokio::time::{Duration, Instant, MissedTickBehavior};
 use super::backend::{Backend, FinishedJob, JobResult, Loaded};
 use super::event::BatchEvent;
 use super::queue::{NextStep, Queue};
-use super::scheduler::{RunStop, Scheduler, TICK};
+use super::run_state::{RunState, RunStop, TICK};
 use super::throughput::{MEASURE, Throughput};
 use crate::batch::{ConcurrencyLimit, JOBS_MAX};
 
@@ -89,7 +89,7 @@ impl ActiveInstance {
     }
 }
 
-impl<B: Backend> Scheduler<'_, '_, B> {
+impl<B: Backend> RunState<'_, '_, B> {
     /// Runs the jobs of a queue on the instances of its model.
     pub(super) async fn run_pool(
         &mut self,

@@ -17,8 +17,7 @@ pub(super) use worker::EmbeddedWorker;
 
 use super::embedded_fault::EmbeddedFault;
 use super::memory::{Memory, MemoryNeed};
-use super::select::{find_model_file, is_path};
-use super::selected_model::{Backend, SelectedModel};
+use super::model_file::{find_model_file, is_path};
 use super::{DEMO, EMBEDDED, Error, LifecycleOptions};
 use context::{ContextLimits, resolve_context};
 
@@ -28,6 +27,17 @@ pub(super) struct EmbeddedModel {
     file: Arc<ModelFile>,
     context: u32,
     requested_context: Option<u32>,
+}
+
+/// A selected model with what its file says.
+#[derive(Debug)]
+pub(super) struct EmbeddedSelection {
+    pub(super) name: String,
+    pub(super) is_demo: bool,
+    pub(super) warnings: Vec<String>,
+    /// The settings that the file recommends.
+    pub(super) recommended: SettingsLayer,
+    pub(super) model: EmbeddedModel,
 }
 
 impl EmbeddedModel {
@@ -111,7 +121,7 @@ pub(super) fn select_embedded(
     context: Option<ContextSize>,
     models_dir: &Path,
     lifecycle: &LifecycleOptions,
-) -> Result<SelectedModel, Error> {
+) -> Result<EmbeddedSelection, Error> {
     let (name, is_demo, file) = match model {
         None | Some(DEMO) => (
             DEMO.to_owned(),
@@ -152,16 +162,16 @@ pub(super) fn select_embedded(
     };
     let (tokens, context_warning) = resolve_context(context, limits)?;
     warnings.extend(context_warning);
-    Ok(SelectedModel {
-        model: name,
+    Ok(EmbeddedSelection {
+        name,
         is_demo,
         warnings,
         recommended,
-        backend: Backend::Embedded(EmbeddedModel {
+        model: EmbeddedModel {
             file: Arc::new(file),
             context: tokens,
             requested_context: context.map(|_| tokens),
-        }),
+        },
     })
 }
 
