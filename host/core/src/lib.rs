@@ -72,5 +72,5 @@ pub use client::{AnswerStream, Client, LoadPolicy, Output, Request, TimeoutOptio
 pub use duration::TimeLimit;
 pub use environment::{Environment, Paths};
 pub use error::{Error, ErrorKind};
-pub use job::{Answer, ModelReference};
+pub use job::{Answer, ModelReference, Timings, Warning};
 pub use secret::Secret;

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use lmstrix_inference::{Prompt, SettingSupport, SettingsLayer};
 
 use super::decoder::{Decoder, Hyperparameters, ReadSeek};
-use super::gguf::{self, Header};
+use super::gguf;
+use super::header::{GgufError, Header};
 use super::template::ChatTemplate;
 use super::tensor_type::{TensorType, file_type_name};
 use super::tokenizer::{self, Tokenizer};
@@ -73,14 +74,14 @@ impl ModelFile {
     fn new(
         source: ModelSource,
         file: String,
-        header: Result<Header, gguf::GgufError>,
+        header: Result<Header, GgufError>,
         size_bytes: u64,
     ) -> Result<Self, Error> {
         let header = match header {
             Ok(header) => header,
-            Err(gguf::GgufError::Io(source)) => return Err(Error::Read { file, source }),
-            Err(gguf::GgufError::NotGguf) => return Err(Error::NotGguf { file }),
-            Err(gguf::GgufError::Invalid(problem)) => {
+            Err(GgufError::Io(source)) => return Err(Error::Read { file, source }),
+            Err(GgufError::NotGguf) => return Err(Error::NotGguf { file }),
+            Err(GgufError::Invalid(problem)) => {
                 return Err(Error::InvalidFile { file, problem });
             }
         };

@@ -14,6 +14,7 @@ mod decoder;
 mod error;
 mod file;
 mod gguf;
+mod header;
 mod model;
 mod sampler;
 mod stop;

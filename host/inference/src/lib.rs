@@ -8,11 +8,12 @@ mod event;
 mod prompt;
 mod setting_value;
 mod settings;
+mod settings_table;
 
 pub use event::{Event, FinishReason, SettingSupport, Usage};
 pub use prompt::{Message, Prompt, Role};
 pub use setting_value::{ContextSize, MaxTokens, Scalar, SettingValue};
 pub use settings::{
-    Allowed, InvalidSetting, Origin, REASONING_LEVELS, REPEAT_LAST_TOKENS, SETTINGS, SettingInfo,
-    Settings, SettingsLayer, WithOrigin,
+    InvalidSetting, Origin, REPEAT_LAST_TOKENS, SETTINGS, Settings, SettingsLayer, WithOrigin,
 };
+pub use settings_table::{Allowed, REASONING_LEVELS, SettingInfo};

@@ -1,6 +1,6 @@
-//! The one path of a job. A [`JobSpec`] describes it; [`resolve`] calls the pack of its
-//! prompt; [`prepare`] settles the settings and opens the processors; [`run`] sends it to
-//! the model and returns the [`Outcome`].
+//! The one path of a job. A `JobSpec` describes it; `resolve` calls the pack of its
+//! prompt; `prepare` settles the settings and opens the processors; `run` sends it to
+//! the model and returns the `Outcome`.
 //!
 //! `infer`, the library and batches all call these functions. Nothing here knows
 //! the command line, exit codes or a terminal.

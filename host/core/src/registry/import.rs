@@ -5,7 +5,9 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::record::{ModelRecord, Samples, TestLevel, TestedContext};
+use super::context_test::{TestLevel, TestedContext};
+use super::record::ModelRecord;
+use super::speeds::Samples;
 
 /// The file cannot be imported.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::quantity::median;
+use super::context_test::{ContextTrial, TestLevel, TestedContext};
+use super::speeds::{Samples, Speeds};
 
 /// The schema version that this program writes.
 pub(super) const SCHEMA: u32 = 1;
@@ -143,141 +144,6 @@ pub struct ModelRecord {
 )]
 fn is_zero(count: &u64) -> bool {
     *count == 0
-}
-
-/// What a test of a context checks, from the weakest to the strongest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TestLevel {
-    /// The model loads with the context, and the instance has it.
-    Loads,
-    /// The model answers a prompt that fills the context.
-    Accepts,
-    /// The model finds a key hidden in such a prompt.
-    Recalls,
-}
-
-impl TestLevel {
-    /// All levels, from the weakest to the strongest.
-    pub const ALL: [Self; 3] = [Self::Loads, Self::Accepts, Self::Recalls];
-
-    /// Returns the level's name.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Loads => "loads",
-            Self::Accepts => "accepts",
-            Self::Recalls => "recalls",
-        }
-    }
-
-    /// Parses a level's name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|level| level.as_str() == name)
-    }
-}
-
-/// The largest context that a test found to work.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TestedContext {
-    /// The context, in tokens.
-    pub context: u32,
-    /// The level of the test; absent for results of lmstrix, which only checked that a
-    /// short prompt is answered.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub level: Option<TestLevel>,
-    /// The time of the test.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at: Option<Timestamp>,
-    /// True if the test was completed.
-    #[serde(default)]
-    pub complete: bool,
-}
-
-/// The progress of a test at one level.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct ContextTrial {
-    /// The largest context that worked.
-    #[serde(rename = "good", default, skip_serializing_if = "Option::is_none")]
-    pub largest_passed: Option<u32>,
-    /// The smallest context that failed.
-    #[serde(rename = "bad", default, skip_serializing_if = "Option::is_none")]
-    pub smallest_failed: Option<u32>,
-    /// Why that context failed.
-    #[serde(rename = "why", default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<String>,
-    /// The probe in progress. If a later run finds it here and its process is gone, the
-    /// probe crashed the program or the machine.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pending: Option<PendingProbe>,
-}
-
-/// A probe in progress.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PendingProbe {
-    /// The tested context, in tokens.
-    pub context: u32,
-    /// The ID of the probing process.
-    pub process: u32,
-    /// The start time.
-    pub at: Timestamp,
-}
-
-/// The speeds of a model in its last runs.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Speeds {
-    /// Seconds until the first token.
-    #[serde(default, skip_serializing_if = "Samples::is_empty")]
-    pub first_token_s: Samples,
-    /// Prompt tokens per second.
-    #[serde(default, skip_serializing_if = "Samples::is_empty")]
-    pub prefill: Samples,
-    /// Answer tokens per second.
-    #[serde(default, skip_serializing_if = "Samples::is_empty")]
-    pub decode: Samples,
-    /// The load time, in seconds.
-    #[serde(default, skip_serializing_if = "Samples::is_empty")]
-    pub load_s: Samples,
-}
-
-impl Speeds {
-    fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-/// The last measurements of a value. Their median is used, so that one run on a busy
-/// machine does not matter.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Samples(Vec<f64>);
-
-/// The number of measurements to keep.
-const MAX_SAMPLES: usize = 15;
-
-impl Samples {
-    /// Adds a measurement. Values that are not positive numbers are ignored.
-    pub fn add(&mut self, value: f64) {
-        if !(value.is_finite() && value > 0.0) {
-            return;
-        }
-        if self.0.len() >= MAX_SAMPLES {
-            self.0.remove(0);
-        }
-        // No clock here is more precise than six decimals.
-        self.0.push((value * 1e6).round() / 1e6);
-    }
-
-    /// Returns the median, or `None` without measurements.
-    #[must_use]
-    pub fn median(&self) -> Option<f64> {
-        median(&self.0)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 /// The position in the log up to which the registry has merged it.
@@ -454,25 +320,6 @@ impl ModelRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn samples_return_the_median_of_the_last_values() {
-        let mut samples = Samples::default();
-        assert_eq!(samples.median(), None);
-        for value in [1.0, 100.0, 2.0, f64::NAN, 0.0, -1.0] {
-            samples.add(value);
-        }
-        assert_eq!(samples.median(), Some(2.0));
-        samples.add(4.0);
-        assert_eq!(samples.median(), Some(3.0));
-        for _ in 0..MAX_SAMPLES {
-            samples.add(7.0);
-        }
-        assert_eq!(
-            (samples.median(), samples.0.len()),
-            (Some(7.0), MAX_SAMPLES)
-        );
-    }
 
     #[test]
     fn a_scan_adds_keeps_and_marks_models_and_an_empty_one_changes_nothing() {

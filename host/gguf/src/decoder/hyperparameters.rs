@@ -1,7 +1,7 @@
 //! The hyperparameters of a model, read from its metadata. Models with features that the decoder
 //! does not compute as llama.cpp does are rejected with the name of the feature.
 
-use super::super::gguf::{Header, MetadataValue};
+use super::super::header::{Header, MetadataValue};
 use super::super::tokenizer::MetadataError;
 
 /// Maximum number of layers, far above that of real models. It bounds the work that a hostile

@@ -18,7 +18,7 @@ use candle_core::{Device, Module, Result as CandleResult, Tensor};
 use candle_nn::ops::rms_norm;
 
 use super::Error;
-use super::gguf::Header;
+use super::header::Header;
 pub(super) use hyperparameters::Hyperparameters;
 use layer::{Layer, TokenBatch};
 use rope::Rope;

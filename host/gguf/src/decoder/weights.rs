@@ -8,7 +8,7 @@ use candle_core::quantized::{QMatMul, QTensor, ggml_file};
 use candle_core::{Device, Tensor};
 
 use super::super::Error;
-use super::super::gguf::Header;
+use super::super::header::Header;
 use super::super::tensor_type::TensorType;
 
 /// Models with up to this number of parameters are dequantized to f32 (16 MiB).

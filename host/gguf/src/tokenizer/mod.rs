@@ -8,7 +8,7 @@ mod vocabulary;
 
 use std::ops::Range;
 
-use super::gguf::Header;
+use super::header::Header;
 pub(super) use pre_tokenizer::pre_tokenizer_rule;
 use vocabulary::TokenType;
 pub(super) use vocabulary::Vocabulary;

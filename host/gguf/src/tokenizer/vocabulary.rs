@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::super::gguf::Header;
+use super::super::header::Header;
 
 /// Texts of end-of-generation tokens: a token with one of these texts ends an answer. llama.cpp
 /// uses the same texts (its log lists them), because many files declare only one of their

@@ -1,0 +1,103 @@
+//! The error and its kinds.
+
+use std::fmt;
+
+/// What kind of failure an error is.
+///
+/// The numbers are those of the key `exit` in a batch's journal; the command-line program
+/// exits with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum ErrorKind {
+    /// The reader of the output is gone, which is no failure of a program in a pipe.
+    ReaderGone = 0,
+    /// A failure after the first byte of output, or an I/O error.
+    Broken = 1,
+    /// An error in the request, the config or an input file.
+    Usage = 2,
+    /// A pack cannot be loaded, traps, exceeds a limit, or returns `other`.
+    Pack = 3,
+    /// No engine found, or the engine was lost before the first byte.
+    Engine = 4,
+    /// The model is unknown or cannot be loaded.
+    Model = 5,
+    /// The prompt does not fit into the context.
+    Context = 6,
+    /// The answer is empty or was rejected.
+    Empty = 7,
+    /// A timeout expired.
+    Expired = 124,
+    /// Cancelled.
+    Interrupted = 130,
+}
+
+/// An error of the library.
+///
+/// It displays as the outermost cause; [`source`](std::error::Error::source) has the
+/// others. [`message`](Error::message) has all of them in one text.
+#[derive(Debug)]
+pub struct Error {
+    /// The kind of the failure.
+    pub kind: ErrorKind,
+    /// What failed, and the causes.
+    pub message: String,
+    /// Suggestions, each with something to do.
+    pub hints: Vec<String>,
+    pub(crate) cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cause {
+            Some(cause) => cause.fmt(f),
+            None => f.write_str(&self.message),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.cause.as_deref()?.source()
+    }
+}
+
+impl Error {
+    /// Creates an error without hints.
+    #[must_use]
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            hints: Vec::new(),
+            cause: None,
+        }
+    }
+
+    /// Creates an error of the request.
+    #[must_use]
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Usage, message)
+    }
+
+    /// Creates the error of a cancelled run.
+    #[must_use]
+    pub fn interrupted() -> Self {
+        Self::new(ErrorKind::Interrupted, "interrupted")
+    }
+
+    /// Adds a hint.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// Returns the error with its cause.
+    pub fn caused_by(self, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self {
+            cause: Some(Box::new(cause)),
+            ..self
+        }
+    }
+}

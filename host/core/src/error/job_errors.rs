@@ -1,0 +1,42 @@
+//! Errors of a running job: its end, its timeouts, its output.
+
+use super::engine_errors::engine_error;
+use super::pack_errors::pack_error;
+use super::definition::{Error, ErrorKind};
+use crate::error_chain::error_chain;
+use crate::job::{Expired, JobError, TimeoutPhase};
+use crate::{engine, sink};
+
+pub(super) fn job_error(error: &JobError) -> Error {
+    match error {
+        JobError::Engine(error) => engine_error(error),
+        JobError::Pack(error) => pack_error(error),
+        JobError::Sink(error @ sink::Error::File { .. }) => {
+            Error::new(ErrorKind::Broken, error_chain(error))
+        }
+        JobError::Sink(error) => sink_error(error),
+        JobError::Empty | JobError::Cut(_) => Error::new(ErrorKind::Empty, error.to_string()),
+        JobError::Expired(expired) => expired_error(expired),
+        JobError::Cancelled => Error::interrupted(),
+    }
+}
+
+pub(super) fn expired_error(expired: &Expired) -> Error {
+    let limit = engine::format_seconds(expired.limit);
+    let (failed, flag) = match expired.phase {
+        TimeoutPhase::Load => ("model not loaded", "--load-timeout"),
+        TimeoutPhase::FirstToken => ("no first token", "--first-token-timeout"),
+        TimeoutPhase::Stream => ("no further token", "--stream-timeout"),
+        TimeoutPhase::Total => ("answer not complete", "--timeout"),
+    };
+    Error::new(ErrorKind::Expired, format!("{failed} within {limit}"))
+        .hint(format!("{flag} sets this limit; 0 disables it"))
+}
+
+pub(super) fn sink_error(error: &sink::Error) -> Error {
+    match error {
+        sink::Error::BrokenPipe => Error::new(ErrorKind::ReaderGone, ""),
+        sink::Error::Stdout(_) => Error::new(ErrorKind::Broken, error_chain(error)),
+        sink::Error::File { .. } => Error::usage(error_chain(error)),
+    }
+}

@@ -1,0 +1,85 @@
+//! Errors of packs and of the resolution of prompts.
+
+use lmstrix_sandbox::ContractError;
+
+use super::suggestion::{did_you_mean, quoted_list};
+use super::definition::{Error, ErrorKind};
+use crate::error_chain::error_chain;
+use crate::job;
+use crate::suggest::similar_names;
+
+pub(super) fn resolve_error(error: &job::ResolveError) -> Error {
+    match error {
+        job::ResolveError::Pack(error) => pack_error(error),
+        other => Error::usage(error_chain(other)),
+    }
+}
+
+pub(super) fn pack_error(error: &lmstrix_sandbox::Error) -> Error {
+    match error {
+        lmstrix_sandbox::Error::Contract { pack, item, error } => contract_error(pack, item, error),
+        lmstrix_sandbox::Error::NotFound {
+            name,
+            searched,
+            available,
+        } => {
+            let folders: Vec<String> = searched
+                .iter()
+                .map(|folder| folder.display().to_string())
+                .collect();
+            let failure = Error::new(ErrorKind::Usage, error_chain(error))
+                .hint(format!("searched folders: {}", folders.join(", ")));
+            let available = available.iter().map(String::as_str);
+            did_you_mean(failure, &similar_names(name, available))
+        }
+        lmstrix_sandbox::Error::InvalidName { .. }
+        | lmstrix_sandbox::Error::Read { .. }
+        | lmstrix_sandbox::Error::MissingInterface { .. } => {
+            Error::new(ErrorKind::Usage, error_chain(error))
+        }
+        lmstrix_sandbox::Error::Load { .. }
+        | lmstrix_sandbox::Error::Guest(_)
+        | lmstrix_sandbox::Error::Sandbox(_) => Error::new(ErrorKind::Pack, error_chain(error)),
+    }
+}
+
+fn contract_error(pack: &str, item: &str, error: &ContractError) -> Error {
+    match error {
+        ContractError::UnknownPrompt(similar) => {
+            let failure = Error::usage(format!("pack `{pack}` has no prompt `{item}`"));
+            did_you_mean(failure, similar).hint(format!(
+                "to send `{item}` as text, use '{{{{text}}}}' --text '{item}'"
+            ))
+        }
+        ContractError::UnknownProcessor(similar) => {
+            let failure = Error::usage(format!("pack `{pack}` has no processor `{item}`"));
+            did_you_mean(failure, similar)
+        }
+        ContractError::MissingParams(missing) => {
+            let failure = Error::usage(format!(
+                "prompt `{item}` is missing {}: {}",
+                if missing.len() == 1 {
+                    "a parameter"
+                } else {
+                    "parameters"
+                },
+                quoted_list(missing)
+            ));
+            missing.iter().fold(failure, |failure, name| {
+                failure.hint(if name == "text" {
+                    "set `text` with --text TEXT, --text-file FILE, or a pipe to stdin".to_owned()
+                } else {
+                    format!("set `{name}` with -p {name}=VALUE")
+                })
+            })
+        }
+        ContractError::InvalidParam { name, reason } => Error::usage(format!(
+            "pack `{pack}`, `{item}`: invalid `{name}`: {reason}"
+        )),
+        ContractError::InvalidFile { .. } => Error::usage(format!("pack `{pack}`: {error}")),
+        ContractError::Rejected(reason) => Error::new(
+            ErrorKind::Empty,
+            format!("`{pack}/{item}` rejected the answer: {reason}"),
+        ),
+    }
+}
