@@ -1,7 +1,7 @@
 //! Errors of engines, and of the hub that model files come from.
 
-use super::suggestion::{did_you_mean, quoted_list};
 use super::definition::{Error, ErrorKind};
+use super::suggestion::{did_you_mean, quoted_list};
 use crate::engine::{self, EmbeddedError, EmbeddedFault, FaultKind, embedded_fault};
 use crate::error_chain::error_chain;
 

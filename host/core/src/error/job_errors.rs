@@ -1,8 +1,8 @@
 //! Errors of a running job: its end, its timeouts, its output.
 
+use super::definition::{Error, ErrorKind};
 use super::engine_errors::engine_error;
 use super::pack_errors::pack_error;
-use super::definition::{Error, ErrorKind};
 use crate::error_chain::error_chain;
 use crate::job::{Expired, JobError, TimeoutPhase};
 use crate::{engine, sink};

@@ -2,8 +2,8 @@
 
 use lmstrix_sandbox::ContractError;
 
-use super::suggestion::{did_you_mean, quoted_list};
 use super::definition::{Error, ErrorKind};
+use super::suggestion::{did_you_mean, quoted_list};
 use crate::error_chain::error_chain;
 use crate::job;
 use crate::suggest::similar_names;
