@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use lmstrix_inference::{Scalar, SettingsLayer};
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer, Error as _};
+use serde::de::{DeserializeOwned, Deserializer, Error as _, IgnoredAny};
 use toml::Spanned;
 
 use crate::source_snippet::{Position, source_snippet};
@@ -175,6 +175,13 @@ pub fn settings_layer<const N: usize>(
         layer
             .set(name, value.into_inner())
             .map_err(|error| (offset, error.to_string()))?;
+        // Elsewhere a schema can be a file; here it is the schema itself.
+        if name == "json_schema"
+            && let Some(schema) = &layer.json_schema
+            && let Err(error) = serde_json::from_str::<IgnoredAny>(schema)
+        {
+            return Err((offset, format!("the JSON schema is not JSON: {error}")));
+        }
     }
     Ok(layer)
 }

@@ -513,6 +513,11 @@ top_k = 20
             ("context = 'half'\n", "plan.toml:1:11:", "`fit`"),
             ("jobs = 0\n", "plan.toml:1:8:", "from 1 to 256"),
             (
+                "json_schema = '{'\n",
+                "plan.toml:1:15:",
+                "the JSON schema is not JSON",
+            ),
+            (
                 "[[model]]\nmatch = 'a'\nseed = -1\n",
                 "plan.toml:3:8:",
                 "invalid value `-1` for `seed`",

@@ -2,8 +2,8 @@
 
 use lmstrix_inference::ContextSize;
 
-use super::job_list::PlannedJob;
-use super::models::BatchModel;
+use super::batch_model::BatchModel;
+use super::planned_job::PlannedJob;
 use crate::batch::{ContextRecord, FolderHistory, PlanContext, fitting_context_length};
 
 /// The context length that a model is loaded with.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::event::SharedObserver;
 use super::job_inputs::JobInputs;
-use super::job_list::PlannedJob;
+use super::planned_job::PlannedJob;
 use crate::batch::{
     self, DoneRecord, FolderHistory, InstanceRecord, JobHistory, JobState, Journal, KeptResult,
     Record, ResumeDecision, RunReason,

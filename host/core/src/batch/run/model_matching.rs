@@ -1,0 +1,111 @@
+//! Matches the names and patterns of a plan with the models that engines list.
+
+use std::path::Path;
+
+use super::batch_model::ALL;
+use super::listed_model::{ListedModel, listed_models};
+use crate::batch::{is_pattern, matches_model};
+use crate::engine::{Catalog, CatalogModel, DEMO, EMBEDDED, EngineSelection};
+use crate::error::{Error, ErrorKind};
+use crate::suggest::similar_names;
+
+/// Returns whether a model is named by its file.
+fn names_file(name: &str, selection: &EngineSelection) -> bool {
+    selection.can_mean_file()
+        && name.ends_with(".gguf")
+        && (!is_pattern(name) || Path::new(name).is_file())
+}
+
+/// Reads the models that are named by their files.
+pub(super) fn named_files(
+    names: &[String],
+    selection: &EngineSelection,
+) -> Result<Vec<CatalogModel>, Error> {
+    names
+        .iter()
+        .filter(|name| names_file(name, selection))
+        .map(|name| {
+            let path = std::path::absolute(name)
+                .map_err(|error| Error::usage(format!("model file {name}: {error}")))?;
+            Ok(CatalogModel::from_file(&path)?)
+        })
+        .collect()
+}
+
+/// Returns the models that match, each once, in the order of the names.
+///
+/// # Errors
+/// Returns an error if a name or pattern matches no model.
+pub(super) fn match_names<'a>(
+    names: &[String],
+    catalog: &'a Catalog,
+    files: &'a [CatalogModel],
+    selection: &EngineSelection,
+) -> Result<Vec<ListedModel<'a>>, Error> {
+    let all = listed_models(catalog);
+    // The embedded engine takes part in patterns only when it was named, and the demo
+    // model only by its own name: its answers must not pass for a real model's.
+    let in_patterns = |listed: &ListedModel<'_>| match (listed.kind, selection) {
+        (EMBEDDED, EngineSelection::Embedded) => listed.model.id != DEMO,
+        (EMBEDDED, _) => false,
+        _ => !listed.model.embeds_only,
+    };
+    let mut selected: Vec<ListedModel<'a>> = Vec::new();
+    let mut select = |listed: &ListedModel<'a>| {
+        if !selected.iter().any(|known| known.is_same(listed)) {
+            selected.push(*listed);
+        }
+    };
+    for name in names {
+        if names_file(name, selection) {
+            let path = std::path::absolute(name).unwrap_or_default();
+            let path = path.display().to_string();
+            for model in files.iter().filter(|model| model.id == path) {
+                select(&ListedModel {
+                    place: EMBEDDED,
+                    kind: EMBEDDED,
+                    model,
+                });
+            }
+            continue;
+        }
+        // One of two engines that have the model, as labels name it.
+        let at_place =
+            |listed: &&ListedModel<'a>| *name == format!("{}@{}", listed.model.id, listed.place);
+        if let Some(listed) = all.iter().find(at_place) {
+            select(listed);
+            continue;
+        }
+        let is_pattern = name == ALL || is_pattern(name);
+        let mut matching = all.iter().filter(|listed| {
+            let model = listed.model;
+            if is_pattern {
+                in_patterns(listed)
+                    && (name == ALL || matches_model(name, &model.id, &model.aliases))
+            } else {
+                !model.embeds_only && matches_model(name, &model.id, &model.aliases)
+            }
+        });
+        let Some(first) = matching.next() else {
+            return Err(no_model(name, &all));
+        };
+        select(first);
+        // A name selects one model, at the first engine that has it.
+        if is_pattern {
+            matching.for_each(&mut select);
+        }
+    }
+    Ok(selected)
+}
+
+fn no_model(name: &str, all: &[ListedModel<'_>]) -> Error {
+    let failure = Error::new(ErrorKind::Model, format!("no model matches `{name}`"));
+    let ids = || all.iter().map(|listed| listed.model.id.as_str());
+    let similar = similar_names(name, ids());
+    let failure = match similar.first() {
+        Some(similar) => failure.hint(format!("did you mean `{similar}`?")),
+        None => failure,
+    };
+    let known: Vec<&str> = ids().take(20).collect();
+    failure.hint(format!("available models: {}", known.join(", ")))
+}

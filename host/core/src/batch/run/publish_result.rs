@@ -1,0 +1,102 @@
+//! Publishes the result of a job that is done.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use super::job_inputs::JobInputs;
+use super::planned_job::PlannedJob;
+use super::result_folder::{ResultFolder, of_sink};
+use crate::batch::{self, AnswerRecord, DoneRecord, Record};
+use crate::error::Error;
+use crate::job::{Answer, JobFacts};
+use crate::sink::AnswerFile;
+use crate::store::sha256_hex;
+
+/// Gives the result its name, in an order that survives a kill at any moment: text,
+/// journal, name, disk, journal.
+pub(super) async fn publish(
+    folder: &ResultFolder<'_>,
+    job: &PlannedJob,
+    attempt: u32,
+    file: AnswerFile,
+    answer: &Answer,
+    used: JobFacts,
+) -> Result<(), Error> {
+    let done = done_record(folder.inputs, job, attempt, answer, used);
+    if folder.results.keep_raw {
+        file.write_beside(".raw.txt", &answer.raw)
+            .map_err(of_sink)?;
+    }
+    if folder.results.keep_reasoning && !answer.reasoning.is_empty() {
+        file.write_beside(".reasoning.txt", &answer.reasoning)
+            .map_err(of_sink)?;
+    }
+    let staged = file.stage(&answer.text, &answer.raw).map_err(of_sink)?;
+    folder.record(&Record::Answer(AnswerRecord {
+        job: done.job.clone(),
+        identity: done.identity.clone(),
+        key: done.key.clone(),
+        length: done.length,
+        sha256: done.sha256.clone(),
+        file: staged.name(),
+    }))?;
+    let is_own = |path: &Path, length: u64| is_own_result(job, path, length);
+    let (file, aside) = staged.publish(is_own).map_err(of_sink)?;
+    if let Some(aside) = aside {
+        folder.observer.warning(&format!(
+            "{} had been changed by hand; the old file is kept as {}",
+            job.name,
+            aside.display()
+        ));
+    }
+    let record = Record::Done(Box::new(done));
+    Ok(folder.committer.commit(file, record).await?)
+}
+
+/// Returns the journal's record of a job that is done.
+fn done_record(
+    inputs: &JobInputs,
+    job: &PlannedJob,
+    attempt: u32,
+    answer: &Answer,
+    used: JobFacts,
+) -> DoneRecord {
+    DoneRecord {
+        job: job.name.clone(),
+        identity: job.identity.clone(),
+        key: job.key.clone(),
+        length: answer.text.len() as u64,
+        sha256: sha256_hex(answer.text.as_bytes()),
+        at: Timestamp::now(),
+        labels: inputs.labels(job.coordinates),
+        prompt_bytes: job.prompt_bytes,
+        need: job.need.context,
+        prompt_tokens: answer.usage.map(|usage| usage.prompt_tokens),
+        completion_tokens: answer.usage.map(|usage| usage.completion_tokens),
+        first_token_s: answer.timings.first_token_s,
+        seconds: answer.timings.total_s,
+        finish: answer.finish.and_then(|reason| {
+            let name = serde_json::to_value(reason).ok()?;
+            name.as_str().map(str::to_owned)
+        }),
+        seed: used.settings.seed.map(|seed| seed.value),
+        attempts: attempt,
+        packs: used
+            .packs
+            .into_iter()
+            .map(|pack| (pack.name, pack.digest))
+            .collect(),
+        warnings: answer.warnings.iter().map(ToString::to_string).collect(),
+        adopted: false,
+    }
+}
+
+/// Returns whether a file in a result's place was written by an earlier run: it has the
+/// digest of a result, or is a failure of `--errors inline`.
+fn is_own_result(job: &PlannedJob, path: &Path, length: u64) -> bool {
+    job.own_results
+        .iter()
+        .any(|kept| kept.length == length && batch::has_digest(path, &kept.sha256))
+        || AnswerFile::is_failure(path)
+}

@@ -1,0 +1,56 @@
+//! Records the failure of a job: beside its result, or in its place, and in the journal.
+
+use std::path::Path;
+
+use fs_err as fs;
+use jiff::Timestamp;
+
+use super::planned_job::PlannedJob;
+use super::result_folder::{ResultFolder, of_sink};
+use crate::batch::{FailedRecord, Record};
+use crate::error::Error;
+use crate::sink::AnswerFile;
+
+/// Writes the failure of a job beside its result and into the journal. With
+/// `--errors inline` it takes the place of the result, if that is free.
+pub(super) fn record_failure(
+    folder: &ResultFolder<'_>,
+    job: &PlannedJob,
+    failure: &Error,
+    partial: Option<AnswerFile>,
+    attempts: u32,
+    seconds: f64,
+) -> Result<(), Error> {
+    let target = folder.path(job);
+    let file = partial.unwrap_or_else(|| AnswerFile::deferred(&target));
+    let reason: Vec<&str> = std::iter::once(&failure.message)
+        .chain(&failure.hints)
+        .map(String::as_str)
+        .collect();
+    let reason = reason.join("\n");
+    // With `--errors inline` a failure replaces nothing but an earlier failure.
+    let is_free = fs::symlink_metadata(&target).is_err() || AnswerFile::is_failure(&target);
+    let staged = if folder.results.errors_inline && is_free {
+        Some(file.fail_inline(&reason).map_err(of_sink)?)
+    } else {
+        file.fail(&reason).map_err(of_sink)?;
+        None
+    };
+    folder.record(&Record::Failed(Box::new(FailedRecord {
+        job: job.name.clone(),
+        identity: job.identity.clone(),
+        at: Timestamp::now(),
+        labels: folder.inputs.labels(job.coordinates),
+        exit: failure.kind as u8,
+        error: failure.message.clone(),
+        seconds,
+        attempts,
+        inline: staged.as_ref().map(|(_, length)| *length),
+    })))?;
+    // Only now, so that the file is never taken for a result.
+    if let Some((staged, _)) = staged {
+        let is_failure = |path: &Path, _: u64| AnswerFile::is_failure(path);
+        staged.publish(is_failure).map_err(of_sink)?;
+    }
+    Ok(())
+}
