@@ -242,3 +242,37 @@ impl Sink for Channel {
         Some(Box::pin(self.send_waiting()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_slow_reader_makes_the_model_wait_and_loses_nothing() {
+        let (sender, mut outputs) = mpsc::channel(PIECES_MAX);
+        let mut channel = Channel {
+            sender,
+            waiting: VecDeque::new(),
+        };
+        let pieces: Vec<String> = (0..PIECES_MAX + 3).map(|piece| piece.to_string()).collect();
+        for piece in &pieces {
+            channel.text(piece).unwrap();
+        }
+        assert!(channel.ready().is_some());
+        let reading = async {
+            let mut read = Vec::new();
+            while read.len() < pieces.len() {
+                if let Some(Output::Text(text)) = outputs.recv().await {
+                    read.push(text);
+                }
+            }
+            read
+        };
+        let (read, ()) = tokio::join!(reading, channel.send_waiting());
+        assert_eq!(read, pieces);
+        assert!(channel.ready().is_none());
+        drop(outputs);
+        let closed = channel.text("more").unwrap_err();
+        assert!(matches!(closed, sink::Error::BrokenPipe));
+    }
+}

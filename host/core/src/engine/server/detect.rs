@@ -1,18 +1,15 @@
-//! Detects the kind of server at an address by the bodies of several probes.
-//! The status alone is not enough, because LM Studio answers 200 to every path.
+//! Detects the servers at some addresses in parallel. Waits for a server that is
+//! loading, and sends a key only to a server that requires one.
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
-use super::http_client::{ClientError, HttpClient, Response};
-use super::{ConnectTimeouts, Server, ServerAddress, fault};
+use super::detected_server::Server;
+use super::fault;
+use super::http_client::{ClientError, HttpClient};
+use super::probe::{ProbeResponses, identify, probe, requires_key};
+use super::server_address::ServerAddress;
+use super::server_kind::ServerKind;
 use crate::engine::Error;
-
-/// Time limit of one probe. A server that computes on its only thread does not
-/// answer meanwhile, and waiting longer would not help.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Time limit for reading LM Studio's version.
 const LMSTUDIO_VERSION_TIMEOUT: Duration = Duration::from_secs(1);
@@ -20,83 +17,14 @@ const LMSTUDIO_VERSION_TIMEOUT: Duration = Duration::from_secs(1);
 /// Interval between probes of a server that is still loading.
 const RETRY_INTERVAL: Duration = Duration::from_millis(300);
 
-/// The kinds of server. Each has its own API, or its own variant of OpenAI's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ServerKind {
-    /// LM Studio.
-    LmStudio,
-    /// Ollama, used by its native API.
-    Ollama,
-    /// llama.cpp's server, started with one model.
-    LlamaServer,
-    /// llama.cpp's server in router mode, which loads models on request.
-    LlamaRouter,
-    /// vLLM.
-    Vllm,
-    /// Any other server with an OpenAI-compatible API.
-    OpenAi,
-}
-
-impl ServerKind {
-    /// Returns the name in the config, in `--engine` and in reports.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::LmStudio => "lmstudio",
-            Self::Ollama => "ollama",
-            Self::LlamaServer | Self::LlamaRouter => "llama-server",
-            Self::Vllm => "vllm",
-            Self::OpenAi => "openai",
-        }
-    }
-
-    /// The names that the config and `--engine` accept.
-    pub const NAMES: [&'static str; 5] = ["lmstudio", "ollama", "llama-server", "vllm", "openai"];
-
-    /// Returns the kind of this name; `None` unless it is one of `NAMES`.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "lmstudio" => Self::LmStudio,
-            "ollama" => Self::Ollama,
-            "llama-server" => Self::LlamaServer,
-            "vllm" => Self::Vllm,
-            "openai" => Self::OpenAi,
-            _ => return None,
-        })
-    }
-
-    /// Returns the default ports. llama-server is changing its default from
-    /// 8080 to 9931.
-    #[must_use]
-    pub fn default_ports(self) -> &'static [u16] {
-        match self {
-            Self::LmStudio => &[1234],
-            Self::Ollama => &[11434],
-            Self::LlamaServer | Self::LlamaRouter => &[8080, 9931],
-            Self::Vllm => &[8000],
-            Self::OpenAi => &[],
-        }
-    }
-
-    /// Returns `true` if the detected kind satisfies the configured kind
-    /// `self`.
-    fn accepts(self, detected: Self) -> bool {
-        self == detected || (self == Self::LlamaServer && detected == Self::LlamaRouter)
-    }
-}
-
-impl fmt::Display for ServerKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::LmStudio => "LM Studio",
-            Self::Ollama => "Ollama",
-            Self::LlamaServer => "llama-server",
-            Self::LlamaRouter => "llama-server (router)",
-            Self::Vllm => "vLLM",
-            Self::OpenAi => "OpenAI-compatible server",
-        })
-    }
+/// The limits on connecting to a server.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectTimeouts {
+    /// The limit on making a connection; `None` leaves it to the system.
+    pub connect: Option<Duration>,
+    /// The limit on waiting for a server that reports that it is still loading
+    /// its model; `None` is unlimited.
+    pub load: Option<Duration>,
 }
 
 /// Detects the servers at all addresses in parallel. Returns those that answer,
@@ -158,17 +86,6 @@ pub(super) async fn detect_all(
                 .collect(),
         }),
     }
-}
-
-/// The responses to all probes of one server.
-struct ProbeResponses {
-    lmstudio_greeting: Result<Response, ClientError>,
-    ollama_version: Result<Response, ClientError>,
-    root: Result<Response, ClientError>,
-    props: Result<Response, ClientError>,
-    health: Result<Response, ClientError>,
-    vllm_version: Result<Response, ClientError>,
-    models: Result<Response, ClientError>,
 }
 
 async fn detect(
@@ -242,124 +159,6 @@ async fn lmstudio_version(client: &HttpClient) -> Option<String> {
         .ok()?;
     let status = status.json().filter(|_| status.status == 200)?;
     status.get("version")?.as_str().map(str::to_owned)
-}
-
-async fn probe(
-    client: &HttpClient,
-    is_loopback: bool,
-    connect: Option<Duration>,
-) -> ProbeResponses {
-    // The probe limit covers a server that does not answer. A remote connection
-    // gets its own time in addition; a loopback connection needs none.
-    let limit = match connect {
-        Some(connect) if !is_loopback => connect.saturating_add(PROBE_TIMEOUT),
-        _ => PROBE_TIMEOUT,
-    };
-    let get_probe = |path: &'static str| async move {
-        match client.get(path, limit).await {
-            Err(ClientError::ResponseTimeout(_)) => Err(ClientError::ResponseTimeout(limit)),
-            other => other,
-        }
-    };
-    // If the first probe gets no connection, the others would not either.
-    let lmstudio_greeting = get_probe("/lmstudio-greeting").await;
-    if matches!(
-        lmstudio_greeting,
-        Err(ClientError::ConnectFailed(_)
-            | ClientError::ConnectTimeout(_)
-            | ClientError::ResponseTimeout(_))
-    ) {
-        let skipped = || Err(ClientError::ConnectionLost("not probed".to_owned()));
-        return ProbeResponses {
-            lmstudio_greeting,
-            ollama_version: skipped(),
-            root: skipped(),
-            props: skipped(),
-            health: skipped(),
-            vllm_version: skipped(),
-            models: skipped(),
-        };
-    }
-    let (ollama_version, root, props, health, vllm_version, models) = tokio::join!(
-        get_probe("/api/version"),
-        get_probe("/"),
-        get_probe("/props"),
-        get_probe("/health"),
-        get_probe("/version"),
-        get_probe("/v1/models"),
-    );
-    ProbeResponses {
-        lmstudio_greeting,
-        ollama_version,
-        root,
-        props,
-        health,
-        vllm_version,
-        models,
-    }
-}
-
-/// Identifies the kind of server and its version.
-///
-/// The order of the checks matters: LM Studio answers unknown paths, too, and
-/// must not be taken for another server.
-fn identify(probes: &ProbeResponses) -> Option<(ServerKind, Option<String>)> {
-    let valid_json = |probe: &Result<Response, ClientError>| {
-        let response = probe
-            .as_ref()
-            .ok()
-            .filter(|response| response.status == 200)?;
-        let value = response.json()?;
-        value.get("error").is_none().then_some(value)
-    };
-    let string_field = |value: &Value, key: &str| value.get(key)?.as_str().map(str::to_owned);
-    if valid_json(&probes.lmstudio_greeting)
-        .is_some_and(|value| value.get("lmstudio") == Some(&Value::Bool(true)))
-    {
-        return Some((ServerKind::LmStudio, None));
-    }
-    let root = probes.root.as_ref().ok();
-    let is_ollama = root.is_some_and(|response| response.body.starts_with(b"Ollama is running"));
-    if is_ollama
-        && let Some(version) =
-            valid_json(&probes.ollama_version).and_then(|value| string_field(&value, "version"))
-    {
-        return Some((ServerKind::Ollama, Some(version)));
-    }
-    let models =
-        valid_json(&probes.models).filter(|value| value.get("data").is_some_and(Value::is_array));
-    if let Some(props) = valid_json(&probes.props) {
-        let build = string_field(&props, "build_info");
-        if props.get("role").and_then(Value::as_str) == Some("router") {
-            return Some((ServerKind::LlamaRouter, build));
-        }
-        if props.get("default_generation_settings").is_some() {
-            return Some((ServerKind::LlamaServer, build));
-        }
-    }
-    let models = models?;
-    let owner = models
-        .pointer("/data/0/owned_by")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    match owner {
-        "llamacpp" => Some((ServerKind::LlamaServer, None)),
-        "vllm" => Some((
-            ServerKind::Vllm,
-            valid_json(&probes.vllm_version).and_then(|value| string_field(&value, "version")),
-        )),
-        _ if models.get("object").and_then(Value::as_str) == Some("list") => {
-            Some((ServerKind::OpenAi, None))
-        }
-        _ => None,
-    }
-}
-
-fn requires_key(probes: &ProbeResponses) -> bool {
-    [&probes.models, &probes.props]
-        .into_iter()
-        .flatten()
-        .any(|response| matches!(response.status, 401 | 403))
 }
 
 /// Returns the reason why no server was detected.

@@ -6,61 +6,52 @@ use std::time::{Duration, Instant};
 
 use lmstrix_inference::Event;
 
-use super::load_decision::{LoadDecision, LoadMethod, LoadedCopy, WantedInstance, decide_load};
-use super::model_list::{self, ListedInstance, ListedModel};
-use super::{ServerInstance, ServerKind, ServerTarget, llama_router, lms_cli, load, router_props};
+use super::listed_model::ListedInstance;
+use super::load_decision::{
+    LoadDecision, LoadMethod, LoadedCopy, WantedInstance, decide_load, load_method,
+};
+use super::memory_check::check_memory;
+use super::server_instance::ServerInstance;
+use super::server_kind::ServerKind;
+use super::server_target::ServerTarget;
+use super::{llama_router, load, model_list, router_props};
 use crate::engine::Error;
-use crate::engine::memory::{Memory, MemoryNeed, format_bytes};
-use crate::engine::ownership::{self, Ownership};
+use crate::engine::ownership::Ownership;
 
 /// Interval between requests for the state of a model that is loading.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The context length in tokens assumed for a load that does not set one.
-const SERVER_DEFAULT_CONTEXT: u32 = 4096;
-
-/// Returns what a load of this model does on a server of this kind.
-pub(super) fn load_method(kind: ServerKind, listed: &ListedModel) -> LoadMethod {
-    match kind {
-        ServerKind::LmStudio if listed.has_lmstudio_chat => LoadMethod::AddsInstance,
-        ServerKind::LmStudio | ServerKind::LlamaRouter => LoadMethod::ServerDecidesContext,
-        ServerKind::Ollama => LoadMethod::ReplacesInstance,
-        ServerKind::LlamaServer | ServerKind::Vllm | ServerKind::OpenAi => {
-            LoadMethod::StartedWithModel
+impl ServerTarget {
+    /// Reuses or loads an instance, and reports progress through `emit`.
+    ///
+    /// # Errors
+    /// Returns an error if the server cannot be reached or the model cannot be
+    /// loaded as required.
+    pub(in crate::engine) async fn ensure_loaded(
+        &self,
+        emit: &mut (dyn FnMut(Event) + Send),
+    ) -> Result<ServerInstance, Error> {
+        let start = Instant::now();
+        let (mut loaded, is_new, mut warnings) = find_or_load(self, emit).await?;
+        if self.server.kind == ServerKind::LlamaRouter && loaded.context.is_none() {
+            // The router's list has no context lengths.
+            loaded.context = router_props::context(&self.server, &loaded.id).await;
         }
+        let declared = self.listed.declared;
+        warnings.extend(context_warning(
+            loaded.context,
+            declared,
+            self.requested_context,
+        ));
+        Ok(ServerInstance {
+            load_s: is_new.then(|| start.elapsed().as_secs_f64()),
+            is_owned: is_new,
+            id: loaded.id,
+            context: loaded.context,
+            declared,
+            warnings,
+        })
     }
-}
-
-/// Reuses or loads an instance of the target, and reports progress through
-/// `emit`.
-///
-/// # Errors
-/// Returns an error if the server cannot be reached or the model cannot be
-/// loaded as required.
-pub(super) async fn ensure_loaded(
-    target: &ServerTarget,
-    emit: &mut (dyn FnMut(Event) + Send),
-) -> Result<ServerInstance, Error> {
-    let start = Instant::now();
-    let (mut loaded, is_new, mut warnings) = find_or_load(target, emit).await?;
-    if target.server.kind == ServerKind::LlamaRouter && loaded.context.is_none() {
-        // The router's list has no context lengths.
-        loaded.context = router_props::context(&target.server, &loaded.id).await;
-    }
-    let declared = target.listed.declared;
-    warnings.extend(context_warning(
-        loaded.context,
-        declared,
-        target.requested_context,
-    ));
-    Ok(ServerInstance {
-        load_s: is_new.then(|| start.elapsed().as_secs_f64()),
-        is_owned: is_new,
-        id: loaded.id,
-        context: loaded.context,
-        declared,
-        warnings,
-    })
 }
 
 /// Returns an instance, `true` if this run loaded it, and warnings.
@@ -92,13 +83,25 @@ async fn find_or_load(
         _ => {}
     }
     emit(Event::Loading(None));
+    find_or_load_locked(target, wanted, method, emit).await
+}
+
+/// Returns an instance, `true` if this run loaded it, and warnings. Takes the server's
+/// lock, so that several processes do not load the same model.
+async fn find_or_load_locked(
+    target: &ServerTarget,
+    wanted: WantedInstance<'_>,
+    method: LoadMethod,
+    emit: &mut (dyn FnMut(Event) + Send),
+) -> Result<(ListedInstance, bool, Vec<String>), Error> {
+    let server = &target.server;
     let mut ownership =
         Ownership::lock(&target.lifecycle.state_dir, server.client.base_url()).await?;
     let mut reload = wanted.reload;
     loop {
         // The previous holder of the lock may have loaded a suitable instance.
         let models = model_list::list_models(server).await?;
-        ownership.reconcile(&all_instances(&models))?;
+        ownership.reconcile(&model_list::all_instances(&models))?;
         let Some(listed) = models
             .into_iter()
             .find(|model| model.id == target.listed.id)
@@ -116,13 +119,7 @@ async fn find_or_load(
         });
         match decide_load(WantedInstance { reload, ..wanted }, &copies, method) {
             LoadDecision::Reuse(loaded) => {
-                while !is_ready(target, &loaded).await? {
-                    tokio::time::sleep(POLL_INTERVAL).await;
-                    if !is_listed(target, &loaded).await? {
-                        break;
-                    }
-                }
-                if is_listed(target, &loaded).await? {
+                if wait_until_ready(target, &loaded).await? {
                     return Ok((loaded, false, Vec::new()));
                 }
             }
@@ -184,85 +181,6 @@ async fn load_with_ownership(
     }
 }
 
-/// Time limit for a started load to appear in the server's list.
-const LIST_UPDATE_TIMEOUT: Duration = Duration::from_secs(1);
-
-impl ServerTarget {
-    /// Returns the context length of an instance that another program loaded
-    /// and that a load with another context length would replace. `None` if
-    /// there is no such instance, `Some(None)` if its context length is
-    /// unknown.
-    #[expect(
-        clippy::option_option,
-        reason = "an instance, with or without a known context"
-    )]
-    pub(in crate::engine) fn replaced_foreign_context(&self) -> Option<Option<u32>> {
-        let loaded = self.listed_instance.as_ref()?;
-        let is_foreign =
-            load_method(self.server.kind, &self.listed) == LoadMethod::ReplacesInstance && {
-                let records = ownership::read_unlocked(&self.lifecycle.state_dir, self.base_url());
-                !ownership::is_owned(&records, &loaded.id, loaded.context)
-            };
-        is_foreign.then_some(loaded.context)
-    }
-
-    /// Unloads the instances of the model that this process loaded, including
-    /// one from a load that it started and did not wait for. Returns whether
-    /// there was any.
-    ///
-    /// Repeats until none is left, since a server may refuse to unload in the
-    /// middle of a load.
-    ///
-    /// # Errors
-    /// Returns an error if the server cannot be reached or cannot unload.
-    pub(in crate::engine) async fn unload_loaded_by_process(&self) -> Result<bool, Error> {
-        let (server, model) = (&self.server, &self.listed.id);
-        let mut ownership = Ownership::lock(&self.lifecycle.state_dir, self.base_url()).await?;
-        if !ownership.has_loaded_by_process(model) {
-            return Ok(false);
-        }
-        let start = Instant::now();
-        let mut found_any = false;
-        loop {
-            let models = model_list::list_models(server).await?;
-            let own: Vec<&ListedInstance> = models
-                .iter()
-                .flat_map(|model| &model.instances)
-                .filter(|instance| {
-                    ownership.may_be_loaded_by_process(model, &instance.id, instance.context)
-                })
-                .collect();
-            let is_waiting = own.is_empty() && !found_any && ownership.has_pending_load(model);
-            if own.is_empty() && !(is_waiting && start.elapsed() < LIST_UPDATE_TIMEOUT) {
-                break;
-            }
-            for instance in own {
-                found_any = true;
-                // A server may refuse while the instance is still loading.
-                let lms = self.lifecycle.lms_path.as_deref();
-                if let Err(error) = load::unload(server, model, &instance.id, lms).await
-                    && (error.is_unreachable() || matches!(error, Error::Refused { .. }))
-                {
-                    return Err(error);
-                }
-            }
-            tokio::time::sleep(POLL_INTERVAL).await;
-        }
-        let models = model_list::list_models(server).await?;
-        ownership.reconcile(&all_instances(&models))?;
-        Ok(found_any)
-    }
-}
-
-/// Returns the IDs and context lengths of the instances of all models.
-fn all_instances(models: &[ListedModel]) -> Vec<(String, Option<u32>)> {
-    models
-        .iter()
-        .flat_map(|model| &model.instances)
-        .map(|instance| (instance.id.clone(), instance.context))
-        .collect()
-}
-
 /// Combines the listed instances with their `ownership`: whether this program
 /// loaded the instance, and the context length that it requested.
 fn loaded_copies(
@@ -296,6 +214,18 @@ async fn is_listed(target: &ServerTarget, loaded: &ListedInstance) -> Result<boo
     Ok(instances.any(|instance| instance.id == loaded.id))
 }
 
+/// Waits until a listed instance has loaded completely. Returns `false` if the server
+/// no longer lists it.
+async fn wait_until_ready(target: &ServerTarget, loaded: &ListedInstance) -> Result<bool, Error> {
+    while !is_ready(target, loaded).await? {
+        tokio::time::sleep(POLL_INTERVAL).await;
+        if !is_listed(target, loaded).await? {
+            break;
+        }
+    }
+    is_listed(target, loaded).await
+}
+
 /// Returns `true` if a listed instance has loaded completely. LM Studio lists
 /// an instance from the start of its load, and only its older API reports the
 /// end of the load. llama.cpp's router reports both in its list.
@@ -316,67 +246,6 @@ async fn is_ready(target: &ServerTarget, loaded: &ListedInstance) -> Result<bool
         }
         Err(_) => Ok(true),
     }
-}
-
-/// Checks whether the model fits into the memory of this machine. Returns a
-/// warning if it exceeds the free memory.
-///
-/// # Errors
-/// Returns an error with the numbers if it exceeds the total memory.
-async fn check_memory(target: &ServerTarget) -> Result<Vec<String>, Error> {
-    let server = &target.server;
-    if target.lifecycle.force || !server.client.is_loopback() {
-        return Ok(Vec::new());
-    }
-    let context = target.context_to_load().unwrap_or(SERVER_DEFAULT_CONTEXT);
-    let model = &target.listed.id;
-    let memory = Memory::detect();
-    let declared = target.listed.declared.unwrap_or(context);
-    if server.kind == ServerKind::LmStudio
-        && let Some(lms) = &target.lifecycle.lms_path
-        && let Some(need) =
-            lms_cli::estimate_memory(lms, server.client.base_url(), model, context).await
-        && need > memory.total
-    {
-        // A second estimate yields the memory per token, and so the largest
-        // context that fits.
-        let smaller_context = (context / 4).max(1);
-        let smaller_need =
-            lms_cli::estimate_memory(lms, server.client.base_url(), model, smaller_context).await;
-        let largest = smaller_need.and_then(|smaller_need| {
-            let estimate =
-                MemoryNeed::from_two_estimates((smaller_context, smaller_need), (context, need))?;
-            estimate.largest_context(memory.total, declared.min(context))
-        });
-        return Err(Error::InsufficientMemory {
-            model: model.clone(),
-            context,
-            required_bytes: need,
-            available_bytes: memory.total,
-            largest_context: largest,
-        });
-    }
-    let facts = target.facts();
-    let Some(weights) = target.listed.size_bytes.or(facts.size_bytes) else {
-        return Ok(Vec::new());
-    };
-    let need = MemoryNeed {
-        weight_bytes: weights,
-        bytes_per_token: facts.context_bytes_per_token,
-    };
-    need.check(model, context, declared, memory.total)?;
-    let bytes = need.bytes(context);
-    Ok((bytes > memory.available)
-        .then(|| {
-            format!(
-                "`{model}` with a context of {context} tokens needs about {}, but only {} of memory \
-                 are free; video memory is not counted",
-                format_bytes(bytes),
-                format_bytes(memory.available)
-            )
-        })
-        .into_iter()
-        .collect())
 }
 
 /// Returns a warning if the context is smaller than the user may expect, which

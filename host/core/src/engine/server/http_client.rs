@@ -7,7 +7,7 @@ use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use serde_json::Value;
 
-use super::ServerAddress;
+use super::server_address::ServerAddress;
 use crate::engine::Error;
 use crate::secret::Secret;
 

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::detected_server::Server;
+use super::fault;
 use super::http_client::{ClientError, Response};
-use super::{Server, fault};
 use crate::engine::Error;
 
 /// Time limit for a list. LM Studio scans its folders for it.

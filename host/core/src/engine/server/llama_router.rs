@@ -7,10 +7,12 @@ use std::time::Duration;
 use lmstrix_inference::Event;
 use serde_json::{Value, json};
 
+use super::detected_server::Server;
 use super::json_request::{get_json, post_json};
-use super::model_list::ListedInstance;
+use super::listed_model::ListedInstance;
 use super::router_props::context;
-use super::{Server, ServerTarget, fault, sse};
+use super::server_target::ServerTarget;
+use super::{fault, sse};
 use crate::engine::Error;
 
 /// Interval between requests for the status of a model.

@@ -6,9 +6,12 @@ use std::path::Path;
 use lmstrix_inference::Event;
 use serde_json::{Value, json};
 
+use super::detected_server::Server;
 use super::json_request::{get_json, post_json};
-use super::model_list::{self, ListedInstance};
-use super::{Server, ServerKind, ServerTarget, fault, llama_router, lms_cli};
+use super::listed_model::ListedInstance;
+use super::server_kind::ServerKind;
+use super::server_target::ServerTarget;
+use super::{fault, llama_router, lms_cli, model_list};
 use crate::engine::Error;
 
 /// The result of a load.

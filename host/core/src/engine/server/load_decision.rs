@@ -1,7 +1,8 @@
 //! Decides whether a loaded instance is reused or the model is loaded or
 //! reloaded. Pure.
 
-use super::model_list::ListedInstance;
+use super::listed_model::{ListedInstance, ListedModel};
+use super::server_kind::ServerKind;
 
 /// A loaded instance, with what this program recorded about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,18 @@ pub(super) enum LoadMethod {
     /// The server was started with its model and cannot load (llama-server,
     /// vLLM).
     StartedWithModel,
+}
+
+/// Returns what a load of this model does on a server of this kind.
+pub(super) fn load_method(kind: ServerKind, listed: &ListedModel) -> LoadMethod {
+    match kind {
+        ServerKind::LmStudio if listed.has_lmstudio_chat => LoadMethod::AddsInstance,
+        ServerKind::LmStudio | ServerKind::LlamaRouter => LoadMethod::ServerDecidesContext,
+        ServerKind::Ollama => LoadMethod::ReplacesInstance,
+        ServerKind::LlamaServer | ServerKind::Vllm | ServerKind::OpenAi => {
+            LoadMethod::StartedWithModel
+        }
+    }
 }
 
 /// The requirements on an instance.

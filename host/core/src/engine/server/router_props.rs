@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Server;
+use super::detected_server::Server;
 use super::json_request::get_json;
 
 /// Returns the properties of a loaded model, if the router reports them.

@@ -3,13 +3,25 @@
 
 use std::sync::Arc;
 
-use super::model_list::{ListedInstance, ListedModel};
-use super::{ModelNames, Server};
+use super::detected_server::Server;
+use super::listed_model::{ListedInstance, ListedModel};
 use crate::engine::Error;
 use crate::suggest::similar_names;
 
 /// Maximum number of names in an error message.
 const MAX_NAMES_SHOWN: usize = 20;
+
+/// The names by which a model is selected, in the order of precedence.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::engine) struct ModelNames<'a> {
+    /// The name given for this run, of a model or an instance.
+    pub(in crate::engine) requested: Option<&'a str>,
+    /// The configured default, used if no name is given and not exactly one
+    /// model is loaded.
+    pub(in crate::engine) fallback: Option<&'a str>,
+    /// The model used last, used if nothing else selects a model.
+    pub(in crate::engine) last_used: Option<&'a str>,
+}
 
 /// A selected model.
 #[derive(Debug, PartialEq)]

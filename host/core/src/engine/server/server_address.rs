@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use reqwest::Url;
 
-use super::ServerKind;
+use super::server_kind::ServerKind;
 use crate::secret::Secret;
 
 /// The base URL of a server, with its kind and its keys.

@@ -3,8 +3,8 @@
 
 use lmstrix_inference::SettingSupport;
 
-use super::ServerKind;
 use super::dialect::{Endpoint, extra_setting_names};
+use super::server_kind::ServerKind;
 
 /// The settings of OpenAI's API that all servers honour.
 const OPENAI_SETTINGS: [&str; 7] = [

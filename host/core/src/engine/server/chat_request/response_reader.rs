@@ -1,24 +1,25 @@
-//! Reads one response to its end: splits it into frames, parses them, and
-//! decides whether they form an answer.
+//! Reads one response to its end: parses its frames into events, and ends with an
+//! answer or the reason why there is none.
 
 use std::time::{Duration, Instant};
 
-use lmstrix_inference::{Event, FinishReason, Prompt, Usage};
+use lmstrix_inference::{Event, FinishReason, Usage};
 use serde_json::Value;
 
+use super::answer_check::{check_model, detect_silent_overflow, refine_finish};
+use super::body_decoder::{BodyDecoder, BodyRest};
+use super::prepared_request::PreparedRequest;
+use crate::engine::Error;
 use crate::engine::reasoning::{OutputPart, ReasoningSplitter};
-use crate::engine::server::dialect::{Endpoint, Framing, WireEvent};
-use crate::engine::server::fault::{self, FaultKind, ServerFault};
-use crate::engine::server::{ServerInstance, ServerKind, ServerTarget, ndjson, sse};
-use crate::engine::{Error, InferenceRequest};
+use crate::engine::server::dialect::WireEvent;
+use crate::engine::server::fault::{self, ServerFault};
+use crate::engine::server::sse;
 
 /// Time limit for the rest of a response after its finish reason.
 const TRAILING_DATA_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Maximum size in bytes of an answer that is not streamed.
-const MAX_BODY_BYTES: usize = 64 << 20;
-
 /// The state of a response after a chunk of it.
+#[derive(Debug)]
 pub(super) enum ReadState {
     /// The response goes on.
     Incomplete,
@@ -30,23 +31,10 @@ pub(super) enum ReadState {
     Failed(Error),
 }
 
-/// Splits a response body into frames.
-enum BodyDecoder {
-    /// Only whitespace so far; the format is not known yet.
-    Undetermined(Framing),
-    Sse(sse::SseDecoder),
-    Lines(ndjson::NdjsonDecoder),
-    /// The body is one JSON value or a page, although a stream was requested.
-    SingleBody(Vec<u8>),
-}
-
 /// Reads the body of one response into events.
+#[derive(Debug)]
 pub(super) struct ResponseReader<'a> {
-    target: &'a ServerTarget,
-    instance: &'a ServerInstance,
-    request: &'a InferenceRequest,
-    endpoint: Endpoint,
-    max_tokens: Option<u32>,
+    prepared: &'a PreparedRequest<'a>,
     body: BodyDecoder,
     splitter: ReasoningSplitter,
     events: Vec<Event>,
@@ -59,21 +47,11 @@ pub(super) struct ResponseReader<'a> {
 }
 
 impl<'a> ResponseReader<'a> {
-    pub(super) fn new(
-        target: &'a ServerTarget,
-        instance: &'a ServerInstance,
-        request: &'a InferenceRequest,
-        endpoint: Endpoint,
-        max_tokens: Option<u32>,
-    ) -> Self {
+    pub(super) fn new(prepared: &'a PreparedRequest<'a>) -> Self {
         Self {
-            target,
-            instance,
-            request,
-            endpoint,
-            max_tokens,
-            body: BodyDecoder::Undetermined(endpoint.framing()),
-            splitter: ReasoningSplitter::new(request.split_reasoning),
+            prepared,
+            body: BodyDecoder::new(prepared.endpoint.framing()),
+            splitter: ReasoningSplitter::new(prepared.request.split_reasoning),
             events: Vec::new(),
             seen_warnings: Vec::new(),
             has_output: false,
@@ -111,73 +89,24 @@ impl<'a> ResponseReader<'a> {
         self.take_events()
     }
 
+    /// Handles the next bytes of the response.
     pub(super) fn push(&mut self, bytes: &[u8]) -> ReadState {
-        if let BodyDecoder::Undetermined(framing) = self.body {
-            // A server may answer with a single body although a stream was
-            // requested. No event stream starts with a brace; a page of a proxy
-            // has no frames.
-            let first_byte = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
-            match (first_byte, framing) {
-                (None, _) => return ReadState::Incomplete,
-                (Some(b'{' | b'[' | b'<'), Framing::ServerSentEvents)
-                | (Some(b'<' | b'['), Framing::NdjsonLines) => {
-                    self.body = BodyDecoder::SingleBody(Vec::new())
-                }
-                (Some(_), Framing::ServerSentEvents) => {
-                    self.body = BodyDecoder::Sse(sse::SseDecoder::default());
-                }
-                (Some(_), Framing::NdjsonLines) => {
-                    self.body = BodyDecoder::Lines(ndjson::NdjsonDecoder::default());
-                }
-            }
-        }
         let mut frames = Vec::new();
-        let decoded = match &mut self.body {
-            BodyDecoder::Undetermined(_) => Ok(()),
-            BodyDecoder::Sse(decoder) => decoder.push(bytes, &mut frames),
-            BodyDecoder::Lines(decoder) => {
-                let mut lines = Vec::new();
-                let result = decoder.push(bytes, &mut lines);
-                frames.extend(lines.into_iter().map(frame_from_line));
-                result
-            }
-            BodyDecoder::SingleBody(body) => {
-                body.extend_from_slice(bytes);
-                if body.len() > MAX_BODY_BYTES {
-                    return self.invalid_response("answer larger than 64 MiB");
-                }
-                return ReadState::Incomplete;
-            }
-        };
+        let decoded = self.body.push(bytes, &mut frames);
         let state = self.read_frames(frames, false);
         match decoded {
-            Err(error) if matches!(state, ReadState::Incomplete) => {
-                self.invalid_response(&error.to_string())
-            }
+            Err(reason) if matches!(state, ReadState::Incomplete) => self.invalid_response(&reason),
             _ => state,
         }
     }
 
     /// Handles the end of the response, or the end of the wait for it.
     pub(super) fn end(&mut self) -> ReadState {
-        let mut frames = Vec::new();
-        match &mut self.body {
-            BodyDecoder::Undetermined(_) => {}
-            BodyDecoder::Sse(decoder) => {
-                // A frame that is too long is treated as one that was cut off.
-                let _too_long = decoder.finish(&mut frames);
-            }
-            BodyDecoder::Lines(decoder) => {
-                let mut lines = Vec::new();
-                decoder.finish(&mut lines);
-                frames.extend(lines.into_iter().map(frame_from_line));
-            }
-            BodyDecoder::SingleBody(body) => {
-                let body = std::mem::take(body);
-                return self.read_single_body(&body);
-            }
-        }
-        match self.read_frames(frames, true) {
+        let state = match self.body.finish() {
+            BodyRest::Frames(frames) => self.read_frames(frames, true),
+            BodyRest::SingleBody(body) => self.read_single_body(&body),
+        };
+        match state {
             ReadState::Incomplete => self.finish_response(),
             state => state,
         }
@@ -190,19 +119,17 @@ impl<'a> ResponseReader<'a> {
             return ReadState::Fault(fault);
         };
         let mut events = Vec::new();
-        self.endpoint.parse_response(&value, &mut events);
-        match self.handle_events(events) {
-            ReadState::Incomplete => self.finish_response(),
-            state => state,
-        }
+        self.prepared.endpoint.parse_response(&value, &mut events);
+        self.handle_events(events)
     }
 
     fn read_frames(&mut self, frames: Vec<sse::Frame>, at_end: bool) -> ReadState {
         for frame in frames {
             let mut events = Vec::new();
-            if let Err(reason) = self
-                .endpoint
-                .parse_frame(&frame.event, &frame.data, &mut events)
+            if let Err(reason) =
+                self.prepared
+                    .endpoint
+                    .parse_frame(&frame.event, &frame.data, &mut events)
             {
                 // The stream was cut in the middle of its last line.
                 if at_end {
@@ -222,7 +149,7 @@ impl<'a> ResponseReader<'a> {
         let held_back = self.splitter.finish();
         self.push_pieces(held_back);
         ReadState::Failed(Error::InvalidResponse {
-            engine: self.target.server.display_name(),
+            engine: self.prepared.target.server.display_name(),
             received: reason.to_owned(),
         })
     }
@@ -280,43 +207,18 @@ impl<'a> ResponseReader<'a> {
         }
     }
 
-    /// Compares the model in the response with the requested one. LM Studio and
-    /// Ollama may answer with another model, which is an error; with other
-    /// servers the name may be an alias, which is a warning.
+    /// Checks the first model that the response names, and emits a warning if it may be
+    /// another one.
     fn check_model(&mut self, answered: &str) -> Option<Error> {
         if std::mem::replace(&mut self.is_model_checked, true) {
             return None;
         }
-        let requested = &self.instance.id;
-        let listed = &self.target.listed;
-        let is_requested = [requested, &listed.id]
-            .into_iter()
-            .chain(&listed.aliases)
-            .any(|name| {
-                answered == name
-                    || answered
-                        .strip_prefix(name.as_str())
-                        .is_some_and(|rest| rest.starts_with([':', '@']))
-            });
-        if is_requested {
-            return None;
+        match check_model(self.prepared, answered) {
+            Ok(Some(warning)) => self.warn_once(warning),
+            Ok(None) => {}
+            Err(error) => return Some(error),
         }
-        match self.target.server.kind {
-            ServerKind::LmStudio | ServerKind::Ollama => Some(Error::WrongModel {
-                engine: self.target.server.display_name(),
-                requested: requested.clone(),
-                actual: answered.to_owned(),
-            }),
-            ServerKind::LlamaServer
-            | ServerKind::LlamaRouter
-            | ServerKind::Vllm
-            | ServerKind::OpenAi => {
-                self.warn_once(format!(
-                    "requested model `{requested}`, but the server reports model `{answered}`"
-                ));
-                None
-            }
-        }
+        None
     }
 
     /// Ends the response: it is an answer if there is a finish reason.
@@ -327,93 +229,10 @@ impl<'a> ResponseReader<'a> {
             return ReadState::Incomplete;
         };
         if !self.has_output
-            && let Some(fault) = self.detect_silent_overflow(finish)
+            && let Some(fault) = detect_silent_overflow(self.prepared, finish, self.usage)
         {
             return ReadState::Fault(fault);
         }
-        ReadState::Finished(self.refine_finish(finish))
+        ReadState::Finished(refine_finish(self.prepared, finish, self.usage))
     }
-
-    /// Refines the finish reason by the token counts. LM Studio's native chat
-    /// never reports that a limit cut the answer, and no server distinguishes
-    /// the limit of the context from that of the request.
-    fn refine_finish(&self, finish: FinishReason) -> FinishReason {
-        let Some(usage) = self.usage else {
-            return finish;
-        };
-        // If LM Studio reports a cut answer, it counts one token too few.
-        let uncounted = u32::from(finish == FinishReason::Length);
-        let at_limit = |limit: u32| usage.completion_tokens.saturating_add(uncounted) >= limit;
-        let is_cut = match finish {
-            FinishReason::Length => true,
-            FinishReason::End => self.endpoint == Endpoint::LmStudioChat,
-            _ => false,
-        };
-        if !is_cut {
-            return finish;
-        }
-        if self.max_tokens.is_some_and(at_limit) {
-            return FinishReason::Length;
-        }
-        let is_context_full = self.instance.context.is_some_and(|context| {
-            usage
-                .prompt_tokens
-                .saturating_add(usage.completion_tokens)
-                .saturating_add(uncounted)
-                >= context
-        });
-        if is_context_full {
-            FinishReason::ContextFull
-        } else {
-            finish
-        }
-    }
-
-    /// Detects a prompt that exceeds the context. LM Studio answers it with an
-    /// empty success; the size of the prompt distinguishes that from a model
-    /// that generates nothing.
-    fn detect_silent_overflow(&self, finish: FinishReason) -> Option<ServerFault> {
-        let context = self.instance.context?;
-        let counted = self
-            .usage
-            .map(|usage| usage.prompt_tokens)
-            .filter(|tokens| *tokens > 0);
-        let is_studio =
-            self.target.server.kind == ServerKind::LmStudio && finish == FinishReason::End;
-        let tokens = match counted {
-            Some(counted) => counted,
-            None if is_studio => rough_token_count(&self.request.prompt),
-            None => return None,
-        };
-        (tokens >= context).then(|| ServerFault {
-            kind: FaultKind::Overflow {
-                prompt_tokens: Some(tokens.into()),
-                context_tokens: Some(context.into()),
-            },
-            message:
-                "the answer is empty, which is how some servers report that a prompt exceeds the context"
-                    .to_owned(),
-            status: None,
-            retry_after: None,
-        })
-    }
-}
-
-fn frame_from_line(line: String) -> sse::Frame {
-    sse::Frame {
-        event: String::new(),
-        data: line,
-    }
-}
-
-/// Approximate bytes per token of English text, enough to recognise a prompt
-/// that is far too long.
-const BYTES_PER_TOKEN: usize = 4;
-
-fn rough_token_count(prompt: &Prompt) -> u32 {
-    let bytes: usize = match prompt {
-        Prompt::Raw(text) => text.len(),
-        Prompt::Chat(messages) => messages.iter().map(|message| message.content.len()).sum(),
-    };
-    u32::try_from(bytes / BYTES_PER_TOKEN).unwrap_or(u32::MAX)
 }

@@ -1,6 +1,6 @@
 //! The sampling keys that packs may set by `other`, beyond the settings of the table.
 
-use crate::engine::server::ServerKind;
+use crate::engine::server::server_kind::ServerKind;
 
 /// Returns the further sampling keys that a pack may set. The list keeps packs
 /// from setting anything other than sampling.

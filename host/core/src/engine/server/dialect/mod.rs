@@ -11,8 +11,8 @@ pub(super) use extra_settings::extra_setting_names;
 use lmstrix_inference::{FinishReason, Origin, Prompt, Role, Settings, Usage};
 use serde_json::{Map, Value};
 
-use super::fault::ServerFault;
-use super::{ServerKind, fault};
+use super::fault::{self, ServerFault};
+use super::server_kind::ServerKind;
 
 /// The endpoint for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use lmstrix_inference::{FinishReason, Origin, Prompt, REPEAT_LAST_TOKENS, Usage,
 use serde_json::{Map, Value, json};
 
 use super::{WireEvent, WireRequest, extra_settings, non_empty_string, u32_field};
-use crate::engine::server::ServerKind;
+use crate::engine::server::server_kind::ServerKind;
 
 pub(super) fn request_body(request: &WireRequest<'_>) -> Map<String, Value> {
     let mut body = Map::new();

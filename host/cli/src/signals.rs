@@ -1,0 +1,128 @@
+//! Ctrl-C and termination signals.
+
+use crate::error::Exit;
+
+/// Time to exit after a stop request. A write to a pipe without a reader would
+/// otherwise block the exit forever.
+const EXIT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// The same for a batch run, which unloads models and syncs its results.
+const BATCH_EXIT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(35);
+
+/// Returns two futures. The first completes at the first Ctrl-C, the second at
+/// the second Ctrl-C; a termination signal completes both. A separate thread
+/// handles the signals. It exits the process if the program does not exit in
+/// time, or at a further signal. In a batch run the time starts only at the
+/// second Ctrl-C, since running jobs can take minutes to end; otherwise the
+/// first one completes both futures.
+#[allow(clippy::exit, reason = "a blocked program cannot exit by itself")]
+pub(crate) fn watch_signals(
+    is_batch_run: bool,
+) -> (
+    impl Future<Output = ()> + Send,
+    impl Future<Output = ()> + Send,
+) {
+    let (first_sender, first) = tokio::sync::oneshot::channel();
+    let (second_sender, second) = tokio::sync::oneshot::channel();
+    let (ready_sender, ready) = std::sync::mpsc::channel();
+    let watch = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let Ok(runtime) = runtime else { return };
+        runtime.block_on(async {
+            let Ok(mut signals) = Signals::new() else {
+                drop(ready_sender);
+                return std::future::pending().await;
+            };
+            let _dropped = ready_sender.send(());
+            let signal = signals.next().await;
+            let _dropped = first_sender.send(());
+            if is_batch_run && signal == StopSignal::Interrupt {
+                signals.next().await;
+            }
+            let _dropped = second_sender.send(());
+            let exit_timeout = if is_batch_run {
+                BATCH_EXIT_TIMEOUT
+            } else {
+                EXIT_TIMEOUT
+            };
+            let _timed_out = tokio::time::timeout(exit_timeout, signals.next()).await;
+            std::process::exit(Exit::Interrupted as i32)
+        })
+    };
+    let is_watching = std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(watch)
+        .is_ok();
+    // Before the handlers are set, a signal would end the program at any point,
+    // possibly while it writes a file.
+    let _timed_out = ready.recv_timeout(EXIT_TIMEOUT);
+    let wait_for = move |signal: tokio::sync::oneshot::Receiver<()>| async move {
+        if !is_watching || signal.await.is_err() {
+            std::future::pending().await
+        }
+    };
+    (wait_for(first), wait_for(second))
+}
+
+/// A request to stop.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum StopSignal {
+    /// Ctrl-C (SIGINT).
+    Interrupt,
+    /// SIGTERM or SIGHUP.
+    Terminate,
+}
+
+/// The signal number is the same on Linux (x86, Arm), macOS and the BSDs.
+#[cfg(unix)]
+const SIGXFSZ: i32 = 25;
+
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    hang_up: tokio::signal::unix::Signal,
+    /// Never awaited. Handling the signal turns a write beyond `ulimit -f` into
+    /// an I/O error; by default it ends the process.
+    _file_too_large: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+            _file_too_large: signal(SignalKind::from_raw(SIGXFSZ))?,
+        })
+    }
+
+    async fn next(&mut self) -> StopSignal {
+        tokio::select! {
+            _ = self.interrupt.recv() => StopSignal::Interrupt,
+            _ = self.terminate.recv() => StopSignal::Terminate,
+            _ = self.hang_up.recv() => StopSignal::Terminate,
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) -> StopSignal {
+        if tokio::signal::ctrl_c().await.is_err() {
+            return std::future::pending().await;
+        }
+        StopSignal::Interrupt
+    }
+}

@@ -1,0 +1,96 @@
+//! The lists of llama.cpp's server and of its router.
+
+use serde_json::Value;
+
+use super::json_fields::{array_items, size_field, string_array, string_field, u32_field};
+use crate::engine::Error;
+use crate::engine::server::detected_server::Server;
+use crate::engine::server::json_request::get_json;
+use crate::engine::server::listed_model::{ListedInstance, ListedModel};
+
+pub(super) async fn list_llama_server(server: &Server) -> Result<Vec<ListedModel>, Error> {
+    let models = get_json(server, "/v1/models").await?;
+    // Old builds and proxies may not provide `/props`.
+    let props = get_json(server, "/props").await.unwrap_or_default();
+    Ok(parse_llama_server(&models, &props))
+}
+
+fn parse_llama_server(models: &Value, props: &Value) -> Vec<ListedModel> {
+    let context = props
+        .get("default_generation_settings")
+        .and_then(|settings| u32_field(settings, "n_ctx"));
+    array_items(models, "data")
+        .filter_map(|model| {
+            let id = string_field(model, "id")?;
+            let mut aliases = string_array(model, "aliases");
+            let path = string_field(props, "model_path");
+            for name in [Some(id.clone()), path, string_field(props, "model_alias")]
+                .into_iter()
+                .flatten()
+            {
+                // The server uses the path as the model's name; users use the
+                // file name.
+                let file_name = name.rsplit(['/', '\\']).next().unwrap_or_default();
+                aliases.extend([file_name, file_name.trim_end_matches(".gguf")].map(str::to_owned));
+                aliases.push(name);
+            }
+            aliases.retain(|alias| !alias.is_empty() && *alias != id);
+            Some(ListedModel {
+                instances: vec![ListedInstance {
+                    id: id.clone(),
+                    context,
+                }],
+                declared: model
+                    .get("meta")
+                    .and_then(|meta| u32_field(meta, "n_ctx_train")),
+                size_bytes: model.get("meta").and_then(|meta| size_field(meta, "size")),
+                aliases,
+                id,
+                ..ListedModel::default()
+            })
+        })
+        .collect()
+}
+
+pub(super) fn parse_llama_router(models: &Value) -> Vec<ListedModel> {
+    array_items(models, "data")
+        .filter_map(|model| {
+            let id = string_field(model, "id")?;
+            let status = model.pointer("/status/value").and_then(Value::as_str);
+            // Loading models count, as with LM Studio; the caller waits for
+            // them.
+            let is_loaded = matches!(status, Some("loaded" | "sleeping" | "loading"));
+            Some(ListedModel {
+                instances: is_loaded
+                    .then(|| ListedInstance {
+                        id: id.clone(),
+                        context: None,
+                    })
+                    .into_iter()
+                    .collect(),
+                id,
+                ..ListedModel::default()
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn llama_server_model_has_file_name_aliases() {
+        let models = json!({"data": [{"id": "/m/demo.gguf", "owned_by": "llamacpp", "meta": {"n_ctx_train": 2048}}]});
+        let props =
+            json!({"default_generation_settings": {"n_ctx": 1024}, "model_path": "/m/demo.gguf"});
+        let listed = parse_llama_server(&models, &props);
+        assert!(listed[0].aliases.iter().any(|alias| alias == "demo"));
+        assert_eq!(
+            (listed[0].declared, listed[0].instances[0].context),
+            (Some(2048), Some(1024))
+        );
+    }
+}

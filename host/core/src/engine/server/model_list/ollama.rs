@@ -1,0 +1,100 @@
+//! Ollama's lists of models.
+
+use serde_json::Value;
+
+use super::json_fields::{array_items, size_field, string_array, string_field, u32_field};
+use crate::engine::Error;
+use crate::engine::server::detected_server::Server;
+use crate::engine::server::json_request::get_json;
+use crate::engine::server::listed_model::{ListedInstance, ListedModel};
+
+/// The tag that Ollama adds to names without one.
+const LATEST_TAG: &str = ":latest";
+
+pub(super) async fn list_ollama(server: &Server) -> Result<Vec<ListedModel>, Error> {
+    let tags = get_json(server, "/api/tags").await?;
+    let running = get_json(server, "/api/ps").await?;
+    Ok(parse_ollama(&tags, &running))
+}
+
+fn parse_ollama(tags: &Value, running: &Value) -> Vec<ListedModel> {
+    let name = |model: &Value| string_field(model, "model").or_else(|| string_field(model, "name"));
+    array_items(tags, "models")
+        .filter_map(|model| {
+            let id = name(model)?;
+            let loaded = array_items(running, "models")
+                .filter(|instance| name(instance).as_ref() == Some(&id))
+                .map(|instance| ListedInstance {
+                    id: id.clone(),
+                    context: u32_field(instance, "context_length"),
+                })
+                .collect();
+            let capabilities = string_array(model, "capabilities");
+            let details = model.get("details").unwrap_or(&Value::Null);
+            Some(ListedModel {
+                aliases: id
+                    .strip_suffix(LATEST_TAG)
+                    .map(str::to_owned)
+                    .into_iter()
+                    .collect(),
+                instances: loaded,
+                declared: u32_field(details, "context_length"),
+                architecture: string_field(details, "family"),
+                quantization: string_field(details, "quantization_level"),
+                size_bytes: size_field(model, "size"),
+                supports_vision: capabilities.iter().any(|name| name == "vision"),
+                supports_tools: capabilities.iter().any(|name| name == "tools"),
+                is_embedding_only: is_embedding_only(&capabilities),
+                id,
+                ..ListedModel::default()
+            })
+        })
+        .collect()
+}
+
+fn is_embedding_only(capabilities: &[String]) -> bool {
+    let has = |name: &str| capabilities.iter().any(|capability| capability == name);
+    has("embedding") && !has("completion")
+}
+
+/// Applies Ollama's response to `/api/show` to a listed model.
+pub(super) fn apply_ollama_show(details: &Value, listed: &mut ListedModel) {
+    let info = details.get("model_info").unwrap_or(&Value::Null);
+    if let Some(architecture) = string_field(info, "general.architecture") {
+        let context = u32_field(info, &format!("{architecture}.context_length"));
+        listed.declared = context.or(listed.declared);
+        listed.architecture = Some(architecture);
+    }
+    if details.get("capabilities").is_some() {
+        let capabilities = string_array(details, "capabilities");
+        let can_reason = capabilities.iter().any(|name| name == "thinking");
+        // Ollama does not list the levels of a model with reasoning.
+        listed.reasoning_levels = (!can_reason).then(Vec::new);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn ollama_latest_tag_is_optional() {
+        let tags = json!({"models": [
+            {"name": "llama3.2:latest", "model": "llama3.2:latest", "details": {"family": "llama", "quantization_level": "Q4_K_M"}},
+            {"name": "nomic", "model": "nomic", "capabilities": ["embedding"]},
+        ]});
+        let running = json!({"models": [{"model": "llama3.2:latest", "context_length": 4096}]});
+        let mut listed = parse_ollama(&tags, &running);
+        assert_eq!(listed[0].aliases, ["llama3.2"]);
+        assert_eq!(listed[0].instances[0].context, Some(4096));
+        assert!(listed[1].is_embedding_only);
+        apply_ollama_show(
+            &json!({"model_info": {"general.architecture": "llama", "llama.context_length": 131_072}, "capabilities": ["completion"]}),
+            &mut listed[0],
+        );
+        assert_eq!(listed[0].declared, Some(131_072));
+        assert_eq!(listed[0].reasoning_levels, Some(vec![]));
+    }
+}

@@ -1,0 +1,26 @@
+//! The list of models of OpenAI's API.
+
+use serde_json::Value;
+
+use super::json_fields::{array_items, string_field, u32_field};
+use crate::engine::server::listed_model::{ListedInstance, ListedModel};
+
+/// Parses the list of an OpenAI-compatible server. Such servers have their
+/// models loaded or do not report it, so that each model counts as loaded.
+pub(super) fn parse_openai(models: &Value) -> Vec<ListedModel> {
+    array_items(models, "data")
+        .filter_map(|model| {
+            let id = string_field(model, "id")?;
+            let context = u32_field(model, "max_model_len");
+            Some(ListedModel {
+                instances: vec![ListedInstance {
+                    id: id.clone(),
+                    context,
+                }],
+                declared: context,
+                id,
+                ..ListedModel::default()
+            })
+        })
+        .collect()
+}

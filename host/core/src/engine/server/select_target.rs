@@ -1,0 +1,118 @@
+//! Selects a model on the servers at some addresses, with the context length that
+//! was requested.
+
+use std::sync::Arc;
+
+use lmstrix_inference::ContextSize;
+
+use super::detect::{ConnectTimeouts, detect_all};
+use super::detected_server::Server;
+use super::listed_model::ListedModel;
+use super::model_list::{fill_details, list_models};
+use super::select_listing::{ModelNames, SelectedListing, select_listing};
+use super::server_address::ServerAddress;
+use super::server_target::ServerTarget;
+use crate::engine::{Error, LifecycleOptions};
+
+/// Detects the servers at `addresses` and selects a model by `names`.
+///
+/// # Errors
+/// Returns an error if no server answers, none has the model, the names select
+/// no model, or the requested context length exceeds the declared one.
+pub(in crate::engine) async fn select_target(
+    addresses: &[ServerAddress],
+    is_explicit: bool,
+    names: ModelNames<'_>,
+    context: Option<ContextSize>,
+    timeouts: ConnectTimeouts,
+    lifecycle: Arc<LifecycleOptions>,
+) -> Result<ServerTarget, Error> {
+    let model = names.requested;
+    let servers = detect_all(addresses, is_explicit, timeouts).await?;
+    let lists = list_all(servers).await?;
+    let SelectedListing {
+        server_index,
+        mut listed,
+        instance: listed_instance,
+    } = select_listing(&lists, names)?;
+    let Some((server, _)) = lists.get(server_index) else {
+        return Err(Error::NoEngine {
+            addresses: Vec::new(),
+        });
+    };
+    fill_details(server, &mut listed).await;
+    let requested_context = resolve_context(server, &listed, context, &lifecycle)?;
+    let is_instance = |name: &&str| {
+        *name != listed.id
+            && listed_instance
+                .as_ref()
+                .is_some_and(|instance| instance.id == **name)
+    };
+    Ok(ServerTarget {
+        server: Arc::clone(server),
+        requested_instance: model.filter(is_instance).map(str::to_owned),
+        listed,
+        listed_instance,
+        requested_context,
+        lifecycle,
+    })
+}
+
+/// Lists the models of each server.
+///
+/// # Errors
+/// Returns an error if no server could list its models.
+async fn list_all(servers: Vec<Server>) -> Result<Vec<(Arc<Server>, Vec<ListedModel>)>, Error> {
+    let mut lists = Vec::new();
+    let mut list_error = None;
+    for server in servers {
+        // A server that fails to list its models must not hide those of others.
+        match list_models(&server).await {
+            Ok(listed) => lists.push((Arc::new(server), listed)),
+            Err(error) => list_error = Some(error),
+        }
+    }
+    match list_error {
+        Some(error) if lists.is_empty() => Err(error),
+        _ => Ok(lists),
+    }
+}
+
+/// Returns the requested context length in tokens. A percentage refers to the tested
+/// context length, if there is one, else to the declared one.
+///
+/// # Errors
+/// Returns an error if a percentage cannot be resolved, or if the requested context
+/// length exceeds the declared one and `force` is not set.
+fn resolve_context(
+    server: &Server,
+    listed: &ListedModel,
+    context: Option<ContextSize>,
+    lifecycle: &LifecycleOptions,
+) -> Result<Option<u32>, Error> {
+    let tested = lifecycle
+        .known_model(server.client.base_url(), &listed.id)
+        .tested;
+    let requested = match (context, tested.or(listed.declared)) {
+        (None, _) => None,
+        (Some(ContextSize::Tokens(tokens)), _) => Some(tokens),
+        (Some(ContextSize::Percent(percent)), Some(declared)) => {
+            let tokens = u64::from(declared) * u64::from(percent) / 100;
+            Some(u32::try_from(tokens).unwrap_or(declared).max(1))
+        }
+        (Some(ContextSize::Percent(_)), None) => {
+            return Err(Error::InvalidContext(format!(
+                "{} does not report the context length of `{}`, so a percentage cannot be \
+                 resolved; give a number of tokens",
+                server.display_name(),
+                listed.id
+            )));
+        }
+    };
+    if let (Some(requested), Some(declared), false) = (requested, listed.declared, lifecycle.force)
+        && requested > declared
+    {
+        return Err(Error::exceeds_declared(requested, declared));
+    }
+    Ok(requested)
+}
