@@ -105,7 +105,7 @@ pub(super) fn decide_load(
         (Some(required), Some(effective)) if wanted.is_exact => {
             effective == required || copy.requested_context == Some(required)
         }
-        // A server that gave less than requested would do so reload.
+        // A server that gave less than requested would do so again.
         (Some(required), Some(effective)) => {
             effective >= required
                 || copy

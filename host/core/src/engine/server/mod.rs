@@ -50,7 +50,6 @@ mod server_address;
 mod server_instance;
 mod server_kind;
 mod server_target;
-mod setting_support;
 mod sse;
 mod unload_owned;
 

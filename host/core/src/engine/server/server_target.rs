@@ -5,13 +5,12 @@ use std::sync::Arc;
 use lmstrix_inference::{Prompt, SettingSupport, Settings};
 
 use super::detected_server::Server;
-use super::dialect::Endpoint;
+use super::dialect::{Endpoint, setting_support};
 use super::listed_model::{ListedInstance, ListedModel};
 use super::load_decision::{LoadMethod, load_method};
 use super::model_list;
 use super::server_instance::ServerInstance;
 use super::server_kind::ServerKind;
-use super::setting_support::setting_support;
 use crate::engine::ownership;
 use crate::engine::{KnownModel, LifecycleOptions};
 

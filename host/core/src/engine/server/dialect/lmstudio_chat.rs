@@ -4,12 +4,16 @@
 use lmstrix_inference::{FinishReason, Prompt, Role, Usage};
 use serde_json::{Map, Value};
 
-use super::{WireEvent, WireRequest, non_empty_string, u32_field};
+use super::endpoint::Endpoint;
+use super::fields::{non_empty_string, u32_field};
+use super::number_settings::insert_number_settings;
+use super::wire::{WireEvent, WireRequest};
 use crate::engine::server::fault;
 
 pub(super) fn request_body(request: &WireRequest<'_>) -> Map<String, Value> {
     let settings = request.settings;
     let mut body = Map::new();
+    insert_number_settings(request, Endpoint::LmStudioChat, &mut body);
     let mut put = |key: &str, value: Value| {
         body.insert(key.to_owned(), value);
     };
@@ -32,11 +36,6 @@ pub(super) fn request_body(request: &WireRequest<'_>) -> Map<String, Value> {
     put("stream", request.stream.into());
     // Keep the request out of the server's chat history.
     put("store", false.into());
-    put("temperature", settings.temperature.value.into());
-    put("top_p", settings.top_p.value.into());
-    put("top_k", settings.top_k.value.into());
-    put("min_p", settings.min_p.value.into());
-    put("repeat_penalty", settings.repeat_penalty.value.into());
     if let Some(tokens) = request.max_tokens {
         put("max_output_tokens", tokens.into());
     }

@@ -1,154 +1,33 @@
 //! The wire formats: builds the request bodies of each API and parses its
 //! responses into events. Pure.
 
+mod endpoint;
 mod extra_settings;
+mod fields;
 mod lmstudio_chat;
+mod number_settings;
 mod ollama;
 mod openai_chat;
 mod openai_completion;
+mod setting_support;
+mod wire;
 
-pub(super) use extra_settings::extra_setting_names;
-use lmstrix_inference::{FinishReason, Origin, Prompt, Role, Settings, Usage};
 use serde_json::{Map, Value};
 
-use super::fault::{self, ServerFault};
-use super::server_kind::ServerKind;
+pub(super) use endpoint::Endpoint;
+pub(super) use setting_support::setting_support;
+pub(super) use wire::{Framing, WireEvent, WireRequest};
 
-/// The endpoint for a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Endpoint {
-    /// OpenAI's chat completions.
-    OpenAiChat,
-    /// OpenAI's completions, without a chat template.
-    OpenAiCompletion,
-    /// LM Studio's native chat. It is certain to honour min-p, but has no stop
-    /// sequences, seed, JSON schema or chat history.
-    LmStudioChat,
-    /// Ollama's native chat.
-    OllamaChat,
-    /// Ollama's native completion in raw mode, without a chat template.
-    OllamaGenerate,
-}
-
-/// An event of a response, independent of the API.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum WireEvent {
-    /// The model is loading, with the progress from 0 to 1.
-    Loading(Option<f32>),
-    /// The prompt is being processed.
-    Prefill {
-        /// From 0 to 1.
-        progress: f32,
-        /// The length of the prompt in tokens.
-        tokens: Option<u32>,
-    },
-    Reasoning(String),
-    Text(String),
-    Usage(Usage),
-    /// The model that answers, by the server's name.
-    Model(String),
-    Warning(String),
-    Fault(ServerFault),
-    /// The finish reason; token counts may still follow.
-    Finish(FinishReason),
-    /// The end of the response.
-    Done,
-}
-
-/// The contents of a request.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct WireRequest<'a> {
-    pub(super) kind: ServerKind,
-    pub(super) model: &'a str,
-    pub(super) prompt: &'a Prompt,
-    pub(super) settings: &'a Settings,
-    /// The limit of output tokens; `None` is unlimited.
-    pub(super) max_tokens: Option<u32>,
-    /// The context length in tokens; only Ollama accepts it in a request.
-    pub(super) context: Option<u32>,
-    pub(super) stream: bool,
-}
-
-/// The framing of a streamed response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Framing {
-    ServerSentEvents,
-    NdjsonLines,
-}
+use super::fault;
 
 impl Endpoint {
-    /// Selects the endpoint for a server and a prompt. LM Studio's native chat
-    /// is used if min-p is set explicitly, which the other endpoint does not
-    /// document, and if nothing is set that it would reject.
-    pub(super) fn select(
-        kind: ServerKind,
-        has_studio_chat: bool,
-        prompt: &Prompt,
-        settings: &Settings,
-    ) -> Self {
-        let messages = match (kind, prompt) {
-            (ServerKind::Ollama, Prompt::Raw(_)) => return Self::OllamaGenerate,
-            (ServerKind::Ollama, Prompt::Chat(_)) => return Self::OllamaChat,
-            (_, Prompt::Raw(_)) => return Self::OpenAiCompletion,
-            (_, Prompt::Chat(messages)) => messages,
-        };
-        let users = messages
-            .iter()
-            .filter(|message| message.role == Role::User)
-            .count();
-        let is_single_turn = users == 1
-            && messages
-                .last()
-                .is_some_and(|message| message.role == Role::User)
-            && messages
-                .iter()
-                .all(|message| message.role != Role::Assistant);
-        let is_explicit = |origin: Origin| origin != Origin::Default && origin != Origin::ModelFile;
-        let is_supported = settings.stop.value.is_empty()
-            && settings.seed.is_none_or(|seed| !is_explicit(seed.origin))
-            && settings.json_schema.is_none()
-            && settings.presence_penalty.is_none()
-            && settings.frequency_penalty.is_none()
-            && settings.other.is_empty()
-            && settings.temperature.value <= 1.0;
-        if kind == ServerKind::LmStudio
-            && has_studio_chat
-            && is_explicit(settings.min_p.origin)
-            && is_single_turn
-            && is_supported
-        {
-            Self::LmStudioChat
-        } else {
-            Self::OpenAiChat
-        }
-    }
-
-    pub(super) fn path(self) -> &'static str {
-        match self {
-            Self::OpenAiChat => "/v1/chat/completions",
-            Self::OpenAiCompletion => "/v1/completions",
-            Self::LmStudioChat => "/api/v1/chat",
-            Self::OllamaChat => "/api/chat",
-            Self::OllamaGenerate => "/api/generate",
-        }
-    }
-
-    pub(super) fn framing(self) -> Framing {
-        match self {
-            Self::OpenAiChat | Self::OpenAiCompletion | Self::LmStudioChat => {
-                Framing::ServerSentEvents
-            }
-            Self::OllamaChat | Self::OllamaGenerate => Framing::NdjsonLines,
-        }
-    }
-
     /// Builds the request body.
     pub(super) fn request_body(self, request: &WireRequest<'_>) -> Map<String, Value> {
         match self {
             Self::OpenAiChat => openai_chat::request_body(request),
             Self::OpenAiCompletion => openai_completion::request_body(request),
             Self::LmStudioChat => lmstudio_chat::request_body(request),
-            Self::OllamaChat | Self::OllamaGenerate => ollama::request_body(request),
+            Self::OllamaChat | Self::OllamaGenerate => ollama::request_body(request, self),
         }
     }
 
@@ -254,43 +133,10 @@ fn replace_lone_surrogates(data: &str) -> Option<Value> {
     serde_json::from_str(&repaired).ok()
 }
 
-/// Parses a pack's setting as a JSON number or boolean. Other values are
-/// rejected, so that a pack cannot put text into a request.
-fn number_or_bool(value: &str) -> Option<Value> {
-    match serde_json::from_str(value.trim()) {
-        Ok(value @ (Value::Number(_) | Value::Bool(_))) => Some(value),
-        _ => None,
-    }
-}
-
-/// Returns the settings of `other` that this kind of server accepts.
-fn extra_settings<'a>(request: &WireRequest<'a>) -> impl Iterator<Item = (&'a String, Value)> {
-    let known = extra_setting_names(request.kind);
-    request
-        .settings
-        .other
-        .iter()
-        .filter(|(key, _)| known.contains(&key.as_str()))
-        .filter_map(|(key, setting)| Some((key, number_or_bool(&setting.value)?)))
-}
-
-/// Returns a token count of a JSON object; 0 if it is missing.
-fn u32_field(value: &Value, key: &str) -> u32 {
-    let number = value.get(key).and_then(Value::as_u64).unwrap_or(0);
-    u32::try_from(number).unwrap_or(u32::MAX)
-}
-
-/// Returns a string of a JSON object unless it is missing or empty.
-fn non_empty_string(value: &Value, key: &str) -> Option<String> {
-    value
-        .get(key)
-        .and_then(Value::as_str)
-        .filter(|text| !text.is_empty())
-        .map(str::to_owned)
-}
-
 #[cfg(test)]
 mod tests {
+    use lmstrix_inference::{FinishReason, Usage};
+
     use super::*;
 
     #[test]

@@ -4,37 +4,21 @@
 use lmstrix_inference::{FinishReason, Prompt, REPEAT_LAST_TOKENS, Usage};
 use serde_json::{Map, Value, json};
 
-use super::{WireEvent, WireRequest, extra_settings, non_empty_string, u32_field};
+use super::endpoint::Endpoint;
+use super::extra_settings::extra_settings;
+use super::fields::{non_empty_string, u32_field};
+use super::number_settings::{insert_number_settings, insert_penalties_off};
+use super::wire::{WireEvent, WireRequest};
 
-pub(super) fn request_body(request: &WireRequest<'_>) -> Map<String, Value> {
+pub(super) fn request_body(request: &WireRequest<'_>, endpoint: Endpoint) -> Map<String, Value> {
     let settings = request.settings;
     let mut options = Map::new();
+    insert_number_settings(request, endpoint, &mut options);
+    insert_penalties_off(&mut options);
     let mut put = |key: &str, value: Value| {
         options.insert(key.to_owned(), value);
     };
-    put("temperature", settings.temperature.value.into());
-    put("top_k", settings.top_k.value.into());
-    put("top_p", settings.top_p.value.into());
-    put("min_p", settings.min_p.value.into());
-    put("repeat_penalty", settings.repeat_penalty.value.into());
     put("repeat_last_n", REPEAT_LAST_TOKENS.into());
-    put(
-        "presence_penalty",
-        settings
-            .presence_penalty
-            .map_or(0.0, |penalty| penalty.value)
-            .into(),
-    );
-    put(
-        "frequency_penalty",
-        settings
-            .frequency_penalty
-            .map_or(0.0, |penalty| penalty.value)
-            .into(),
-    );
-    if let Some(seed) = settings.seed {
-        put("seed", seed.value.into());
-    }
     let num_predict = request.max_tokens.map_or(Value::from(-1), Value::from);
     put("num_predict", num_predict);
     put("stop", settings.stop.value.clone().into());

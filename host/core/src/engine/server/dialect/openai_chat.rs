@@ -1,10 +1,14 @@
 //! OpenAI's chat completions endpoint. Nearly all servers have it, each with
 //! its own names for what OpenAI's API lacks.
 
-use lmstrix_inference::{FinishReason, Origin, Prompt, REPEAT_LAST_TOKENS, Usage, WithOrigin};
+use lmstrix_inference::{FinishReason, Origin, Prompt, REPEAT_LAST_TOKENS, Usage};
 use serde_json::{Map, Value, json};
 
-use super::{WireEvent, WireRequest, extra_settings, non_empty_string, u32_field};
+use super::endpoint::Endpoint;
+use super::extra_settings::extra_settings;
+use super::fields::{non_empty_string, u32_field};
+use super::number_settings::{insert_number_settings, insert_penalties_off};
+use super::wire::{WireEvent, WireRequest};
 use crate::engine::server::server_kind::ServerKind;
 
 pub(super) fn request_body(request: &WireRequest<'_>) -> Map<String, Value> {
@@ -16,20 +20,25 @@ pub(super) fn request_body(request: &WireRequest<'_>) -> Map<String, Value> {
             .collect();
         body.insert("messages".to_owned(), messages.into());
     }
-    insert_common_fields(request, &mut body);
+    insert_common_fields(request, Endpoint::OpenAiChat, &mut body);
     insert_reasoning(request, &mut body);
     body
 }
 
-/// Inserts what chat and completion requests have in common. All settings that
-/// the server honours are sent, since each server has its own defaults.
-pub(super) fn insert_common_fields(request: &WireRequest<'_>, body: &mut Map<String, Value>) {
+/// Inserts what chat and completion requests have in common.
+pub(super) fn insert_common_fields(
+    request: &WireRequest<'_>,
+    endpoint: Endpoint,
+    body: &mut Map<String, Value>,
+) {
     let WireRequest {
         kind,
         settings,
         stream,
         ..
     } = request;
+    insert_number_settings(request, endpoint, body);
+    insert_penalties_off(body);
     let mut put = |key: &str, value: Value| {
         body.insert(key.to_owned(), value);
     };
@@ -37,29 +46,6 @@ pub(super) fn insert_common_fields(request: &WireRequest<'_>, body: &mut Map<Str
     put("stream", (*stream).into());
     if *stream {
         put("stream_options", json!({ "include_usage": true }));
-    }
-    put("temperature", settings.temperature.value.into());
-    put("top_p", settings.top_p.value.into());
-    if *kind != ServerKind::OpenAi {
-        put("top_k", settings.top_k.value.into());
-        put("min_p", settings.min_p.value.into());
-        let name = match kind {
-            ServerKind::Vllm => "repetition_penalty",
-            _ => "repeat_penalty",
-        };
-        put(name, settings.repeat_penalty.value.into());
-    }
-    let penalty = |setting: Option<WithOrigin<f64>>| setting.map_or(0.0, |setting| setting.value);
-    put(
-        "presence_penalty",
-        penalty(settings.presence_penalty).into(),
-    );
-    put(
-        "frequency_penalty",
-        penalty(settings.frequency_penalty).into(),
-    );
-    if let Some(seed) = settings.seed {
-        put("seed", seed.value.into());
     }
     match (request.max_tokens, kind) {
         (Some(tokens), _) => put("max_tokens", tokens.into()),

@@ -4,17 +4,19 @@
 use lmstrix_inference::Prompt;
 use serde_json::{Map, Value};
 
+use super::endpoint::Endpoint;
+use super::fields::non_empty_string;
 use super::openai_chat::{
     first_choice, insert_common_fields, push_common_events, push_end, push_finish,
 };
-use super::{WireEvent, WireRequest, non_empty_string};
+use super::wire::{WireEvent, WireRequest};
 
 pub(super) fn request_body(request: &WireRequest<'_>) -> Map<String, Value> {
     let mut body = Map::new();
     if let Prompt::Raw(prompt) = request.prompt {
         body.insert("prompt".to_owned(), prompt.as_str().into());
     }
-    insert_common_fields(request, &mut body);
+    insert_common_fields(request, Endpoint::OpenAiCompletion, &mut body);
     body
 }
 

@@ -3,8 +3,9 @@
 
 use lmstrix_inference::SettingSupport;
 
-use super::dialect::{Endpoint, extra_setting_names};
-use super::server_kind::ServerKind;
+use super::endpoint::Endpoint;
+use super::extra_settings::extra_setting_names;
+use crate::engine::server::server_kind::ServerKind;
 
 /// The settings of OpenAI's API that all servers honour.
 const OPENAI_SETTINGS: [&str; 7] = [
@@ -18,7 +19,7 @@ const OPENAI_SETTINGS: [&str; 7] = [
 ];
 
 /// Returns whether a server honours a setting, given by its name in snake case.
-pub(super) fn setting_support(
+pub(in crate::engine::server) fn setting_support(
     kind: ServerKind,
     endpoint: Endpoint,
     setting: &str,
