@@ -73,4 +73,8 @@ pub use duration::TimeLimit;
 pub use environment::{Environment, Paths};
 pub use error::{Error, ErrorKind};
 pub use job::{Answer, ModelReference, Timings, Warning};
+#[doc(no_inline)]
+pub use lmstrix_inference::{ContextSize, Event, FinishReason, MaxTokens, SettingsLayer, Usage};
+#[doc(no_inline)]
+pub use lmstrix_sandbox::ProcessorRef;
 pub use secret::Secret;
