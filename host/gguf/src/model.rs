@@ -227,16 +227,10 @@ impl Model {
     }
 
     fn warn_about_ignored_settings(&self, settings: &Settings, emit: &mut dyn FnMut(Event)) {
-        let mut ignored = Vec::new();
-        if settings.json_schema.is_some() {
-            ignored.push("json_schema");
-        }
-        if settings.reasoning.is_some()
-            && self.setting_support("reasoning") == SettingSupport::Dropped
-        {
-            ignored.push("reasoning");
-        }
-        ignored.extend(settings.other.keys().map(String::as_str));
+        let ignored = settings
+            .explicit_names()
+            .into_iter()
+            .filter(|name| self.setting_support(name) == SettingSupport::Dropped);
         for setting in ignored {
             emit(Event::Warning(format!(
                 "the embedded engine does not support the setting `{setting}`"
