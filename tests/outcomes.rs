@@ -302,7 +302,7 @@ fn by_library(scenario: &Scenario) -> Outcome {
             warnings: answer.warnings.iter().map(ToString::to_string).collect(),
         },
         Err(failure) => Outcome {
-            exit: failure.kind as u8,
+            exit: lmstrix::batch::exit_code(failure.kind),
             text: None,
             warnings: Vec::new(),
         },

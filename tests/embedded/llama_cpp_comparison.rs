@@ -68,7 +68,7 @@ fn prepare() -> Result<Setup, String> {
     std::fs::create_dir_all(&work).map_err(|error| error.to_string())?;
     let python = python::environment()?;
     let folder = work.join("gguf");
-    let demo = std::fs::read(root.join("host/assets/demo.gguf")).unwrap_or_default();
+    let demo = lmstrix_gguf::DEMO_MODEL;
     let prompts = prompts().to_string();
     let answers = work.join("answers.jsonl");
 

@@ -17,6 +17,8 @@ const HOME: &str = "LMSTRIX_HOST_HOME";
 pub(crate) struct Env {
     /// Variables and folders, which the library uses.
     environment: Environment,
+    /// The path of this program.
+    pub(crate) program: PathBuf,
     /// True if stdout is a terminal.
     pub(crate) stdout_is_terminal: bool,
     /// True if stderr is a terminal.
@@ -43,15 +45,21 @@ impl Env {
     )]
     pub(crate) fn read() -> Self {
         use std::io::IsTerminal;
+        // A value that is not UTF-8 is shown where it is invalid.
         let variables = std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
+            Some((
+                name.into_string().ok()?,
+                value.to_string_lossy().into_owned(),
+            ))
         });
         let home = std::env::var_os(HOME).filter(|home| !home.is_empty());
         let paths = home.map_or_else(platform_paths, Paths::below);
         let mut environment = Environment::new(variables, paths);
-        environment.compiler = std::env::current_exe().ok();
+        let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from(FOLDER));
+        environment.compiler = Some(program.clone());
         Self {
             environment,
+            program,
             stdout_is_terminal: std::io::stdout().is_terminal(),
             stderr_is_terminal: std::io::stderr().is_terminal(),
             stdin_has_text: stdin_has_text(),

@@ -122,3 +122,27 @@ failure_from! {
     lmstrix::toml_file::TomlFileError,
     lmstrix_sandbox::Error,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_are_the_numbers_of_the_journal() {
+        for kind in [
+            ErrorKind::ReaderGone,
+            ErrorKind::Broken,
+            ErrorKind::Usage,
+            ErrorKind::Pack,
+            ErrorKind::Engine,
+            ErrorKind::Model,
+            ErrorKind::Context,
+            ErrorKind::Empty,
+            ErrorKind::Expired,
+            ErrorKind::Interrupted,
+        ] {
+            let code = lmstrix::batch::exit_code(kind);
+            assert_eq!(Exit::from(kind) as u8, code, "{kind:?}");
+        }
+    }
+}

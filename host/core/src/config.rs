@@ -242,7 +242,7 @@ mod tests {
             (
                 "[timeouts]\nload = '5x'\n",
                 "/etc/c.toml:2:8:",
-                "invalid duration",
+                "invalid value `5x`",
             ),
             (
                 "[engines.a]\nurl = 'x'\nkey = 'sk'\n",

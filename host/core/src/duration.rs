@@ -16,11 +16,7 @@ impl FromStr for TimeLimit {
 
     /// Parses seconds, or a number with a unit; 0 is off.
     fn from_str(text: &str) -> Result<Self, String> {
-        let invalid = || {
-            format!(
-                "invalid duration `{text}`; expected seconds, or a number with ms, s, m or h (0 disables)"
-            )
-        };
+        let invalid = || "expected seconds, or a number with ms, s, m or h; 0 disables".to_owned();
         let trimmed = text.trim();
         let number = trimmed.trim_end_matches(|c: char| c.is_ascii_alphabetic());
         let seconds_per_unit = match trimmed.get(number.len()..).unwrap_or_default() {

@@ -134,7 +134,12 @@ where
     T: FromStr<Err = String>,
 {
     let scalar = Scalar::deserialize(deserializer)?;
-    scalar.to_string().parse().map_err(D::Error::custom)
+    let text = match &scalar {
+        Scalar::Texts(_) => return Err(D::Error::custom("expected a number or a string")),
+        scalar => scalar.to_string(),
+    };
+    text.parse()
+        .map_err(|expected| D::Error::custom(format!("invalid value `{text}`: {expected}")))
 }
 
 /// Defines a table of a TOML file that has a key for each setting besides its own keys:

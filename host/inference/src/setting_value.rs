@@ -120,9 +120,9 @@ impl SettingValue for f64 {
 }
 
 macro_rules! integer_setting {
-    ($type:ty) => {
+    ($type:ty, $expected:literal) => {
         impl SettingValue for $type {
-            const EXPECTED: &'static str = "an integer of at least 0";
+            const EXPECTED: &'static str = $expected;
 
             fn parse(text: &str) -> Option<Self> {
                 text.trim().parse().ok()
@@ -142,8 +142,8 @@ macro_rules! integer_setting {
     };
 }
 
-integer_setting!(u32);
-integer_setting!(u64);
+integer_setting!(u32, "an integer from 0 to 4294967295");
+integer_setting!(u64, "an integer from 0 to 18446744073709551615");
 
 impl SettingValue for String {
     const EXPECTED: &'static str = "a string";
@@ -217,9 +217,7 @@ impl std::str::FromStr for ContextSize {
                 tokens.filter(|tokens| *tokens > 0).map(Self::Tokens)
             }
         };
-        size.ok_or_else(|| {
-            format!("invalid context `{text}`: expected a number of tokens, or `1%` to `100%`")
-        })
+        size.ok_or_else(|| "expected a number of tokens, or `1%` to `100%`".to_owned())
     }
 }
 

@@ -67,6 +67,10 @@ impl Allowed {
     pub(crate) fn allows(self, value: &Scalar) -> bool {
         match (self, value) {
             (Self::Range(min, max), Scalar::Float(value)) => (min..=max).contains(value),
+            #[expect(clippy::cast_precision_loss, reason = "limits are small numbers")]
+            (Self::Range(min, max), Scalar::Integer(value)) => {
+                (min..=max).contains(&(*value as f64))
+            }
             (Self::OneOf(texts), Scalar::Text(text)) => texts.contains(&text.as_str()),
             _ => true,
         }

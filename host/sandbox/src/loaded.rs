@@ -81,12 +81,6 @@ impl Pack {
         &self.sidecar_files.skipped
     }
 
-    /// Returns true if the pack exports the `resolver` interface.
-    #[must_use]
-    pub fn has_resolver(&self) -> bool {
-        self.exports.resolver.is_some()
-    }
-
     /// Returns true if the pack exports the `post-processor` interface.
     #[must_use]
     pub fn has_processors(&self) -> bool {

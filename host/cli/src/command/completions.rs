@@ -15,10 +15,7 @@ use crate::error::{Exit, Failure};
 /// # Errors
 /// Returns an error if the shell is not supported.
 pub(crate) fn completions(args: &CompletionsArgs, env: &Env) -> Result<Exit, Failure> {
-    let program = match &env.compiler {
-        Some(program) => program.display().to_string(),
-        None => env!("CARGO_PKG_NAME").to_owned(),
-    };
+    let program = env.program.display().to_string();
     let script = completion_script(&args.shell, &program).ok_or_else(|| {
         Failure::usage(format!("no completions for a shell named `{}`", args.shell)).hint(format!(
             "supported shells: {}",

@@ -26,6 +26,7 @@ mod journal;
 mod matrix;
 mod plan;
 mod plan_reader;
+mod plan_toml;
 mod plan_writer;
 mod record;
 mod result_name;
@@ -54,7 +55,7 @@ pub use plan_reader::{load_plan, parse_plan};
 pub use plan_writer::plan_to_toml;
 pub use record::{
     AnswerRecord, ContextRecord, DoneRecord, EndRecord, FailedRecord, InstanceRecord, JobLabels,
-    Record, RunRecord, StartRecord,
+    Record, RunRecord, StartRecord, exit_code,
 };
 pub use result_name::{NameParts, NameTemplate, collision_key};
 pub use resume::{ChangedPolicy, ResultOnDisk, ResumeDecision, ResumeFacts, RunReason, decide};

@@ -117,9 +117,7 @@ impl FromStr for PlanContext {
         match text.parse() {
             Ok(ContextSize::Tokens(tokens)) => Ok(Self::Tokens(tokens)),
             Ok(ContextSize::Percent(percent)) => Ok(Self::Percent(percent)),
-            Err(_) => Err(format!(
-                "invalid context `{text}`: expected `fit`, a number of at least 1, or `1%` to `100%`"
-            )),
+            Err(_) => Err("expected `fit`, a number of at least 1, or `1%` to `100%`".to_owned()),
         }
     }
 }

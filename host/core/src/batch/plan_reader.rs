@@ -1,21 +1,20 @@
 //! Reads plans from TOML. Unknown keys are errors with their line and column. Paths are
 //! relative to the folder of the file.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 use lmstrix_inference::settings_table;
 use serde::Deserialize;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::IgnoredAny;
 use toml::Spanned;
 
 use super::plan::{
-    InputEntry, JOBS_MAX, ModelOverride, ParamValues, Plan, PlanContext, ProcessorEntry,
-    PromptEntry, PromptOptions, ResultOptions, join_pattern,
+    InputEntry, ModelOverride, ParamValues, Plan, PlanContext, ProcessorEntry, PromptEntry,
+    PromptOptions, ResultOptions, join_pattern,
+};
+use super::plan_toml::{
+    Entries, JobCount, ParamToml, ProcessorTable, ProcessorToml, Tables, in_file_order,
 };
 use crate::toml_file::{self, ErrorAt, OneOrMore, TomlFileError, table_with_settings};
 
@@ -42,7 +41,15 @@ pub fn load_plan(path: &Path) -> Result<Plan, TomlFileError> {
 /// # Errors
 /// Returns an error if the text is not a valid plan.
 pub fn parse_plan(text: &str, path: &Path, folder: &Path) -> Result<Plan, TomlFileError> {
-    toml_file::parse(text, path, SCHEMA, |plan: PlanToml| plan.into_plan(folder))
+    let source = Source { text, folder };
+    toml_file::parse(text, path, SCHEMA, |plan: PlanToml| plan.into_plan(source))
+}
+
+/// The text of a plan, and the folder that its paths are relative to.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    text: &'a str,
+    folder: &'a Path,
 }
 
 /// A table with options of prompts and settings, besides its own keys.
@@ -54,21 +61,22 @@ macro_rules! prompt_table {
                 prompts: OneOrMore,
                 packs: OneOrMore,
                 pack_dirs: OneOrMore,
-                post: Option<Vec<ProcessorToml>>,
+                post: Option<Vec<Spanned<ProcessorToml>>>,
                 system: Option<String>,
                 raw: Option<bool>,
-                params: Entries,
+                params: Entries<ParamToml>,
             }
         });
 
         impl $table {
             /// Takes the options of prompts out of the table.
-            fn prompt_options(&mut self, folder: &Path) -> Result<PromptOptions, ErrorAt> {
+            fn prompt_options(&mut self, source: Source<'_>) -> Result<PromptOptions, ErrorAt> {
                 use std::mem::take;
+                let Source { text, folder } = source;
                 let packs = take(&mut self.packs).into_vec();
                 let processors = self.post.take();
                 let processors = processors
-                    .map(|all| all.into_iter().map(ProcessorToml::into_entry).collect())
+                    .map(|all| all.into_iter().map(|one| processor(one, text)).collect())
                     .transpose();
                 Ok(PromptOptions {
                     prompt_files: paths(folder, take(&mut self.prompts)),
@@ -77,7 +85,7 @@ macro_rules! prompt_table {
                     processors: processors?,
                     system: self.system.take(),
                     raw: self.raw,
-                    params: params(take(&mut self.params))?,
+                    params: params(take(&mut self.params), text)?,
                 })
             }
         }
@@ -145,35 +153,12 @@ enum ReasoningTags {
     None,
 }
 
-/// A processor: `"fence:lang=rust"`, or a table with `name` and `options`.
-enum ProcessorToml {
-    Text(String),
-    Table(ProcessorTable),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ProcessorTable {
-    name: String,
-    #[serde(default)]
-    options: Entries,
-}
-
-/// The keys and values of a table, whose order matters.
-type Entries = BTreeMap<Spanned<String>, Spanned<toml::Value>>;
-
-/// The number of jobs at once, from 1 to [`JOBS_MAX`].
-struct JobCount(usize);
-
-/// An array of tables, `[[name]]`, each with its offset.
-struct Tables<T>(Vec<Spanned<T>>);
-
 impl PlanToml {
-    fn into_plan(mut self, folder: &Path) -> Result<Plan, ErrorAt> {
+    fn into_plan(mut self, source: Source<'_>) -> Result<Plan, ErrorAt> {
         Ok(Plan {
-            defaults: self.prompt_options(folder)?,
+            defaults: self.prompt_options(source)?,
             settings: self.settings()?,
-            out: self.out.map(|path| folder.join(path)),
+            out: self.out.map(|path| source.folder.join(path)),
             engine: self.engine,
             models: self.models.into_vec(),
             context: self.context,
@@ -188,19 +173,19 @@ impl PlanToml {
             },
             prompts: self
                 .prompt
-                .convert(|table, at| table.into_entry(at, folder))?,
+                .convert(|table, at| table.into_entry(at, source))?,
             inputs: self
                 .input
-                .convert(|table, at| table.into_entry(at, folder))?,
+                .convert(|table, at| table.into_entry(at, source))?,
             overrides: self.model.convert(ModelToml::into_override)?,
         })
     }
 }
 
 impl PromptToml {
-    fn into_entry(mut self, offset: usize, folder: &Path) -> Result<PromptEntry, ErrorAt> {
+    fn into_entry(mut self, offset: usize, source: Source<'_>) -> Result<PromptEntry, ErrorAt> {
         Ok(PromptEntry {
-            options: self.prompt_options(folder)?,
+            options: self.prompt_options(source)?,
             settings: self.settings()?,
             name: required("name", self.name, offset)?,
             label: self.label,
@@ -210,10 +195,12 @@ impl PromptToml {
 }
 
 impl InputToml {
-    fn into_entry(self, offset: usize, folder: &Path) -> Result<InputEntry, ErrorAt> {
+    fn into_entry(self, offset: usize, source: Source<'_>) -> Result<InputEntry, ErrorAt> {
         match (self.file, self.rows, self.text) {
-            (Some(file), None, None) => Ok(InputEntry::Files(join_pattern(folder, &file))),
-            (None, Some(rows), None) => Ok(InputEntry::RowsOrFiles(join_pattern(folder, &rows))),
+            (Some(file), None, None) => Ok(InputEntry::Files(join_pattern(source.folder, &file))),
+            (None, Some(rows), None) => {
+                Ok(InputEntry::RowsOrFiles(join_pattern(source.folder, &rows)))
+            }
             (None, None, Some(text)) => Ok(InputEntry::Text {
                 name: self.name.unwrap_or_else(|| "text".to_owned()),
                 text,
@@ -237,101 +224,6 @@ impl ModelToml {
     }
 }
 
-impl ProcessorToml {
-    fn into_entry(self) -> Result<ProcessorEntry, ErrorAt> {
-        Ok(match self {
-            Self::Text(text) => ProcessorEntry::Text(text),
-            Self::Table(ProcessorTable { name, options }) => {
-                let options = in_file_order(options).map(|(name, value)| {
-                    let text = scalar_text(value.get_ref(), value.span().start)?;
-                    Ok((name, text))
-                });
-                ProcessorEntry::Named(name, options.collect::<Result<_, ErrorAt>>()?)
-            }
-        })
-    }
-}
-
-impl<T> Default for Tables<T> {
-    fn default() -> Self {
-        Self(Vec::new())
-    }
-}
-
-impl<T> Tables<T> {
-    /// Converts each table; the function gets the table and its offset.
-    fn convert<U>(
-        self,
-        convert: impl Fn(T, usize) -> Result<U, ErrorAt>,
-    ) -> Result<Vec<U>, ErrorAt> {
-        let tables = self.0.into_iter();
-        tables
-            .map(|table| {
-                let offset = table.span().start;
-                convert(table.into_inner(), offset)
-            })
-            .collect()
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Tables<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TablesVisitor<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for TablesVisitor<T> {
-            type Value = Tables<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an array of tables, each written as `[[NAME]]`")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Tables<T>, A::Error> {
-                let mut tables = Vec::new();
-                while let Some(table) = items.next_element()? {
-                    tables.push(table);
-                }
-                Ok(Tables(tables))
-            }
-        }
-        deserializer.deserialize_any(TablesVisitor(PhantomData))
-    }
-}
-
-impl<'de> Deserialize<'de> for ProcessorToml {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ProcessorVisitor;
-        impl<'de> Visitor<'de> for ProcessorVisitor {
-            type Value = ProcessorToml;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(
-                    "a string such as \"fence:lang=rust\", or a table with `name` and `options`",
-                )
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<ProcessorToml, E> {
-                Ok(ProcessorToml::Text(text.to_owned()))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ProcessorToml, A::Error> {
-                let table = MapAccessDeserializer::new(map);
-                ProcessorTable::deserialize(table).map(ProcessorToml::Table)
-            }
-        }
-        deserializer.deserialize_any(ProcessorVisitor)
-    }
-}
-
-impl<'de> Deserialize<'de> for JobCount {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match usize::deserialize(deserializer)? {
-            count @ 1..=JOBS_MAX => Ok(Self(count)),
-            count => Err(de::Error::custom(format!(
-                "`jobs` is {count}, expected a number from 1 to {JOBS_MAX}"
-            ))),
-        }
-    }
-}
-
 fn required(key: &str, text: Option<String>, offset: usize) -> Result<String, ErrorAt> {
     text.filter(|text| !text.is_empty())
         .ok_or_else(|| (offset, format!("`{key}` is missing")))
@@ -352,47 +244,44 @@ fn pack_path(folder: &Path, pack: String) -> String {
     }
 }
 
-fn params(entries: Entries) -> Result<Vec<(String, ParamValues)>, ErrorAt> {
+fn params(entries: Entries<ParamToml>, text: &str) -> Result<Vec<(String, ParamValues)>, ErrorAt> {
     in_file_order(entries)
         .map(|(name, value)| {
-            let offset = value.span().start;
-            match value.get_ref() {
-                toml::Value::Array(items) if items.is_empty() => Err((
-                    offset,
-                    format!("parameter `{name}` has no values, so the plan would have no jobs"),
-                )),
-                toml::Value::Array(items) => {
-                    let values = items.iter().map(|item| scalar_text(item, offset));
-                    Ok((name, ParamValues::Axis(values.collect::<Result<_, _>>()?)))
+            let span = value.span();
+            let values = match value.into_inner() {
+                ParamToml::One(one) => ParamValues::One(one.into_text(span, text)),
+                ParamToml::Axis(items) if items.is_empty() => {
+                    return Err((
+                        span.start,
+                        format!("parameter `{name}` has no values, so the plan would have no jobs"),
+                    ));
                 }
-                one => Ok((name, ParamValues::One(scalar_text(one, offset)?))),
-            }
+                ParamToml::Axis(items) => {
+                    let texts = items.into_iter().map(|item| {
+                        let span = item.span();
+                        item.into_inner().into_text(span, text)
+                    });
+                    ParamValues::Axis(texts.collect())
+                }
+            };
+            Ok((name, values))
         })
         .collect()
 }
 
-/// Returns a table's entries in file order. The map has them by name.
-fn in_file_order(entries: Entries) -> impl Iterator<Item = (String, Spanned<toml::Value>)> {
-    let mut entries: Vec<_> = entries.into_iter().collect();
-    entries.sort_by_key(|(key, _)| key.span().start);
-    entries
-        .into_iter()
-        .map(|(key, value)| (key.into_inner(), value))
-}
-
-/// Returns a string, number, boolean or date as text, in TOML notation.
-fn scalar_text(value: &toml::Value, offset: usize) -> Result<String, ErrorAt> {
-    match value {
-        toml::Value::String(text) => Ok(text.clone()),
-        toml::Value::Array(_) | toml::Value::Table(_) => Err((
-            offset,
-            format!(
-                "values must be strings, numbers or booleans, found {}",
-                value.type_str()
-            ),
-        )),
-        other => Ok(other.to_string()),
-    }
+fn processor(processor: Spanned<ProcessorToml>, text: &str) -> Result<ProcessorEntry, ErrorAt> {
+    let offset = processor.span().start;
+    Ok(match processor.into_inner() {
+        ProcessorToml::Text(text) => ProcessorEntry::Text(text),
+        ProcessorToml::Table(ProcessorTable { name, options }) => {
+            let name = required("name", Some(name), offset)?;
+            let options = in_file_order(options).map(|(name, value)| {
+                let span = value.span();
+                (name, value.into_inner().into_text(span, text))
+            });
+            ProcessorEntry::Named(name, options.collect())
+        }
+    })
 }
 
 #[cfg(test)]
@@ -470,6 +359,42 @@ top_k = 20
         assert_eq!(plan.inputs.len(), 3);
         let toml = plan_to_toml(&plan).unwrap();
         assert_eq!(read(&toml).unwrap(), plan, "{toml}");
+    }
+
+    #[test]
+    fn values_of_parameters_and_options_are_written_as_in_the_file() {
+        let values = "p = { a = 1.10, b = 1e3, c = 0xff, d = 1_000, e = 18446744073709551615, \
+                      f = true, g = 2026-01-31, h = [1.50, 'x', -2] }";
+        let text = format!(
+            "[[prompt]]\nname = 'x'\n{}\npost = [{{ name = 'y', {} }}]\n",
+            values.replace("p =", "params ="),
+            values
+                .replace("p =", "options =")
+                .replace(", h = [1.50, 'x', -2]", "")
+        );
+        let plan = read(&text).unwrap();
+        let options = &plan.prompts[0].options;
+        let one = |value: &ParamValues| match value {
+            ParamValues::One(one) => one.clone(),
+            ParamValues::Axis(all) => all.join("|"),
+        };
+        let params: Vec<String> = options.params.iter().map(|(_, value)| one(value)).collect();
+        let written = [
+            "1.10",
+            "1e3",
+            "0xff",
+            "1000",
+            "18446744073709551615",
+            "true",
+            "2026-01-31",
+        ];
+        assert_eq!(params[..7], written);
+        assert_eq!(params[7], "1.50|x|-2");
+        let Some([ProcessorEntry::Named(_, options)]) = options.processors.as_deref() else {
+            panic!("{options:?}")
+        };
+        let options: Vec<&str> = options.iter().map(|(_, value)| value.as_str()).collect();
+        assert_eq!(options, written);
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::error::ErrorKind;
+
 /// One journal line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
@@ -252,4 +254,20 @@ pub struct EndRecord {
     /// The reason if the run ended early.
     #[serde(rename = "why", default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+}
+/// Returns the number of a failure's kind in the journal: the exit code of `infer`.
+#[must_use]
+pub fn exit_code(kind: ErrorKind) -> u8 {
+    match kind {
+        ErrorKind::ReaderGone => 0,
+        ErrorKind::Broken => 1,
+        ErrorKind::Usage => 2,
+        ErrorKind::Pack => 3,
+        ErrorKind::Engine => 4,
+        ErrorKind::Model => 5,
+        ErrorKind::Context => 6,
+        ErrorKind::Empty => 7,
+        ErrorKind::Expired => 124,
+        ErrorKind::Interrupted => 130,
+    }
 }

@@ -4,8 +4,9 @@
 //! on file systems that ignore case or normalize Unicode: a part that had to be changed,
 //! or that could collide with another, carries a digest of the original text.
 
-use sha2::{Digest, Sha256};
 use unicode_normalization::UnicodeNormalization;
+
+use crate::store::sha256_hex;
 
 /// The maximum length of a part in bytes.
 const PART_BYTES: usize = 80;
@@ -361,7 +362,7 @@ fn is_reserved(name: &str) -> bool {
 }
 
 fn digest(text: &str, digits: usize) -> String {
-    let mut hex = format!("{:x}", Sha256::digest(text));
+    let mut hex = sha256_hex(text.as_bytes());
     hex.truncate(digits);
     hex
 }
@@ -456,7 +457,7 @@ mod tests {
     fn digests_are_of_the_original_text() {
         let name = NameTemplate::default_for(false, false)
             .file_name(&name_parts("a", "google/gemma-3n-e4b"), "md");
-        let hex = format!("{:x}", Sha256::digest("google/gemma-3n-e4b"));
+        let hex = sha256_hex(b"google/gemma-3n-e4b");
         assert_eq!(name, format!("a--google_gemma-3n-e4b~{}.md", &hex[..8]));
     }
 

@@ -43,14 +43,14 @@ impl FromStr for Shard {
         let (index, count) = text
             .split_once('/')
             .and_then(|(index, count)| Some((number(index)?, number(count)?)))
-            .ok_or_else(|| format!("invalid shard `{text}`: expected I/N, such as 0/8"))?;
+            .ok_or_else(|| "expected I/N, such as 0/8".to_owned())?;
         if count == 0 {
-            return Err(format!("invalid shard `{text}`: N must be at least 1"));
+            return Err("N must be at least 1".to_owned());
         }
         if index >= count {
             let last = count - 1;
             return Err(format!(
-                "invalid shard `{text}`: I starts at 0, so the shards are 0/{count} to {last}/{count}"
+                "I starts at 0, so the shards are 0/{count} to {last}/{count}"
             ));
         }
         Ok(Self { index, count })

@@ -55,8 +55,21 @@ impl AnswerStream {
     /// Returns an error if the answer is not complete; [`ErrorKind::Interrupted`] if it
     /// was cancelled.
     pub async fn finish(mut self) -> Result<Answer, Error> {
-        let answer = std::mem::replace(&mut self.answer, oneshot::channel().1);
-        answer.await.unwrap_or_else(|_| Err(Error::interrupted()))
+        let mut answer = std::mem::replace(&mut self.answer, oneshot::channel().1);
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut answer => {
+                    return answer.unwrap_or_else(|_| Err(Error::interrupted()));
+                }
+                // Unread pieces would stop the model.
+                piece = self.outputs.recv() => {
+                    if piece.is_none() {
+                        return answer.await.unwrap_or_else(|_| Err(Error::interrupted()));
+                    }
+                }
+            }
+        }
     }
 }
 
@@ -87,6 +100,9 @@ impl Client {
     }
 
     /// Starts an inference on the tokio runtime of the caller.
+    ///
+    /// # Panics
+    /// Panics outside a tokio runtime.
     #[must_use]
     pub fn start(&self, request: Request) -> AnswerStream {
         let (sender, outputs) = mpsc::channel(PIECES_MAX);

@@ -176,7 +176,11 @@ pub fn model_query(
     let from_env = || {
         let text = env.own_variables.get("CONTEXT")?;
         let context = text.parse();
-        Some(context.map_err(|cause| Error::usage(format!("LMSTRIX_HOST_CONTEXT: {cause}"))))
+        Some(context.map_err(|cause| {
+            Error::usage(format!(
+                "LMSTRIX_HOST_CONTEXT: invalid value `{text}`: {cause}"
+            ))
+        }))
     };
     let context = match model.context {
         Some(context) => Some(context),

@@ -51,7 +51,11 @@ pub fn timeouts(
             Some(text) => text
                 .parse()
                 .map(|limit: TimeLimit| limit.0)
-                .map_err(|cause| Error::usage(format!("LMSTRIX_HOST_{variable}: {cause}"))),
+                .map_err(|cause| {
+                    Error::usage(format!(
+                        "LMSTRIX_HOST_{variable}: invalid value `{text}`: {cause}"
+                    ))
+                }),
             None => Ok(written.map_or(default, |limit| limit.0)),
         }
     };

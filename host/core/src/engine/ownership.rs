@@ -6,15 +6,15 @@
 //! survives a kill. The lock is a file lock of the operating system, which
 //! releases it when the process ends for any reason.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::Error;
-use crate::store::{AtomicFile, FileLock};
+use crate::store::{AtomicFile, FileLock, sha256_hex};
 
 /// Interval between attempts to take a lock that another process holds.
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(50);
@@ -64,11 +64,9 @@ pub(super) struct Ownership {
 
 /// Returns the file name, without extension, of the files of a server.
 fn file_stem(server: &str) -> String {
-    Sha256::digest(server.as_bytes())
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    let mut digest = sha256_hex(server.as_bytes());
+    digest.truncate(16);
+    digest
 }
 
 /// Reads the ownership records of a server without taking its lock, for display.
@@ -253,7 +251,12 @@ impl Ownership {
             records: self.records.clone(),
         };
         let text = serde_json::to_vec_pretty(&file).map_err(|e| failed(e.into()))?;
-        AtomicFile::replace(&self.path, &text).map_err(failed)
+        let write = || {
+            let mut file = AtomicFile::with_permissions(&self.path, None)?;
+            file.write_all(&text)?;
+            file.commit()
+        };
+        write().map_err(failed)
     }
 }
 

@@ -55,7 +55,8 @@ pub async fn select_model(query: ModelQuery) -> Result<SelectedModel, Error> {
         }
         EngineSelection::Auto(_)
             if name.is_some_and(|name| {
-                is_path(name) || find_model_file(name, &models_dir).is_ok()
+                is_path(name)
+                    || cfg!(feature = "embedded") && find_model_file(name, &models_dir).is_ok()
             }) =>
         {
             return selected_embedded(name, context, &models_dir, &lifecycle);

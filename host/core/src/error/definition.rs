@@ -2,40 +2,36 @@
 
 use std::fmt;
 
-/// What kind of failure an error is.
-///
-/// The numbers are those of the key `exit` in a batch's journal; the command-line program
-/// exits with them.
+/// The kind of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-#[repr(u8)]
 pub enum ErrorKind {
-    /// The reader of the output is gone, which is no failure of a program in a pipe.
-    ReaderGone = 0,
+    /// The reader of the output has closed it; not a failure.
+    ReaderGone,
     /// A failure after the first byte of output, or an I/O error.
-    Broken = 1,
+    Broken,
     /// An error in the request, the config or an input file.
-    Usage = 2,
+    Usage,
     /// A pack cannot be loaded, traps, exceeds a limit, or returns `other`.
-    Pack = 3,
+    Pack,
     /// No engine found, or the engine was lost before the first byte.
-    Engine = 4,
+    Engine,
     /// The model is unknown or cannot be loaded.
-    Model = 5,
+    Model,
     /// The prompt does not fit into the context.
-    Context = 6,
+    Context,
     /// The answer is empty or was rejected.
-    Empty = 7,
+    Empty,
     /// A timeout expired.
-    Expired = 124,
+    Expired,
     /// Cancelled.
-    Interrupted = 130,
+    Interrupted,
 }
 
 /// An error of the library.
 ///
 /// It displays as the outermost cause; [`source`](std::error::Error::source) has the
-/// others. [`message`](Error::message) has all of them in one text.
+/// others. `message` has all of them in one text.
 #[derive(Debug)]
 pub struct Error {
     /// The kind of the failure.
@@ -49,9 +45,10 @@ pub struct Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.cause {
-            Some(cause) => cause.fmt(f),
-            None => f.write_str(&self.message),
+        // Some errors have a text that says more than that of their cause.
+        match self.cause.as_ref().map(ToString::to_string) {
+            Some(cause) if self.message.starts_with(&cause) => f.write_str(&cause),
+            _ => f.write_str(&self.message),
         }
     }
 }

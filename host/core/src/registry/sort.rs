@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use super::record::ModelRecord;
+use crate::quantity::median;
 
 /// A model in a list to be sorted.
 #[derive(Clone, Debug)]
@@ -170,15 +171,11 @@ fn sort_value(model: &ModelRecord, by: SortKey) -> Option<f64> {
     reason = "an estimate needs no more digits"
 )]
 fn estimate_bandwidth(rows: &[SortRow<'_>]) -> f64 {
-    let mut measured: Vec<f64> = rows
+    let measured: Vec<f64> = rows
         .iter()
         .filter_map(|row| Some(row.model.speeds.decode.median()? * row.model.size_bytes? as f64))
         .collect();
-    measured.sort_by(f64::total_cmp);
-    measured
-        .get(measured.len() / 2)
-        .copied()
-        .unwrap_or(BYTES_PER_SECOND)
+    median(&measured).unwrap_or(BYTES_PER_SECOND)
 }
 
 /// Estimates the seconds for a prompt of 1,000 tokens and an answer of 500, with the

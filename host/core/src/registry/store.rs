@@ -278,7 +278,7 @@ impl RegistryStore {
 
     /// Replaces the registry's file atomically, after keeping the old one.
     fn write(&self, text: &str, previous: &PreviousFile) -> std::io::Result<()> {
-        let mut new = AtomicFile::create(&self.path())?;
+        let mut new = AtomicFile::with_permissions(&self.path(), None)?;
         new.write_all(text.as_bytes())?;
         new.sync()?;
         // A hard link keeps the old file when the rename below replaces it. File systems

@@ -2,6 +2,7 @@
 //! dropped: two different results of one job are both kept.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -190,7 +191,7 @@ impl<'a> Target<'a> {
             Some(digest) if *digest == done.sha256 => {}
             // It may exist already, from a merge that was killed.
             None if !to.exists() || has_digest(&to, &done.sha256) => {
-                AtomicFile::replace(&to, &bytes).map_err(broken)?;
+                write_like(&from, &to, &bytes).map_err(broken)?;
                 copy_beside(dir, self.out, &name, &[".raw.txt", ".reasoning.txt"])
                     .map_err(broken)?;
                 self.results.insert(name, done.sha256.clone());
@@ -200,7 +201,7 @@ impl<'a> Target<'a> {
             // The first result keeps the name.
             _ => {
                 if let Some(aside) = free_name(&to, &done.sha256) {
-                    AtomicFile::replace(&aside, &bytes).map_err(broken)?;
+                    write_like(&from, &aside, &bytes).map_err(broken)?;
                     self.conflicts
                         .push(format!("{} ({})", aside.display(), from.display()));
                 }
@@ -289,6 +290,14 @@ fn copy_beside(dir: &Path, out: &Path, name: &str, suffixes: &[&str]) -> std::io
         }
     }
     Ok(())
+}
+
+/// Writes a file that is complete or absent, with the permissions of another one.
+fn write_like(from: &Path, to: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let permissions = fs::metadata(from)?.permissions();
+    let mut file = AtomicFile::with_permissions(to, Some(permissions))?;
+    file.write_all(bytes)?;
+    file.commit()
 }
 
 /// Returns a free name beside a result; `None` if this very result was kept before.

@@ -225,6 +225,7 @@ fn all_failures(inputs: &JobInputs, failures: Vec<(JobCoordinates, Error)>) -> O
     }
     let failure = Error {
         message: texts.join("\n"),
+        cause: None,
         ..first
     };
     Some(failure.hint("no model was loaded, and no job was run"))

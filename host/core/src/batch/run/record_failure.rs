@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::planned_job::PlannedJob;
 use super::result_folder::{ResultFolder, of_sink};
-use crate::batch::{FailedRecord, Record};
+use crate::batch::{FailedRecord, Record, exit_code};
 use crate::error::Error;
 use crate::sink::AnswerFile;
 
@@ -41,7 +41,7 @@ pub(super) fn record_failure(
         identity: job.identity.clone(),
         at: Timestamp::now(),
         labels: folder.inputs.labels(job.coordinates),
-        exit: failure.kind as u8,
+        exit: exit_code(failure.kind),
         error: failure.message.clone(),
         seconds,
         attempts,

@@ -18,7 +18,6 @@ pub(super) fn insert_number_settings(
     endpoint: Endpoint,
     body: &mut Map<String, Value>,
 ) {
-    let own = |name: &str| request.settings.other.contains_key(name) || name == MAX_TOKENS;
     for (name, value, _) in request.settings.values() {
         let number = match value {
             Scalar::Float(number) => Value::from(number),
@@ -32,7 +31,7 @@ pub(super) fn insert_number_settings(
             setting_support(request.kind, endpoint, name),
             SettingSupport::Honoured | SettingSupport::Unknown
         );
-        if is_sent && !own(name) {
+        if is_sent && name != MAX_TOKENS {
             body.insert(wire_name(request.kind, name).to_owned(), number);
         }
     }
@@ -46,7 +45,7 @@ fn wire_name(kind: ServerKind, name: &str) -> &str {
     }
 }
 
-/// Inserts the penalties that are not set as off: a server may have another default.
+/// Inserts 0 for each penalty that is not set: a server may have another default.
 pub(super) fn insert_penalties_off(body: &mut Map<String, Value>) {
     for name in ["presence_penalty", "frequency_penalty"] {
         body.entry(name).or_insert_with(|| 0.0.into());
