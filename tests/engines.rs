@@ -989,6 +989,25 @@ fn the_library_streams_text_and_can_be_cancelled() {
         .unwrap_err();
     assert_eq!(error.kind, ErrorKind::Interrupted);
     assert!(endless.wait_cancelled(std::time::Duration::from_secs(20)));
+    // More pieces than the stream keeps, unread: the model must not wait for ever.
+    let long = FakeStudio::start(Setup {
+        answer: Answer::Tokens(500),
+        ..Setup::default()
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let unread =
+        runtime.block_on(async { client.start(request().engine(long.url())).finish().await });
+    assert!(unread.unwrap().text.starts_with("t0 t1"));
+    let stopped = runtime.block_on(async {
+        let stream = client.start(request().engine(endless.url()));
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        stream.cancel();
+        stream.finish().await
+    });
+    assert_eq!(stopped.unwrap_err().kind, ErrorKind::Interrupted);
     let refused = client.run(request().engine("http://127.0.0.1:1"), |_| {
         ControlFlow::Continue(())
     });

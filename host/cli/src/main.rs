@@ -134,7 +134,7 @@ fn handle_completion() -> Option<i32> {
     }
 }
 
-/// Logs events of this crate to stderr at the level set by `-v`. Prompts and
+/// Logs events of this program's crates to stderr at the level set by `-v`. Prompts and
 /// answers are never logged.
 fn log_to_stderr(cli: &Cli) {
     use tracing_subscriber::filter::{LevelFilter, Targets};

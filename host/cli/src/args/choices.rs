@@ -1,4 +1,4 @@
-//! The values of flags that choose between a few.
+//! The values of flags with a fixed list.
 
 use std::str::FromStr;
 
@@ -6,17 +6,17 @@ use clap::ValueEnum;
 use lmstrix::batch::JOBS_MAX;
 use lmstrix::registry::{SortKey, TestLevel};
 
-/// Where a leading <think> block of an answer goes.
+/// The handling of a leading <think> block of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ReasoningTags {
-    /// Out of the answer
+    /// Remove it from the answer
     #[default]
     Auto,
-    /// Nowhere; it stays
+    /// Keep it
     None,
 }
 
-/// Where failures of a batch are written.
+/// The place of the failures of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ErrorPlace {
     /// NAME.error.txt
@@ -26,17 +26,17 @@ pub(crate) enum ErrorPlace {
     Inline,
 }
 
-/// What becomes of results whose prompt, pack, settings or input changed.
+/// The policy for results whose prompt, pack, settings or input changed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Changed {
-    /// They stay, with a warning
+    /// Keep them, with a warning
     #[default]
     Keep,
-    /// Their jobs run again
+    /// Run their jobs again
     Rerun,
 }
 
-/// How the progress of a batch is shown.
+/// The progress output of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Progress {
     /// Bars on a terminal, lines elsewhere
@@ -46,7 +46,7 @@ pub(crate) enum Progress {
     Plain,
     /// JSON lines on stdout
     Json,
-    /// Not at all
+    /// No progress output
     None,
 }
 

@@ -1,12 +1,13 @@
 //! Batch runs: plans, jobs, journals and results.
 //!
 //! In processing order:
-//! - `plan`: a batch as requested; `plan_reader` and `plan_writer`: its TOML form
+//! - `plan`: a batch as requested; `plan_reader`, `plan_toml` and `plan_writer`: its TOML
+//!   form
 //! - `input`: inputs from files and rows
 //! - `matrix`: the jobs of a plan
 //! - `shard`: the part of the jobs for one machine
 //! - `identity`, `result_name`: the identity of a job and the file name of its result
-//! - `record`, `journal`: the record of all runs in a folder
+//! - `record`, `journal`: the record of all runs in a folder; `failure`: its errors
 //! - `resume`: which jobs run again
 //! - `schedule`: estimates of context lengths and durations
 //! - `concurrency_limit`: the number of concurrent jobs
@@ -64,6 +65,5 @@ pub use run::{
     Interrupts, JobEnd, JobInfo, JobPhase, ModelContext, ModelTotals, PlannedJob, PreparedBatch,
     RunStop, SharedObserver, prepare, with_settings,
 };
-pub use schedule::token_need;
-pub use schedule::{ModelSpeed, TokenNeed, estimate_remaining, fitting_context_length};
+pub use schedule::{ModelSpeed, TokenNeed, estimate_remaining, fitting_context_length, token_need};
 pub use shard::{Shard, jobs_of_shard};

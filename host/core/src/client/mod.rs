@@ -25,5 +25,4 @@ pub use processors::processor;
 pub use request::{LoadPolicy, Request};
 pub use stores::{lifecycle_options, lms_program, ownership_folder, read_registry, registry_store};
 pub use text_files::{at_file, parse_json_schema, read_text_file, stdin_text};
-pub use timeouts::TimeoutOptions;
-pub use timeouts::timeouts;
+pub use timeouts::{TimeoutOptions, timeouts};

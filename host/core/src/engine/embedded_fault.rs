@@ -1,6 +1,6 @@
-//! The errors of the embedded engine by what to do about them.
+//! Classes of the errors of the embedded engine.
 
-/// What an error of the embedded engine means for a run.
+/// The class of an error of the embedded engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EmbeddedFault {
     /// The prompt does not fit into the context.

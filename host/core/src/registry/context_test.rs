@@ -1,4 +1,4 @@
-//! What context tests of a model found.
+//! Results of context tests.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

@@ -155,7 +155,7 @@ impl LiveBackend<'_> {
         match end {
             End::Done => {}
             End::Cancelled(Cancellation::Requested) => return JobResult::Cancelled,
-            // A job of a batch has no reader that could leave; no other job would fare better.
+            // Results go to files, so this is an error of the program.
             End::Cancelled(Cancellation::ReaderGone) => {
                 return JobResult::Fatal(Error::interrupted());
             }

@@ -1,4 +1,4 @@
-//! Running a batch: the plan meets engines, packs and a folder.
+//! Runs a plan with engines, packs and a folder.
 //!
 //! In the order of the data:
 //! - `setup`: the batch as requested

@@ -14,8 +14,8 @@
 //! - `ensure_loaded`: reuses or loads an instance; `load_decision` decides,
 //!   `memory_check` estimates, `load`, `llama_router` and `lms_cli` load
 //! - `server_instance`: the loaded instance
-//! - `dialect`: request bodies and response formats of each API
-//! - `setting_support`: the settings that each server honours
+//! - `dialect`: request bodies and response formats of each API, and the settings that
+//!   each server honours; `router_props`: properties that llama.cpp's router reports
 //! - `render_prompt`: the text that the model would receive
 //! - `chat_request`: one inference with its retries
 //! - `unload_owned`: unloads what this program loaded

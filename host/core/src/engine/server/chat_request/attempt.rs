@@ -16,7 +16,7 @@ use crate::engine::server::fault::{self, FaultKind, ServerFault};
 use crate::engine::server::http_client::{ClientError, retry_after};
 use crate::engine::server::json_request::connection_error;
 
-/// The attempts of one inference, with what they learned of the server.
+/// The attempts of one inference, and the state that is kept between them.
 #[derive(Debug)]
 pub(super) struct Attempts<'a> {
     prepared: &'a PreparedRequest<'a>,
