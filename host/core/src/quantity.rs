@@ -1,4 +1,4 @@
-//! Numbers: counts in messages, and medians.
+//! Numbers: counts and sizes in messages, and medians.
 
 /// Returns a number with its noun: `1 job`, `2 jobs`.
 pub fn count(number: usize, noun: &str) -> String {
@@ -19,4 +19,15 @@ pub fn median(values: &[f64]) -> Option<f64> {
     } else {
         upper
     })
+}
+
+/// Formats a size in decimal units: `12 kB`, `3.4 MB`, `5.67 GB`.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "only two decimals are shown")]
+pub fn format_bytes(bytes: u64) -> String {
+    match bytes {
+        0..1_000_000 => format!("{} kB", bytes.div_ceil(1000)),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.2} GB", bytes as f64 / 1e9),
+    }
 }

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use super::PackNotice;
+use super::notice::PackNotice;
 
 /// Schema version of the index files.
 const INDEX_SCHEMA: u32 = 1;

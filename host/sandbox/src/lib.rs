@@ -16,6 +16,7 @@ mod discovery;
 mod error;
 mod limits;
 mod loaded;
+mod notice;
 mod wasi;
 
 use std::path::Path;
@@ -38,6 +39,7 @@ pub use discovery::{FoundPack, PackFolders, RESERVED_NAMES, check_name};
 pub use error::{ContractError, Error, GuestError, GuestFailure, LoadError};
 pub use limits::{ByteSize, LimitExceeded, SandboxLimits};
 pub use loaded::{Pack, Processor, THREAD_STACK_BYTES};
+pub use notice::PackNotice;
 
 /// The name of the built-in pack.
 pub const STANDARD_PACK: &str = "standard";
@@ -47,25 +49,6 @@ pub const STANDARD_WASM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/stand
 
 /// The prompt file of the standard pack, with the built-in prompts.
 pub const STOCK_PROMPTS: &str = include_str!(concat!(env!("OUT_DIR"), "/stock.toml"));
-
-/// An event that is reported while packs are loaded.
-#[derive(Debug)]
-pub enum PackNotice<'a> {
-    /// Compilation of a pack starts; it can take many seconds.
-    Compiling {
-        /// Name of the pack.
-        name: &'a str,
-        /// Size of the component in bytes.
-        bytes: u64,
-    },
-    /// A compiled pack could not be written to the cache.
-    NotCached {
-        /// The cache folder.
-        folder: &'a Path,
-        /// The I/O error.
-        reason: String,
-    },
-}
 
 type OnNotice = dyn Fn(PackNotice<'_>) + Send + Sync;
 

@@ -1,5 +1,8 @@
 //! Classes of the errors of the embedded engine.
 
+#[cfg(feature = "embedded")]
+pub use lmstrix_gguf::Error as EmbeddedError;
+
 /// The class of an error of the embedded engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EmbeddedFault {
@@ -18,4 +21,39 @@ pub enum EmbeddedFault {
     Compute,
     /// The file cannot be read or is invalid.
     File,
+}
+
+/// An error of the embedded engine, which has no values in builds without it.
+#[cfg(not(feature = "embedded"))]
+#[derive(Debug, thiserror::Error)]
+pub enum EmbeddedError {}
+
+/// Returns the class of an error.
+#[cfg(feature = "embedded")]
+#[must_use]
+pub fn embedded_fault(error: &EmbeddedError) -> EmbeddedFault {
+    match error {
+        EmbeddedError::PromptTooLong {
+            prompt_tokens,
+            exact,
+            ..
+        } => EmbeddedFault::PromptTooLong {
+            prompt_tokens: exact.then_some(*prompt_tokens),
+        },
+        EmbeddedError::NoChatTemplate => EmbeddedFault::NoChatTemplate,
+        EmbeddedError::TemplateRejected { .. } => EmbeddedFault::TemplateRejected,
+        EmbeddedError::UnsupportedArchitecture { .. }
+        | EmbeddedError::UnsupportedTokenizer { .. }
+        | EmbeddedError::UnsupportedTensorType { .. }
+        | EmbeddedError::UnsupportedFeature { .. } => EmbeddedFault::Unsupported,
+        EmbeddedError::Compute(_) => EmbeddedFault::Compute,
+        _ => EmbeddedFault::File,
+    }
+}
+
+/// Returns the class of an error.
+#[cfg(not(feature = "embedded"))]
+#[must_use]
+pub fn embedded_fault(error: &EmbeddedError) -> EmbeddedFault {
+    match *error {}
 }

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::memory::format_bytes;
+use super::embedded_fault::{EmbeddedError, EmbeddedFault, embedded_fault};
+use super::format_seconds;
 use super::server::{FaultKind, ServerFault};
-use super::{EmbeddedError, EmbeddedFault, embedded_fault, format_seconds};
+use crate::quantity::format_bytes;
 
 /// An error of an engine or a model. The field `engine` is the server's kind with
 /// its address, or its address alone.

@@ -28,13 +28,14 @@ mod stream;
 use std::time::Duration;
 
 pub use catalog::{Catalog, CatalogEngine, CatalogModel, LoadedInstance, query_catalog, unload};
-pub use embedded::{EmbeddedError, embedded_fault};
-pub use embedded_fault::EmbeddedFault;
+pub use embedded_fault::{EmbeddedError, EmbeddedFault, embedded_fault};
 pub use error::Error;
 pub use hub::{DEFAULT_HUB_URL, Hub, HubError, HubReference, PullProgress, PullResult};
 pub use instance::{Instance, Unloader};
 pub use lifecycle::{KnownModel, LifecycleOptions};
-pub use memory::{Memory, format_bytes, process_start_time};
+pub use memory::{Memory, process_start_time};
+
+pub use crate::quantity::format_bytes;
 pub use request::InferenceRequest;
 pub use select::{ModelQuery, select_model};
 pub use selected_model::SelectedModel;

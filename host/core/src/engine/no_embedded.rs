@@ -6,7 +6,6 @@ use std::path::Path;
 use lmstrix_inference::{ContextSize, Prompt, SettingSupport, SettingsLayer};
 
 use super::catalog::{CatalogEngine, CatalogModel};
-use super::embedded_fault::EmbeddedFault;
 use super::request::InferenceRequest;
 use super::{Error, InferenceStream, LifecycleOptions};
 
@@ -17,10 +16,6 @@ pub(super) enum EmbeddedModel {}
 /// The thread of an embedded model.
 #[derive(Debug)]
 pub(super) enum EmbeddedWorker {}
-
-/// An error of the embedded engine.
-#[derive(Debug, thiserror::Error)]
-pub enum EmbeddedError {}
 
 /// A selected model with what its file says.
 #[derive(Debug)]
@@ -74,12 +69,6 @@ impl EmbeddedWorker {
     pub(super) fn infer(&self, _request: InferenceRequest) -> Result<InferenceStream, Error> {
         match *self {}
     }
-}
-
-/// Returns what an error means for a run.
-#[must_use]
-pub fn embedded_fault(error: &EmbeddedError) -> EmbeddedFault {
-    match *error {}
 }
 
 /// Refuses the selection.

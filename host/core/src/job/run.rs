@@ -1,27 +1,14 @@
 //! The one function that runs a job. `infer`, the library and every job of a batch
 //! call it, so that warnings, checks and statistics are the same for all of them.
 
-use std::time::Instant;
-
 use lmstrix_inference::{Event, FinishReason};
 
 use super::outcome::{End, InstanceUsed};
+use super::run_context::RunContext;
 use super::statistics::ObservedModel;
 use super::stream::{self, Sinks, StreamedAnswer};
 use super::{Answer, Cancel, JobError, Outcome, PreparedJob, Warning};
 use crate::engine::{InferenceRequest, Instance, SelectedModel};
-use crate::registry::RegistryStore;
-
-/// The start, the statistics and the load time of a run.
-#[derive(Clone, Copy, Debug)]
-pub struct RunContext<'a> {
-    /// The registry that takes the run's statistics; `None` saves none.
-    pub statistics: Option<&'a RegistryStore>,
-    /// The start of the job, from which all its times are measured.
-    pub start: Instant,
-    /// Seconds of loading, where the instance was loaded for this job.
-    pub load_s: Option<f64>,
-}
 
 /// Runs a prepared job on a loaded instance. The outcome holds all text that
 /// arrived, whatever the end.

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use lmstrix_inference::{FinishReason, Prompt};
 
-use super::{Answer, JobError, RunContext, Warning};
+use super::run_context::RunContext;
+use super::{Answer, JobError, Warning};
 use crate::engine::{EMBEDDED, SelectedModel};
 use crate::error_chain::error_chain;
 use crate::registry::Observation;

@@ -6,7 +6,7 @@ use lmstrix::batch::JobInfo;
 use lmstrix::quantity::count;
 use lmstrix::sink::escape_controls;
 
-use super::RunCounts;
+use super::view::RunCounts;
 
 /// Limit for the name of a prompt, a model or an input.
 const MAX_NAME_CHARS: usize = 100;

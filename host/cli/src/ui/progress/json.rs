@@ -8,7 +8,8 @@ use lmstrix::batch::{BatchEvent, JobEnd, JobInfo};
 use lmstrix::sink::escape_controls_json;
 use serde_json::{Value, json};
 
-use super::{BatchView, RunCounts, format, write_line};
+use super::format;
+use super::view::{BatchView, RunCounts, write_line};
 
 /// The schema version of all lines. New fields do not change it.
 const SCHEMA: u32 = 1;

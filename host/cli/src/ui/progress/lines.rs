@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use lmstrix::batch::{BatchEvent, JobEnd, JobInfo};
 use lmstrix::quantity::count;
 
-use super::{BatchView, RunCounts, format, write_line};
+use super::format;
+use super::view::{BatchView, RunCounts, write_line};
 
 /// The number of jobs per second up to which each job has its own line.
 const MAX_LINES_PER_S: usize = 10;

@@ -11,9 +11,10 @@ mod lines;
 mod screen;
 mod single;
 mod terminal;
+mod view;
 
-use std::io::{IsTerminal, Write};
-use std::time::{Duration, Instant};
+use std::io::IsTerminal;
+use std::time::Instant;
 
 use lmstrix::batch::{BatchEvent, BatchObserver, JobEnd};
 
@@ -23,6 +24,7 @@ use lines::LinesView;
 use screen::Screen;
 pub(crate) use single::InferProgress;
 use terminal::TerminalView;
+use view::{BatchView, RunCounts};
 
 /// Where and how the progress of a batch is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,12 +37,6 @@ pub(crate) enum ProgressMode {
     Json,
     /// No output.
     None,
-}
-
-/// A kind of progress output of a batch. `run` has the counts after the event.
-trait BatchView: Send {
-    /// Called for every token, so implementations must be cheap.
-    fn event(&mut self, run: &RunCounts, event: BatchEvent<'_>, now: Instant);
 }
 
 /// Shows the events of a batch: progress during the run, messages before and after it.
@@ -126,58 +122,6 @@ impl Drop for BatchProgress {
             self.event(BatchEvent::RunEnded);
         }
     }
-}
-
-/// Counts of a run.
-struct RunCounts {
-    started: Instant,
-    total: usize,
-    skipped: usize,
-    done: usize,
-    failed: usize,
-    stopped: usize,
-    /// The estimated remaining time, and the time of the estimate.
-    estimate: Option<(Duration, Instant)>,
-}
-
-impl RunCounts {
-    fn new(total: usize, skipped: usize, now: Instant) -> Self {
-        Self {
-            started: now,
-            total,
-            skipped,
-            done: 0,
-            failed: 0,
-            stopped: 0,
-            estimate: None,
-        }
-    }
-
-    /// Returns the number of done and failed jobs. Stopped jobs still have to run.
-    fn completed(&self) -> usize {
-        self.done + self.failed
-    }
-
-    fn is_finished(&self) -> bool {
-        self.completed() + self.stopped >= self.total
-    }
-
-    fn elapsed(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.started)
-    }
-
-    /// Returns the estimate minus the time since it was made.
-    fn remaining(&self, now: Instant) -> Option<Duration> {
-        let (estimate, at) = self.estimate?;
-        (self.completed() < self.total)
-            .then(|| estimate.saturating_sub(now.saturating_duration_since(at)))
-    }
-}
-
-/// Writes a line at once, so that lines of other processes are not mixed in.
-fn write_line(out: &mut dyn Write, line: &str) -> std::io::Result<()> {
-    out.write_all(format!("{line}\n").as_bytes())?;
-    out.flush()
 }
 
 #[cfg(test)]

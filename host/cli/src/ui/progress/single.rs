@@ -9,9 +9,10 @@ use lmstrix::batch::JobPhase;
 use lmstrix::sink::{Error, Sink};
 use lmstrix_inference::Event;
 
+use super::format;
 use super::job_state::JobState;
 use super::screen::{Screen, ScreenRow};
-use super::{format, write_line};
+use super::view::write_line;
 
 /// Time between two drawings on a terminal.
 const TICK: Duration = Duration::from_millis(200);

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use lmstrix::batch::{BatchEvent, JobEnd};
 
+use super::format;
 use super::job_state::JobState;
 use super::screen::{Footer, Screen, ScreenRow};
-use super::{BatchView, RunCounts, format};
+use super::view::{BatchView, RunCounts};
 
 /// The maximum number of job rows.
 const MAX_JOB_ROWS: usize = 8;

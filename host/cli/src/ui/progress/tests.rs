@@ -1,6 +1,8 @@
 //! Tests of complete runs as lines, as JSON and on a terminal.
 
+use std::io::Write;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use indicatif::InMemoryTerm;
 use lmstrix::batch::{JobInfo, JobPhase};

@@ -3,7 +3,8 @@
 use lmstrix_inference::ContextSize;
 
 use crate::engine::Error;
-use crate::engine::memory::{Memory, MemoryNeed, format_bytes};
+use crate::engine::memory::{Memory, MemoryNeed};
+use crate::quantity::format_bytes;
 
 /// The facts that limit the context of a model. Contexts are in tokens.
 #[derive(Clone, Copy, Debug)]

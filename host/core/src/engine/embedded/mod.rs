@@ -12,10 +12,8 @@ use lmstrix_gguf::ModelFile;
 use lmstrix_inference::{ContextSize, Prompt, SettingSupport, SettingsLayer};
 
 pub(super) use catalog::{catalog_engine, catalog_file};
-pub use lmstrix_gguf::Error as EmbeddedError;
 pub(super) use worker::EmbeddedWorker;
 
-use super::embedded_fault::EmbeddedFault;
 use super::memory::{Memory, MemoryNeed};
 use super::model_file::{find_model_file, is_path};
 use super::{DEMO, EMBEDDED, Error, LifecycleOptions};
@@ -87,28 +85,6 @@ impl EmbeddedModel {
     /// Returns an error if the thread cannot be created.
     pub(super) fn start(&self) -> Result<EmbeddedWorker, Error> {
         EmbeddedWorker::start(Arc::clone(&self.file), self.context)
-    }
-}
-
-/// Returns what an error means for a run.
-#[must_use]
-pub fn embedded_fault(error: &EmbeddedError) -> EmbeddedFault {
-    match error {
-        EmbeddedError::PromptTooLong {
-            prompt_tokens,
-            exact,
-            ..
-        } => EmbeddedFault::PromptTooLong {
-            prompt_tokens: exact.then_some(*prompt_tokens),
-        },
-        EmbeddedError::NoChatTemplate => EmbeddedFault::NoChatTemplate,
-        EmbeddedError::TemplateRejected { .. } => EmbeddedFault::TemplateRejected,
-        EmbeddedError::UnsupportedArchitecture { .. }
-        | EmbeddedError::UnsupportedTokenizer { .. }
-        | EmbeddedError::UnsupportedTensorType { .. }
-        | EmbeddedError::UnsupportedFeature { .. } => EmbeddedFault::Unsupported,
-        EmbeddedError::Compute(_) => EmbeddedFault::Compute,
-        _ => EmbeddedFault::File,
     }
 }
 

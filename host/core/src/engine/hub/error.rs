@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::engine::memory::format_bytes;
+use crate::quantity::format_bytes;
 
 /// Number of consecutive attempts without progress before a download fails.
 pub(super) const MAX_ATTEMPTS: u32 = 5;

@@ -7,7 +7,8 @@ use super::lms_cli;
 use super::server_kind::ServerKind;
 use super::server_target::ServerTarget;
 use crate::engine::Error;
-use crate::engine::memory::{Memory, MemoryNeed, format_bytes};
+use crate::engine::memory::{Memory, MemoryNeed};
+use crate::quantity::format_bytes;
 
 /// The context length in tokens assumed for a load that does not set one.
 const SERVER_DEFAULT_CONTEXT: u32 = 4096;
