@@ -38,6 +38,8 @@ mod infer;
 mod llama_server;
 /// The commands that manage models, and the registry.
 mod models;
+/// Files that use each other in a circle.
+mod module_cycles;
 /// A job has the same outcome in `infer`, the library and `batch`.
 mod outcomes;
 /// Packs in folders: finding, combining and rejecting them.

@@ -83,7 +83,7 @@ const ONE_MODULE: [(&str, &str, &str); 10] = [
 ];
 
 /// Returns the sources of a crate of the host, with paths relative to its `src`.
-fn sources(of: &str) -> Vec<(PathBuf, String)> {
+pub(crate) fn sources(of: &str) -> Vec<(PathBuf, String)> {
     fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();

@@ -5,6 +5,7 @@
 //! modules derive jobs and file names from them.
 
 mod error;
+mod named_input;
 mod rows;
 
 use std::collections::{HashMap, HashSet};
@@ -16,39 +17,9 @@ use fs_err as fs;
 use super::JOURNAL;
 use crate::store::sha256_hex;
 pub use error::Error;
+use named_input::stem;
+pub use named_input::{Input, InputSource};
 use rows::{json_rows, name_rows, separated_rows};
-
-/// An input: a name and a source of parameters.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Input {
-    /// Name in reports and results.
-    pub name: String,
-    /// The source of its parameters.
-    pub source: InputSource,
-}
-
-/// The source of an input's parameters.
-#[derive(Clone, Debug, PartialEq)]
-pub enum InputSource {
-    /// A text file, the value of the parameter `text`. It is read again for each job, so
-    /// that thousands of files need no memory.
-    File {
-        /// Path of the file.
-        path: PathBuf,
-        /// SHA-256 of the file when the plan was made, in hex.
-        sha256: String,
-        /// Size of the file in bytes when the plan was made.
-        bytes: u64,
-    },
-    /// A row.
-    Row {
-        /// Names and values of the parameters, in file order.
-        params: Vec<(String, String)>,
-    },
-    /// The value of the parameter `text`, from `--text` or from a pipe, which cannot be
-    /// read twice.
-    Text(String),
-}
 
 impl Input {
     /// Returns names and values of the parameters.
@@ -101,10 +72,6 @@ const ROWS_BYTES_MAX: u64 = 256 << 20;
 
 /// The characters that make a path a pattern, unless a file of that name exists.
 const PATTERN_CHARACTERS: [char; 4] = ['*', '?', '[', ']'];
-
-/// The minimum number of digits of line numbers in row names, so that names sort in row
-/// order and stay the same while a file grows up to 9999 lines.
-const DIGITS_MIN: usize = 4;
 
 /// Returns `true` for files to skip although a pattern matches them.
 pub type SkipPath<'a> = &'a dyn Fn(&Path) -> bool;
@@ -247,13 +214,6 @@ fn common_folder(inputs: &[Input]) -> PathBuf {
 /// Returns the absolute path, or `path` itself if there is none.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}
-
-fn stem(path: &Path) -> String {
-    path.file_stem()
-        .unwrap_or(path.as_os_str())
-        .to_string_lossy()
-        .into_owned()
 }
 
 /// Format of a row file.

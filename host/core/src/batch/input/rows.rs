@@ -9,7 +9,8 @@ use std::path::Path;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{DIGITS_MIN, Error, Input, InputSource, stem};
+use super::error::Error;
+use super::named_input::{DIGITS_MIN, Input, InputSource, stem};
 use crate::quantity::count;
 
 /// A row without its name.
