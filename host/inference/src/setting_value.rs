@@ -165,7 +165,7 @@ impl SettingValue for String {
 }
 
 impl SettingValue for Vec<String> {
-    const EXPECTED: &'static str = "a string that is not empty, or an array of such strings";
+    const EXPECTED: &'static str = "a string that is not empty";
     const IS_LIST: bool = true;
 
     fn parse(text: &str) -> Option<Self> {
