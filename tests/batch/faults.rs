@@ -160,6 +160,25 @@ fn requests_to_busy_servers_are_repeated() {
         found.values().any(|text| text.contains("Say v, w")),
         "{found:?}"
     );
+    // A pipe is written to, and not replaced by a file.
+    #[cfg(unix)]
+    {
+        use std::io::Read;
+        use std::os::unix::fs::FileTypeExt;
+
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        let pipe = machine.work().join("pipe");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        // Open for both, so that neither side waits for the other.
+        let mut options = std::fs::OpenOptions::new();
+        let mut reader = options.read(true).write(true).open(&pipe).unwrap();
+        let export = machine.run(&["batch", "export", "out", "--as", "csv", "-o", "pipe"]);
+        assert_eq!(export.ok(), "");
+        assert!(std::fs::metadata(&pipe).unwrap().file_type().is_fifo());
+        let mut head = [0; 4];
+        reader.read_exact(&mut head).unwrap();
+        assert_eq!(&head, b"job,");
+    }
     let run = machine.run(&["batch", "export", "out", "--as", "csv"]);
     assert_eq!(run.ok().lines().count(), 6, "{run:?}");
     let run = machine.run(&["batch", "export", "out"]);

@@ -95,7 +95,7 @@ fn prepare() -> Result<Setup, String> {
             "",
         )?;
         if !demo.is_empty() {
-            std::fs::write(folder.join("demo.gguf"), &demo).map_err(|error| error.to_string())?;
+            std::fs::write(folder.join("demo.gguf"), demo).map_err(|error| error.to_string())?;
         }
         let script = scripts.join("llama_cpp.py");
         let output = run(Command::new(&python).arg(script).arg(&folder), &prompts)?;

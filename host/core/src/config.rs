@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::duration::TimeLimit;
-use crate::toml_file::{self, ErrorAt, OneOrMore, TomlFileError, table_with_settings};
+use crate::toml_file::{self, ErrorAt, OneOrMore, Table, TomlFileError, table_with_settings};
 
 /// The schema version that this program reads.
 const SCHEMA: i64 = 1;
@@ -67,10 +67,10 @@ pub struct TimeoutConfig {
 struct ConfigToml {
     #[serde(rename = "schema")]
     _schema: Option<IgnoredAny>,
-    defaults: DefaultsToml,
-    engines: BTreeMap<String, EngineToml>,
-    timeouts: TimeoutConfig,
-    limits: SandboxLimits,
+    defaults: Table<DefaultsToml>,
+    engines: BTreeMap<String, Table<EngineToml>>,
+    timeouts: Table<TimeoutConfig>,
+    limits: Table<SandboxLimits>,
 }
 
 settings_table!(table_with_settings {
@@ -133,15 +133,18 @@ impl Config {
 }
 
 impl ConfigToml {
-    fn into_config(mut self, folder: &Path) -> Result<Config, ErrorAt> {
-        let settings = self.defaults.settings()?;
-        let engines = self.engines.into_iter().map(|(name, engine)| EngineConfig {
-            name,
-            url: engine.url,
-            dialect: engine.dialect,
-            key_env: engine.key_env,
-        });
-        let defaults = self.defaults;
+    fn into_config(self, folder: &Path) -> Result<Config, ErrorAt> {
+        let Table(mut defaults) = self.defaults;
+        let settings = defaults.settings()?;
+        let engines = self
+            .engines
+            .into_iter()
+            .map(|(name, Table(engine))| EngineConfig {
+                name,
+                url: engine.url,
+                dialect: engine.dialect,
+                key_env: engine.key_env,
+            });
         let prompts = defaults.prompts.into_vec();
         Ok(Config {
             engine: defaults.engine,
@@ -152,8 +155,8 @@ impl ConfigToml {
             prompts: prompts.iter().map(|path| folder.join(path)).collect(),
             settings,
             engines: engines.collect(),
-            timeouts: self.timeouts,
-            limits: self.limits,
+            timeouts: self.timeouts.0,
+            limits: self.limits.0,
         })
     }
 }

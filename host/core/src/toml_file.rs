@@ -1,12 +1,15 @@
 //! TOML files of the user: config and plans. Errors name the file, line and column and
 //! show the line.
 
+use std::fmt;
+use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use lmstrix_inference::{Scalar, SettingsLayer};
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer, Error as _, IgnoredAny};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use toml::Spanned;
 
 use crate::source_snippet::{Position, source_snippet};
@@ -86,10 +89,15 @@ pub fn parse<T: DeserializeOwned, U>(
     convert(file).map_err(invalid)
 }
 
+/// A table with fewer keys shows them all.
+const KEYS_SHOWN: usize = 8;
+
 /// Returns the message of an unknown key with the most similar key, where there is one,
-/// instead of all keys; any other message as it is.
+/// instead of a long list of keys; any other message as it is.
 fn shortened(message: &str) -> String {
-    let mut quoted = message.split('`').skip(1).step_by(2);
+    let quoted = message.split('`').skip(1).step_by(2);
+    let has_few_keys = quoted.clone().count() <= KEYS_SHOWN;
+    let mut quoted = quoted.filter(|_| !has_few_keys);
     let name = quoted
         .next()
         .filter(|_| message.starts_with("unknown field"));
@@ -105,6 +113,28 @@ fn shortened(message: &str) -> String {
 #[derive(Deserialize)]
 struct SchemaToml {
     schema: Option<Spanned<i64>>,
+}
+
+/// A table. Without this, an array of the values in the right order would do.
+#[derive(Default)]
+pub(crate) struct Table<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Table<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TableVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for TableVisitor<T> {
+            type Value = Table<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Table<T>, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Table)
+            }
+        }
+        deserializer.deserialize_any(TableVisitor(PhantomData))
+    }
 }
 
 /// A string or an array of strings.
@@ -136,6 +166,7 @@ where
     let scalar = Scalar::deserialize(deserializer)?;
     let text = match &scalar {
         Scalar::Texts(_) => return Err(D::Error::custom("expected a number or a string")),
+        Scalar::Float(number) => format!("{number:?}"),
         scalar => scalar.to_string(),
     };
     text.parse()

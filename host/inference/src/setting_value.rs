@@ -38,6 +38,21 @@ pub enum Scalar {
     Text(String),
     /// A list of texts.
     Texts(Vec<String>),
+    /// A boolean, which no setting takes.
+    Boolean(bool),
+}
+
+impl Scalar {
+    /// Returns the value as a file has it, for messages: texts in quotes, and numbers with
+    /// a fraction always with one.
+    pub(crate) fn as_written(&self) -> String {
+        match self {
+            Self::Float(number) => format!("{number:?}"),
+            Self::Text(text) => format!("{text:?}"),
+            Self::Texts(texts) => format!("{texts:?}"),
+            Self::Integer(_) | Self::Boolean(_) => self.to_string(),
+        }
+    }
 }
 
 /// Writes the value without quotes, for people.
@@ -48,6 +63,7 @@ impl fmt::Display for Scalar {
             Self::Float(number) => write!(f, "{number}"),
             Self::Text(text) => f.write_str(text),
             Self::Texts(texts) => f.write_str(&texts.join(", ")),
+            Self::Boolean(value) => write!(f, "{value}"),
         }
     }
 }
@@ -72,6 +88,10 @@ impl<'de> Deserialize<'de> for Scalar {
 
             fn visit_i128<E: de::Error>(self, value: i128) -> Result<Scalar, E> {
                 Ok(Scalar::Integer(value))
+            }
+
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<Scalar, E> {
+                Ok(Scalar::Boolean(value))
             }
 
             fn visit_f64<E: de::Error>(self, value: f64) -> Result<Scalar, E> {
@@ -106,7 +126,7 @@ impl SettingValue for f64 {
             Scalar::Float(number) => Some(number),
             #[expect(clippy::cast_precision_loss, reason = "settings are small numbers")]
             Scalar::Integer(number) => Some(number as Self),
-            Scalar::Text(_) | Scalar::Texts(_) => None,
+            Scalar::Text(_) | Scalar::Texts(_) | Scalar::Boolean(_) => None,
         }
     }
 
@@ -131,7 +151,9 @@ macro_rules! integer_setting {
             fn from_scalar(value: Scalar) -> Option<Self> {
                 match value {
                     Scalar::Integer(number) => number.try_into().ok(),
-                    Scalar::Float(_) | Scalar::Text(_) | Scalar::Texts(_) => None,
+                    Scalar::Float(_) | Scalar::Text(_) | Scalar::Texts(_) | Scalar::Boolean(_) => {
+                        None
+                    }
                 }
             }
 
@@ -155,7 +177,7 @@ impl SettingValue for String {
     fn from_scalar(value: Scalar) -> Option<Self> {
         match value {
             Scalar::Text(text) => Some(text),
-            Scalar::Integer(_) | Scalar::Float(_) | Scalar::Texts(_) => None,
+            Scalar::Integer(_) | Scalar::Float(_) | Scalar::Texts(_) | Scalar::Boolean(_) => None,
         }
     }
 
@@ -176,7 +198,7 @@ impl SettingValue for Vec<String> {
         match value {
             Scalar::Text(text) => Some(vec![text]),
             Scalar::Texts(texts) => Some(texts),
-            Scalar::Integer(_) | Scalar::Float(_) => None,
+            Scalar::Integer(_) | Scalar::Float(_) | Scalar::Boolean(_) => None,
         }
     }
 
@@ -276,7 +298,7 @@ impl SettingValue for MaxTokens {
         match value {
             Scalar::Integer(number) => Self::parse(&number.to_string()),
             Scalar::Text(text) => Self::parse(&text),
-            Scalar::Float(_) | Scalar::Texts(_) => None,
+            Scalar::Float(_) | Scalar::Texts(_) | Scalar::Boolean(_) => None,
         }
     }
 

@@ -146,7 +146,7 @@ macro_rules! define_settings {
             pub fn set(&mut self, name: &str, value: Scalar) -> Result<(), InvalidSetting> {
                 match name {
                     $(stringify!($name) => {
-                        let shown = value.to_string();
+                        let shown = value.as_written();
                         let allowed = Allowed::$allowed $(($($limit),*))?;
                         self.$name = Some(checked(name, shown, allowed, SettingValue::from_scalar(value))?);
                         Ok(())

@@ -78,8 +78,8 @@ fn flag(setting: &'static SettingInfo) -> Arg {
         .value_name(setting.value_name)
         .help(help(setting))
         .allow_negative_numbers(true)
-        // A stop sequence can be anything.
-        .allow_hyphen_values(setting.is_list)
+        // A stop sequence can be anything, and a limit can be -1.
+        .allow_hyphen_values(setting.is_list || setting.value_name.contains("-1"))
         .action(if setting.is_list {
             ArgAction::Append
         } else {

@@ -2,6 +2,7 @@
 //! relative to the folder of the file.
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use fs_err as fs;
 use lmstrix_inference::settings_table;
@@ -16,7 +17,7 @@ use super::plan::{
 use super::plan_toml::{
     Entries, JobCount, ParamToml, ProcessorTable, ProcessorToml, Tables, in_file_order,
 };
-use crate::toml_file::{self, ErrorAt, OneOrMore, TomlFileError, table_with_settings};
+use crate::toml_file::{self, ErrorAt, OneOrMore, TomlFileError, from_scalar, table_with_settings};
 
 /// The plan schema that this version reads and writes.
 pub(super) const SCHEMA: i64 = 1;
@@ -101,11 +102,13 @@ prompt_table!(PlanToml {
     context: Option<PlanContext>,
     jobs: Option<JobCount>,
     name: Option<String>,
-    errors: ErrorPlace,
+    #[serde(deserialize_with = "from_scalar")]
+    errors: ErrorsInline,
     keep_raw: bool,
     keep_reasoning: bool,
     strict: bool,
-    reasoning_tags: ReasoningTags,
+    #[serde(deserialize_with = "from_scalar")]
+    reasoning_tags: KeepsTags,
     prompt: Tables<PromptToml>,
     input: Tables<InputToml>,
     model: Tables<ModelToml>,
@@ -135,22 +138,36 @@ struct InputToml {
     name: Option<String>,
 }
 
-/// The value of `errors`.
-#[derive(Default, PartialEq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum ErrorPlace {
-    #[default]
-    File,
-    Inline,
+/// Whether `errors` is `inline`.
+#[derive(Default)]
+struct ErrorsInline(bool);
+
+impl FromStr for ErrorsInline {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "file" => Ok(Self(false)),
+            "inline" => Ok(Self(true)),
+            _ => Err("expected `file` or `inline`".to_owned()),
+        }
+    }
 }
 
-/// The value of `reasoning_tags`.
-#[derive(Default, PartialEq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum ReasoningTags {
-    #[default]
-    Auto,
-    None,
+/// Whether `reasoning_tags` is `none`.
+#[derive(Default)]
+struct KeepsTags(bool);
+
+impl FromStr for KeepsTags {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self(false)),
+            "none" => Ok(Self(true)),
+            _ => Err("expected `auto` or `none`".to_owned()),
+        }
+    }
 }
 
 impl PlanToml {
@@ -165,11 +182,11 @@ impl PlanToml {
             jobs: self.jobs.map(|jobs| jobs.0),
             name: self.name,
             results: ResultOptions {
-                errors_inline: self.errors == ErrorPlace::Inline,
+                errors_inline: self.errors.0,
                 keep_raw: self.keep_raw,
                 keep_reasoning: self.keep_reasoning,
                 strict: self.strict,
-                keep_reasoning_tags: self.reasoning_tags == ReasoningTags::None,
+                keep_reasoning_tags: self.reasoning_tags.0,
             },
             prompts: self
                 .prompt
@@ -424,7 +441,11 @@ top_k = 20
                 "plan.toml:3:16:",
                 "strings",
             ),
-            ("[prompt]\nname = 'x'\n", "plan.toml:1:1:", "[[NAME]]"),
+            (
+                "[prompt]\nname = 'x'\n",
+                "plan.toml:1:1:",
+                "double brackets",
+            ),
             (
                 "[[input]]\n",
                 "plan.toml:1:1:",
@@ -438,6 +459,30 @@ top_k = 20
             ("context = 'half'\n", "plan.toml:1:11:", "`fit`"),
             ("jobs = 0\n", "plan.toml:1:8:", "from 1 to 256"),
             (
+                "context = ['fit']\n",
+                "plan.toml:1:11:",
+                "a number or a string",
+            ),
+            (
+                "context = 8192.0\n",
+                "plan.toml:1:11:",
+                "invalid value `8192.0`",
+            ),
+            ("errors = { inline = {} }\n", "plan.toml:1:10:", "expected"),
+            ("prompt = [['x']]\n", "plan.toml:1:11:", "expected a table"),
+            ("top_k = 40.0\n", "plan.toml:1:9:", "invalid value `40.0`"),
+            (
+                "temperature = '1'\n",
+                "plan.toml:1:15:",
+                "invalid value `\"1\"`",
+            ),
+            ("jobs = 'auto'\n", "plan.toml:1:8:", "from 1 to 256"),
+            (
+                "[[prompt]]\nname = 'x'\npost = [{ name = '' }]\n",
+                "plan.toml:3:9:",
+                "`name` is missing",
+            ),
+            (
                 "json_schema = '{'\n",
                 "plan.toml:1:15:",
                 "the JSON schema is not JSON",
@@ -450,7 +495,7 @@ top_k = 20
             (
                 "[[prompt]]\nname='x'\npost = [{ name = 'a', option = 1 }]\n",
                 "plan.toml:3:23:",
-                "did you mean `options`?",
+                "expected `name` or `options`",
             ),
         ] {
             let error = read(text).unwrap_err();

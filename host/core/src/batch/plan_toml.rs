@@ -5,6 +5,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use lmstrix_inference::Scalar;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -12,7 +13,7 @@ use toml::Spanned;
 use toml::value::Datetime;
 
 use super::plan::JOBS_MAX;
-use crate::toml_file::ErrorAt;
+use crate::toml_file::{ErrorAt, Table};
 
 /// The keys and values of a table, whose order matters.
 pub(super) type Entries<T> = BTreeMap<Spanned<String>, Spanned<T>>;
@@ -193,17 +194,19 @@ pub(super) struct JobCount(pub(super) usize);
 
 impl<'de> Deserialize<'de> for JobCount {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match usize::deserialize(deserializer)? {
-            count @ 1..=JOBS_MAX => Ok(Self(count)),
-            count => Err(de::Error::custom(format!(
-                "`jobs` is {count}, expected a number from 1 to {JOBS_MAX}"
-            ))),
+        match Scalar::deserialize(deserializer)? {
+            Scalar::Integer(count) => usize::try_from(count)
+                .ok()
+                .filter(|count| (1..=JOBS_MAX).contains(count))
+                .map(Self),
+            _ => None,
         }
+        .ok_or_else(|| de::Error::custom(format!("`jobs`: expected a number from 1 to {JOBS_MAX}")))
     }
 }
 
 /// An array of tables, `[[name]]`, each with its offset.
-pub(super) struct Tables<T>(Vec<Spanned<T>>);
+pub(super) struct Tables<T>(Vec<Spanned<Table<T>>>);
 
 impl<T> Default for Tables<T> {
     fn default() -> Self {
@@ -221,7 +224,7 @@ impl<T> Tables<T> {
         tables
             .map(|table| {
                 let offset = table.span().start;
-                convert(table.into_inner(), offset)
+                convert(table.into_inner().0, offset)
             })
             .collect()
     }
@@ -234,7 +237,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Tables<T> {
             type Value = Tables<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an array of tables, each written as `[[NAME]]`")
+                f.write_str("an array of tables, written with double brackets")
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Tables<T>, A::Error> {

@@ -184,6 +184,7 @@ impl PlanWriter {
                 Scalar::Float(number) => self.put(name, number.into()),
                 Scalar::Text(text) => self.put(name, text.into()),
                 Scalar::Texts(texts) => self.put(name, texts.into()),
+                Scalar::Boolean(value) => self.put(name, value.into()),
             }
         }
     }

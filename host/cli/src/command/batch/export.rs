@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::path::Path;
 
 use fs_err as fs;
 use lmstrix::batch::{self, DoneRecord, ExportFormat, Record};
@@ -96,12 +97,7 @@ pub(super) fn export(args: &ExportArgs) -> Result<Exit, Failure> {
                     source,
                 }))
             };
-            let mut file = AtomicFile::create(path).map_err(failed)?;
-            let mut writer = std::io::BufWriter::new(&mut file);
-            batch::write_rows(format, &COLUMNS, rows, &mut writer).map_err(failed)?;
-            writer.flush().map_err(failed)?;
-            drop(writer);
-            file.commit().map_err(failed)?;
+            write_file(path, format, rows).map_err(failed)?;
         }
     }
     if missing.is_empty() {
@@ -116,6 +112,27 @@ pub(super) fn export(args: &ExportArgs) -> Result<Exit, Failure> {
         ),
     )
     .hint("run the same `batch` command again to restore missing results"))
+}
+
+/// Writes rows to a file that is complete or absent. A device or a pipe is written to, and
+/// not replaced.
+fn write_file(
+    path: &Path,
+    format: ExportFormat,
+    rows: impl Iterator<Item = Map<String, Value>>,
+) -> std::io::Result<()> {
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        let device = fs::OpenOptions::new().write(true).open(path)?;
+        let mut writer = std::io::BufWriter::new(device);
+        batch::write_rows(format, &COLUMNS, rows, &mut writer)?;
+        return writer.flush();
+    }
+    let mut file = AtomicFile::create(path)?;
+    let mut writer = std::io::BufWriter::new(&mut file);
+    batch::write_rows(format, &COLUMNS, rows, &mut writer)?;
+    writer.flush()?;
+    drop(writer);
+    file.commit()
 }
 
 fn row(record: DoneRecord, text: String) -> Map<String, Value> {

@@ -25,7 +25,7 @@ pub(super) fn insert_number_settings(
                 Ok(number) => Value::from(number),
                 Err(_) => continue,
             },
-            Scalar::Text(_) | Scalar::Texts(_) => continue,
+            Scalar::Text(_) | Scalar::Texts(_) | Scalar::Boolean(_) => continue,
         };
         let is_sent = matches!(
             setting_support(request.kind, endpoint, name),
