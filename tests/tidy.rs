@@ -258,6 +258,20 @@ fn dependencies_point_downwards_and_have_one_home() {
 }
 
 #[test]
+fn files_can_be_read_in_one_sitting() {
+    for of in ["cli", "core", "gguf", "inference", "sandbox"] {
+        for (path, text) in sources(of) {
+            if path.to_str().unwrap().ends_with("tests.rs") {
+                continue;
+            }
+            let code = text.split("\n#[cfg(test)]\nmod tests").next().unwrap();
+            let lines = code.lines().count();
+            assert!(lines <= 400, "{of}/{} has {lines} lines", path.display());
+        }
+    }
+}
+
+#[test]
 fn unsafe_code_is_in_one_file() {
     let found: Vec<String> = ["cli", "core", "gguf", "inference", "sandbox"]
         .into_iter()
