@@ -180,7 +180,7 @@ fn no_file_uses_itself_through_others() {
             })
             .collect();
         let arrows: usize = uses.values().map(BTreeSet::len).sum();
-        assert!(arrows > files.len() / 2, "{of}: found only {arrows} uses");
+        assert!(arrows * 3 >= files.len(), "{of}: found only {arrows} uses");
         for module in files.keys() {
             let way = cycle(module, &uses);
             assert!(way.is_none(), "{of}: {way:?}");
