@@ -88,7 +88,8 @@ fn flag(setting: &'static SettingInfo) -> Arg {
         .value_parser(parse)
 }
 
-/// Returns the help text with the default, or with the values if there is none.
+/// Returns the help text, followed by the default, or by the allowed values if the setting
+/// has no default.
 fn help(setting: &SettingInfo) -> String {
     let help = setting.help.trim();
     match (setting.default(), setting.allowed) {

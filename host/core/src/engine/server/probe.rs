@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::http_client::{ClientError, HttpClient, Response};
 use super::server_kind::ServerKind;
 
-/// Time limit of one probe. A server that computes on its only thread does not
-/// answer meanwhile, and waiting longer would not help.
+/// Time limit of one probe. A server that computes on its only thread answers
+/// after the computation, which can take minutes.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The responses to all probes of one server.

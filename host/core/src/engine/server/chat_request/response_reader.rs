@@ -1,5 +1,5 @@
-//! Reads one response to its end: parses its frames into events, and ends with an
-//! answer or the reason why there is none.
+//! Reads one response to its end: parses its frames into events, and returns
+//! the answer or an error.
 
 use std::time::{Duration, Instant};
 

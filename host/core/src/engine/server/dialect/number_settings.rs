@@ -51,3 +51,77 @@ pub(super) fn insert_penalties_off(body: &mut Map<String, Value>) {
         body.entry(name).or_insert_with(|| 0.0.into());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lmstrix_inference::{Origin, Prompt, Settings, SettingsLayer};
+
+    use super::*;
+
+    /// Returns the keys of a request with every number of the table, sorted.
+    fn sent(kind: ServerKind, endpoint: Endpoint) -> Vec<String> {
+        let layer = SettingsLayer {
+            presence_penalty: Some(0.5),
+            frequency_penalty: Some(0.5),
+            seed: Some(u64::MAX),
+            max_tokens: Some(lmstrix_inference::MaxTokens::Tokens(5)),
+            // A pack's own key does not hide a setting.
+            other: [("temperature".to_owned(), "1".to_owned())].into(),
+            ..SettingsLayer::default()
+        };
+        let request = WireRequest {
+            kind,
+            model: "m",
+            prompt: &Prompt::Raw(String::new()),
+            settings: &Settings::resolve(&[(Origin::Flag, &layer)]),
+            max_tokens: None,
+            context: None,
+            stream: false,
+        };
+        let mut body = Map::new();
+        insert_number_settings(&request, endpoint, &mut body);
+        assert!(body.get("seed").is_none_or(|seed| *seed == u64::MAX));
+        let mut keys: Vec<String> = body.keys().cloned().collect();
+        keys.sort();
+        keys
+    }
+
+    #[test]
+    fn each_server_gets_the_numbers_that_it_honours_under_its_names() {
+        let openai = [
+            "frequency_penalty",
+            "presence_penalty",
+            "seed",
+            "temperature",
+            "top_p",
+        ];
+        let all = [&openai[..], &["min_p", "repeat_penalty", "top_k"]].concat();
+        let vllm = [&openai[..], &["min_p", "repetition_penalty", "top_k"]].concat();
+        let studio = ["min_p", "repeat_penalty", "temperature", "top_k", "top_p"];
+        for (kind, endpoint, mut expected) in [
+            (ServerKind::OpenAi, Endpoint::OpenAiChat, openai.to_vec()),
+            (
+                ServerKind::OpenAi,
+                Endpoint::OpenAiCompletion,
+                openai.to_vec(),
+            ),
+            (ServerKind::LmStudio, Endpoint::OpenAiChat, all.clone()),
+            (
+                ServerKind::LmStudio,
+                Endpoint::LmStudioChat,
+                studio.to_vec(),
+            ),
+            (
+                ServerKind::LlamaServer,
+                Endpoint::OpenAiCompletion,
+                all.clone(),
+            ),
+            (ServerKind::Vllm, Endpoint::OpenAiChat, vllm),
+            (ServerKind::Ollama, Endpoint::OllamaChat, all.clone()),
+            (ServerKind::Ollama, Endpoint::OllamaGenerate, all),
+        ] {
+            expected.sort_unstable();
+            assert_eq!(sent(kind, endpoint), expected, "{kind:?} {endpoint:?}");
+        }
+    }
+}
