@@ -1,52 +1,95 @@
-//! Builds packs from source, once per target folder. Uses the target folder of the host's
-//! build script, so that wit-bindgen is compiled only once.
+//! Builds packs from source, once per target folder.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-const PACKAGES: [&str; 4] = [
+use serde_json::Value;
+
+const PACKAGES: [&str; 5] = [
+    "lmstrix-pack-standard",
     "lmstrix-pack-hello",
     "lmstrix-pack-shout",
     "lmstrix-test-hostile",
     "lmstrix-test-changed",
 ];
 
+const TARGET: &str = "wasm32-wasip2";
+
 /// Builds all packs and returns the folder of the components.
 fn build_packs() -> &'static PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("packs");
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
-        cargo.args([
-            "build",
-            "--locked",
-            "--profile",
-            "pack",
-            "--target",
-            "wasm32-wasip2",
-        ]);
+        let target_folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("packs");
+        let mut cargo = cargo();
+        cargo.args(["build", "--locked", "--profile", "pack"]);
+        cargo.args(["--target", TARGET, "--target-dir"]);
+        cargo.arg(&target_folder);
         for package in PACKAGES {
             cargo.args(["--package", package]);
         }
-        cargo.arg("--target-dir").arg(&target);
-        for name in [
-            "RUSTFLAGS",
-            "CARGO_ENCODED_RUSTFLAGS",
-            "RUSTC_WRAPPER",
-            "RUSTC_WORKSPACE_WRAPPER",
-        ] {
-            cargo.env_remove(name);
-        }
-        let output = cargo.output().unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        target.join("wasm32-wasip2/pack")
+        cargo.env("CARGO_ENCODED_RUSTFLAGS", remap_flags().join("\x1f"));
+        output(&mut cargo);
+        target_folder.join(TARGET).join("pack")
     })
+}
+
+/// Returns the compiler flags that remove the paths of this machine from a pack, so that its
+/// bytes are the same on every machine.
+///
+/// A pack contains the paths of its source files, for the messages of panics. Cargo passes
+/// those of this workspace as relative paths.
+fn remap_flags() -> Vec<String> {
+    let metadata = output(cargo().args([
+        "metadata",
+        "--locked",
+        "--format-version",
+        "1",
+        "--filter-platform",
+        TARGET,
+    ]));
+    let metadata: Value = serde_json::from_str(&metadata).unwrap();
+    let registry_folders: BTreeSet<&Path> = metadata["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|package| !package["source"].is_null())
+        .map(|package| Path::new(package["manifest_path"].as_str().unwrap()))
+        .map(|manifest| manifest.ancestors().nth(2).unwrap())
+        .collect();
+    let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]));
+    // With the component `rust-src`, the compiler names these files instead of the second path.
+    let standard_library = Path::new(sysroot.trim()).join("lib/rustlib/src/rust");
+    let version = output(Command::new("rustc").args(["--version", "--verbose"]));
+    let mut lines = version.lines();
+    let commit = lines.find_map(|line| line.strip_prefix("commit-hash: "));
+    let standard_library_name = format!("/rustc/{}", commit.unwrap());
+    let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
+    registry_folders
+        .into_iter()
+        .map(|folder| remap(folder, "/crates"))
+        .chain([remap(&standard_library, &standard_library_name)])
+        .collect()
+}
+
+/// Returns the command `cargo` in the root of the workspace, without the flags and wrappers of
+/// the build of the host.
+fn cargo() -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    for name in ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"] {
+        cargo.env_remove(name);
+    }
+    cargo
+}
+
+/// Runs a command and returns its stdout.
+fn output(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Returns the path of the component of `lmstrix-pack-NAME` or `lmstrix-test-NAME`.

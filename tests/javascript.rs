@@ -1,19 +1,21 @@
-//! Builds a pack from JavaScript, once, under `target/`. Without Node.js or access to the npm
-//! registry the test that needs it is skipped with a message.
+//! Builds a pack from JavaScript, once, under `target/`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::python::run;
+use crate::outside_program::{download, run};
 
 const PACKAGE: &str = "componentize-qjs@0.4.5";
 
-/// Returns the path of the component of `tests/guests/script`, or the reason why it cannot be
+/// Returns the path of the component of `tests/guests/script`. Fails the test if it cannot be
 /// built.
-pub(crate) fn component() -> Result<PathBuf, String> {
+pub(crate) fn component() -> &'static Path {
     static COMPONENT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    COMPONENT.get_or_init(build_component).clone()
+    match COMPONENT.get_or_init(build_component) {
+        Ok(component) => component,
+        Err(reason) => panic!("cannot build the pack in JavaScript: {reason}"),
+    }
 }
 
 fn build_component() -> Result<PathBuf, String> {
@@ -37,16 +39,15 @@ fn build_component() -> Result<PathBuf, String> {
         return Ok(component);
     }
     std::fs::create_dir_all(&work).map_err(|error| error.to_string())?;
-    // One retry: without a network npm's default of two takes 70 seconds.
-    let install = ["install", "--no-audit", "--no-fund", "--fetch-retries=1"];
-    run_program(
+    let install = ["install", "--no-audit", "--no-fund", "--fetch-retries=0"];
+    download(
         Command::new("npm")
             .args(install)
             .args(["--prefer-offline", "--prefix"])
             .arg(&work)
             .arg(PACKAGE),
     )?;
-    run_program(
+    run(
         Command::new("node")
             .arg(work.join("node_modules/componentize-qjs/bin/componentize-qjs"))
             .args(["--sync", "--stub-wasi", "--world", "pack", "--wit"])
@@ -55,15 +56,8 @@ fn build_component() -> Result<PathBuf, String> {
             .arg(&script)
             .arg("--output")
             .arg(&component),
+        "",
     )?;
     std::fs::write(&ready, source).map_err(|error| error.to_string())?;
     Ok(component)
-}
-
-/// Runs a program. The error begins with the name of the program.
-fn run_program(command: &mut Command) -> Result<(), String> {
-    let name = command.get_program().to_string_lossy().into_owned();
-    run(command, "")
-        .map(drop)
-        .map_err(|message| format!("{name}: {message}"))
 }

@@ -13,6 +13,8 @@
 mod guests;
 /// A pack in JavaScript.
 mod javascript;
+/// Runs Python, Node.js and their installers.
+mod outside_program;
 /// A Python environment with llama.cpp.
 mod python;
 /// Test servers.
@@ -52,5 +54,7 @@ mod reference;
 mod render;
 /// Misbehaving packs.
 mod sandbox;
+/// Files that crates carry although they are made from others.
+mod shipped_files;
 /// The structure of the source.
 mod tidy;

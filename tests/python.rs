@@ -1,17 +1,20 @@
-//! Creates a Python environment with llama.cpp, once, under `target/`. If that fails, the
-//! tests that need it are skipped with a message.
+//! Creates a Python environment with llama.cpp, once, under `target/`.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
+
+use crate::outside_program::{download, run};
 
 pub(crate) const PACKAGES: &[&str] = &["gguf==0.19.0", "numpy==2.4.6", "xllamacpp==2026.10.11549"];
 
-/// Returns the path of the interpreter, or the reason why it is not available.
-pub(crate) fn environment() -> Result<PathBuf, String> {
+/// Returns the path of the interpreter. Fails the test if the environment cannot be created.
+pub(crate) fn environment() -> &'static Path {
     static PYTHON: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    PYTHON.get_or_init(create_environment).clone()
+    match PYTHON.get_or_init(create_environment) {
+        Ok(python) => python,
+        Err(reason) => panic!("cannot create a Python environment with llama.cpp: {reason}"),
+    }
 }
 
 fn create_environment() -> Result<PathBuf, String> {
@@ -26,24 +29,8 @@ fn create_environment() -> Result<PathBuf, String> {
             "",
         )?;
         let install = ["-m", "pip", "install", "--quiet"];
-        run(Command::new(&python).args(install).args(PACKAGES), "")?;
+        download(Command::new(&python).args(install).args(PACKAGES))?;
         std::fs::write(&ready, PACKAGES.concat()).map_err(|error| error.to_string())?;
     }
     Ok(python)
-}
-
-/// Runs a program with `input` as its stdin and returns its stdout. If it fails, the error is
-/// its stderr.
-pub(crate) fn run(command: &mut Command, input: &str) -> Result<String, String> {
-    let to_message = |error: std::io::Error| error.to_string();
-    let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.stderr(Stdio::piped()).spawn().map_err(to_message)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(input.as_bytes()).map_err(to_message)?;
-    }
-    let output = child.wait_with_output().map_err(to_message)?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
-    }
-    String::from_utf8(output.stdout).map_err(|error| error.to_string())
 }

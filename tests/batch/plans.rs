@@ -1,6 +1,6 @@
 //! Which jobs run, in which order, and how plans are read and printed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -399,78 +399,86 @@ fn concurrency_equals_the_slots_of_the_server() {
 }
 
 #[test]
-fn one_plan_can_use_packs_of_every_kind() {
+fn one_plan_can_use_several_packs() {
     let machine = Machine::new();
     machine.install_pack("hello", &guests::component("hello"));
     machine.install_pack("shout", &guests::component("shout"));
-    let script = match javascript::component() {
-        Ok(script) => Some(script),
-        Err(reason) => {
-            eprintln!("skipped the JavaScript pack: {reason}");
-            None
-        }
-    };
-    let script_prompt = match &script {
-        Some(component) => {
-            machine.install_pack("script", component);
-            "[[prompt]]\nname = \"script/ask\"\nlabel = \"script\"\npost = [\"quote\", { name = \"script/stamp\", options = { with = \"END\" } }]\n"
-        }
-        None => "",
-    };
-    let plan = format!(
+    let found = run_library_plan(
+        &machine,
         r#"
-engine = "embedded"
-models = "demo"
-out = "out"
-temperature = 0
 [[prompt]]
 name = "tldr"
 post = ["trim"]
 [[prompt]]
 name = "hello/greet"
 label = "hello"
-params = {{ name = ["Ada", "Bo"] }}
+params = { name = ["Ada", "Bo"] }
 post = ["shout/upper"]
-{script_prompt}
+"#,
+    );
+    let texts: Vec<(&str, &str)> = found
+        .iter()
+        .map(|(name, text)| (name.as_str(), text.as_str()))
+        .collect();
+    assert_eq!(
+        texts,
+        [
+            (
+                "hello--demo--name=Ada~f4b05d61.txt",
+                "HELLO, ADA, AND WELCOME TO THE PACK!"
+            ),
+            (
+                "hello--demo--name=Bo~17f1b735.txt",
+                "HELLO, BO, AND WELCOME TO THE PACK!"
+            ),
+            ("tldr--demo--none.txt", FIRST),
+        ]
+    );
+}
+
+#[test]
+#[ignore = "needs Node.js, and componentize-qjs from npm"]
+fn one_plan_can_use_a_pack_in_javascript_and_the_standard_pack() {
+    let machine = Machine::new();
+    machine.install_pack("script", javascript::component());
+    let found = run_library_plan(
+        &machine,
+        r#"
+[[prompt]]
+name = "tldr"
+post = ["trim"]
+[[prompt]]
+name = "script/ask"
+label = "script"
+post = ["quote", { name = "script/stamp", options = { with = "END" } }]
+"#,
+    );
+    let names: Vec<&str> = found.keys().map(String::as_str).collect();
+    assert_eq!(names, ["script--demo.md", "tldr--demo.txt"]);
+    assert_eq!(found["tldr--demo.txt"], FIRST);
+    assert_eq!(found["script--demo.md"], format!("> {FIRST}\nEND"));
+}
+
+/// The first sentence of the input of [`run_library_plan`].
+const FIRST: &str = "The library opens at nine on weekdays.";
+
+/// Runs a plan with these prompts on the demo model and returns the results.
+fn run_library_plan(machine: &Machine, prompts: &str) -> BTreeMap<String, String> {
+    let plan = format!(
+        r#"
+engine = "embedded"
+models = "demo"
+out = "out"
+temperature = 0
+{prompts}
 [[input]]
-text = "The library opens at nine on weekdays. On Saturdays it opens at ten."
+text = "{FIRST} On Saturdays it opens at ten."
 name = "library"
 "#
     );
     machine.write("plan.toml", plan);
     machine.run(&["batch", "plan.toml"]).ok();
-    let found = results(&machine.work().join("out"));
-    let result = |start: &str| {
-        found
-            .iter()
-            .find(|(name, _)| name.starts_with(start))
-            .map(|(_, text)| text.as_str())
-    };
-    assert_eq!(
-        result("tldr--demo"),
-        Some("The library opens at nine on weekdays.")
-    );
-    assert_eq!(
-        found
-            .keys()
-            .filter(|name| name.starts_with("hello--demo"))
-            .count(),
-        2
-    );
-    let greeting = result("hello--demo").unwrap();
-    assert_eq!(greeting, greeting.to_uppercase());
-    if script.is_some() {
-        assert_eq!(
-            result("script--demo"),
-            Some("> The library opens at nine on weekdays.\nEND"),
-            "{found:?}"
-        );
-        assert!(
-            found
-                .keys()
-                .any(|name| name.starts_with("script--") && name.ends_with(".md"))
-        );
-    }
+    results(&machine.work().join("out"))
 }
 
 /// The six prompts of the batch script of the Python program, on the demo model. The

@@ -1,6 +1,6 @@
 //! A minimal pack: one prompt, `greet`, with one parameter, `name`.
 
-wit_bindgen::generate!({ world: "resolver-pack", path: "../../wit" });
+wit_bindgen::generate!({ world: "resolver-pack" });
 
 use exports::lmstrix::prompts::catalog::{self, Contents, ParamInfo, PromptInfo};
 use exports::lmstrix::prompts::resolver::{self, Input, Request, Resolved};

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 
-wit_bindgen::generate!({ world: "post-pack", path: "../../wit" });
+wit_bindgen::generate!({ world: "post-pack" });
 
 use exports::lmstrix::prompts::catalog::{self, Contents, ProcessorInfo};
 use exports::lmstrix::prompts::post_processor::{

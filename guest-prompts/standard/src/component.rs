@@ -18,7 +18,7 @@ use crate::{resolve, types};
     reason = "generated; wit/prompts.wit documents it"
 )]
 mod bindings {
-    wit_bindgen::generate!({ world: "pack", path: "../../wit" });
+    wit_bindgen::generate!({ world: "pack" });
 
     export!(Pack with_types_in self);
 

@@ -3,24 +3,28 @@
 //!
 //! A [`Client`] answers a [`Request`] as a stream of events, or in one call that waits:
 //!
-//! ```no_run
+//! ```
 //! use std::ops::ControlFlow;
 //!
 //! use lmstrix::{Client, Environment, Output, Paths, Request};
 //!
-//! let environment = Environment::new([], Paths::below("lmstrix"));
-//! let client = Client::new(environment)?;
-//! let request = Request::new("tldr").text("A long text. Very long.").engine("embedded");
+//! // The folder holds the config, the models, and a cache of compiled packs.
+//! let folder = std::env::temp_dir().join("lmstrix-example");
+//! let client = Client::new(Environment::new([], Paths::below(folder)))?;
+//! let request = Request::new("tldr")
+//!     .text("The shop is closed on Mondays. It opens on Tuesday.")
+//!     .engine("embedded");
 //! let answer = client.run(request, |output| {
-//!     if let Output::Text(text) = output {
-//!         // Each piece as it comes; `Break` ends the answer early.
-//!         let _ = text;
+//!     if let Output::Text(piece) = output {
+//!         print!("{piece}");
 //!     }
-//!     ControlFlow::Continue(())
+//!     ControlFlow::Continue(()) // `Break` ends the answer early.
 //! })?;
-//! # let _ = answer;
+//! assert_eq!(answer.text, "The shop is closed on Mondays.");
 //! # Ok::<(), lmstrix::Error>(())
 //! ```
+//!
+//! The engine `embedded` without a model runs the built-in demo model, which summarizes.
 //!
 //! The library reads no variables and prints nothing: what it may know of its process is
 //! an [`Environment`], what happens are events, and what fails is an [`Error`].

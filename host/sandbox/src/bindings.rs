@@ -1,5 +1,5 @@
-//! What `wit/prompts.wit` looks like in Rust. The types made here never leave
-//! the pack room: `convert` turns them into the host's own words at the door.
+//! The types that wasmtime generates from `wit/prompts.wit`. Only this crate uses them;
+//! `convert` maps them to the types of `contract`.
 
 #![allow(
     missing_docs,
@@ -8,7 +8,4 @@
     reason = "generated"
 )]
 
-wasmtime::component::bindgen!({
-    world: "pack",
-    path: "../../wit",
-});
+wasmtime::component::bindgen!("pack");

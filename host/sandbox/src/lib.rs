@@ -45,10 +45,10 @@ pub use notice::PackNotice;
 pub const STANDARD_PACK: &str = "standard";
 
 /// The component of the standard pack.
-pub const STANDARD_WASM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/standard.wasm"));
+pub const STANDARD_WASM: &[u8] = include_bytes!("../assets/standard.wasm");
 
 /// The prompt file of the standard pack, with the built-in prompts.
-pub const STOCK_PROMPTS: &str = include_str!(concat!(env!("OUT_DIR"), "/stock.toml"));
+pub const STOCK_PROMPTS: &str = include_str!("../assets/stock.toml");
 
 type OnNotice = dyn Fn(PackNotice<'_>) + Send + Sync;
 

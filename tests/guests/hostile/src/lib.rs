@@ -6,7 +6,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-wit_bindgen::generate!({ world: "pack", path: "../../../wit" });
+wit_bindgen::generate!({ world: "pack" });
 
 use exports::lmstrix::prompts::catalog::{self, Contents};
 use exports::lmstrix::prompts::post_processor::{
