@@ -1,5 +1,8 @@
 //! A minimal pack: one prompt, `greet`, with one parameter, `name`.
 
+// A build for other targets is empty.
+#![cfg(target_family = "wasm")]
+
 wit_bindgen::generate!({ world: "resolver-pack" });
 
 use exports::lmstrix::prompts::catalog::{self, Contents, ParamInfo, PromptInfo};

@@ -4,6 +4,9 @@
 //! `finish:loop` and `drop:loop` misbehave in that function. For `describe`, a file named
 //! `describe` contains the name of the misbehaviour.
 
+// A build for other targets is empty.
+#![cfg(target_family = "wasm")]
+
 use std::sync::atomic::{AtomicU32, Ordering};
 
 wit_bindgen::generate!({ world: "pack" });
