@@ -357,6 +357,7 @@ fn an_unreachable_or_unknown_server_is_an_engine_error() {
     assert!(run.fails(4).contains("no response within"), "{run:?}");
 }
 
+#[cfg(unix)]
 #[test]
 fn an_interrupt_cancels_the_request_and_keeps_partial_text() {
     let machine = Machine::new();
@@ -384,8 +385,7 @@ fn an_interrupt_cancels_the_request_and_keeps_partial_text() {
         );
         std::thread::sleep(Duration::from_millis(10));
     }
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    crate::support::interrupt(&child);
     crate::support::finish(child).fails(130);
     assert!(studio.wait_cancelled(Duration::from_secs(20)));
     assert_eq!(machine.read("out.txt.partial"), "Bonjour tout");

@@ -478,7 +478,6 @@ fn a_closed_stdout_ends_the_run_successfully() {
 #[cfg(unix)]
 #[test]
 fn an_interrupt_keeps_partial_text() {
-    use rustix::process::{Pid, Signal, kill_process};
     let machine = Machine::new();
     machine.install_pack("hostile", &component("hostile"));
     // A slow processor, and settings for a long answer.
@@ -507,7 +506,7 @@ fn an_interrupt_keeps_partial_text() {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
     assert!(has_started());
-    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    crate::support::interrupt(&child);
     let run = finish(child);
     assert_eq!(run.code, Some(130), "{run:?}");
     assert!(run.stderr.contains("interrupted"), "{run:?}");

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::batch::plans;
 use crate::python;
 use crate::support::{Machine, finish};
 
@@ -298,8 +299,7 @@ fn an_interrupt_frees_the_slot_of_the_server() {
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(server.is_processing());
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    crate::support::interrupt(&child);
     let cancelled = Instant::now();
     let run = finish(child);
     run.fails(130);
@@ -417,9 +417,9 @@ fn a_batch_runs_the_six_stock_prompts() {
     let server = LlamaServer::demo_model();
     let machine = Machine::new();
     machine.write("text.md", TEXT);
-    let args = crate::batch::six_prompts(&server.url, "text.md");
+    let args = plans::six_prompts(&server.url, "text.md");
     let run = machine.run(&args);
-    crate::batch::check_six(&machine, &run);
+    plans::check_six(&machine, &run);
     // A second run repeats no job that is done.
     let status = machine.run(&["batch", "status", "out", "--json"]);
     status.ok();
@@ -434,7 +434,7 @@ fn a_batch_runs_the_six_stock_prompts() {
     assert!(done >= 1, "{status:?}");
     assert_eq!(total(&status.json(), "jobs"), 6, "{status:?}");
     let run = machine.run(&args);
-    crate::batch::check_six(&machine, &run);
+    plans::check_six(&machine, &run);
     let again = machine.run(&["batch", "status", "out", "--json"]);
     assert!(total(&again.json(), "done") >= done, "{again:?}");
 }

@@ -37,12 +37,14 @@ mod faults;
 /// `infer`: outputs and exit codes.
 mod infer;
 /// `infer` with llama.cpp's server.
+#[cfg(unix)]
 mod llama_server;
 /// The commands that manage models, and the registry.
 mod models;
 /// Files that use each other in a circle.
 mod module_cycles;
-/// A job has the same outcome in `infer`, the library and `batch`.
+/// A job has the same outcome in `infer`, the library and `batch`. One of them is SIGINT.
+#[cfg(unix)]
 mod outcomes;
 /// Packs in folders: finding, combining and rejecting them.
 mod packs;

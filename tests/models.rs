@@ -1039,8 +1039,7 @@ fn ctrl_c_during_a_probe_unloads_and_records_no_failure() {
         .spawn()
         .unwrap();
     wait_for(|| !request_bodies(&studio, "/v1/chat/completions").is_empty());
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    crate::support::interrupt(&child);
     assert_eq!(finish(child).code, Some(130));
     let known = &registry(&machine)["engines"][&url]["models"]["cold"]["trials"]["recalls"];
     assert_eq!(
@@ -1379,8 +1378,7 @@ fn ctrl_c_or_a_timeout_during_a_load_leaves_nothing_loaded() {
     let args = ["test", "cold", "--engine", &url, "--context", "2048"];
     let child = machine.command(&args).spawn().unwrap();
     wait_for(|| !request_bodies(&studio, LOAD).is_empty());
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    crate::support::interrupt(&child);
     assert_eq!(finish(child).code, Some(130));
     let assert_none_loaded = || {
         let ps = machine.run(&["ps", "--engine", &url, "--json"]);

@@ -205,7 +205,7 @@ fn flags<'a>(scenario: &'a Scenario, url: &'a str) -> Vec<&'a str> {
 }
 
 /// Waits until the answer has started, then interrupts the command until it ends.
-fn interrupt(
+fn interrupt_after_start(
     machine: &Machine,
     server: &ScriptedServer,
     args: &[&str],
@@ -224,10 +224,9 @@ fn interrupt(
         assert!(waits < 3000, "no request in 60 s");
         std::thread::sleep(Duration::from_millis(20));
     }
-    let process = rustix::process::Pid::from_child(&child);
     for _ in 0..signals {
         std::thread::sleep(Duration::from_millis(300));
-        rustix::process::kill_process(process, rustix::process::Signal::INT).unwrap();
+        crate::support::interrupt(&child);
     }
     finish(child).code
 }
@@ -239,7 +238,7 @@ fn by_infer(scenario: &Scenario) -> Outcome {
     let mut args = vec!["infer", "Say: {{text}}", "--json"];
     args.extend(flags(scenario, &url));
     if scenario.is_cancelled {
-        let code = interrupt(&machine, &server, &args, 1);
+        let code = interrupt_after_start(&machine, &server, &args, 1);
         return Outcome {
             exit: u8::try_from(code.unwrap()).unwrap(),
             text: None,
@@ -316,7 +315,7 @@ fn by_batch(scenario: &Scenario) -> Outcome {
     let mut args = vec!["batch", "-P", "Say: {{text}}", "-o", "out"];
     args.extend(flags(scenario, &url));
     if scenario.is_cancelled {
-        let code = interrupt(&machine, &server, &args, 2);
+        let code = interrupt_after_start(&machine, &server, &args, 2);
         return outcome(u8::try_from(code.unwrap()).unwrap(), None, [].iter());
     }
     let run = machine.run(&args);

@@ -243,6 +243,13 @@ pub(crate) fn finish(child: Child) -> Run {
     }
 }
 
+/// Sends SIGINT to the program, as Ctrl-C does.
+#[cfg(unix)]
+pub(crate) fn interrupt(child: &Child) {
+    let pid = rustix::process::Pid::from_child(child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+}
+
 #[cfg(unix)]
 fn create_private_folder(path: &Path) {
     use std::os::unix::fs::DirBuilderExt;
@@ -254,6 +261,6 @@ fn create_private_folder(path: &Path) {
 }
 
 #[cfg(not(unix))]
-fn private_folder(path: &Path) {
+fn create_private_folder(path: &Path) {
     std::fs::create_dir_all(path).unwrap();
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::support::*;
-use crate::servers::studio::{Answer, FakeStudio, Fault, Setup};
+use crate::servers::studio::{FakeStudio, Fault, Setup};
 use crate::support::{Machine, finish};
 
 #[test]
@@ -335,6 +335,8 @@ fn a_removed_model_fails_only_its_own_jobs() {
 #[test]
 fn full_disks_and_unwritable_folders_are_errors() {
     use std::os::unix::fs::PermissionsExt;
+
+    use crate::servers::studio::Answer;
     let machine = Machine::new();
     let studio = FakeStudio::start(Setup {
         answer: Answer::Tokens(3000),
@@ -412,7 +414,6 @@ fn a_complete_batch_in_a_read_only_folder_has_nothing_to_do() {
 #[cfg(unix)]
 #[test]
 fn the_first_interrupt_finishes_jobs_and_the_second_cancels_them() {
-    use rustix::process::{Pid, Signal, kill_process};
     let machine = Machine::new();
     let studio = FakeStudio::start(Setup {
         token_pause: Duration::from_millis(500),
@@ -440,12 +441,8 @@ fn the_first_interrupt_finishes_jobs_and_the_second_cancels_them() {
         wait_until(|| request_bodies(&studio, CHAT).len() > sent);
         child
     };
-    let interrupt = |child: &WatchedRun| {
-        let pid = Pid::from_raw(i32::try_from(child.child.id()).unwrap()).unwrap();
-        kill_process(pid, Signal::INT).unwrap();
-    };
     let child = start_after(0);
-    interrupt(&child);
+    crate::support::interrupt(&child.child);
     let run = child.finish();
     assert_eq!(run.code, Some(130), "{run:?}");
     assert!(
@@ -463,9 +460,9 @@ fn the_first_interrupt_finishes_jobs_and_the_second_cancels_them() {
     assert!(studio.requests().iter().all(|request| !request.cancelled));
 
     let child = start_after(1);
-    interrupt(&child);
+    crate::support::interrupt(&child.child);
     child.wait_for_stderr("Ctrl-C again");
-    interrupt(&child);
+    crate::support::interrupt(&child.child);
     let run = child.finish();
     assert_eq!(run.code, Some(130), "{run:?}");
     assert!(studio.wait_cancelled(Duration::from_secs(20)));

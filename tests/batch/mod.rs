@@ -2,8 +2,6 @@
 
 mod faults;
 mod kills;
-mod plans;
+pub(crate) mod plans;
 mod resume;
 mod support;
-
-pub(crate) use plans::{check_six, six_prompts};

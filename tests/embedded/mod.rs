@@ -3,7 +3,7 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::print_stderr,
+    clippy::panic,
     reason = "helpers of tests; clippy exempts only the test functions"
 )]
 

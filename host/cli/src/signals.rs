@@ -72,6 +72,7 @@ enum StopSignal {
     /// Ctrl-C (SIGINT).
     Interrupt,
     /// SIGTERM or SIGHUP.
+    #[cfg(unix)]
     Terminate,
 }
 
