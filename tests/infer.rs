@@ -384,13 +384,7 @@ fn output_to_stdout_devices_appends_instead_of_replacing() {
 fn an_interrupt_ends_blocked_reads_and_writes() {
     use rustix::process::{Pid, Signal, kill_process};
     let machine = Machine::new();
-    let fifo = machine.work().join("fifo");
-    rustix::fs::mkfifoat(
-        rustix::fs::CWD,
-        &fifo,
-        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
-    )
-    .unwrap();
+    crate::support::make_pipe(&machine.work().join("fifo"));
     // A FIFO without a reader, and a full pipe.
     for (args, signal) in [
         (tldr(&["-o", "fifo"]), Signal::INT),

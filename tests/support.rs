@@ -243,6 +243,13 @@ pub(crate) fn finish(child: Child) -> Run {
     }
 }
 
+/// Creates a named pipe. rustix cannot on macOS.
+#[cfg(unix)]
+pub(crate) fn make_pipe(path: &Path) {
+    let status = Command::new("mkfifo").arg(path).status().unwrap();
+    assert!(status.success());
+}
+
 /// Sends SIGINT to the program, as Ctrl-C does.
 #[cfg(unix)]
 pub(crate) fn interrupt(child: &Child) {

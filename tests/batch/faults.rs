@@ -166,9 +166,8 @@ fn requests_to_busy_servers_are_repeated() {
         use std::io::Read;
         use std::os::unix::fs::FileTypeExt;
 
-        use rustix::fs::{CWD, FileType, Mode, mknodat};
         let pipe = machine.work().join("pipe");
-        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        crate::support::make_pipe(&pipe);
         // Open for both, so that neither side waits for the other.
         let mut options = std::fs::OpenOptions::new();
         let mut reader = options.read(true).write(true).open(&pipe).unwrap();
