@@ -100,20 +100,20 @@ fn the_standard_pack_contains_no_paths_of_the_machine_that_built_it() {
 #[test]
 fn the_standard_pack_is_current() {
     let built = guests::component("standard");
-    assert_same_behaviour(&built);
-    let rustc = Command::new("rustc").arg("--version").output().unwrap();
-    let is_same_compiler = rustc.stdout.trim_ascii() == compiler_of(STANDARD_WASM).as_bytes();
-    let is_equal = std::fs::read(&built).unwrap() == STANDARD_WASM;
-    assert!(
-        is_equal || !is_same_compiler,
+    let out_of_date = format!(
         "{SHIPPED_PACK} is out of date: cp {} {SHIPPED_PACK}",
         built.display()
     );
+    assert_same_behaviour(&built, &out_of_date);
+    let rustc = Command::new("rustc").arg("--version").output().unwrap();
+    let is_same_compiler = rustc.stdout.trim_ascii() == compiler_of(STANDARD_WASM).as_bytes();
+    let is_equal = std::fs::read(&built).unwrap() == STANDARD_WASM;
+    assert!(is_equal || !is_same_compiler, "{out_of_date}");
 }
 
 /// Asserts that the shipped pack and a component that was built from its source have the same
 /// prompts and processors, and give the same results.
-fn assert_same_behaviour(built: &Path) {
+fn assert_same_behaviour(built: &Path, out_of_date: &str) {
     let cache = tempfile::tempdir().unwrap();
     let cache = CompiledPackCache::new(cache.path().join("packs"));
     let loader =
@@ -123,13 +123,17 @@ fn assert_same_behaviour(built: &Path) {
 
     let stock = text_file("stock.toml", STOCK_PROMPTS);
     let describe = |pack: &Pack| pack.describe(std::slice::from_ref(&stock)).unwrap();
-    assert_eq!(describe(&shipped), describe(&built));
+    assert_eq!(describe(&shipped), describe(&built), "{out_of_date}");
 
     let cases = golden_cases();
     assert!(cases.len() > 10);
     for case in &cases {
         let resolve = |pack: &Pack| contract_error(pack.resolve(case));
-        assert_eq!(resolve(&shipped), resolve(&built), "{case:?}");
+        assert_eq!(
+            resolve(&shipped),
+            resolve(&built),
+            "{out_of_date}: {case:?}"
+        );
     }
 
     for processor in describe(&built).processors {
@@ -145,7 +149,7 @@ fn assert_same_behaviour(built: &Path) {
             };
             let process = |pack: &Pack| contract_error(process(pack, &context, text));
             let expected = process(&built);
-            assert_eq!(process(&shipped), expected, "{context:?} {text:?}");
+            assert_eq!(process(&shipped), expected, "{out_of_date}: {context:?}");
         }
     }
 }
