@@ -1,4 +1,4 @@
-//! Builds packs from source, once per target folder.
+//! Builds packs from source, once per test process.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -35,8 +35,8 @@ fn build_packs() -> &'static PathBuf {
     })
 }
 
-/// Returns the compiler flags that remove the paths of this machine from a pack, so that its
-/// bytes are the same on every machine.
+/// Returns the compiler flags that remove the paths of this machine from a pack. With the
+/// same compiler on the same platform its bytes are then the same on every machine.
 ///
 /// A pack contains the paths of its source files, for the messages of panics. Cargo passes
 /// those of this workspace as relative paths.
@@ -61,16 +61,20 @@ fn remap_flags() -> Vec<String> {
     let sysroot = output(Command::new("rustc").args(["--print", "sysroot"]));
     // With the component `rust-src`, the compiler names these files instead of the second path.
     let standard_library = Path::new(sysroot.trim()).join("lib/rustlib/src/rust");
-    let version = output(Command::new("rustc").args(["--version", "--verbose"]));
-    let mut lines = version.lines();
-    let commit = lines.find_map(|line| line.strip_prefix("commit-hash: "));
-    let standard_library_name = format!("/rustc/{}", commit.unwrap());
+    let standard_library_name = format!("/rustc/{}", compiler_version("commit-hash: "));
     let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
     registry_folders
         .into_iter()
         .map(|folder| remap(folder, "/crates"))
         .chain([remap(&standard_library, &standard_library_name)])
         .collect()
+}
+
+/// Returns the value of a line of `rustc --version --verbose` that starts with `key`.
+pub(crate) fn compiler_version(key: &str) -> String {
+    let version = output(Command::new("rustc").args(["--version", "--verbose"]));
+    let value = version.lines().find_map(|line| line.strip_prefix(key));
+    value.unwrap().to_owned()
 }
 
 /// Returns the command `cargo` in the root of the workspace, without the flags and wrappers of

@@ -39,6 +39,7 @@ fn build_component() -> Result<PathBuf, String> {
         return Ok(component);
     }
     std::fs::create_dir_all(&work).map_err(|error| error.to_string())?;
+    // `download` tries again.
     let install = ["install", "--no-audit", "--no-fund", "--fetch-retries=0"];
     download(
         Command::new("npm")

@@ -36,14 +36,15 @@ mod engines;
 mod faults;
 /// `infer`: outputs and exit codes.
 mod infer;
-/// `infer` with llama.cpp's server.
+/// `infer` with llama.cpp's server. Unix only: so is the layout of its Python environment.
 #[cfg(unix)]
 mod llama_server;
 /// The commands that manage models, and the registry.
 mod models;
 /// Files that use each other in a circle.
 mod module_cycles;
-/// A job has the same outcome in `infer`, the library and `batch`. One of them is SIGINT.
+/// A job has the same outcome in `infer`, the library and `batch`. Unix only: one scenario
+/// sends SIGINT.
 #[cfg(unix)]
 mod outcomes;
 /// Packs in folders: finding, combining and rejecting them.
@@ -56,7 +57,7 @@ mod reference;
 mod render;
 /// Misbehaving packs.
 mod sandbox;
-/// Files that crates carry although they are made from others.
+/// Copies and built files in the folders of crates match their originals.
 mod shipped_files;
 /// The structure of the source.
 mod tidy;

@@ -1564,6 +1564,7 @@ fn doctor_prints_the_version_of_lm_studio() {
 
 #[cfg(unix)]
 #[test]
+#[ignore = "needs bash"]
 fn bash_completes_names_with_a_colon() {
     let machine = Machine::new();
     let names = ["llama3.2:1b", "llama3.2:latest", "phi", "odd;name"];

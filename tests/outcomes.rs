@@ -204,7 +204,7 @@ fn flags<'a>(scenario: &'a Scenario, url: &'a str) -> Vec<&'a str> {
     flags
 }
 
-/// Waits until the answer has started, then interrupts the command until it ends.
+/// Waits until the answer has started, sends SIGINT `signals` times, and returns the exit code.
 fn interrupt_after_start(
     machine: &Machine,
     server: &ScriptedServer,

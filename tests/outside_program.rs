@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 /// The number of times that a download is tried.
 const DOWNLOAD_ATTEMPTS: usize = 3;
@@ -24,15 +25,21 @@ pub(crate) fn run(command: &mut Command, input: &str) -> Result<String, String> 
     String::from_utf8(output.stdout).map_err(|error| format!("{name}: {error}"))
 }
 
+/// The pause before a download is tried again.
+const DOWNLOAD_PAUSE: Duration = Duration::from_secs(5);
+
 /// Runs an installer, again if it fails: a registry may be unreachable for a moment.
 pub(crate) fn download(command: &mut Command) -> Result<(), String> {
-    let mut result = Err(String::new());
-    for attempt in 1..=DOWNLOAD_ATTEMPTS {
-        result = run(command, "").map(drop);
-        match &result {
-            Ok(()) => break,
-            Err(message) => eprintln!("download {attempt} of {DOWNLOAD_ATTEMPTS}: {message}"),
+    let mut attempt = 1;
+    loop {
+        let Err(message) = run(command, "") else {
+            return Ok(());
+        };
+        if attempt == DOWNLOAD_ATTEMPTS {
+            return Err(message);
         }
+        eprintln!("download {attempt} of {DOWNLOAD_ATTEMPTS}: {message}");
+        attempt += 1;
+        std::thread::sleep(DOWNLOAD_PAUSE);
     }
-    result
 }

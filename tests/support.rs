@@ -243,7 +243,7 @@ pub(crate) fn finish(child: Child) -> Run {
     }
 }
 
-/// Creates a named pipe. rustix cannot on macOS.
+/// Creates a named pipe with the program `mkfifo`, since rustix has no such function on macOS.
 #[cfg(unix)]
 pub(crate) fn make_pipe(path: &Path) {
     let status = Command::new("mkfifo").arg(path).status().unwrap();

@@ -18,7 +18,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Crates from elsewhere that only one crate of the host may use.
+/// Crates from elsewhere that only one crate of the host may have as a normal dependency.
 const ONE_CRATE: &[(&str, &str)] = &[
     ("candle-core", "lmstrix-gguf"),
     ("candle-nn", "lmstrix-gguf"),

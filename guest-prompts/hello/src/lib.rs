@@ -1,6 +1,6 @@
 //! A minimal pack: one prompt, `greet`, with one parameter, `name`.
 
-// A build for other targets is empty.
+// The exports of a component link only for WebAssembly. A build for other targets is empty.
 #![cfg(target_family = "wasm")]
 
 wit_bindgen::generate!({ world: "resolver-pack" });

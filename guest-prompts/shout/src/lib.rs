@@ -1,7 +1,7 @@
 //! A pack with two processors and no prompts: `upper` converts the answer to upper case
 //! while it streams, and `count` appends the number of words.
 
-// A build for other targets is empty.
+// The exports of a component link only for WebAssembly. A build for other targets is empty.
 #![cfg(target_family = "wasm")]
 
 use std::cell::RefCell;

@@ -4,13 +4,15 @@
 //! A [`Client`] answers a [`Request`] as a stream of events, or in one call that waits:
 //!
 //! ```
+//! # #[cfg(feature = "embedded")] {
 //! use std::ops::ControlFlow;
 //!
 //! use lmstrix::{Client, Environment, Output, Paths, Request};
 //!
+//! # let temporary = tempfile::tempdir().unwrap();
+//! # std::env::set_current_dir(&temporary).unwrap();
 //! // The folder holds the config, the models, and a cache of compiled packs.
-//! let folder = std::env::temp_dir().join("lmstrix-example");
-//! let client = Client::new(Environment::new([], Paths::below(folder)))?;
+//! let client = Client::new(Environment::new([], Paths::below("lmstrix")))?;
 //! let request = Request::new("tldr")
 //!     .text("The shop is closed on Mondays. It opens on Tuesday.")
 //!     .engine("embedded");
@@ -21,6 +23,7 @@
 //!     ControlFlow::Continue(()) // `Break` ends the answer early.
 //! })?;
 //! assert_eq!(answer.text, "The shop is closed on Mondays.");
+//! # }
 //! # Ok::<(), lmstrix::Error>(())
 //! ```
 //!

@@ -1,7 +1,7 @@
 //! A pack with an additional field in a record of the frozen contract. All names are right,
 //! so only a trial instantiation detects it.
 
-// A build for other targets is empty.
+// The exports of a component link only for WebAssembly. A build for other targets is empty.
 #![cfg(target_family = "wasm")]
 
 wit_bindgen::generate!({

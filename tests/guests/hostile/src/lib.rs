@@ -4,7 +4,7 @@
 //! `finish:loop` and `drop:loop` misbehave in that function. For `describe`, a file named
 //! `describe` contains the name of the misbehaviour.
 
-// A build for other targets is empty.
+// The exports of a component link only for WebAssembly. A build for other targets is empty.
 #![cfg(target_family = "wasm")]
 
 use std::sync::atomic::{AtomicU32, Ordering};
