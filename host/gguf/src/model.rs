@@ -23,7 +23,7 @@ pub struct Model {
 }
 
 /// The result of a finished inference.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InferenceSummary {
     /// The seed that was set or generated. It reproduces the same answer.
     pub seed: u64,
@@ -179,7 +179,7 @@ impl Model {
         };
         detokenizer.finish(emit);
         emit(Event::Usage(usage));
-        emit(Event::Finished(finish));
+        emit(Event::Finished(finish.clone()));
         Ok(InferenceSummary {
             seed: sampler.seed(),
             finish,

@@ -33,6 +33,9 @@ pub enum Event {
     Reasoning(String),
     /// A piece of the answer: complete characters, never empty.
     Text(String),
+    /// All text so far was reasoning: its closing tag has arrived, but no opening one had.
+    /// The answer begins now.
+    TextWasReasoning,
     /// Token counts so far; later counts replace earlier ones.
     Usage(Usage),
     /// A warning that does not stop the inference.
@@ -50,8 +53,9 @@ pub struct Usage {
     pub completion_tokens: u32,
 }
 
-/// Why an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, PartialOrd, Ord, Deserialize)]
+/// Why an answer ended. In JSON it is the name in kebab case, and for
+/// [`FinishReason::Other`] the server's string.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FinishReason {
     /// The model ended the answer or produced a stop sequence.
@@ -60,10 +64,54 @@ pub enum FinishReason {
     Length,
     /// The context is full.
     ContextFull,
+    /// A content filter of the server cut the answer.
+    ContentFilter,
     /// A processor asked to stop.
     Enough,
     /// The answer repeated the same text too often (`--max-repeat`).
     Repetition,
     /// The run was cancelled or a timeout expired.
     Cancelled,
+    /// The server ended its response without a reason.
+    Unreported,
+    /// A reason that this list does not have, as the server sent it.
+    #[serde(untagged)]
+    Other(String),
+}
+
+impl FinishReason {
+    /// Returns true if the answer is not complete, or may not be.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        match self {
+            Self::Length
+            | Self::ContextFull
+            | Self::ContentFilter
+            | Self::Repetition
+            | Self::Unreported => true,
+            // The names of other APIs for a limit of tokens.
+            Self::Other(reason) => matches!(reason.as_str(), "max_tokens" | "model_length"),
+            Self::End | Self::Enough | Self::Cancelled => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finish_reason_is_its_name_or_the_string_of_the_server() {
+        for (reason, json) in [
+            (FinishReason::End, r#""end""#),
+            (FinishReason::ContextFull, r#""context-full""#),
+            (
+                FinishReason::Other("eos_token".to_owned()),
+                r#""eos_token""#,
+            ),
+        ] {
+            assert_eq!(serde_json::to_string(&reason).unwrap(), json);
+            assert_eq!(serde_json::from_str::<FinishReason>(json).unwrap(), reason);
+        }
+    }
 }

@@ -88,6 +88,15 @@ pub(super) fn stop_reason(stop: &StopReason) -> post_processor::Stop {
         StopReason::Finished(FinishReason::ContextFull) => post_processor::Stop::ContextFull,
         StopReason::Finished(FinishReason::Enough) => post_processor::Stop::Enough,
         StopReason::Finished(FinishReason::Cancelled) => post_processor::Stop::Cancelled,
+        StopReason::Finished(FinishReason::ContentFilter) => {
+            post_processor::Stop::Other("content-filter".to_owned())
+        }
+        StopReason::Finished(FinishReason::Unreported) => {
+            post_processor::Stop::Other("unreported".to_owned())
+        }
+        StopReason::Finished(FinishReason::Other(reason)) => {
+            post_processor::Stop::Other(reason.clone())
+        }
         StopReason::Failed(reason) => post_processor::Stop::Failed(reason.clone()),
     }
 }

@@ -16,7 +16,7 @@ pub(crate) struct Report<'a> {
     reasoning: &'a str,
     usage: Option<Usage>,
     timings: Timings,
-    finish: Option<FinishReason>,
+    finish: Option<&'a FinishReason>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     settings: &'a Settings,
@@ -73,7 +73,7 @@ impl<'a> Report<'a> {
             reasoning: &answer.reasoning,
             usage: answer.usage,
             timings: answer.timings,
-            finish: answer.finish,
+            finish: answer.finish.as_ref(),
             error,
             settings,
             engine,
@@ -110,19 +110,23 @@ pub(crate) fn statistics_line(answer: &Answer) -> String {
         parts.push(format!("first token after {first:.2} s"));
     }
     parts.push(format!("{:.2} s total", timings.total_s));
-    if let Some(finish) = answer.finish {
-        parts.push(finish_description(finish).to_owned());
+    if let Some(finish) = &answer.finish {
+        parts.push(finish_description(finish));
     }
     parts.join(" · ")
 }
 
-fn finish_description(finish: FinishReason) -> &'static str {
-    match finish {
+fn finish_description(finish: &FinishReason) -> String {
+    let description = match finish {
         FinishReason::End => "ended by the model or a stop sequence",
         FinishReason::Length => "cut at the token limit",
         FinishReason::ContextFull => "cut because the context is full",
         FinishReason::Enough => "stopped by a processor",
         FinishReason::Repetition => "stopped because it repeated itself",
+        FinishReason::ContentFilter => "cut by a content filter",
         FinishReason::Cancelled => "cancelled",
-    }
+        FinishReason::Unreported => "ended without a finish reason",
+        FinishReason::Other(reason) => return format!("finish reason `{reason}`"),
+    };
+    description.to_owned()
 }

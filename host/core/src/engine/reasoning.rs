@@ -1,20 +1,47 @@
-//! Separates a thinking span at the start of an answer.
+//! Separates a model's reasoning from its answer.
 //!
-//! Many local models write their reasoning as `<think>…</think>` or
-//! `<thinking>…</thinking>` before the answer, and servers pass it on as text. One
-//! such span at the very start is reasoning. Later tags are part of the answer; a
-//! processor of the standard pack handles those.
+//! Many local models write their reasoning as `<think>…</think>` before the answer, and
+//! servers pass it on as text. The forms, in any case:
+//!
+//! - spans before the answer, in the brackets of [`TAGS`];
+//! - a closing tag without an opening one, because the chat template opened it: the text
+//!   before it is reasoning;
+//! - spans within the answer. One that is never closed is text, since the answer then
+//!   probably mentions the tag;
+//! - the channels of gpt-oss: `<|channel|>analysis<|message|>…<|end|>`. All but `final` are
+//!   reasoning. Source: <https://cookbook.openai.com/articles/openai-harmony>.
+//!
+//! Tags in a code block, or directly after a backtick or a quotation mark, are text.
 
 use lmstrix_inference::Event;
 
-/// The tag names.
-const TAG_NAMES: [&str; 2] = ["think", "thinking"];
+/// Opening and closing tags, in lower case.
+const TAGS: [(&str, &str); 7] = [
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("<seed:think>", "</seed:think>"),
+    ("[think]", "[/think]"),
+    ("[thinking]", "[/thinking]"),
+    ("◁think▷", "◁/think▷"),
+    ("<|start_thinking|>", "<|end_thinking|>"),
+];
+
+/// The tokens at which the header of a channel begins.
+const CHANNEL_STARTS: [&str; 2] = ["<|start|>", "<|channel|>"];
+/// The token after the header of a channel.
+const MESSAGE: &str = "<|message|>";
+/// The tokens that end a channel.
+const CHANNEL_ENDS: [&str; 3] = ["<|end|>", "<|return|>", "<|call|>"];
+/// Maximum length in bytes of the header of a channel.
+const MAX_HEADER_BYTES: usize = 256;
 
 /// A part of the model's output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum OutputPart {
     Reasoning(String),
     Text(String),
+    /// All text so far was reasoning.
+    TextWasReasoning,
 }
 
 impl From<OutputPart> for Event {
@@ -22,41 +49,79 @@ impl From<OutputPart> for Event {
         match part {
             OutputPart::Reasoning(text) => Self::Reasoning(text),
             OutputPart::Text(text) => Self::Text(text),
+            OutputPart::TextWasReasoning => Self::TextWasReasoning,
         }
     }
 }
 
-/// Splits streamed text into reasoning and answer. The result does not depend on
-/// how the text is cut into pieces.
+/// Splits streamed text into reasoning and answer. The result does not depend on how the
+/// text is cut into pieces.
 #[derive(Debug)]
 pub(super) struct ReasoningSplitter {
     state: SplitterState,
     /// Text that may become a tag, or whitespace that may be dropped.
     held: String,
+    /// A span has ended.
+    has_span: bool,
+    code: CodeTracker,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum SplitterState {
-    /// Only whitespace or a part of an opening tag was received.
+    /// Splitting is off.
+    Off,
+    /// Before the answer, outside of spans.
     Start,
-    /// Inside the span that this closing tag ends.
-    Inside(String),
-    /// After the span; whitespace before the answer is dropped.
-    After,
-    /// In the answer.
-    Text,
+    /// Before the answer, inside the span that this tag closes.
+    Span(&'static str),
+    Answer,
+    /// Inside a span within the answer.
+    InnerSpan {
+        close: &'static str,
+        /// The span so far, with its opening tag.
+        span: String,
+    },
+    /// In the header of a channel.
+    ChannelHeader,
+    Channel {
+        is_final: bool,
+    },
+    /// After a channel.
+    ChannelEnd,
 }
 
 impl ReasoningSplitter {
     /// Creates a splitter. If not `active`, all text is answer.
     pub(super) fn new(active: bool) -> Self {
+        let state = match active {
+            true => SplitterState::Start,
+            false => SplitterState::Off,
+        };
+        Self::in_state(state)
+    }
+
+    /// Creates a splitter for an answer of which the prompt already has the opening tag.
+    /// Returns `None` if `prompt` does not end in one.
+    pub(super) fn after_prompt(prompt: &str) -> Option<Self> {
+        let end = prompt.trim_end().to_ascii_lowercase();
+        let (_, close) = TAGS.iter().find(|(open, _)| end.ends_with(open))?;
+        Some(Self::in_state(SplitterState::Span(close)))
+    }
+
+    fn in_state(state: SplitterState) -> Self {
         Self {
-            state: if active {
-                SplitterState::Start
-            } else {
-                SplitterState::Text
-            },
+            state,
             held: String::new(),
+            has_span: false,
+            code: CodeTracker::default(),
+        }
+    }
+
+    /// Tells the splitter that the server sends the reasoning separately, so that the text
+    /// does not begin inside a span.
+    pub(super) fn reasoning_is_separate(&mut self) {
+        if matches!(self.state, SplitterState::Span(_)) && !self.has_span && self.held.is_empty() {
+            self.state = SplitterState::Start;
         }
     }
 
@@ -64,144 +129,442 @@ impl ReasoningSplitter {
     pub(super) fn push(&mut self, text: &str) -> Vec<OutputPart> {
         let mut parts = Vec::new();
         self.held.push_str(text);
-        loop {
-            match &self.state {
-                SplitterState::Start => {
-                    let trimmed = self.held.trim_start();
-                    let opening = TAG_NAMES.iter().find_map(|name| {
-                        trimmed
-                            .strip_prefix(&format!("<{name}>"))
-                            .map(|rest| (name, rest.to_owned()))
-                    });
-                    if let Some((name, rest)) = opening {
-                        self.state = SplitterState::Inside(format!("</{name}>"));
-                        self.held = rest;
-                    } else if TAG_NAMES
-                        .iter()
-                        .any(|name| format!("<{name}>").starts_with(trimmed))
-                    {
-                        return parts; // Also if only whitespace was received.
-                    } else {
-                        self.state = SplitterState::Text;
+        while self.step(&mut parts) {}
+        parts
+    }
+
+    /// Handles the held text up to the next change of state. Returns false if more text is
+    /// needed.
+    fn step(&mut self, parts: &mut Vec<OutputPart>) -> bool {
+        match self.state.clone() {
+            SplitterState::Off => {
+                self.emit_text(self.held.len(), parts);
+                false
+            }
+            SplitterState::Start => self.step_start(),
+            SplitterState::Span(close) => {
+                let is_closed = self.take_reasoning(close, parts);
+                if is_closed {
+                    self.has_span = true;
+                    self.state = SplitterState::Start;
+                }
+                is_closed
+            }
+            SplitterState::Answer => self.step_answer(parts),
+            SplitterState::InnerSpan { close, mut span } => {
+                let at = parts.len();
+                let is_closed = self.take_reasoning(close, parts);
+                for part in &parts[at..] {
+                    if let OutputPart::Reasoning(text) = part {
+                        span.push_str(text);
                     }
                 }
-                SplitterState::Inside(closing) => {
-                    if let Some(at) = self.held.find(closing.as_str()) {
-                        let rest = self.held.split_off(at + closing.len());
-                        self.held.truncate(at);
-                        push_part(
-                            &mut parts,
-                            OutputPart::Reasoning,
-                            std::mem::replace(&mut self.held, rest),
-                        );
-                        self.state = SplitterState::After;
-                    } else {
-                        let keep = partial_tag_len(&self.held, closing);
-                        let rest = self.held.split_off(self.held.len() - keep);
-                        push_part(
-                            &mut parts,
-                            OutputPart::Reasoning,
-                            std::mem::replace(&mut self.held, rest),
-                        );
-                        return parts;
-                    }
-                }
-                SplitterState::After => {
-                    self.held = self.held.trim_start().to_owned();
-                    if self.held.is_empty() {
-                        return parts;
-                    }
-                    self.state = SplitterState::Text;
-                }
-                SplitterState::Text => {
-                    push_part(&mut parts, OutputPart::Text, std::mem::take(&mut self.held));
-                    return parts;
-                }
+                self.has_span |= is_closed;
+                self.state = match is_closed {
+                    true => SplitterState::Answer,
+                    false => SplitterState::InnerSpan { close, span },
+                };
+                is_closed
+            }
+            SplitterState::ChannelHeader => self.step_channel_header(),
+            SplitterState::Channel { is_final } => self.step_channel(is_final, parts),
+            SplitterState::ChannelEnd => self.step_channel_end(),
+        }
+    }
+
+    fn step_start(&mut self) -> bool {
+        let lower = self.held.trim_start().to_ascii_lowercase();
+        let skipped = self.held.len() - lower.len();
+        if CHANNEL_STARTS.iter().any(|start| lower.starts_with(start)) {
+            self.state = SplitterState::ChannelHeader;
+            self.held.drain(..skipped);
+            return true;
+        }
+        for (open, close) in TAGS {
+            if lower.starts_with(open) {
+                self.held.drain(..skipped + open.len());
+                self.state = SplitterState::Span(close);
+                return true;
+            }
+            // The span is empty, and the template opened it.
+            if lower.starts_with(close) && !self.has_span {
+                self.held.drain(..skipped + close.len());
+                self.has_span = true;
+                return true;
             }
         }
+        let starts = all_tags().chain(CHANNEL_STARTS);
+        if starts.into_iter().any(|tag| tag.starts_with(&lower)) {
+            return false; // Also if only whitespace was received.
+        }
+        if self.has_span {
+            self.held.drain(..skipped);
+        }
+        self.state = SplitterState::Answer;
+        true
+    }
+
+    fn step_answer(&mut self, parts: &mut Vec<OutputPart>) -> bool {
+        let lower = self.held.to_ascii_lowercase();
+        let Some((at, tag)) = find_first(&lower, all_tags()) else {
+            let complete = self.held.len() - partial_tag_len(&lower, all_tags());
+            self.emit_text(complete, parts);
+            return false;
+        };
+        self.emit_text(at, parts);
+        if self.code.is_quoted() {
+            self.emit_first_char(parts);
+            return true;
+        }
+        if let Some((open, close)) = TAGS.iter().find(|(open, _)| *open == tag) {
+            let span = self.held.drain(..open.len()).collect();
+            self.state = SplitterState::InnerSpan { close, span };
+        } else if self.has_span {
+            // A closing tag of no span.
+            self.emit_first_char(parts);
+        } else {
+            self.held.drain(..tag.len());
+            self.has_span = true;
+            self.code = CodeTracker::default();
+            self.state = SplitterState::Start;
+            parts.push(OutputPart::TextWasReasoning);
+        }
+        true
+    }
+
+    fn step_channel_header(&mut self) -> bool {
+        let lower = self.held.to_ascii_lowercase();
+        let Some(end) = lower.find(MESSAGE) else {
+            if self.held.len() <= MAX_HEADER_BYTES {
+                return false;
+            }
+            self.state = SplitterState::Answer;
+            return true;
+        };
+        let channel = lower[..end]
+            .rsplit("<|channel|>")
+            .next()
+            .unwrap_or_default();
+        let name = channel.split([' ', '<']).next().unwrap_or_default();
+        // Without a channel it is a message as of other models.
+        let is_final = name == "final" || !lower[..end].contains("<|channel|>");
+        self.held.drain(..end + MESSAGE.len());
+        self.state = SplitterState::Channel { is_final };
+        true
+    }
+
+    fn step_channel(&mut self, is_final: bool, parts: &mut Vec<OutputPart>) -> bool {
+        let lower = self.held.to_ascii_lowercase();
+        let tokens = || CHANNEL_ENDS.into_iter().chain(CHANNEL_STARTS);
+        let found = find_first(&lower, tokens());
+        let end = match found {
+            Some((at, _)) => at,
+            None => self.held.len() - partial_tag_len(&lower, tokens()),
+        };
+        if is_final {
+            self.emit_text(end, parts);
+        } else {
+            self.emit_reasoning(end, parts);
+        }
+        let Some((_, token)) = found else {
+            return false;
+        };
+        self.has_span |= !is_final;
+        if CHANNEL_ENDS.contains(&token) {
+            self.held.drain(..token.len());
+            self.state = SplitterState::ChannelEnd;
+        } else {
+            self.state = SplitterState::ChannelHeader;
+        }
+        true
+    }
+
+    fn step_channel_end(&mut self) -> bool {
+        let trimmed = self.held.trim_start().to_ascii_lowercase();
+        if CHANNEL_STARTS
+            .iter()
+            .any(|start| trimmed.starts_with(start))
+        {
+            self.state = SplitterState::ChannelHeader;
+        } else if CHANNEL_STARTS
+            .iter()
+            .any(|start| start.starts_with(&trimmed))
+        {
+            return false;
+        } else {
+            let skipped = self.held.len() - trimmed.len();
+            self.held.drain(..skipped);
+            self.state = SplitterState::Answer;
+        }
+        true
+    }
+
+    /// Emits the held reasoning up to `close`. Returns true if `close` was found; it is
+    /// removed.
+    fn take_reasoning(&mut self, close: &'static str, parts: &mut Vec<OutputPart>) -> bool {
+        let lower = self.held.to_ascii_lowercase();
+        if let Some(at) = lower.find(close) {
+            self.emit_reasoning(at, parts);
+            self.held.drain(..close.len());
+            return true;
+        }
+        self.emit_reasoning(self.held.len() - partial_tag_len(&lower, [close]), parts);
+        false
     }
 
     /// Ends the answer and returns the text that was held back.
     pub(super) fn finish(&mut self) -> Vec<OutputPart> {
-        let held = std::mem::take(&mut self.held);
         let mut parts = Vec::new();
-        match self.state {
-            SplitterState::Inside(_) => push_part(&mut parts, OutputPart::Reasoning, held),
-            SplitterState::Start | SplitterState::Text => {
-                push_part(&mut parts, OutputPart::Text, held)
+        match std::mem::replace(&mut self.state, SplitterState::Off) {
+            SplitterState::Span(_) | SplitterState::Channel { is_final: false } => {
+                self.emit_reasoning(self.held.len(), &mut parts);
             }
-            SplitterState::After => {}
+            SplitterState::InnerSpan { mut span, .. } => {
+                span.push_str(&self.held);
+                self.held = span;
+            }
+            // Whitespace after a span.
+            SplitterState::Start | SplitterState::ChannelEnd if self.has_span => {
+                self.held = self.held.trim_start().to_owned();
+            }
+            _ => {}
         }
+        self.emit_text(self.held.len(), &mut parts);
         parts
     }
-}
 
-fn push_part(parts: &mut Vec<OutputPart>, part: fn(String) -> OutputPart, text: String) {
-    if !text.is_empty() {
-        parts.push(part(text));
+    fn emit_text(&mut self, end: usize, parts: &mut Vec<OutputPart>) {
+        if end > 0 {
+            let text: String = self.held.drain(..end).collect();
+            self.code.push(&text);
+            match parts.last_mut() {
+                Some(OutputPart::Text(last)) => last.push_str(&text),
+                _ => parts.push(OutputPart::Text(text)),
+            }
+        }
+    }
+
+    fn emit_first_char(&mut self, parts: &mut Vec<OutputPart>) {
+        let end = self.held.chars().next().map_or(0, char::len_utf8);
+        self.emit_text(end, parts);
+    }
+
+    fn emit_reasoning(&mut self, end: usize, parts: &mut Vec<OutputPart>) {
+        if end > 0 {
+            parts.push(OutputPart::Reasoning(self.held.drain(..end).collect()));
+        }
     }
 }
 
-/// Returns the number of bytes at the end of `text` that may be the start of `tag`.
-fn partial_tag_len(text: &str, tag: &str) -> usize {
-    (1..tag.len())
-        .rev()
-        .find(|&n| tag.is_char_boundary(n) && text.ends_with(&tag[..n]))
-        .unwrap_or(0)
+/// Returns the opening tag with which a chat template ends the prompt, judged by its text:
+/// the last tag in the part for the answer.
+pub(super) fn tag_opened_by_template(template: &str) -> Option<&'static str> {
+    let lower = template.to_ascii_lowercase();
+    let answer_part = lower.rsplit("add_generation_prompt").next()?;
+    let last = all_tags()
+        .filter_map(|tag| Some((answer_part.rfind(tag)?, tag)))
+        .max_by_key(|(at, _)| *at);
+    let (_, tag) = last?;
+    TAGS.iter().map(|(open, _)| *open).find(|open| *open == tag)
+}
+
+/// Tracks whether the next character of the answer is in a code block or quoted.
+#[derive(Debug, Default)]
+struct CodeTracker {
+    in_block: bool,
+    /// Length of the run of backticks at the end.
+    backticks: usize,
+    last: Option<char>,
+}
+
+impl CodeTracker {
+    fn push(&mut self, text: &str) {
+        for c in text.chars() {
+            if c == '`' {
+                self.backticks += 1;
+            } else {
+                self.in_block ^= self.backticks >= 3;
+                self.backticks = 0;
+            }
+            self.last = Some(c);
+        }
+    }
+
+    fn is_quoted(&self) -> bool {
+        self.in_block || matches!(self.last, Some('`' | '"' | '\'' | '“' | '‘' | '«'))
+    }
+}
+
+fn all_tags() -> impl Iterator<Item = &'static str> {
+    TAGS.into_iter().flat_map(|(open, close)| [open, close])
+}
+
+/// Returns the position of the first of some tags, and that tag.
+fn find_first<'a>(text: &str, tags: impl IntoIterator<Item = &'a str>) -> Option<(usize, &'a str)> {
+    tags.into_iter()
+        .filter_map(|tag| Some((text.find(tag)?, tag)))
+        .min_by_key(|(at, _)| *at)
+}
+
+/// Returns the number of bytes at the end of `text` that may be the start of a tag.
+fn partial_tag_len<'a>(text: &str, tags: impl IntoIterator<Item = &'a str>) -> usize {
+    let partial = |tag: &str| {
+        (1..tag.len())
+            .rev()
+            .find(|&n| tag.is_char_boundary(n) && text.ends_with(&tag[..n]))
+            .unwrap_or(0)
+    };
+    tags.into_iter().map(partial).max().unwrap_or(0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn run(active: bool, cuts: &[&str]) -> (String, String) {
-        let mut splitter = ReasoningSplitter::new(active);
-        let mut parts: Vec<OutputPart> = cuts.iter().flat_map(|cut| splitter.push(cut)).collect();
+    /// Returns the reasoning and the text of an answer.
+    fn split(mut splitter: ReasoningSplitter, pieces: &[&str]) -> (String, String) {
+        let mut parts: Vec<OutputPart> = pieces
+            .iter()
+            .flat_map(|piece| splitter.push(piece))
+            .collect();
         parts.extend(splitter.finish());
         let (mut reasoning, mut text) = (String::new(), String::new());
         for part in parts {
             match part {
                 OutputPart::Reasoning(part) => reasoning.push_str(&part),
                 OutputPart::Text(part) => text.push_str(&part),
+                OutputPart::TextWasReasoning => reasoning.push_str(&std::mem::take(&mut text)),
             }
         }
         (reasoning, text)
     }
 
     #[test]
-    fn one_span_at_the_start_is_reasoning_for_every_cut_of_the_text() {
+    fn reasoning_is_separated_for_every_cut_of_the_text() {
         for (answer, reasoning, text) in [
             ("hello", "", "hello"),
+            ("", "", ""),
+            ("  spaces stay", "", "  spaces stay"),
+            // Spans before the answer.
             ("<think>a < b</think>\n\nyes", "a < b", "yes"),
-            (
-                "\n <thinking>hm</think> no</thinking>yes",
-                "hm</think> no",
-                "yes",
-            ),
+            ("<THINK>a</Think>yes", "a", "yes"),
+            ("\n<thinking>a</thinking>yes", "a", "yes"),
+            ("[THINK]a[/THINK]yes", "a", "yes"),
+            ("<seed:think>a</seed:think>yes", "a", "yes"),
+            ("◁think▷a◁/think▷yes", "a", "yes"),
+            ("<|START_THINKING|>a<|END_THINKING|>yes", "a", "yes"),
+            ("<think>a</think>\n<think>b</think>\nyes", "ab", "yes"),
+            ("<think></think>ä", "", "ä"),
+            ("<think>never ends", "never ends", ""),
+            ("<think>a</think> ", "a", ""),
+            ("<think>a</think> <th", "a", "<th"),
+            ("\n <think>hm</think> no</think>yes", "hm", "no</think>yes"),
+            // Text that begins as a tag.
             ("<thin", "", "<thin"),
             ("<thinker>x", "", "<thinker>x"),
-            ("x <think>y</think>", "", "x <think>y</think>"),
-            ("<think>a</think><think>b</think>", "a", "<think>b</think>"),
-            ("<think>never ends", "never ends", ""),
-            ("<think></think>ä", "", "ä"),
-            ("  spaces stay", "", "  spaces stay"),
-            ("", "", ""),
+            ("[this] [one", "", "[this] [one"),
+            // Only the closing tag.
+            ("so I greet.\n</think>\n\nHello!", "so I greet.\n", "Hello!"),
+            ("hm[/THINK]Hello", "hm", "Hello"),
+            ("\n</think>\n\nHello", "", "Hello"),
+            ("a</think>b</think>c", "a", "b</think>c"),
+            ("a</think><think>b</think>c", "ab", "c"),
+            // Spans within the answer.
+            ("one <think>y</think>two", "y", "one two"),
+            ("<think>a</think>one\n<think>b</think>two", "ab", "one\ntwo"),
+            ("the tag <think> opens", " opens", "the tag <think> opens"),
+            // Quoted tags.
+            (
+                "use `<think>` and `</think>`",
+                "",
+                "use `<think>` and `</think>`",
+            ),
+            (
+                "```\n<think>a</think>\n```\nb",
+                "",
+                "```\n<think>a</think>\n```\nb",
+            ),
+            ("\"</think>\" ends it", "", "\"</think>\" ends it"),
+            // The channels of gpt-oss.
+            (
+                "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>Hi<|return|>",
+                "hm",
+                "Hi",
+            ),
+            (
+                "<|start|>assistant<|channel|>analysis<|message|>a<|end|><|start|>assistant\
+                 <|channel|>commentary to=x<|message|>b<|call|>\n<|channel|>final<|message|>c<|end|>",
+                "ab",
+                "c",
+            ),
+            ("<|channel|>analysis<|message|>hm<|end|>\nHi", "hm", "Hi"),
+            ("<|channel|>analysis<|message|>hm", "hm", ""),
+            ("<|channel|>x", "", "<|channel|>x"),
         ] {
             let expected = (reasoning.to_owned(), text.to_owned());
-            assert_eq!(run(true, &[answer]), expected, "{answer}");
+            let new = || ReasoningSplitter::new(true);
+            assert_eq!(split(new(), &[answer]), expected, "{answer}");
             for at in (0..=answer.len()).filter(|at| answer.is_char_boundary(*at)) {
                 let (a, b) = answer.split_at(at);
-                assert_eq!(run(true, &[a, b]), expected, "{a}|{b}");
+                assert_eq!(split(new(), &[a, b]), expected, "{a}|{b}");
             }
-            let each: Vec<String> = answer.chars().map(String::from).collect();
-            let each: Vec<&str> = each.iter().map(String::as_str).collect();
-            assert_eq!(run(true, &each), expected, "{answer}");
+            let chars: Vec<String> = answer.chars().map(String::from).collect();
+            let chars: Vec<&str> = chars.iter().map(String::as_str).collect();
+            assert_eq!(split(new(), &chars), expected, "{answer}");
+        }
+    }
+
+    #[test]
+    fn the_prompt_may_have_the_opening_tag() {
+        let after = |prompt| ReasoningSplitter::after_prompt(prompt);
+        let open = || after("<|im_start|>assistant\n<think>\n").unwrap();
+        let expected = ("hm\n".to_owned(), "yes".to_owned());
+        assert_eq!(split(open(), &["hm\n</th", "ink>\n\nyes"]), expected);
+        assert_eq!(
+            split(after("[THINK]").unwrap(), &["hm\n[/THINK]yes"]),
+            expected
+        );
+        assert!(after("<|im_start|>assistant\n").is_none());
+        assert!(after("<think>\n\n</think>\n\n").is_none());
+        // The server sent the reasoning separately, so the text is the answer.
+        let mut separate = open();
+        separate.reasoning_is_separate();
+        assert_eq!(split(separate, &["yes"]), (String::new(), "yes".to_owned()));
+    }
+
+    #[test]
+    fn a_template_opens_a_span_if_its_last_tag_is_an_opening_one() {
+        for (template, tag) in [
+            (
+                "{% if add_generation_prompt %}{{'<｜Assistant｜><think>\\n'}}{% endif %}",
+                Some("<think>"),
+            ),
+            (
+                "{{ x.split('<think>') }}{% if add_generation_prompt %}{{ 'assistant\\n' }}{% endif %}",
+                None,
+            ),
+            (
+                "{% if add_generation_prompt %}{% if off %}{{ '<think>\\n\\n</think>' }}{% else %}{{ '<think>\\n' }}{% endif %}",
+                Some("<think>"),
+            ),
+            (
+                "{% if add_generation_prompt %}{% if off %}{{ '<think>\\n\\n</think>' }}{% endif %}",
+                None,
+            ),
+            ("{{ .Prompt }}<|Assistant|><think>\n", Some("<think>")),
+            ("{{ .Prompt }}", None),
+        ] {
+            assert_eq!(tag_opened_by_template(template), tag, "{template}");
         }
     }
 
     #[test]
     fn an_inactive_splitter_keeps_tags_in_the_answer() {
         let answer = "<think>a</think>b";
-        assert_eq!(run(false, &[answer]), (String::new(), answer.to_owned()));
+        let inactive = ReasoningSplitter::new(false);
+        assert_eq!(
+            split(inactive, &[answer]),
+            (String::new(), answer.to_owned())
+        );
     }
 }

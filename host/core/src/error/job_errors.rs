@@ -15,6 +15,8 @@ pub(super) fn job_error(error: &JobError) -> Error {
             Error::new(ErrorKind::Broken, error_chain(error))
         }
         JobError::Sink(error) => sink_error(error),
+        JobError::OnlyReasoning(_) => Error::new(ErrorKind::Empty, error.to_string())
+            .hint("raise the limit by `--max-tokens`, or turn reasoning off by `--reasoning off`"),
         JobError::Empty | JobError::Cut(_) => Error::new(ErrorKind::Empty, error.to_string()),
         JobError::Expired(expired) => expired_error(expired),
         JobError::Cancelled => Error::interrupted(),

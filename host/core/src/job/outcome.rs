@@ -143,8 +143,11 @@ pub enum JobError {
     /// The answer has no text.
     #[error("the answer has no text")]
     Empty,
+    /// The model produced reasoning but no answer; the tokens of it, where known.
+    #[error("the model produced only reasoning{} and no answer", token_count(*.0))]
+    OnlyReasoning(Option<u32>),
     /// The answer is cut, and `strict` is on.
-    #[error("{}", super::warning::cut_reason(*.0))]
+    #[error("{}", super::warning::cut_reason(.0))]
     Cut(FinishReason),
     /// A time limit was reached.
     #[error(transparent)]
@@ -152,6 +155,10 @@ pub enum JobError {
     /// The caller cancelled the job.
     #[error("interrupted")]
     Cancelled,
+}
+
+fn token_count(tokens: Option<u32>) -> String {
+    tokens.map_or_else(String::new, |tokens| format!(" ({tokens} tokens)"))
 }
 
 /// The class of a failure, by its cause. A batch decides by it whether to retry, to
@@ -200,7 +207,11 @@ impl JobError {
             Self::Expired(expired) if expired.phase == TimeoutPhase::Total => FailureClass::Job,
             Self::Expired(_) => FailureClass::Model,
             Self::Sink(_) => FailureClass::Disk,
-            Self::Pack(_) | Self::Empty | Self::Cut(_) | Self::Cancelled => FailureClass::Job,
+            Self::Pack(_)
+            | Self::Empty
+            | Self::OnlyReasoning(_)
+            | Self::Cut(_)
+            | Self::Cancelled => FailureClass::Job,
         }
     }
 }

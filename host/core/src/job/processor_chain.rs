@@ -19,6 +19,7 @@ pub struct ProcessorChain {
 #[derive(Debug)]
 enum Work {
     Push(String, oneshot::Sender<Result<PushOutput, Error>>),
+    Restart(oneshot::Sender<Result<(), Error>>),
     Finish(StopReason, oneshot::Sender<Result<ChainEnd, Error>>),
 }
 
@@ -52,25 +53,13 @@ impl ProcessorChain {
         std::thread::Builder::new()
             .name("processors".to_owned())
             .stack_size(THREAD_STACK_BYTES)
-            .spawn(move || {
-                let processors: Result<Vec<Processor>, Error> = steps
-                    .iter()
-                    .map(|step| step.pack.open(&step.context))
-                    .collect();
-                match processors {
-                    Ok(processors) => {
-                        let _receiver_gone = opened.send(Ok(()));
-                        serve(
-                            Pipeline {
-                                processors,
-                                enough: None,
-                            },
-                            &work,
-                        );
-                    }
-                    Err(error) => {
-                        let _receiver_gone = opened.send(Err(error));
-                    }
+            .spawn(move || match Pipeline::open(&steps) {
+                Ok(pipeline) => {
+                    let _receiver_gone = opened.send(Ok(()));
+                    serve(&steps, pipeline, &work);
+                }
+                Err(error) => {
+                    let _receiver_gone = opened.send(Err(error));
                 }
             })
             .map_err(|error| Error::Sandbox(error.to_string()))?;
@@ -94,6 +83,19 @@ impl ProcessorChain {
         answer.await.map_err(|_| died())?
     }
 
+    /// Opens the processors again, for an answer that begins now.
+    ///
+    /// # Errors
+    /// Returns an error if a processor cannot be opened; the chain must not be used again.
+    pub async fn restart(&self) -> Result<(), Error> {
+        let Some(worker) = &self.worker else {
+            return Ok(());
+        };
+        let (reply, answer) = oneshot::channel();
+        worker.send(Work::Restart(reply)).map_err(|_| died())?;
+        answer.await.map_err(|_| died())?
+    }
+
     /// Ends the answer.
     ///
     /// # Errors
@@ -108,7 +110,7 @@ impl ProcessorChain {
     }
 }
 
-fn serve(mut pipeline: Pipeline, work: &mpsc::Receiver<Work>) {
+fn serve(steps: &[ProcessorStep], mut pipeline: Pipeline, work: &mpsc::Receiver<Work>) {
     while let Ok(work) = work.recv() {
         match work {
             Work::Push(text, reply) => {
@@ -119,6 +121,16 @@ fn serve(mut pipeline: Pipeline, work: &mpsc::Receiver<Work>) {
                     return;
                 }
             }
+            Work::Restart(reply) => match Pipeline::open(steps) {
+                Ok(opened) => {
+                    pipeline = opened;
+                    let _receiver_gone = reply.send(Ok(()));
+                }
+                Err(error) => {
+                    let _receiver_gone = reply.send(Err(error));
+                    return;
+                }
+            },
             Work::Finish(stop, reply) => {
                 let _receiver_gone = reply.send(pipeline.finish(&stop));
                 return;
@@ -153,6 +165,14 @@ struct Pipeline {
 }
 
 impl Pipeline {
+    fn open(steps: &[ProcessorStep]) -> Result<Self, Error> {
+        let processors = steps.iter().map(|step| step.pack.open(&step.context));
+        Ok(Self {
+            processors: processors.collect::<Result<_, Error>>()?,
+            enough: None,
+        })
+    }
+
     fn push_through(&mut self, mut text: String) -> Result<PushOutput, Error> {
         for (at, processor) in self.processors.iter_mut().enumerate() {
             if text.is_empty() {

@@ -117,16 +117,14 @@ fn check(result: Result<FinishReason, JobError>, strict: bool, warnings: &mut Ve
         Ok(finish) => finish,
         Err(error) => return End::of_error(error),
     };
-    match finish {
-        FinishReason::Length | FinishReason::ContextFull | FinishReason::Repetition => {
-            if strict {
-                return End::Failed(JobError::Cut(finish));
-            }
-            warnings.push(Warning::CutAnswer(finish));
-            End::Done
-        }
-        FinishReason::End | FinishReason::Enough | FinishReason::Cancelled => End::Done,
+    if !finish.is_cut() {
+        return End::Done;
     }
+    if strict {
+        return End::Failed(JobError::Cut(finish));
+    }
+    warnings.push(Warning::CutAnswer(finish));
+    End::Done
 }
 
 #[cfg(test)]
@@ -142,11 +140,16 @@ mod tests {
             (FinishReason::Length, true),
             (FinishReason::ContextFull, true),
             (FinishReason::Repetition, true),
+            (FinishReason::ContentFilter, true),
+            (FinishReason::Unreported, true),
+            (FinishReason::Other("model_length".to_owned()), true),
+            (FinishReason::Other("eos_token".to_owned()), false),
         ] {
             let mut warnings = Vec::new();
-            assert!(matches!(check(Ok(finish), false, &mut warnings), End::Done));
+            let end = check(Ok(finish.clone()), false, &mut warnings);
+            assert!(matches!(end, End::Done));
             let expected: Vec<Warning> = is_cut
-                .then_some(Warning::CutAnswer(finish))
+                .then(|| Warning::CutAnswer(finish.clone()))
                 .into_iter()
                 .collect();
             assert_eq!(warnings, expected);

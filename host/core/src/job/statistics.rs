@@ -42,7 +42,9 @@ impl ObservedModel {
             Err(JobError::Engine(error)) if error.is_caller_error() => return None,
             Err(JobError::Engine(error)) => Some(error_chain(error)),
             Err(JobError::Expired(_)) => Some("it took too long".to_owned()),
-            Err(JobError::Empty) => Some("an answer without text".to_owned()),
+            Err(JobError::Empty | JobError::OnlyReasoning(_)) => {
+                Some("an answer without text".to_owned())
+            }
             Err(JobError::Pack(_) | JobError::Sink(_) | JobError::Cut(_) | JobError::Cancelled) => {
                 return None;
             }

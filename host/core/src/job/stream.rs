@@ -215,12 +215,37 @@ async fn read(
                     return ended(crashed, FinishReason::Repetition);
                 }
             }
+            Event::TextWasReasoning => {
+                restart(answer, sinks)?;
+                if crashed.is_none() {
+                    chain.restart().await.map_err(JobError::Pack)?;
+                }
+            }
             Event::Usage(usage) => answer.usage = Some(usage),
             Event::Warning(warning) => answer.warnings.push(Warning::Engine(warning)),
             Event::Finished(reason) => return ended(crashed, reason),
         }
         timer.was_busy();
     }
+}
+
+/// Makes the text so far reasoning. Text that was printed cannot be taken back, so that it
+/// gets a warning.
+fn restart(answer: &mut Answer, sinks: &mut Sinks<'_>) -> Result<(), JobError> {
+    answer.reasoning.push_str(&std::mem::take(&mut answer.raw));
+    answer.text.clear();
+    let mut was_seen = false;
+    emit(sinks, |sink| {
+        was_seen |= !sink.restart()?;
+        Ok(())
+    })?;
+    if !was_seen {
+        return Ok(());
+    }
+    let warning = Warning::ReasoningPrinted;
+    let event = Event::Warning(warning.to_string());
+    answer.warnings.push(warning);
+    emit(sinks, |sink| sink.event(&event))
 }
 
 fn give(text: &str, sinks: &mut Sinks<'_>, answer: &mut Answer) -> Result<(), JobError> {
@@ -239,7 +264,7 @@ async fn finish(
 ) -> Result<FinishReason, JobError> {
     let is_cancelled = matches!(streamed, Err(JobError::Cancelled | JobError::Expired(_)));
     let stop = match &streamed {
-        Ok(reason) => StopReason::Finished(*reason),
+        Ok(reason) => StopReason::Finished(reason.clone()),
         Err(_) if is_cancelled => StopReason::Finished(FinishReason::Cancelled),
         Err(JobError::Engine(error)) => StopReason::Failed(error.to_string()),
         Err(_) => return streamed,
@@ -273,11 +298,16 @@ async fn finish(
         return streamed.and(Err(error));
     }
     let reason = streamed?;
-    answer.finish = Some(reason);
-    let event = Event::Finished(reason);
+    answer.finish = Some(reason.clone());
+    let event = Event::Finished(reason.clone());
     emit(sinks, |sink| sink.event(&event))?;
     if answer.text.trim().is_empty() {
-        return Err(JobError::Empty);
+        let has_only_reasoning = answer.raw.trim().is_empty() && !answer.reasoning.is_empty();
+        return Err(if has_only_reasoning {
+            JobError::OnlyReasoning(answer.usage.map(|usage| usage.completion_tokens))
+        } else {
+            JobError::Empty
+        });
     }
     Ok(reason)
 }

@@ -17,6 +17,8 @@ pub enum Warning {
     SystemDropped,
     /// The answer is not complete.
     CutAnswer(FinishReason),
+    /// Text on stdout turned out to be reasoning.
+    ReasoningPrinted,
     /// Two packs have one name; the nearest is used.
     Packs(String),
     /// From the pack that resolved the prompt.
@@ -49,7 +51,11 @@ impl fmt::Display for Warning {
             Self::SystemDropped => {
                 f.write_str("--system is ignored: a raw prompt has no system message")
             }
-            Self::CutAnswer(reason) => f.write_str(cut_reason(*reason)),
+            Self::ReasoningPrinted => f.write_str(
+                "the first part of the output is the model's reasoning, of which it marks only \
+                 the end; add `--post reasoning:open=true`",
+            ),
+            Self::CutAnswer(reason) => f.write_str(cut_reason(reason)),
             Self::StatisticsNotSaved(cause) => {
                 write!(f, "could not save run statistics: {cause}")
             }
@@ -62,10 +68,14 @@ impl fmt::Display for Warning {
 }
 
 /// Returns why an answer is cut, with the flag that sets the limit.
-pub(super) fn cut_reason(reason: FinishReason) -> &'static str {
+pub(super) fn cut_reason(reason: &FinishReason) -> &'static str {
     match reason {
         FinishReason::ContextFull => {
             "the answer was cut because the model's context is full (--context)"
+        }
+        FinishReason::ContentFilter => "the answer was cut by a content filter of the server",
+        FinishReason::Unreported => {
+            "the server ended the answer without a finish reason; it may be incomplete"
         }
         FinishReason::Repetition => {
             "the answer was ended because it repeated itself (--max-repeat 0 disables this)"

@@ -9,7 +9,7 @@
 //! loaded, and may write to a pipe or a device. A batch opens a file at the first text,
 //! and records a staged answer in its journal before it is published.
 
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -221,6 +221,11 @@ impl AnswerFile {
         fs::write(&path, text).map_err(|source| Error::File { path, source })
     }
 
+    /// Removes a file beside the answer, if it exists.
+    pub fn remove_beside(&self, suffix: &str) {
+        let _absent = fs::remove_file(with_suffix(&self.target, suffix));
+    }
+
     /// Writes the reason of a failure to the error file; the raw answer stays in
     /// `.partial`.
     ///
@@ -299,6 +304,23 @@ impl Sink for AnswerFile {
 
     fn text(&mut self, _text: &str) -> Result<(), Error> {
         Ok(())
+    }
+
+    fn restart(&mut self) -> Result<bool, Error> {
+        if let RawText::Partial {
+            path,
+            file: Some(file),
+            is_written: true,
+            ..
+        } = &mut self.raw
+        {
+            let emptied = file.set_len(0).and_then(|()| file.rewind());
+            emptied.map_err(|source| Error::File {
+                path: path.clone(),
+                source,
+            })?;
+        }
+        Ok(true)
     }
 }
 

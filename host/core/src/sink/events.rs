@@ -49,6 +49,7 @@ impl<W: Write> Sink for Events<W> {
                 json!({ "kind": "prefill", "progress": progress, "tokens": tokens })
             }
             Event::Reasoning(text) => json!({ "kind": "reasoning", "text": text }),
+            Event::TextWasReasoning => json!({ "kind": "text-was-reasoning" }),
             Event::Usage(usage) => json!({
                 "kind": "usage",
                 "prompt_tokens": usage.prompt_tokens,

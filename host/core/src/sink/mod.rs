@@ -42,7 +42,7 @@ pub type Ready<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// Receives an answer while it is generated.
 ///
-/// The order of calls is any number of `event`, `raw` and `text`, then one
+/// The order of calls is any number of `event`, `raw`, `text` and `restart`, then one
 /// `end`, also for a failed answer. No method is called after an error. `raw`
 /// receives the model's answer and `text` the output of the processors; all
 /// bytes of both arrive in order.
@@ -70,6 +70,15 @@ pub trait Sink {
     /// # Errors
     /// Returns an error if the output cannot be written.
     fn text(&mut self, text: &str) -> Result<(), Error>;
+
+    /// Discards the answer so far, which was reasoning. Returns false if a person has
+    /// already seen it.
+    ///
+    /// # Errors
+    /// Returns an error if the output cannot be written.
+    fn restart(&mut self) -> Result<bool, Error> {
+        Ok(true)
+    }
 
     /// Clears drawn output before something else is printed on the terminal. The
     /// next event draws it again.

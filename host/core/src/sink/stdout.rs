@@ -101,6 +101,10 @@ impl<W: Write> Sink for Stdout<W> {
         }
     }
 
+    fn restart(&mut self) -> Result<bool, Error> {
+        Ok(self.last_char.is_none())
+    }
+
     /// Ends the answer with a line end unless it already has one.
     fn end(&mut self) -> Result<(), Error> {
         let pending = self.escaper.as_mut().map_or("", ControlEscaper::finish);

@@ -14,17 +14,17 @@ use super::job_inputs::JobInputs;
 use super::job_progress::JobProgress;
 use super::model_loader::{CountedInstance, ModelLoader};
 use super::planned_job::PlannedJob;
-use super::publish_result::publish;
+use super::publish_result::{REASONING_SUFFIX, publish};
 use super::record_failure::record_failure;
-use super::result_folder::{DISK_HINT, ResultFolder};
+use super::result_folder::{DISK_HINT, ResultFolder, of_sink};
 use super::spool::Spool;
 use crate::batch::{Record, StartRecord};
 use crate::engine::{Instance, Memory, SelectedModel, is_local};
 use crate::error::{Error, ErrorKind};
 use crate::error_chain::error_chain;
 use crate::job::{
-    self, Cancellation, End, FailureClass, Outcome, PreparedJob, ResolvedJob, RunContext, Sinks,
-    Warning,
+    self, Cancellation, End, FailureClass, JobError, Outcome, PreparedJob, ResolvedJob, RunContext,
+    Sinks, Warning,
 };
 use crate::registry::RegistryStore;
 use crate::sink::AnswerFile;
@@ -160,6 +160,12 @@ impl LiveBackend<'_> {
                 return JobResult::Fatal(Error::interrupted());
             }
             End::Failed(error) => {
+                // The only output of the model.
+                if matches!(error, JobError::OnlyReasoning(_))
+                    && let Err(error) = file.write_beside(REASONING_SUFFIX, &answer.reasoning)
+                {
+                    return JobResult::Fatal(of_sink(error).hint(DISK_HINT));
+                }
                 let class = error.class();
                 let failure = Error::of_job(error, has_output);
                 return if class == FailureClass::Disk {

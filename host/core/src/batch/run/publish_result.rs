@@ -13,6 +13,9 @@ use crate::job::{Answer, JobFacts};
 use crate::sink::AnswerFile;
 use crate::store::sha256_hex;
 
+/// The suffix of the file with a job's reasoning.
+pub(super) const REASONING_SUFFIX: &str = ".reasoning.txt";
+
 /// Gives the result its name, in an order that survives a kill at any moment: text,
 /// journal, name, disk, journal.
 pub(super) async fn publish(
@@ -29,8 +32,11 @@ pub(super) async fn publish(
             .map_err(of_sink)?;
     }
     if folder.results.keep_reasoning && !answer.reasoning.is_empty() {
-        file.write_beside(".reasoning.txt", &answer.reasoning)
+        file.write_beside(REASONING_SUFFIX, &answer.reasoning)
             .map_err(of_sink)?;
+    } else {
+        // That of an earlier attempt or an earlier answer.
+        file.remove_beside(REASONING_SUFFIX);
     }
     let staged = file.stage(&answer.text, &answer.raw).map_err(of_sink)?;
     folder.record(&Record::Answer(AnswerRecord {
@@ -76,7 +82,7 @@ fn done_record(
         completion_tokens: answer.usage.map(|usage| usage.completion_tokens),
         first_token_s: answer.timings.first_token_s,
         seconds: answer.timings.total_s,
-        finish: answer.finish.and_then(|reason| {
+        finish: answer.finish.as_ref().and_then(|reason| {
             let name = serde_json::to_value(reason).ok()?;
             name.as_str().map(str::to_owned)
         }),

@@ -8,9 +8,10 @@
 //! - `output_limit`: the limit of output tokens
 //! - `attempt`: sends the request; `request_form` leaves out what the server rejects
 //! - `response_reader`: reads the response; `body_decoder` splits it into frames,
-//!   `answer_check` decides whether they form an answer
+//!   `answer_decoder` makes events of them, `answer_check` compares them with the request
 
 mod answer_check;
+mod answer_decoder;
 mod attempt;
 mod body_decoder;
 mod event_sender;
@@ -18,6 +19,7 @@ mod output_limit;
 mod prepared_request;
 mod request_form;
 mod response_reader;
+mod surrogates;
 
 use std::sync::Arc;
 use std::time::Duration;

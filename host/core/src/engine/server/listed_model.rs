@@ -21,6 +21,9 @@ pub(super) struct ListedModel {
     pub(super) is_embedding_only: bool,
     /// The reasoning levels that the model accepts, if the server reports them.
     pub(super) reasoning_levels: Option<Vec<String>>,
+    /// The tag that opens the reasoning of each answer in the prompt, if the chat template
+    /// has one and the server does not separate reasoning itself.
+    pub(super) opened_tag: Option<&'static str>,
     /// `true` if the server has LM Studio's native chat and load endpoints
     /// (0.4.0 or newer).
     pub(super) has_lmstudio_chat: bool,

@@ -92,7 +92,7 @@ pub(super) fn refine_finish(
 /// that generates nothing.
 pub(super) fn detect_silent_overflow(
     prepared: &PreparedRequest<'_>,
-    finish: FinishReason,
+    finish: &FinishReason,
     usage: Option<Usage>,
 ) -> Option<ServerFault> {
     let context = prepared.instance.context?;
@@ -100,7 +100,7 @@ pub(super) fn detect_silent_overflow(
         .map(|usage| usage.prompt_tokens)
         .filter(|tokens| *tokens > 0);
     let is_studio =
-        prepared.target.server.kind == ServerKind::LmStudio && finish == FinishReason::End;
+        prepared.target.server.kind == ServerKind::LmStudio && *finish == FinishReason::End;
     let tokens = match counted {
         Some(counted) => counted,
         None if is_studio => rough_token_count(&prepared.request.prompt),

@@ -1,8 +1,9 @@
 //! The request of an inference as a server receives it: its endpoint, the settings
 //! that the server honours, and the limit of output tokens.
 
-use lmstrix_inference::{SettingSupport, Settings};
+use lmstrix_inference::{Prompt, SettingSupport, Settings};
 
+use crate::engine::reasoning::ReasoningSplitter;
 use crate::engine::server::dialect::Endpoint;
 use crate::engine::server::server_instance::ServerInstance;
 use crate::engine::server::server_target::ServerTarget;
@@ -22,6 +23,23 @@ pub(super) struct PreparedRequest<'a> {
 }
 
 impl PreparedRequest<'_> {
+    /// Returns the splitter of the answer's reasoning.
+    pub(super) fn reasoning_splitter(&self) -> ReasoningSplitter {
+        if !self.request.split_reasoning {
+            return ReasoningSplitter::new(false);
+        }
+        let prompt_end = match &self.request.prompt {
+            Prompt::Raw(prompt) => Some(prompt.as_str()),
+            Prompt::Chat(_) => self.target.listed.opened_tag.filter(|_| {
+                let level = self.settings.reasoning.as_ref();
+                level.is_none_or(|level| level.value != "off")
+            }),
+        };
+        prompt_end
+            .and_then(ReasoningSplitter::after_prompt)
+            .unwrap_or_else(|| ReasoningSplitter::new(true))
+    }
+
     /// Returns the `num_ctx` for Ollama. After a load with a context length,
     /// every request has to repeat it: another number makes Ollama reload the
     /// model, and none keeps the loaded instance.

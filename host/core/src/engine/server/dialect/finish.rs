@@ -97,7 +97,11 @@ mod tests {
             ("repetition_truncation", true),
         ] {
             let finish = FinishReason::Other(reason.to_owned());
-            assert_eq!(unknown_reason_warning(&finish).is_some(), is_warned, "{reason}");
+            assert_eq!(
+                unknown_reason_warning(&finish).is_some(),
+                is_warned,
+                "{reason}"
+            );
         }
         assert_eq!(unknown_reason_warning(&FinishReason::End), None);
     }

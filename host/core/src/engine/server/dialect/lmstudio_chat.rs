@@ -1,12 +1,14 @@
 //! LM Studio's native chat endpoint, `/api/v1/chat`. It streams named events
 //! with progress and rejects unknown request keys.
 
-use lmstrix_inference::{FinishReason, Prompt, Role, Usage};
+use lmstrix_inference::{Prompt, Role, Usage};
 use serde_json::{Map, Value};
 
 use super::endpoint::Endpoint;
 use super::fields::{non_empty_string, u32_field};
+use super::finish::parse_finish_reason;
 use super::number_settings::insert_number_settings;
+use super::openai_chat::push_end;
 use super::wire::{WireEvent, WireRequest};
 use crate::engine::server::fault;
 
@@ -69,9 +71,9 @@ pub(super) fn parse_event(value: &Value, events: &mut Vec<WireEvent>) {
             ))),
         Some("chat.end") => {
             if let Some(result) = value.get("result") {
-                push_usage(result, events);
+                push_stats(result, events);
             }
-            events.extend([WireEvent::Finish(FinishReason::End), WireEvent::Done]);
+            push_end(events);
         }
         _ => {}
     }
@@ -92,12 +94,15 @@ pub(super) fn parse_response(value: &Value, events: &mut Vec<WireEvent>) {
             _ => {}
         }
     }
-    push_usage(value, events);
-    events.extend([WireEvent::Finish(FinishReason::End), WireEvent::Done]);
+    push_stats(value, events);
+    push_end(events);
 }
 
-fn push_usage(result: &Value, events: &mut Vec<WireEvent>) {
+fn push_stats(result: &Value, events: &mut Vec<WireEvent>) {
     if let Some(stats) = result.get("stats") {
+        let reason = stats.get("stop_reason").and_then(Value::as_str);
+        let end = reason.and_then(parse_finish_reason);
+        events.extend(end.map(WireEvent::Finish));
         events.push(WireEvent::Usage(Usage {
             prompt_tokens: u32_field(stats, "input_tokens"),
             completion_tokens: u32_field(stats, "total_output_tokens"),

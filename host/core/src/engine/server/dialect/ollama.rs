@@ -1,12 +1,13 @@
 //! Ollama's native API. Its OpenAI-compatible API silently ignores top-k, min-p
 //! and the context length.
 
-use lmstrix_inference::{FinishReason, Prompt, REPEAT_LAST_TOKENS, Usage};
+use lmstrix_inference::{Prompt, REPEAT_LAST_TOKENS, Usage};
 use serde_json::{Map, Value, json};
 
 use super::endpoint::Endpoint;
 use super::extra_settings::extra_settings;
 use super::fields::{non_empty_string, u32_field};
+use super::finish::parse_finish_reason;
 use super::number_settings::{insert_number_settings, insert_penalties_off};
 use super::wire::{WireEvent, WireRequest};
 
@@ -91,9 +92,8 @@ pub(super) fn parse_line(value: &Value, events: &mut Vec<WireEvent>) {
             completion_tokens: u32_field(value, "eval_count"),
         }));
     }
-    let finish = match non_empty_string(value, "done_reason").as_deref() {
-        Some("length") => FinishReason::Length,
-        _ => FinishReason::End,
-    };
-    events.extend([WireEvent::Finish(finish), WireEvent::Done]);
+    let reason = value.get("done_reason").and_then(Value::as_str);
+    let end = reason.and_then(parse_finish_reason);
+    events.extend(end.map(WireEvent::Finish));
+    events.push(WireEvent::Done);
 }

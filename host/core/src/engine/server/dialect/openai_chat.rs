@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::endpoint::Endpoint;
 use super::extra_settings::extra_settings;
 use super::fields::{non_empty_string, u32_field};
+use super::finish::{ReportedEnd, parse_finish_reason};
 use super::number_settings::{insert_number_settings, insert_penalties_off};
 use super::wire::{WireEvent, WireRequest};
 use crate::engine::server::server_kind::ServerKind;
@@ -138,7 +139,7 @@ pub(super) fn push_end(events: &mut Vec<WireEvent>) {
         .iter()
         .any(|event| matches!(event, WireEvent::Finish(_)))
     {
-        events.push(WireEvent::Finish(FinishReason::End));
+        events.push(WireEvent::Finish(ReportedEnd::Finished(FinishReason::End)));
     }
     events.push(WireEvent::Done);
 }
@@ -214,18 +215,7 @@ fn push_message(delta: &Value, events: &mut Vec<WireEvent>) {
 }
 
 pub(super) fn push_finish(choice: &Value, events: &mut Vec<WireEvent>) {
-    let Some(reason) = non_empty_string(choice, "finish_reason") else {
-        return;
-    };
-    let finish = match reason.as_str() {
-        "stop" | "eos" | "eos_token" | "tool_calls" | "function_call" => FinishReason::End,
-        "length" | "max_tokens" => FinishReason::Length,
-        other => {
-            events.push(WireEvent::Warning(format!(
-                "unknown finish reason `{other}`; treating the answer as complete"
-            )));
-            FinishReason::End
-        }
-    };
-    events.push(WireEvent::Finish(finish));
+    let reason = choice.get("finish_reason").and_then(Value::as_str);
+    let end = reason.and_then(parse_finish_reason);
+    events.extend(end.map(WireEvent::Finish));
 }

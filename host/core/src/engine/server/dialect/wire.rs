@@ -1,7 +1,8 @@
 //! Requests and events, independent of the API.
 
-use lmstrix_inference::{FinishReason, Prompt, Settings, Usage};
+use lmstrix_inference::{Prompt, Settings, Usage};
 
+use super::finish::ReportedEnd;
 use crate::engine::server::fault::ServerFault;
 use crate::engine::server::server_kind::ServerKind;
 
@@ -24,8 +25,8 @@ pub(in crate::engine::server) enum WireEvent {
     Model(String),
     Warning(String),
     Fault(ServerFault),
-    /// The finish reason; token counts may still follow.
-    Finish(FinishReason),
+    /// A finish reason. Text may still follow: some servers send one with every piece.
+    Finish(ReportedEnd),
     /// The end of the response.
     Done,
 }

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::json_fields::{array_items, size_field, string_array, string_field, u32_field};
 use crate::engine::Error;
+use crate::engine::reasoning::tag_opened_by_template;
 use crate::engine::server::detected_server::Server;
 use crate::engine::server::json_request::get_json;
 use crate::engine::server::listed_model::{ListedInstance, ListedModel};
@@ -19,6 +20,13 @@ fn parse_llama_server(models: &Value, props: &Value) -> Vec<ListedModel> {
     let context = props
         .get("default_generation_settings")
         .and_then(|settings| u32_field(settings, "n_ctx"));
+    // Builds without this key send reasoning as text.
+    let reasoning_format = props
+        .pointer("/default_generation_settings/params/reasoning_format")
+        .and_then(Value::as_str);
+    let opened_tag = string_field(props, "chat_template")
+        .filter(|_| matches!(reasoning_format, None | Some("none")))
+        .and_then(|template| tag_opened_by_template(&template));
     array_items(models, "data")
         .filter_map(|model| {
             let id = string_field(model, "id")?;
@@ -46,6 +54,7 @@ fn parse_llama_server(models: &Value, props: &Value) -> Vec<ListedModel> {
                 size_bytes: model.get("meta").and_then(|meta| size_field(meta, "size")),
                 aliases,
                 id,
+                opened_tag,
                 ..ListedModel::default()
             })
         })
@@ -92,5 +101,26 @@ mod tests {
             (listed[0].declared, listed[0].instances[0].context),
             (Some(2048), Some(1024))
         );
+    }
+
+    #[test]
+    fn reasoning_opened_by_the_template_is_split_unless_the_server_does_it() {
+        let models = json!({"data": [{"id": "m"}]});
+        let template = "{% if add_generation_prompt %}<think>\n{% endif %}";
+        for (format, opened) in [
+            (json!(null), Some("<think>")),
+            (json!("none"), Some("<think>")),
+            (json!("deepseek"), None),
+        ] {
+            let props = json!({
+                "chat_template": template,
+                "default_generation_settings": {"params": {"reasoning_format": format}},
+            });
+            assert_eq!(
+                parse_llama_server(&models, &props)[0].opened_tag,
+                opened,
+                "{format}"
+            );
+        }
     }
 }

@@ -59,6 +59,7 @@ fn parse_lmstudio_v1(value: &Value) -> Vec<ListedModel> {
             let mut aliases = string_array(model, "variants");
             aliases.extend(string_field(model, "selected_variant"));
             Some(ListedModel {
+                opened_tag: None,
                 id: string_field(model, "key")?,
                 aliases,
                 instances: array_items(model, "loaded_instances")

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::json_fields::{array_items, size_field, string_array, string_field, u32_field};
 use crate::engine::Error;
+use crate::engine::reasoning::tag_opened_by_template;
 use crate::engine::server::detected_server::Server;
 use crate::engine::server::json_request::get_json;
 use crate::engine::server::listed_model::{ListedInstance, ListedModel};
@@ -70,6 +71,10 @@ pub(super) fn apply_ollama_show(details: &Value, listed: &mut ListedModel) {
         let can_reason = capabilities.iter().any(|name| name == "thinking");
         // Ollama does not list the levels of a model with reasoning.
         listed.reasoning_levels = (!can_reason).then(Vec::new);
+        // Ollama itself separates the reasoning of a model with this capability.
+        listed.opened_tag = string_field(details, "template")
+            .filter(|_| !can_reason)
+            .and_then(|template| tag_opened_by_template(&template));
     }
 }
 
@@ -91,10 +96,11 @@ mod tests {
         assert_eq!(listed[0].instances[0].context, Some(4096));
         assert!(listed[1].is_embedding_only);
         apply_ollama_show(
-            &json!({"model_info": {"general.architecture": "llama", "llama.context_length": 131_072}, "capabilities": ["completion"]}),
+            &json!({"model_info": {"general.architecture": "llama", "llama.context_length": 131_072}, "capabilities": ["completion"], "template": "{{ .Prompt }}<think>"}),
             &mut listed[0],
         );
         assert_eq!(listed[0].declared, Some(131_072));
         assert_eq!(listed[0].reasoning_levels, Some(vec![]));
+        assert_eq!(listed[0].opened_tag, Some("<think>"));
     }
 }
