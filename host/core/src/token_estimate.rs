@@ -15,6 +15,32 @@ pub struct TokenEstimate {
 /// Tokens that a chat template adds to the messages.
 const TEMPLATE_TOKENS: f64 = 20.0;
 
+/// Returns a number of tokens that every tokenizer exceeds for `texts`. Runs of one
+/// character count as one, since tokenizers have tokens for them.
+pub(crate) fn min_tokens<'a>(texts: impl IntoIterator<Item = &'a str>) -> u32 {
+    let (mut ascii, mut other) = (0, 0);
+    for text in texts {
+        let mut last = None;
+        for c in text.chars() {
+            if last.replace(c) == Some(c) {
+                continue;
+            }
+            if c.is_ascii() {
+                ascii += 1;
+            } else {
+                other += 1;
+            }
+        }
+    }
+    low_estimate(ascii, other)
+}
+
+/// English text has about four letters per token. A character beyond ASCII has at least a
+/// quarter of a token: whole words in other scripts.
+fn low_estimate(ascii: usize, other: usize) -> u32 {
+    count(scaled(ascii, 1.0 / 8.0) + scaled(other, 0.25))
+}
+
 impl TokenEstimate {
     /// Estimates the tokens of `texts`. `tokens_per_byte` is the ratio of the
     /// model's earlier prompts including the chat template, if known.
@@ -45,7 +71,7 @@ impl TokenEstimate {
         // character beyond ASCII has between a quarter of a token (whole words
         // in other scripts) and three tokens (one per byte).
         Self {
-            low: count(scaled(ascii, 1.0 / 8.0) + scaled(other, 0.25)),
+            low: low_estimate(ascii, other),
             likely: count(scaled(ascii, 0.25) + scaled(other, 0.8) + TEMPLATE_TOKENS),
             high: count(scaled(ascii, 0.5) + scaled(other, 2.0) + TEMPLATE_TOKENS),
         }

@@ -169,7 +169,7 @@ fn configured(
         }
     };
     Ok(address
-        .with_kind(dialect)
+        .with_dialect(dialect)
         .with_key(key)
         .with_lmstudio_key(env.all_variables.get(STUDIO_TOKEN).cloned()))
 }

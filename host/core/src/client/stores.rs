@@ -54,7 +54,7 @@ pub fn lifecycle_options(
             tested: record.tested.as_ref().map(|it| it.context),
             size_bytes: record.size_bytes,
             context_bytes_per_token: record.context_bytes_per_token,
-            tokens_per_byte: record.tokens_per_byte.median(),
+            tokens_per_byte: record.tokens_per_byte_median(),
         };
         if facts != KnownModel::default() {
             let place = options.known_models.entry(place.to_owned()).or_default();

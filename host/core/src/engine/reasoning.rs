@@ -3,7 +3,7 @@
 //! Many local models write their reasoning as `<think>…</think>` before the answer, and
 //! servers pass it on as text. The forms, in any case:
 //!
-//! - spans before the answer, in the brackets of [`TAGS`];
+//! - spans before the answer, in the brackets of `TAGS`;
 //! - a closing tag without an opening one, because the chat template opened it: the text
 //!   before it is reasoning;
 //! - spans within the answer. One that is never closed is text, since the answer then
@@ -13,18 +13,12 @@
 //!
 //! Tags in a code block, or directly after a backtick or a quotation mark, are text.
 
+mod tags;
+
 use lmstrix_inference::Event;
 
-/// Opening and closing tags, in lower case.
-const TAGS: [(&str, &str); 7] = [
-    ("<think>", "</think>"),
-    ("<thinking>", "</thinking>"),
-    ("<seed:think>", "</seed:think>"),
-    ("[think]", "[/think]"),
-    ("[thinking]", "[/thinking]"),
-    ("◁think▷", "◁/think▷"),
-    ("<|start_thinking|>", "<|end_thinking|>"),
-];
+pub(in crate::engine) use tags::tag_opened_by_template;
+use tags::{TAGS, all_tags, find_first, partial_tag_len};
 
 /// The tokens at which the header of a channel begins.
 const CHANNEL_STARTS: [&str; 2] = ["<|start|>", "<|channel|>"];
@@ -356,18 +350,6 @@ impl ReasoningSplitter {
     }
 }
 
-/// Returns the opening tag with which a chat template ends the prompt, judged by its text:
-/// the last tag in the part for the answer.
-pub(super) fn tag_opened_by_template(template: &str) -> Option<&'static str> {
-    let lower = template.to_ascii_lowercase();
-    let answer_part = lower.rsplit("add_generation_prompt").next()?;
-    let last = all_tags()
-        .filter_map(|tag| Some((answer_part.rfind(tag)?, tag)))
-        .max_by_key(|(at, _)| *at);
-    let (_, tag) = last?;
-    TAGS.iter().map(|(open, _)| *open).find(|open| *open == tag)
-}
-
 /// Tracks whether the next character of the answer is in a code block or quoted.
 #[derive(Debug, Default)]
 struct CodeTracker {
@@ -393,28 +375,6 @@ impl CodeTracker {
     fn is_quoted(&self) -> bool {
         self.in_block || matches!(self.last, Some('`' | '"' | '\'' | '“' | '‘' | '«'))
     }
-}
-
-fn all_tags() -> impl Iterator<Item = &'static str> {
-    TAGS.into_iter().flat_map(|(open, close)| [open, close])
-}
-
-/// Returns the position of the first of some tags, and that tag.
-fn find_first<'a>(text: &str, tags: impl IntoIterator<Item = &'a str>) -> Option<(usize, &'a str)> {
-    tags.into_iter()
-        .filter_map(|tag| Some((text.find(tag)?, tag)))
-        .min_by_key(|(at, _)| *at)
-}
-
-/// Returns the number of bytes at the end of `text` that may be the start of a tag.
-fn partial_tag_len<'a>(text: &str, tags: impl IntoIterator<Item = &'a str>) -> usize {
-    let partial = |tag: &str| {
-        (1..tag.len())
-            .rev()
-            .find(|&n| tag.is_char_boundary(n) && text.ends_with(&tag[..n]))
-            .unwrap_or(0)
-    };
-    tags.into_iter().map(partial).max().unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -530,32 +490,6 @@ mod tests {
         let mut separate = open();
         separate.reasoning_is_separate();
         assert_eq!(split(separate, &["yes"]), (String::new(), "yes".to_owned()));
-    }
-
-    #[test]
-    fn a_template_opens_a_span_if_its_last_tag_is_an_opening_one() {
-        for (template, tag) in [
-            (
-                "{% if add_generation_prompt %}{{'<｜Assistant｜><think>\\n'}}{% endif %}",
-                Some("<think>"),
-            ),
-            (
-                "{{ x.split('<think>') }}{% if add_generation_prompt %}{{ 'assistant\\n' }}{% endif %}",
-                None,
-            ),
-            (
-                "{% if add_generation_prompt %}{% if off %}{{ '<think>\\n\\n</think>' }}{% else %}{{ '<think>\\n' }}{% endif %}",
-                Some("<think>"),
-            ),
-            (
-                "{% if add_generation_prompt %}{% if off %}{{ '<think>\\n\\n</think>' }}{% endif %}",
-                None,
-            ),
-            ("{{ .Prompt }}<|Assistant|><think>\n", Some("<think>")),
-            ("{{ .Prompt }}", None),
-        ] {
-            assert_eq!(tag_opened_by_template(template), tag, "{template}");
-        }
     }
 
     #[test]

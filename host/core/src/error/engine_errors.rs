@@ -112,13 +112,18 @@ fn server_error(message: String, fault: &engine::ServerFault) -> Error {
         FaultKind::OutOfMemory => Error::new(ErrorKind::Model, message).hint(MEMORY_HINT),
         FaultKind::Overflow {
             prompt_tokens,
+            output_tokens,
             context_tokens,
         } => {
-            let problem = match (prompt_tokens, context_tokens) {
-                (Some(prompt), Some(context)) => {
+            let problem = match (prompt_tokens, output_tokens, context_tokens) {
+                (Some(prompt), Some(output), Some(context)) if prompt < context => format!(
+                    "prompt of {prompt} tokens and answer of {output} tokens exceed the context \
+                     of {context} tokens: "
+                ),
+                (Some(prompt), _, Some(context)) => {
                     format!("prompt of {prompt} tokens exceeds the context of {context} tokens: ")
                 }
-                (None, Some(context)) => {
+                (None, _, Some(context)) => {
                     format!("prompt exceeds the context of {context} tokens: ")
                 }
                 _ => "prompt exceeds the context: ".to_owned(),

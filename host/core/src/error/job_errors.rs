@@ -17,6 +17,7 @@ pub(super) fn job_error(error: &JobError) -> Error {
         JobError::Sink(error) => sink_error(error),
         JobError::OnlyReasoning(_) => Error::new(ErrorKind::Empty, error.to_string())
             .hint("raise the limit by `--max-tokens`, or turn reasoning off by `--reasoning off`"),
+        JobError::PromptTruncated { .. } => Error::new(ErrorKind::Context, error.to_string()),
         JobError::Empty | JobError::Cut(_) => Error::new(ErrorKind::Empty, error.to_string()),
         JobError::Expired(expired) => expired_error(expired),
         JobError::Cancelled => Error::interrupted(),

@@ -146,6 +146,14 @@ pub enum JobError {
     /// The model produced reasoning but no answer; the tokens of it, where known.
     #[error("the model produced only reasoning{} and no answer", token_count(*.0))]
     OnlyReasoning(Option<u32>),
+    /// The server read only a part of the prompt, and `strict` is on.
+    #[error("{}", super::warning::truncated_reason(*counted, *sent))]
+    PromptTruncated {
+        /// The tokens of the prompt that the server counted.
+        counted: u32,
+        /// A lower bound of the tokens of the prompt that was sent.
+        sent: u32,
+    },
     /// The answer is cut, and `strict` is on.
     #[error("{}", super::warning::cut_reason(.0))]
     Cut(FinishReason),
@@ -210,6 +218,7 @@ impl JobError {
             Self::Pack(_)
             | Self::Empty
             | Self::OnlyReasoning(_)
+            | Self::PromptTruncated { .. }
             | Self::Cut(_)
             | Self::Cancelled => FailureClass::Job,
         }

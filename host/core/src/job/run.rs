@@ -51,7 +51,18 @@ pub async fn run(
     };
     let StreamedAnswer { mut answer, result } = streamed;
     warnings.append(&mut answer.warnings);
+    let truncation = observed.truncation(&answer);
     warnings.extend(observed.record(&answer, &result, context));
+    let result = match (&truncation, result) {
+        (Some(Warning::PromptTruncated { counted, sent }), Ok(_)) if strict => {
+            Err(JobError::PromptTruncated {
+                counted: *counted,
+                sent: *sent,
+            })
+        }
+        (_, result) => result,
+    };
+    warnings.extend(truncation);
     let end = check(result, strict, &mut warnings);
     answer.warnings = warnings;
     Outcome { end, answer, used }

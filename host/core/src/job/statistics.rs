@@ -8,6 +8,7 @@ use super::{Answer, JobError, Warning};
 use crate::engine::{EMBEDDED, SelectedModel};
 use crate::error_chain::error_chain;
 use crate::registry::Observation;
+use crate::token_estimate::min_tokens;
 
 /// The model and the prompt of a run, as the registry keeps them.
 pub(super) struct ObservedModel {
@@ -15,6 +16,8 @@ pub(super) struct ObservedModel {
     kind: &'static str,
     model: String,
     prompt_bytes: u64,
+    /// A lower bound of the tokens of the prompt.
+    min_prompt_tokens: u32,
 }
 
 impl ObservedModel {
@@ -24,7 +27,18 @@ impl ObservedModel {
             kind: model.engine(),
             model: model.model.clone(),
             prompt_bytes: prompt.bytes() as u64,
+            min_prompt_tokens: min_tokens(prompt.texts()),
         }
+    }
+
+    /// Returns a warning if the server counted fewer tokens than the prompt must have. 0 is
+    /// no count.
+    pub(super) fn truncation(&self, answer: &Answer) -> Option<Warning> {
+        let counted = answer.usage?.prompt_tokens;
+        (counted > 0 && counted < self.min_prompt_tokens).then_some(Warning::PromptTruncated {
+            counted,
+            sent: self.min_prompt_tokens,
+        })
     }
 
     /// Appends the observation of a run to the registry. A failure that the user, a
@@ -45,7 +59,13 @@ impl ObservedModel {
             Err(JobError::Empty | JobError::OnlyReasoning(_)) => {
                 Some("an answer without text".to_owned())
             }
-            Err(JobError::Pack(_) | JobError::Sink(_) | JobError::Cut(_) | JobError::Cancelled) => {
+            Err(
+                JobError::Pack(_)
+                | JobError::Sink(_)
+                | JobError::Cut(_)
+                | JobError::PromptTruncated { .. }
+                | JobError::Cancelled,
+            ) => {
                 return None;
             }
         };
@@ -55,6 +75,7 @@ impl ObservedModel {
             .map(|first| first - timings.load_s.unwrap_or(0.0));
         let after_first_s = timings.first_token_s.map(|first| timings.total_s - first);
         let usage = answer.usage;
+        let is_truncated = self.truncation(answer).is_some();
         // Models in this process are loaded in the time until the first token.
         let is_embedded = self.kind == EMBEDDED;
         let per_second = |tokens: u32, seconds: Option<f64>| {
@@ -67,12 +88,15 @@ impl ObservedModel {
             kind: self.kind.to_owned(),
             model: self.model,
             prompt_bytes: Some(self.prompt_bytes),
-            prompt_tokens: usage.map(|usage| usage.prompt_tokens),
+            // The counts of a truncated prompt say nothing about its text.
+            prompt_tokens: usage
+                .filter(|_| !is_truncated)
+                .map(|usage| usage.prompt_tokens),
             completion_tokens: usage.map(|usage| usage.completion_tokens),
             load_s: context.load_s,
             first_token_s,
             prefill: usage
-                .filter(|_| !is_embedded)
+                .filter(|_| !is_embedded && !is_truncated)
                 .and_then(|usage| per_second(usage.prompt_tokens, first_token_s)),
             // Of n tokens, n - 1 come after the first one.
             decode: usage.and_then(|usage| {

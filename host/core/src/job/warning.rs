@@ -17,6 +17,13 @@ pub enum Warning {
     SystemDropped,
     /// The answer is not complete.
     CutAnswer(FinishReason),
+    /// The server counted fewer tokens than the prompt must have.
+    PromptTruncated {
+        /// The tokens of the prompt that the server counted.
+        counted: u32,
+        /// A lower bound of the tokens of the prompt that was sent.
+        sent: u32,
+    },
     /// Text on stdout turned out to be reasoning.
     ReasoningPrinted,
     /// Two packs have one name; the nearest is used.
@@ -36,7 +43,10 @@ impl Warning {
     /// sink has received it.
     #[must_use]
     pub fn is_after_the_end(&self) -> bool {
-        matches!(self, Self::CutAnswer(_) | Self::StatisticsNotSaved(_))
+        matches!(
+            self,
+            Self::CutAnswer(_) | Self::PromptTruncated { .. } | Self::StatisticsNotSaved(_)
+        )
     }
 }
 
@@ -55,6 +65,9 @@ impl fmt::Display for Warning {
                 "the first part of the output is the model's reasoning, of which it marks only \
                  the end; add `--post reasoning:open=true`",
             ),
+            Self::PromptTruncated { counted, sent } => {
+                f.write_str(&truncated_reason(*counted, *sent))
+            }
             Self::CutAnswer(reason) => f.write_str(cut_reason(reason)),
             Self::StatisticsNotSaved(cause) => {
                 write!(f, "could not save run statistics: {cause}")
@@ -65,6 +78,14 @@ impl fmt::Display for Warning {
             | Self::Engine(text) => f.write_str(text),
         }
     }
+}
+
+/// Returns the text for a prompt of which the server read only a part.
+pub(super) fn truncated_reason(counted: u32, sent: u32) -> String {
+    format!(
+        "the server truncated the prompt: it read {counted} tokens, but the prompt has at least \
+         {sent} (load the model with a longer context, --context)"
+    )
 }
 
 /// Returns why an answer is cut, with the flag that sets the limit.

@@ -10,7 +10,7 @@ use fs_err as fs;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::record::{LastUsedModel, MergePosition, Registry};
+use super::record::{LastUsedModel, MergePosition, PLAUSIBLE_TOKENS_PER_BYTE, Registry};
 use crate::store::unused_path;
 
 /// A finished run.
@@ -203,7 +203,10 @@ fn apply_observation(registry: &mut Registry, observation: &Observation) {
                 clippy::cast_precision_loss,
                 reason = "prompts are far below 2^52 bytes"
             )]
-            model.tokens_per_byte.add(f64::from(tokens) / bytes as f64);
+            let ratio = f64::from(tokens) / bytes as f64;
+            if PLAUSIBLE_TOKENS_PER_BYTE.contains(&ratio) {
+                model.tokens_per_byte.add(ratio);
+            }
         }
         let is_long = observation
             .completion_tokens

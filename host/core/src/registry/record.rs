@@ -2,6 +2,7 @@
 //! older version does not lose the data of a newer one.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -216,7 +217,18 @@ impl Registry {
     }
 }
 
+/// Tokens per byte of prompts that are plausible. Fewer are counted if a server truncates a
+/// prompt, or does not count a part that it has cached.
+pub(super) const PLAUSIBLE_TOKENS_PER_BYTE: RangeInclusive<f64> = 0.1..=1.5;
+
 impl ModelRecord {
+    /// Returns the median of the plausible measurements of tokens per byte.
+    #[must_use]
+    pub fn tokens_per_byte_median(&self) -> Option<f64> {
+        self.tokens_per_byte
+            .median_within(&PLAUSIBLE_TOKENS_PER_BYTE)
+    }
+
     /// Applies the facts that an engine reports. Facts that it does not report are kept.
     fn apply_engine_info(&mut self, new: Self) {
         fn update<T>(old: &mut Option<T>, new: Option<T>) {

@@ -1,5 +1,7 @@
 //! Measured speeds of a model.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
 use crate::quantity::median;
@@ -53,6 +55,12 @@ impl Samples {
     #[must_use]
     pub fn median(&self) -> Option<f64> {
         median(&self.0)
+    }
+
+    /// Returns the median of the measurements in a range.
+    pub(super) fn median_within(&self, range: &RangeInclusive<f64>) -> Option<f64> {
+        let within = self.0.iter().copied().filter(|value| range.contains(value));
+        median(&within.collect::<Vec<_>>())
     }
 
     pub(super) fn is_empty(&self) -> bool {

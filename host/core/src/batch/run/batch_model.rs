@@ -113,7 +113,7 @@ pub(super) fn batch_model(
         architecture: model.architecture.clone(),
         largest_context: largest_context(record, model),
         instances: model.instances.clone(),
-        tokens_per_byte: record.tokens_per_byte.median(),
+        tokens_per_byte: record.tokens_per_byte_median(),
         speed: ModelSpeed {
             load_s: record.speeds.load_s.median(),
             prefill: record.speeds.prefill.median(),

@@ -32,6 +32,21 @@ pub(super) fn named_files(
         .collect()
 }
 
+/// Returns the models that a pattern leaves out because they do not generate text.
+pub(super) fn left_out<'a>(names: &[String], catalog: &'a Catalog) -> Vec<&'a str> {
+    let is_matching = |listed: &ListedModel<'_>| {
+        let model = listed.model;
+        names.iter().any(|name| {
+            name == ALL || is_pattern(name) && matches_model(name, &model.id, &model.aliases)
+        })
+    };
+    listed_models(catalog)
+        .into_iter()
+        .filter(|listed| listed.model.embeds_only && is_matching(listed))
+        .map(|listed| listed.model.id.as_str())
+        .collect()
+}
+
 /// Returns the models that match, each once, in the order of the names.
 ///
 /// # Errors
@@ -83,7 +98,7 @@ pub(super) fn match_names<'a>(
                 in_patterns(listed)
                     && (name == ALL || matches_model(name, &model.id, &model.aliases))
             } else {
-                !model.embeds_only && matches_model(name, &model.id, &model.aliases)
+                matches_model(name, &model.id, &model.aliases)
             }
         });
         let Some(first) = matching.next() else {

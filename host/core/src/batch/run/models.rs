@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::batch_model::{BatchModel, batch_model};
 use super::event::SharedObserver;
 use super::listed_model::ListedModel;
-use super::model_matching::{match_names, named_files};
+use super::model_matching::{left_out, match_names, named_files};
 use super::setup::BatchSetup;
 use crate::batch::Plan;
 use crate::client::{self, LoadPolicy, Notices, fits_memory, model_record};
@@ -60,6 +60,13 @@ pub(super) async fn select_models(
         (Err(_), Some(error)) => return Err(error.into()),
         (Err(failure), None) => return Err(failure),
     };
+    let left_out = left_out(&names, &catalog);
+    if !left_out.is_empty() {
+        observer.warning(&format!(
+            "left out models that do not generate text: {}",
+            left_out.join(", ")
+        ));
+    }
     let mut registry = client::read_registry(env, notices);
     for engine in &catalog.engines {
         let records: Vec<(String, ModelRecord)> = engine

@@ -1,10 +1,15 @@
 //! Lists servers with their models, for the catalog of all engines.
 
+use futures_util::stream::{self, StreamExt};
+
 use super::detect::{ConnectTimeouts, detect_all};
 use super::listed_model::ListedModel;
 use super::model_list::{fill_details, list_models};
 use super::server_address::ServerAddress;
 use crate::engine::{CatalogEngine, CatalogModel, Error, LoadedInstance};
+
+/// The number of concurrent requests for details of models.
+const DETAIL_REQUESTS: usize = 16;
 
 /// Lists the servers at `addresses` with their models.
 ///
@@ -19,12 +24,11 @@ pub(in crate::engine) async fn catalog_servers(
     for server in detect_all(addresses, is_explicit, timeouts).await? {
         let models = match list_models(&server).await {
             Ok(mut listed) => {
-                for model in &mut listed {
-                    // Ollama's list has no context lengths.
-                    if model.declared.is_none() {
-                        fill_details(&server, model).await;
-                    }
-                }
+                // Ollama's list has no context lengths.
+                let incomplete = listed.iter_mut().filter(|model| model.declared.is_none());
+                stream::iter(incomplete)
+                    .for_each_concurrent(DETAIL_REQUESTS, |model| fill_details(&server, model))
+                    .await;
                 Ok(listed.into_iter().map(catalog_model).collect())
             }
             Err(error) => Err(error.to_string()),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::detected_server::Server;
 use super::fault;
 use super::http_client::{ClientError, HttpClient};
-use super::probe::{ProbeResponses, identify, probe, requires_key};
+use super::probe::{Identity, PROBE_TIMEOUT, ProbeResponses, identify, probe, requires_key};
 use super::server_address::ServerAddress;
 use super::server_kind::ServerKind;
 use crate::engine::Error;
@@ -94,10 +94,18 @@ async fn detect(
     timeouts: ConnectTimeouts,
 ) -> Result<Server, Error> {
     let mut client = HttpClient::new(address, timeouts.connect)?;
+    if let Some(dialect) = address.dialect {
+        return configured_server(address, dialect, client).await;
+    }
     let start = Instant::now();
     loop {
-        let probes = probe(&client, address.is_loopback, timeouts.connect).await;
-        if let Some((kind, version)) = identify(&probes) {
+        let probes = probe(&client, address, timeouts.connect).await;
+        if let Some(identity) = identify(&probes) {
+            let Identity {
+                kind,
+                version,
+                uses_given_api,
+            } = identity;
             if address
                 .kind
                 .is_some_and(|configured| !configured.accepts(kind))
@@ -112,6 +120,9 @@ async fn detect(
                 .clone()
                 .filter(|_| kind == ServerKind::LmStudio);
             client.set_key(address.key.clone().or(lmstudio_key));
+            if let (true, Some(given)) = (uses_given_api, &address.given_api) {
+                client.set_api_base(given.clone());
+            }
             let version = match kind {
                 ServerKind::LmStudio => lmstudio_version(&client).await,
                 _ => version,
@@ -120,6 +131,7 @@ async fn detect(
                 kind,
                 version,
                 client,
+                is_configured: false,
             });
         }
         let is_loading = [&probes.health, &probes.models]
@@ -148,6 +160,50 @@ async fn detect(
         }
         return Err(detection_error(address, &client, &probes));
     }
+}
+
+/// Returns a server of a kind that the config sets. It is not identified: behind a gateway it
+/// may not look like one of its kind. The key in the config belongs to this address.
+///
+/// # Errors
+/// Returns an error if there is no connection to the server.
+async fn configured_server(
+    address: &ServerAddress,
+    dialect: ServerKind,
+    mut client: HttpClient,
+) -> Result<Server, Error> {
+    let engine = || address.base_url.clone();
+    match client.get("/", PROBE_TIMEOUT).await {
+        Err(ClientError::ConnectTimeout(limit)) => {
+            return Err(Error::ConnectTimeout {
+                engine: engine(),
+                limit,
+            });
+        }
+        Err(error @ ClientError::ConnectFailed(_)) => {
+            return Err(Error::Unreachable {
+                engine: engine(),
+                reason: error.to_string(),
+            });
+        }
+        // Any response will do, also a redirect to a login page.
+        _ => {}
+    }
+    let lmstudio_key = address.lmstudio_key.clone();
+    let lmstudio_key = lmstudio_key.filter(|_| dialect == ServerKind::LmStudio);
+    client.set_key(address.key.clone().or(lmstudio_key));
+    if let Some(given) = &address.given_api
+        && !matches!(dialect, ServerKind::LmStudio | ServerKind::Ollama)
+        && given != &address.base_url
+    {
+        client.set_api_base(given.clone());
+    }
+    Ok(Server {
+        kind: dialect,
+        version: None,
+        client,
+        is_configured: true,
+    })
 }
 
 /// Reads LM Studio's version from the address for its own programs. The version

@@ -2,8 +2,9 @@
 //! shapes, some of them with a success status.
 
 mod error_message;
+mod overflow;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
@@ -21,6 +22,8 @@ pub enum FaultKind {
     Overflow {
         /// Length of the prompt in tokens.
         prompt_tokens: Option<u64>,
+        /// The requested limit of the output in tokens.
+        output_tokens: Option<u64>,
         /// Context length in tokens.
         context_tokens: Option<u64>,
     },
@@ -28,8 +31,9 @@ pub enum FaultKind {
     Busy,
     /// The model is still loading; a later attempt will succeed.
     Loading,
-    /// A key of the request that the server does not accept, if it names one.
-    Unsupported(Option<String>),
+    /// The server does not accept a key of the request. The names in its message, of which
+    /// one is the key, the most probable one first.
+    Unsupported(Vec<String>),
     /// Not enough memory.
     OutOfMemory,
     /// Any other error.
@@ -65,11 +69,19 @@ pub(super) fn from_response(status: u16, retry_after: Option<&str>, body: &[u8])
     } else {
         format!("HTTP {status}: {}", fault.message)
     };
-    fault.retry_after = retry_after.and_then(|header| {
-        let seconds: f64 = header.trim().parse().ok()?;
-        Duration::try_from_secs_f64(seconds).ok()
-    });
+    fault.retry_after = retry_after.and_then(parse_retry_after);
     fault
+}
+
+/// Parses a `Retry-After` header, which has seconds or a date (RFC 9110, section 10.2.3).
+/// A date in the past is no wait.
+fn parse_retry_after(header: &str) -> Option<Duration> {
+    let header = header.trim();
+    if let Ok(seconds) = header.parse() {
+        return Duration::try_from_secs_f64(seconds).ok();
+    }
+    let date = httpdate::parse_http_date(header).ok()?;
+    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
 /// Returns the error in a JSON value of a stream or of a whole response; `None`
@@ -103,12 +115,13 @@ mod tests {
     fn overflow(prompt: u64, context: u64) -> FaultKind {
         FaultKind::Overflow {
             prompt_tokens: Some(prompt).filter(|tokens| *tokens > 0),
+            output_tokens: None,
             context_tokens: Some(context).filter(|tokens| *tokens > 0),
         }
     }
 
     fn unsupported(key: &str) -> FaultKind {
-        FaultKind::Unsupported(Some(key.to_owned()))
+        FaultKind::Unsupported(vec![key.to_owned()])
     }
 
     #[test]
@@ -141,7 +154,11 @@ mod tests {
             (
                 400,
                 r#"{"object":"error","message":"This model's maximum context length is 4096 tokens. However, you requested 9000 tokens (8000 in the messages, 1000 in the completion).","type":"BadRequestError","code":400}"#,
-                overflow(9000, 4096),
+                FaultKind::Overflow {
+                    prompt_tokens: Some(8000),
+                    output_tokens: Some(1000),
+                    context_tokens: Some(4096),
+                },
                 "maximum",
             ),
             (
@@ -272,7 +289,10 @@ mod tests {
                 "context_length",
             ),
         ] {
-            let fault = from_response(status, None, body.as_bytes());
+            let mut fault = from_response(status, None, body.as_bytes());
+            if let FaultKind::Unsupported(keys) = &mut fault.kind {
+                keys.truncate(1);
+            }
             assert_eq!(fault.kind, kind, "{body}");
             assert!(
                 fault.message.contains(expected),
@@ -283,6 +303,22 @@ mod tests {
         }
         let fault = from_response(429, Some("1.5"), b"");
         assert_eq!(fault.retry_after, Some(Duration::from_millis(1500)));
+        let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(100));
+        let wait = from_response(429, Some(&date), b"").retry_after.unwrap();
+        assert!((90..=100).contains(&wait.as_secs()), "{wait:?}");
+        let past = from_response(429, Some("Sun, 06 Nov 1994 08:49:37 GMT"), b"");
+        assert_eq!(past.retry_after, Some(Duration::ZERO));
+        assert_eq!(from_response(429, Some("soon"), b"").retry_after, None);
+    }
+
+    #[test]
+    fn names_in_a_refusal_are_candidates_for_the_rejected_key() {
+        let pydantic = r#"{"object":"error","message":"[{'type': 'extra_forbidden', 'loc': ('body', 'min_p'), 'msg': 'Extra inputs are not permitted', 'input': 0.05}]"}"#;
+        let FaultKind::Unsupported(keys) = from_response(400, None, pydantic.as_bytes()).kind
+        else {
+            panic!("not classified");
+        };
+        assert!(keys.iter().any(|key| key == "min_p"), "{keys:?}");
     }
 
     #[test]

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use reqwest::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER,
+};
 use serde_json::Value;
 
 use super::server_address::ServerAddress;
@@ -15,11 +17,19 @@ use crate::secret::Secret;
 /// or an answer that is not streamed.
 const MAX_BODY_BYTES: usize = 64 << 20;
 
+/// UTF-8's byte order mark, with which some servers start their JSON.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// The path of OpenAI's API in the paths of this crate.
+const OPENAI_PREFIX: &str = "/v1";
+
 /// An HTTP client for one server.
 #[derive(Debug)]
 pub(super) struct HttpClient {
     http: reqwest::Client,
     base_url: String,
+    /// The base URL of OpenAI's API, usually `/v1` below `base_url`.
+    api_base: String,
     connect_timeout: Option<Duration>,
     is_loopback: bool,
     /// Sent with every request; set once the kind of server has been detected.
@@ -36,7 +46,8 @@ pub(super) struct Response {
 impl Response {
     /// Parses the body as JSON; `None` if it is not JSON.
     pub(super) fn json(&self) -> Option<Value> {
-        serde_json::from_slice(&self.body).ok()
+        let body = self.body.strip_prefix(BYTE_ORDER_MARK);
+        serde_json::from_slice(body.unwrap_or(&self.body)).ok()
     }
 }
 
@@ -92,6 +103,11 @@ impl HttpClient {
         let mut builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .tcp_nodelay(true)
+            // Compression delays a stream. Some servers compress all the same.
+            .default_headers(HeaderMap::from_iter([(
+                ACCEPT_ENCODING,
+                HeaderValue::from_static("identity"),
+            )]))
             .user_agent(concat!("lmstrix-host/", env!("CARGO_PKG_VERSION")));
         if let Some(connect_timeout) = connect_timeout {
             builder = builder.connect_timeout(connect_timeout);
@@ -107,6 +123,7 @@ impl HttpClient {
         Ok(Self {
             http,
             base_url: address.base_url.clone(),
+            api_base: format!("{}{OPENAI_PREFIX}", address.base_url),
             connect_timeout,
             is_loopback: address.is_loopback,
             key: None,
@@ -121,6 +138,19 @@ impl HttpClient {
     /// machine.
     pub(super) fn is_loopback(&self) -> bool {
         self.is_loopback
+    }
+
+    /// Sets the base URL of OpenAI's API.
+    pub(super) fn set_api_base(&mut self, api_base: String) {
+        self.api_base = api_base;
+    }
+
+    /// Returns the URL of a path.
+    fn url(&self, path: &str) -> String {
+        match path.strip_prefix(OPENAI_PREFIX) {
+            Some(rest) if rest.starts_with('/') => format!("{}{rest}", self.api_base),
+            _ => format!("{}{path}", self.base_url),
+        }
     }
 
     pub(super) fn has_key(&self) -> bool {
@@ -145,7 +175,16 @@ impl HttpClient {
 
     /// Requests `path` and reads the whole response within `limit`.
     pub(super) async fn get(&self, path: &str, limit: Duration) -> Result<Response, ClientError> {
-        let request = self.http.get(format!("{}{path}", self.base_url));
+        self.get_url(&self.url(path), limit).await
+    }
+
+    /// Requests a URL of this server and reads the whole response within `limit`.
+    pub(super) async fn get_url(
+        &self,
+        url: &str,
+        limit: Duration,
+    ) -> Result<Response, ClientError> {
+        let request = self.http.get(url);
         let response = async { self.read_body(self.send(request).await?).await };
         match tokio::time::timeout(limit, response).await {
             Ok(result) => result,
@@ -162,7 +201,7 @@ impl HttpClient {
     ) -> Result<reqwest::Response, ClientError> {
         let request = self
             .http
-            .post(format!("{}{path}", self.base_url))
+            .post(self.url(path))
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
             .body(body.to_string());
         self.send(request).await
@@ -171,8 +210,7 @@ impl HttpClient {
     /// Requests `path`. Returns once the response headers have arrived; the
     /// body is still to be read.
     pub(super) async fn get_streaming(&self, path: &str) -> Result<reqwest::Response, ClientError> {
-        self.send(self.http.get(format!("{}{path}", self.base_url)))
-            .await
+        self.send(self.http.get(self.url(path))).await
     }
 
     async fn send(

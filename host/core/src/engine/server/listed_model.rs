@@ -17,7 +17,7 @@ pub(super) struct ListedModel {
     pub(super) size_bytes: Option<u64>,
     pub(super) supports_vision: bool,
     pub(super) supports_tools: bool,
-    /// `true` for an embedding model, which cannot generate text.
+    /// `true` for a model that does not generate text: for embeddings, ranking or speech.
     pub(super) is_embedding_only: bool,
     /// The reasoning levels that the model accepts, if the server reports them.
     pub(super) reasoning_levels: Option<Vec<String>>,
@@ -37,17 +37,80 @@ pub(super) struct ListedInstance {
     pub(super) context: Option<u32>,
 }
 
+/// Parts of the names of models that do not generate text, for servers that report no types.
+const NO_TEXT_MARKS: [&str; 10] = [
+    "embed", "rerank", "bge-", "gte-", "e5-", "minilm", "whisper", "-tts", "tts-", "-asr",
+];
 /// Parts of the names of instruction-tuned models.
 const INSTRUCT_MARKS: [&str; 6] = ["instruct", "chat", "-it", "assistant", "thinking", "coder"];
 /// Parts of the names of base models, which only continue a text.
 const BASE_MARKS: [&str; 3] = ["-base", "_base", "-pt"];
 
 impl ListedModel {
+    /// Returns a model that a server does not list.
+    pub(super) fn unlisted(name: &str) -> Self {
+        Self {
+            id: name.to_owned(),
+            instances: vec![ListedInstance {
+                id: name.to_owned(),
+                context: None,
+            }],
+            ..Self::default()
+        }
+    }
+
+    /// Returns `true` if the model probably does not generate text, judged by its name.
+    pub(super) fn generates_no_text_by_name(id: &str) -> bool {
+        let id = id.to_lowercase();
+        // Its own name, without that of its owner.
+        let name = id.rsplit('/').next().unwrap_or_default();
+        NO_TEXT_MARKS
+            .iter()
+            .any(|mark| match mark.strip_suffix('-') {
+                // The beginning of a name or of a word of it.
+                Some(_) => name.starts_with(mark) || name.contains(&format!("-{mark}")),
+                None => name.contains(mark),
+            })
+    }
+
+    /// Returns `true` if the model or one of its instances has this name.
+    pub(super) fn is_named(&self, name: &str) -> bool {
+        self.id == name
+            || self.aliases.iter().any(|alias| alias == name)
+            || self.instances.iter().any(|instance| instance.id == name)
+    }
+
     /// Returns `true` if the model is probably instruction-tuned, judged by its
     /// name. Few models in use are base models.
     pub(super) fn is_instruct(&self) -> bool {
         let name = self.id.to_lowercase();
         INSTRUCT_MARKS.iter().any(|mark| name.contains(mark))
             || !BASE_MARKS.iter().any(|mark| name.contains(mark))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_that_generate_no_text_are_recognised_by_name() {
+        for (id, expected) in [
+            ("text-embedding-nomic-embed-text-v1.5", true),
+            ("BAAI/bge-m3", true),
+            ("Qwen/Qwen3-Reranker-0.6B", true),
+            ("openai/whisper-large-v3", true),
+            ("kokoro-tts", true),
+            ("all-MiniLM-L6-v2", true),
+            ("intfloat/multilingual-e5-large", true),
+            ("llama3.2:3b", false),
+            ("qwen3-4b", false),
+            ("gte-ish", true),
+            ("some-owner-embed/llama", false),
+            ("phi-3.5-mini", false),
+        ] {
+            let actual = ListedModel::generates_no_text_by_name(id);
+            assert_eq!(actual, expected, "{id}");
+        }
     }
 }

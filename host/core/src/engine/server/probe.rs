@@ -6,11 +6,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::http_client::{ClientError, HttpClient, Response};
+use super::server_address::ServerAddress;
 use super::server_kind::ServerKind;
 
 /// Time limit of one probe. A server that computes on its only thread answers
 /// after the computation, which can take minutes.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The responses to all probes of one server.
 pub(super) struct ProbeResponses {
@@ -21,18 +22,39 @@ pub(super) struct ProbeResponses {
     pub(super) health: Result<Response, ClientError>,
     vllm_version: Result<Response, ClientError>,
     pub(super) models: Result<Response, ClientError>,
+    /// The list of models below the address as it was given, if that is another one.
+    pub(super) given_models: Option<Result<Response, ClientError>>,
+}
+
+/// What the probes tell about a server.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) kind: ServerKind,
+    pub(super) version: Option<String>,
+    /// OpenAI's API is below the address as it was given.
+    pub(super) uses_given_api: bool,
+}
+
+impl Identity {
+    fn new(kind: ServerKind, version: Option<String>) -> Self {
+        Self {
+            kind,
+            version,
+            uses_given_api: false,
+        }
+    }
 }
 
 /// Sends all probes, in parallel where that is safe.
 pub(super) async fn probe(
     client: &HttpClient,
-    is_loopback: bool,
+    address: &ServerAddress,
     connect: Option<Duration>,
 ) -> ProbeResponses {
     // The probe limit covers a server that does not answer. A remote connection
     // gets its own time in addition; a loopback connection needs none.
     let limit = match connect {
-        Some(connect) if !is_loopback => connect.saturating_add(PROBE_TIMEOUT),
+        Some(connect) if !address.is_loopback => connect.saturating_add(PROBE_TIMEOUT),
         _ => PROBE_TIMEOUT,
     };
     let get_probe = |path: &'static str| async move {
@@ -58,15 +80,21 @@ pub(super) async fn probe(
             health: skipped(),
             vllm_version: skipped(),
             models: skipped(),
+            given_models: None,
         };
     }
-    let (ollama_version, root, props, health, vllm_version, models) = tokio::join!(
+    let given_probe = async {
+        let url = format!("{}/models", address.given_api.as_ref()?);
+        Some(client.get_url(&url, limit).await)
+    };
+    let (ollama_version, root, props, health, vllm_version, models, given_models) = tokio::join!(
         get_probe("/api/version"),
         get_probe("/"),
         get_probe("/props"),
         get_probe("/health"),
         get_probe("/version"),
         get_probe("/v1/models"),
+        given_probe,
     );
     ProbeResponses {
         lmstudio_greeting,
@@ -76,6 +104,7 @@ pub(super) async fn probe(
         health,
         vllm_version,
         models,
+        given_models,
     }
 }
 
@@ -83,20 +112,12 @@ pub(super) async fn probe(
 ///
 /// The order of the checks matters: LM Studio answers unknown paths, too, and
 /// must not be taken for another server.
-pub(super) fn identify(probes: &ProbeResponses) -> Option<(ServerKind, Option<String>)> {
-    let valid_json = |probe: &Result<Response, ClientError>| {
-        let response = probe
-            .as_ref()
-            .ok()
-            .filter(|response| response.status == 200)?;
-        let value = response.json()?;
-        value.get("error").is_none().then_some(value)
-    };
+pub(super) fn identify(probes: &ProbeResponses) -> Option<Identity> {
     let string_field = |value: &Value, key: &str| value.get(key)?.as_str().map(str::to_owned);
     if valid_json(&probes.lmstudio_greeting)
         .is_some_and(|value| value.get("lmstudio") == Some(&Value::Bool(true)))
     {
-        return Some((ServerKind::LmStudio, None));
+        return Some(Identity::new(ServerKind::LmStudio, None));
     }
     let root = probes.root.as_ref().ok();
     let is_ollama = root.is_some_and(|response| response.body.starts_with(b"Ollama is running"));
@@ -104,41 +125,66 @@ pub(super) fn identify(probes: &ProbeResponses) -> Option<(ServerKind, Option<St
         && let Some(version) =
             valid_json(&probes.ollama_version).and_then(|value| string_field(&value, "version"))
     {
-        return Some((ServerKind::Ollama, Some(version)));
+        return Some(Identity::new(ServerKind::Ollama, Some(version)));
     }
-    let models =
-        valid_json(&probes.models).filter(|value| value.get("data").is_some_and(Value::is_array));
-    if let Some(props) = valid_json(&probes.props) {
+    let given = probes.given_models.as_ref().and_then(model_list);
+    if given.is_none()
+        && let Some(props) = valid_json(&probes.props)
+    {
         let build = string_field(&props, "build_info");
         if props.get("role").and_then(Value::as_str) == Some("router") {
-            return Some((ServerKind::LlamaRouter, build));
+            return Some(Identity::new(ServerKind::LlamaRouter, build));
         }
         if props.get("default_generation_settings").is_some() {
-            return Some((ServerKind::LlamaServer, build));
+            return Some(Identity::new(ServerKind::LlamaServer, build));
         }
     }
-    let models = models?;
+    let uses_given_api = given.is_some();
+    let models = given.or_else(|| model_list(&probes.models))?;
     let owner = models
         .pointer("/data/0/owned_by")
         .and_then(Value::as_str)
         .unwrap_or_default();
-    match owner {
-        "llamacpp" => Some((ServerKind::LlamaServer, None)),
-        "vllm" => Some((
-            ServerKind::Vllm,
-            valid_json(&probes.vllm_version).and_then(|value| string_field(&value, "version")),
-        )),
-        _ if models.get("object").and_then(Value::as_str) == Some("list") => {
-            Some((ServerKind::OpenAi, None))
+    let (kind, version) = match owner {
+        "llamacpp" => (ServerKind::LlamaServer, None),
+        "vllm" => {
+            let version = valid_json(&probes.vllm_version);
+            let version = version.and_then(|value| string_field(&value, "version"));
+            (ServerKind::Vllm, version)
         }
-        _ => None,
-    }
+        _ => (ServerKind::OpenAi, None),
+    };
+    Some(Identity {
+        kind,
+        version,
+        uses_given_api,
+    })
+}
+
+/// Returns the JSON of a successful response without an error in it.
+fn valid_json(probe: &Result<Response, ClientError>) -> Option<Value> {
+    let response = probe.as_ref().ok()?;
+    let value = response.json().filter(|_| response.status == 200)?;
+    value
+        .get("error")
+        .is_none_or(Value::is_null)
+        .then_some(value)
+}
+
+/// Returns a list of models in OpenAI's form. Some servers leave out its `object`.
+fn model_list(probe: &Result<Response, ClientError>) -> Option<Value> {
+    let value = valid_json(probe)?;
+    let models = value.get("data")?.as_array()?;
+    let is_list = value.get("object").and_then(Value::as_str) == Some("list");
+    let has_ids = !models.is_empty() && models.iter().all(|model| model.get("id").is_some());
+    (is_list || has_ids).then_some(value)
 }
 
 /// Returns whether the server requires a key.
 pub(super) fn requires_key(probes: &ProbeResponses) -> bool {
     [&probes.models, &probes.props]
         .into_iter()
+        .chain(&probes.given_models)
         .flatten()
         .any(|response| matches!(response.status, 401 | 403))
 }

@@ -60,12 +60,12 @@ fn select_among(
             .iter()
             .enumerate()
             .flat_map(|(index, listed)| listed.iter().map(move |model| (index, model)))
-            .filter(|(_, model)| !model.is_embedding_only)
     };
     if let Some(name) = names.requested {
         return find_by_name(all(), name, engines);
     }
-    let mut loaded = all().filter(|(_, model)| !model.instances.is_empty());
+    let with_text = || all().filter(|(_, model)| !model.is_embedding_only);
+    let mut loaded = with_text().filter(|(_, model)| !model.instances.is_empty());
     if let (Some((index, listed)), None) = (loaded.next(), loaded.next()) {
         return Ok(selected(index, listed, None));
     }
@@ -80,7 +80,7 @@ fn select_among(
         return Ok(last);
     }
     let names_of = |is_loaded: bool| -> Vec<String> {
-        all()
+        with_text()
             .filter(|(_, model)| model.instances.is_empty() != is_loaded)
             .map(|(_, model)| model.id.clone())
             .take(MAX_NAMES_SHOWN)
@@ -98,13 +98,10 @@ fn find_by_name<'a>(
     name: &str,
     engines: &str,
 ) -> Result<SelectedListing, Error> {
-    let has_instance =
-        |model: &ListedModel| model.instances.iter().any(|instance| instance.id == name);
-    let is_match = |model: &ListedModel| {
-        model.id == name || model.aliases.iter().any(|alias| alias == name) || has_instance(model)
-    };
-    let matching: Vec<(usize, &ListedModel)> =
-        all.clone().filter(|(_, model)| is_match(model)).collect();
+    let matching: Vec<(usize, &ListedModel)> = all
+        .clone()
+        .filter(|(_, model)| model.is_named(name))
+        .collect();
     // Of several servers that have the model, prefer one that has it loaded.
     let best = matching
         .iter()
@@ -213,7 +210,14 @@ mod tests {
                 Ok((1, "qwen3-4b", Some("qwen3-4b"))),
             ),
             (first, Some("qwen"), None, None, Err("unknown")),
-            (first, Some("embed"), None, None, Err("unknown")),
+            // An explicit name beats the type.
+            (
+                first,
+                Some("embed"),
+                None,
+                None,
+                Ok((0, "embed", Some("embed"))),
+            ),
             (both, None, None, None, Err("which")),
             (
                 both,

@@ -29,7 +29,7 @@ pub(in crate::engine) async fn select_target(
 ) -> Result<ServerTarget, Error> {
     let model = names.requested;
     let servers = detect_all(addresses, is_explicit, timeouts).await?;
-    let lists = list_all(servers).await?;
+    let lists = list_all(servers, model).await?;
     let SelectedListing {
         server_index,
         mut listed,
@@ -58,16 +58,33 @@ pub(in crate::engine) async fn select_target(
     })
 }
 
-/// Lists the models of each server.
+/// Lists the models of each server. A server with a configured kind needs no list if a model
+/// was requested by name.
 ///
 /// # Errors
 /// Returns an error if no server could list its models.
-async fn list_all(servers: Vec<Server>) -> Result<Vec<(Arc<Server>, Vec<ListedModel>)>, Error> {
+async fn list_all(
+    servers: Vec<Server>,
+    requested: Option<&str>,
+) -> Result<Vec<(Arc<Server>, Vec<ListedModel>)>, Error> {
     let mut lists = Vec::new();
     let mut list_error = None;
     for server in servers {
         // A server that fails to list its models must not hide those of others.
-        match list_models(&server).await {
+        let listed = match (list_models(&server).await, requested) {
+            (Err(error @ (Error::Unreachable { .. } | Error::ConnectTimeout { .. })), _) => {
+                Err(error)
+            }
+            (listed, Some(name)) if server.is_configured => {
+                let mut listed = listed.unwrap_or_default();
+                if !listed.iter().any(|model| model.is_named(name)) {
+                    listed.push(ListedModel::unlisted(name));
+                }
+                Ok(listed)
+            }
+            (listed, _) => listed,
+        };
+        match listed {
             Ok(listed) => lists.push((Arc::new(server), listed)),
             Err(error) => list_error = Some(error),
         }

@@ -12,8 +12,13 @@ use crate::secret::Secret;
 pub struct ServerAddress {
     /// The base URL without a trailing slash, such as `http://127.0.0.1:1234`.
     pub(super) base_url: String,
-    /// The configured kind of server; `None` detects it.
+    /// The base URL of OpenAI's API as it was given, such as `http://h/api/v1`, if that is
+    /// not `/v1` below `base_url`.
+    pub(super) given_api: Option<String>,
+    /// The kind of server that must be detected; `None` accepts any.
     pub(super) kind: Option<ServerKind>,
+    /// The kind of server that is used without detection.
+    pub(super) dialect: Option<ServerKind>,
     /// The key for this address only.
     pub(super) key: Option<Secret>,
     /// The LM Studio key, sent only if the server is detected as LM Studio.
@@ -27,9 +32,18 @@ pub struct ServerAddress {
 #[error("{0}")]
 pub struct InvalidUrl(String);
 
-/// Path suffixes that are removed, since users often copy them with the
-/// address.
-const STRIPPED_PATHS: [&str; 5] = ["/chat/completions", "/completions", "/v1", "/v0", "/api"];
+/// Endpoints that are removed, since users often copy them with the address.
+const ENDPOINT_PATHS: [&str; 3] = ["/chat/completions", "/completions", "/models"];
+/// Paths of APIs that are removed. The address is first tried with them.
+const API_PATHS: [&str; 3] = ["/v1", "/v0", "/api"];
+
+fn strip_suffixes(url: &mut String, suffixes: &[&str]) {
+    for suffix in suffixes {
+        if let Some(stripped) = url.strip_suffix(suffix) {
+            url.truncate(stripped.trim_end_matches('/').len());
+        }
+    }
+}
 
 impl ServerAddress {
     /// Parses an address such as `http://127.0.0.1:1234`, `localhost:8080` or
@@ -81,14 +95,15 @@ impl ServerAddress {
         }
         let is_loopback = is_loopback(url.host_str().unwrap_or_default());
         let mut base = url.as_str().trim_end_matches('/').to_owned();
-        for suffix in STRIPPED_PATHS {
-            if let Some(stripped) = base.strip_suffix(suffix) {
-                base.truncate(stripped.len());
-            }
-        }
+        strip_suffixes(&mut base, &ENDPOINT_PATHS);
+        let given_api = base.clone();
+        strip_suffixes(&mut base, &API_PATHS);
+        let has_path = url.path() != "/" && given_api != format!("{base}/v1");
         Ok(Self {
-            base_url: base.trim_end_matches('/').to_owned(),
+            base_url: base,
+            given_api: has_path.then_some(given_api),
             kind: None,
+            dialect: None,
             key: None,
             lmstudio_key: None,
             is_loopback,
@@ -99,6 +114,13 @@ impl ServerAddress {
     #[must_use]
     pub fn with_kind(mut self, kind: Option<ServerKind>) -> Self {
         self.kind = kind;
+        self
+    }
+
+    /// Sets the kind of server, which is then used without detection.
+    #[must_use]
+    pub fn with_dialect(mut self, dialect: Option<ServerKind>) -> Self {
+        self.dialect = dialect;
         self
     }
 
@@ -164,6 +186,21 @@ mod tests {
                 (base_url, is_loopback),
                 "{text}"
             );
+        }
+        for (text, given_api) in [
+            ("http://h:1", None),
+            ("http://h:1/v1", None),
+            ("http://h:1/pre/v1/chat/completions", None),
+            ("http://h:1/api/v1", Some("http://h:1/api/v1")),
+            (
+                "http://h:1/api/v1/chat/completions/",
+                Some("http://h:1/api/v1"),
+            ),
+            ("http://h:1/v3", Some("http://h:1/v3")),
+            ("http://h:1/openai/v1", None),
+        ] {
+            let address = ServerAddress::parse(text).unwrap();
+            assert_eq!(address.given_api.as_deref(), given_api, "{text}");
         }
         for (text, expected) in [
             ("ftp://x", "http"),

@@ -109,6 +109,7 @@ pub(super) fn detect_silent_overflow(
     (tokens >= context).then(|| ServerFault {
         kind: FaultKind::Overflow {
             prompt_tokens: Some(tokens.into()),
+            output_tokens: None,
             context_tokens: Some(context.into()),
         },
         message:

@@ -219,17 +219,35 @@ impl<'a> Attempts<'a> {
                 reason: format!("{} is busy", self.prepared.target.server.display_name()),
                 error: self.server_error(fault),
             }),
-            FaultKind::Unsupported(Some(key)) => {
-                let FormChange::Changed { warning } = self.form.omit(key, body, self.prepared)?
-                else {
-                    return Err(self.server_error(fault));
-                };
-                if let Some(warning) = warning {
-                    let _dropped = self.sender.emit(Event::Warning(warning)).await;
-                }
-                Ok(AttemptResult::RequestChanged)
+            FaultKind::Unsupported(names) => {
+                let change =
+                    self.form
+                        .change_rejected(names, &fault.message, body, self.prepared)?;
+                self.apply(change, fault).await
+            }
+            FaultKind::Overflow {
+                prompt_tokens: Some(prompt),
+                output_tokens: Some(_),
+                context_tokens: Some(context),
+            } => {
+                let change = self.form.limit_output(context.saturating_sub(*prompt));
+                self.apply(change, fault).await
             }
             _ => Err(self.server_error(fault)),
         }
+    }
+
+    /// Continues with a changed request.
+    ///
+    /// # Errors
+    /// Returns the fault if the request cannot be changed.
+    async fn apply(&self, change: FormChange, fault: ServerFault) -> Result<AttemptResult, Error> {
+        let FormChange::Changed { warning } = change else {
+            return Err(self.server_error(fault));
+        };
+        if let Some(warning) = warning {
+            let _dropped = self.sender.emit(Event::Warning(warning)).await;
+        }
+        Ok(AttemptResult::RequestChanged)
     }
 }

@@ -18,10 +18,18 @@ const REQUIRED_KEYS: [&str; 5] = ["model", "messages", "prompt", "input", "optio
 pub(super) struct RequestForm {
     /// Request keys that the server rejected.
     omitted_keys: Vec<String>,
+    /// The server wants the limit of output tokens under OpenAI's newer name.
+    renames_max_tokens: bool,
+    /// The limit of output tokens that the context allows, by the server's count.
+    max_output: Option<u32>,
     stream: bool,
 }
 
-/// The result of [`RequestForm::omit`].
+/// OpenAI's two names for the limit of output tokens.
+const MAX_TOKENS: &str = "max_tokens";
+const MAX_COMPLETION_TOKENS: &str = "max_completion_tokens";
+
+/// A change of a request after the server rejected it.
 #[derive(Debug)]
 pub(super) enum FormChange {
     /// The request was changed, with a warning to show to the user.
@@ -34,6 +42,8 @@ impl RequestForm {
     pub(super) fn new() -> Self {
         Self {
             omitted_keys: Vec::new(),
+            renames_max_tokens: false,
+            max_output: None,
             stream: true,
         }
     }
@@ -45,33 +55,67 @@ impl RequestForm {
             model: &prepared.instance.id,
             prompt: &prepared.request.prompt,
             settings: &prepared.settings,
-            max_tokens: prepared.max_tokens,
+            max_tokens: self.max_output.or(prepared.max_tokens),
             context: prepared.num_ctx(),
             stream: self.stream,
         });
+        if self.renames_max_tokens
+            && let Some(limit) = body.remove(MAX_TOKENS)
+        {
+            body.insert(MAX_COMPLETION_TOKENS.to_owned(), limit);
+        }
         for key in &self.omitted_keys {
             body.remove(key);
         }
         body
     }
 
-    /// Changes the request to do without a key of its `body` that the server rejected.
+    /// Changes the request to do without a key of its `body` that the server rejected: the
+    /// first of `names` that is one.
     ///
     /// # Errors
     /// Returns an error if the key carries a required setting.
-    pub(super) fn omit(
+    pub(super) fn change_rejected(
         &mut self,
-        key: &str,
+        names: &[String],
+        message: &str,
         body: &Map<String, Value>,
         prepared: &PreparedRequest<'_>,
     ) -> Result<FormChange, Error> {
+        let is_key = |name: &&String| {
+            name.starts_with("stream")
+                || (body.contains_key(*name) && !REQUIRED_KEYS.contains(&name.as_str()))
+        };
+        let Some(key) = names.iter().find(is_key) else {
+            return Ok(FormChange::Impossible);
+        };
+        if key == MAX_TOKENS && message.contains(MAX_COMPLETION_TOKENS) {
+            self.renames_max_tokens = true;
+            return Ok(FormChange::Changed { warning: None });
+        }
+        self.omit(key, prepared)
+    }
+
+    /// Limits the output to the tokens that the prompt leaves of the context, once.
+    pub(super) fn limit_output(&mut self, tokens: u64) -> FormChange {
+        let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
+        if tokens == 0 || self.max_output.is_some() {
+            return FormChange::Impossible;
+        }
+        self.max_output = Some(tokens);
+        FormChange::Changed {
+            warning: Some(format!(
+                "the prompt leaves {tokens} tokens of the context for the answer; limiting it to \
+                 them"
+            )),
+        }
+    }
+
+    fn omit(&mut self, key: &str, prepared: &PreparedRequest<'_>) -> Result<FormChange, Error> {
         if key.starts_with("stream") {
             return Ok(self.omit_streaming(key));
         }
-        if !body.contains_key(key)
-            || REQUIRED_KEYS.contains(&key)
-            || self.omitted_keys.len() >= MAX_OMITTED_KEYS
-        {
+        if self.omitted_keys.len() >= MAX_OMITTED_KEYS {
             return Ok(FormChange::Impossible);
         }
         let setting = setting_name(key);
@@ -112,7 +156,7 @@ fn setting_name(key: &str) -> &str {
     match key {
         "response_format" | "format" => "json_schema",
         "reasoning_effort" | "chat_template_kwargs" | "think" => "reasoning",
-        "max_output_tokens" => "max_tokens",
+        "max_output_tokens" | MAX_COMPLETION_TOKENS => MAX_TOKENS,
         "repetition_penalty" => "repeat_penalty",
         other => other,
     }

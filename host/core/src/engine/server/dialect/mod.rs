@@ -16,6 +16,7 @@ mod wire;
 use serde_json::{Map, Value};
 
 pub(super) use endpoint::Endpoint;
+pub(super) use fields::whole_number;
 pub(super) use finish::{ReportedEnd, unknown_reason_warning};
 pub(super) use setting_support::setting_support;
 pub(super) use wire::{Framing, WireEvent, WireRequest};

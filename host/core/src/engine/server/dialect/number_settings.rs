@@ -1,6 +1,6 @@
 //! The settings that are plain numbers, which most APIs take under their own names.
 
-use lmstrix_inference::{Scalar, SettingSupport};
+use lmstrix_inference::{Origin, Scalar, SettingSupport};
 use serde_json::{Map, Value};
 
 use super::endpoint::Endpoint;
@@ -12,13 +12,17 @@ use crate::engine::server::server_kind::ServerKind;
 const MAX_TOKENS: &str = "max_tokens";
 
 /// Inserts the numbers among the settings that the server honours, or that it is not known
-/// to ignore. All are sent, since each server has its own defaults.
+/// to ignore. Defaults are sent, too, since each server has its own; except to a generic
+/// server, which may reject a key that the user did not set.
 pub(super) fn insert_number_settings(
     request: &WireRequest<'_>,
     endpoint: Endpoint,
     body: &mut Map<String, Value>,
 ) {
-    for (name, value, _) in request.settings.values() {
+    for (name, value, origin) in request.settings.values() {
+        if request.kind == ServerKind::OpenAi && origin == Origin::Default {
+            continue;
+        }
         let number = match value {
             Scalar::Float(number) => Value::from(number),
             Scalar::Integer(number) => match u64::try_from(number) {
@@ -54,7 +58,7 @@ pub(super) fn insert_penalties_off(body: &mut Map<String, Value>) {
 
 #[cfg(test)]
 mod tests {
-    use lmstrix_inference::{Origin, Prompt, Settings, SettingsLayer};
+    use lmstrix_inference::{Prompt, Settings, SettingsLayer};
 
     use super::*;
 
@@ -88,6 +92,7 @@ mod tests {
 
     #[test]
     fn each_server_gets_the_numbers_that_it_honours_under_its_names() {
+        let given = ["frequency_penalty", "presence_penalty", "seed"];
         let openai = [
             "frequency_penalty",
             "presence_penalty",
@@ -99,11 +104,11 @@ mod tests {
         let vllm = [&openai[..], &["min_p", "repetition_penalty", "top_k"]].concat();
         let studio = ["min_p", "repeat_penalty", "temperature", "top_k", "top_p"];
         for (kind, endpoint, mut expected) in [
-            (ServerKind::OpenAi, Endpoint::OpenAiChat, openai.to_vec()),
+            (ServerKind::OpenAi, Endpoint::OpenAiChat, given.to_vec()),
             (
                 ServerKind::OpenAi,
                 Endpoint::OpenAiCompletion,
-                openai.to_vec(),
+                given.to_vec(),
             ),
             (ServerKind::LmStudio, Endpoint::OpenAiChat, all.clone()),
             (

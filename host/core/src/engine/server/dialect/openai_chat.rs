@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::endpoint::Endpoint;
 use super::extra_settings::extra_settings;
-use super::fields::{non_empty_string, u32_field};
+use super::fields::{non_empty_string, u32_field, whole_number};
 use super::finish::{ReportedEnd, parse_finish_reason};
 use super::number_settings::{insert_number_settings, insert_penalties_off};
 use super::wire::{WireEvent, WireRequest};
@@ -39,7 +39,9 @@ pub(super) fn insert_common_fields(
         ..
     } = request;
     insert_number_settings(request, endpoint, body);
-    insert_penalties_off(body);
+    if *kind != ServerKind::OpenAi {
+        insert_penalties_off(body);
+    }
     let mut put = |key: &str, value: Value| {
         body.insert(key.to_owned(), value);
     };
@@ -147,9 +149,10 @@ pub(super) fn push_end(events: &mut Vec<WireEvent>) {
 pub(super) fn first_choice(value: &Value) -> Option<&Value> {
     let choices = value.get("choices")?.as_array()?;
     // The request asks for one choice only.
-    choices
-        .iter()
-        .find(|choice| choice.get("index").is_none_or(|index| index == 0))
+    choices.iter().find(|choice| {
+        let index = choice.get("index").filter(|index| !index.is_null());
+        index.is_none_or(|index| whole_number(index) == Some(0))
+    })
 }
 
 pub(super) fn push_common_events(value: &Value, events: &mut Vec<WireEvent>) {

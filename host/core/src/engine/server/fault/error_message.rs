@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::{FaultKind, ServerFault};
+use super::{FaultKind, ServerFault, overflow};
 
 /// Maximum length of a repeated message in characters.
 const MAX_MESSAGE_CHARS: usize = 600;
@@ -149,11 +149,12 @@ impl ErrorMessage {
         if matches!(status, Some(401 | 403)) || has(&["invalid_api_key", "authentication_error"]) {
             return FaultKind::Auth;
         }
-        if let Some(key) = self.unsupported_key(&text, status) {
-            return FaultKind::Unsupported(Some(key));
-        }
         if self.is_overflow(&text) {
             return self.overflow_kind(&text);
+        }
+        let keys = self.unsupported_keys(&text, status);
+        if !keys.is_empty() {
+            return FaultKind::Unsupported(keys);
         }
         if has(&["loading model", "model is loading", "still loading"]) {
             return FaultKind::Loading;
@@ -192,13 +193,14 @@ impl ErrorMessage {
         FaultKind::Other
     }
 
-    /// Returns the key of the request that the server does not accept.
-    fn unsupported_key(&self, text: &str, status: Option<u16>) -> Option<String> {
+    /// Returns the names in the message of which one is a key of the request that the server
+    /// does not accept, the most probable one first.
+    fn unsupported_keys(&self, text: &str, status: Option<u16>) -> Vec<String> {
         if status.is_some_and(|status| !matches!(status, 400 | 404 | 422 | 501)) {
-            return None;
+            return Vec::new();
         }
         if text.contains("does not support thinking") {
-            return Some("think".to_owned());
+            return vec!["think".to_owned()];
         }
         let is_rejected = [
             "unrecognized",
@@ -215,24 +217,35 @@ impl ErrorMessage {
             // correct it.
             || (text.contains("response_format") && text.contains("must be"));
         if !is_rejected {
-            return None;
+            return Vec::new();
         }
         if text.contains("stream_options") {
-            return Some("stream_options".to_owned());
+            return vec!["stream_options".to_owned()];
         }
         if text.contains("streaming") || text.contains("stream is not") {
-            return Some("stream".to_owned());
+            return vec!["stream".to_owned()];
         }
-        if let Some(param) = &self.param {
-            return Some(param.split('.').next().unwrap_or(param).to_owned());
+        // The quoted texts, as in lists of pydantic's errors, and the text after the last
+        // colon.
+        let quoted = self.message.split(['\'', '`', '"']).skip(1).step_by(2);
+        let after_colon = self.message.rsplit(':').next().map(str::trim);
+        let is_key = |name: &&str| {
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        };
+        let mut keys: Vec<String> = Vec::new();
+        for name in self
+            .param
+            .as_deref()
+            .into_iter()
+            .chain(quoted)
+            .chain(after_colon)
+        {
+            let name = name.split('.').next().unwrap_or(name);
+            if is_key(&name) && !keys.iter().any(|key| key == name) {
+                keys.push(name.to_owned());
+            }
         }
-        // Take the quoted text, else the text after the last colon.
-        let quoted = self.message.split(['\'', '`', '"']).nth(1);
-        let after_colon = || self.message.rsplit(':').next().map(str::trim);
-        let key = quoted.or_else(after_colon)?;
-        let key = key.split('.').next().unwrap_or(key);
-        let is_key = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-        is_key.then(|| key.to_owned())
+        keys
     }
 
     fn is_overflow(&self, text: &str) -> bool {
@@ -241,9 +254,15 @@ impl ErrorMessage {
             || text.contains("longer than the context")
             || text.contains("prompt is too long")
             || text.contains("input is too long")
-            || (["context length", "context size", "context window"]
-                .iter()
-                .any(|pattern| text.contains(pattern))
+            || text.contains("`inputs` tokens + `max_new_tokens` must be")
+            || ([
+                "context length",
+                "context size",
+                "context window",
+                "context limit",
+            ]
+            .iter()
+            .any(|pattern| text.contains(pattern))
                 && [
                     "exceed", "maximum", "too long", "larger", "overflow", "only", "greater",
                 ]
@@ -251,55 +270,14 @@ impl ErrorMessage {
                 .any(|pattern| text.contains(pattern)))
     }
 
-    /// Returns the overflow with its numbers: those of the error's numeric
-    /// fields, else those that follow known phrases in `text`.
+    /// Returns the overflow with its numbers: those of the error's numeric fields, else
+    /// those in `text`.
     fn overflow_kind(&self, text: &str) -> FaultKind {
-        let numbers: Vec<u64> = text
-            .split(|c: char| !c.is_ascii_digit())
-            .filter(|digits| !digits.is_empty())
-            .filter_map(|digits| digits.parse().ok())
-            .collect();
-        let number_after = |phrases: &[&str]| {
-            phrases.iter().find_map(|phrase| {
-                let rest = text.get(text.find(phrase)? + phrase.len()..)?;
-                rest.split(|c: char| !c.is_ascii_digit())
-                    .find(|digits| !digits.is_empty())?
-                    .parse::<u64>()
-                    .ok()
-            })
-        };
-        let context = self.context_tokens.or_else(|| {
-            number_after(&[
-                "context length of only",
-                "context length is",
-                "context size (",
-                "context size of",
-                "context length of",
-                "context length (",
-                "context window of",
-                "context window (",
-                "n_ctx",
-            ])
-        });
-        let prompt = self.prompt_tokens.or_else(|| {
-            number_after(&[
-                "keep the first",
-                "you requested",
-                "resulted in",
-                "request (",
-                "prompt (",
-                "prompt has",
-                "prompt contains",
-            ])
-            .or_else(|| match numbers[..] {
-                [first, second] if Some(first) == context => Some(second),
-                [first, second] if Some(second) == context => Some(first),
-                _ => None,
-            })
-        });
+        let numbers = overflow::parse(text);
         FaultKind::Overflow {
-            prompt_tokens: prompt,
-            context_tokens: context,
+            prompt_tokens: self.prompt_tokens.or(numbers.prompt),
+            output_tokens: numbers.output,
+            context_tokens: self.context_tokens.or(numbers.context),
         }
     }
 }

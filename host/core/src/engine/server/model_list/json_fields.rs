@@ -3,12 +3,14 @@
 
 use serde_json::Value;
 
+use crate::engine::server::dialect::whole_number;
+
 pub(super) fn string_field(value: &Value, key: &str) -> Option<String> {
     value.get(key)?.as_str().map(str::to_owned)
 }
 
 pub(super) fn u32_field(value: &Value, key: &str) -> Option<u32> {
-    u32::try_from(value.get(key)?.as_u64()?).ok()
+    whole_number(value.get(key)?)
 }
 
 pub(super) fn size_field(value: &Value, key: &str) -> Option<u64> {

@@ -80,7 +80,7 @@ fn parse_lmstudio_v1(value: &Value) -> Vec<ListedModel> {
                 size_bytes: size_field(model, "size_bytes"),
                 supports_vision: is_true_at(model, "/capabilities/vision"),
                 supports_tools: is_true_at(model, "/capabilities/trained_for_tool_use"),
-                is_embedding_only: string_field(model, "type").as_deref() == Some("embedding"),
+                is_embedding_only: generates_no_text(model),
                 reasoning_levels: model
                     .pointer("/capabilities/reasoning")
                     .map(|reasoning| string_array(reasoning, "allowed_options")),
@@ -109,11 +109,17 @@ fn parse_lmstudio_v0(value: &Value) -> Vec<ListedModel> {
                 supports_tools: string_array(model, "capabilities")
                     .iter()
                     .any(|capability| capability == "tool_use"),
-                is_embedding_only: string_field(model, "type").as_deref() == Some("embeddings"),
+                is_embedding_only: generates_no_text(model),
                 ..ListedModel::default()
             })
         })
         .collect()
+}
+
+/// The types of models that answer are `llm`, and `vlm` with vision.
+fn generates_no_text(model: &Value) -> bool {
+    let model_type = string_field(model, "type");
+    model_type.is_some_and(|name| !matches!(name.as_str(), "llm" | "vlm"))
 }
 
 #[cfg(test)]

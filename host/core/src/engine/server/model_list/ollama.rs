@@ -45,7 +45,7 @@ fn parse_ollama(tags: &Value, running: &Value) -> Vec<ListedModel> {
                 size_bytes: size_field(model, "size"),
                 supports_vision: capabilities.iter().any(|name| name == "vision"),
                 supports_tools: capabilities.iter().any(|name| name == "tools"),
-                is_embedding_only: is_embedding_only(&capabilities),
+                is_embedding_only: generates_no_text(&capabilities, &id),
                 id,
                 ..ListedModel::default()
             })
@@ -53,9 +53,12 @@ fn parse_ollama(tags: &Value, running: &Value) -> Vec<ListedModel> {
         .collect()
 }
 
-fn is_embedding_only(capabilities: &[String]) -> bool {
-    let has = |name: &str| capabilities.iter().any(|capability| capability == name);
-    has("embedding") && !has("completion")
+/// Older versions report no capabilities in the list.
+fn generates_no_text(capabilities: &[String], id: &str) -> bool {
+    if capabilities.is_empty() {
+        return ListedModel::generates_no_text_by_name(id);
+    }
+    !capabilities.iter().any(|name| name == "completion")
 }
 
 /// Applies Ollama's response to `/api/show` to a listed model.
@@ -68,6 +71,7 @@ pub(super) fn apply_ollama_show(details: &Value, listed: &mut ListedModel) {
     }
     if details.get("capabilities").is_some() {
         let capabilities = string_array(details, "capabilities");
+        listed.is_embedding_only = generates_no_text(&capabilities, &listed.id);
         let can_reason = capabilities.iter().any(|name| name == "thinking");
         // Ollama does not list the levels of a model with reasoning.
         listed.reasoning_levels = (!can_reason).then(Vec::new);
