@@ -61,3 +61,5 @@ mod sandbox;
 mod shipped_files;
 /// The structure of the source.
 mod tidy;
+/// What real servers do differently: addresses, lists, refusals, compression, counts.
+mod wire_quirks;

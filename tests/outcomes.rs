@@ -57,9 +57,17 @@ const COMPLETE_ANSWER: Scenario = Scenario {
 };
 
 fn reasoning(text: &str) -> Step {
+    frame(&json!({ "reasoning_content": text }), &Value::Null)
+}
+
+fn chunk(text: &str, finish_reason: &Value) -> Step {
+    frame(&json!({ "content": text }), finish_reason)
+}
+
+fn frame(delta: &Value, finish_reason: &Value) -> Step {
     let chunk = json!({
         "id": "c", "object": "chat.completion.chunk", "created": 1,
-        "choices": [{"index": 0, "delta": {"reasoning_content": text}, "finish_reason": null}],
+        "choices": [{"index": 0, "delta": delta, "finish_reason": finish_reason}],
     });
     Step::Send(format!("data: {chunk}\n\n").into_bytes())
 }
@@ -97,6 +105,74 @@ fn scenarios() -> Vec<Scenario> {
             name: "reasoning only",
             answer: || vec![reasoning("Hm."), stream_end("stop")],
             expected: (7, None, &[]),
+            ..COMPLETE_ANSWER
+        },
+        Scenario {
+            name: "reasoning of which only the end is marked",
+            answer: || {
+                vec![
+                    text_chunk("Hm. They greet"),
+                    text_chunk(" me.\n</THI"),
+                    text_chunk("NK>\n\nGood morning."),
+                    stream_end("stop"),
+                ]
+            },
+            ..COMPLETE_ANSWER
+        },
+        Scenario {
+            name: "a finish reason in every chunk",
+            answer: || {
+                vec![
+                    chunk("Good ", &json!("stop")),
+                    chunk("morning.", &json!("stop")),
+                    Step::Send(b"data: [DONE]\n\n".to_vec()),
+                ]
+            },
+            ..COMPLETE_ANSWER
+        },
+        Scenario {
+            name: "an end without a finish reason",
+            answer: || {
+                vec![
+                    chunk("Good morning.", &json!("null")),
+                    Step::Send(b"data: [DONE]\n\n".to_vec()),
+                ]
+            },
+            expected: (0, Some("Good morning."), &["without a finish reason"]),
+            ..COMPLETE_ANSWER
+        },
+        Scenario {
+            name: "an end without a finish reason with strict",
+            answer: || {
+                vec![
+                    text_chunk("Good morning."),
+                    Step::Send(b"data: [DONE]\n\n".to_vec()),
+                ]
+            },
+            strict: true,
+            expected: (7, None, &[]),
+            ..COMPLETE_ANSWER
+        },
+        Scenario {
+            name: "an unknown finish reason",
+            answer: || vec![text_chunk("Good morning."), stream_end("paused")],
+            expected: (
+                0,
+                Some("Good morning."),
+                &["unknown finish reason `paused`"],
+            ),
+            ..COMPLETE_ANSWER
+        },
+        Scenario {
+            name: "a content filter",
+            answer: || vec![text_chunk("Good "), stream_end("content_filter")],
+            expected: (0, Some("Good "), &["content filter"]),
+            ..COMPLETE_ANSWER
+        },
+        Scenario {
+            name: "an answer that the server gave up",
+            answer: || vec![text_chunk("Good "), stream_end("abort")],
+            expected: (1, None, &[]),
             ..COMPLETE_ANSWER
         },
         Scenario {
