@@ -1,6 +1,6 @@
 //! `infer` with the demo model: outputs and exit codes.
 
-use std::io::Read;
+use std::io::{BufRead, Read, Write};
 
 use crate::guests::component;
 use crate::support::{Machine, finish};
@@ -33,6 +33,36 @@ fn stdout_contains_only_the_answer() {
     let run = machine.run(&tldr(&["-q"]));
     assert_eq!(run.ok(), format!("{FIRST}\n"));
     assert_eq!(run.stderr, "");
+}
+
+#[test]
+fn a_silent_stdin_is_announced() {
+    let machine = Machine::new();
+    let mut command = machine.command(&["infer", "tldr", "--engine", "embedded"]);
+    let mut child = command.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut seen = String::new();
+    while !seen.contains("waiting for the text on stdin") {
+        assert_ne!(stderr.read_line(&mut seen).unwrap(), 0, "{seen}");
+    }
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(TEXT.as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), FIRST);
+}
+
+#[test]
+fn utf16_files_are_read() {
+    let machine = Machine::new();
+    let text = "\u{feff}Zażółć gęślą jaźń.";
+    let bytes: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    machine.write("t.txt", bytes);
+    let run = machine.run(&["render", "{{text}}", "--text-file", "t.txt"]);
+    assert_eq!(run.ok(), "Zażółć gęślą jaźń.\n");
 }
 
 #[test]

@@ -43,6 +43,7 @@ const LAYERS: &[&[&str]] = &[
         "store",
         "source_snippet",
         "suggest",
+        "text_encoding",
         "token_estimate",
     ],
     &["toml_file", "environment", "registry", "studio_settings"],

@@ -71,6 +71,7 @@ pub mod store;
 pub mod studio_settings;
 #[doc(hidden)]
 pub mod suggest;
+mod text_encoding;
 mod token_estimate;
 #[doc(hidden)]
 pub mod toml_file;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lmstrix::Error;
-use lmstrix::client::{self, Request, registry_store, warn_about_unknown_variables};
+use lmstrix::client::{self, Notices, Request, registry_store, warn_about_unknown_variables};
 use lmstrix::engine::Unloader;
 use lmstrix::error_chain::error_chain;
 use lmstrix::job::{
@@ -42,7 +42,7 @@ pub(crate) async fn infer(
     let notices = notices(messages);
     warn_about_unknown_variables(env, &notices);
     let config = resolve_args::config(&args.common, env)?;
-    let request = request_from_args(&args)?;
+    let request = request_from_args(&args, &notices)?;
     let output = &args.output;
     let reads_stdin = env.stdin_has_text;
     let opening = client::open(
@@ -149,7 +149,7 @@ pub(crate) async fn infer(
     Err(keep(failure, &outcome.answer, file, kept, &env.paths.state))
 }
 
-fn request_from_args(args: &InferArgs) -> Result<Request, Failure> {
+fn request_from_args(args: &InferArgs, notices: &Notices) -> Result<Request, Failure> {
     let InferArgs {
         prompt,
         model,
@@ -165,7 +165,7 @@ fn request_from_args(args: &InferArgs) -> Result<Request, Failure> {
         timeouts: timeout_options(timeouts),
         strict: output.strict,
         keep_reasoning_tags: output.reasoning_tags == ReasoningTags::None,
-        ..resolve_args::request_from_args(prompt, sampling)?
+        ..resolve_args::request_from_args(prompt, sampling, notices)?
     })
 }
 

@@ -37,7 +37,7 @@ pub(crate) async fn render(
     let notices = notices(messages);
     client::warn_about_unknown_variables(env, &notices);
     let config = resolve_args::config(&common, env)?;
-    let request = resolve_args::request_from_args(&prompt, &sampling)?;
+    let request = resolve_args::request_from_args(&prompt, &sampling, &notices)?;
     let settings = client::settings_by_origin(request.settings.clone(), env, &config)?;
     let prompt = client::prompt_request(&request, env, &config)?;
     let packs = client::pack_set(&request.pack_dirs, env, &config, &notices)?;

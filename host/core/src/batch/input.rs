@@ -16,10 +16,11 @@ use fs_err as fs;
 
 use super::JOURNAL;
 use crate::store::sha256_hex;
+use crate::text_encoding::decode_text;
 pub use error::Error;
 use named_input::stem;
 pub use named_input::{Input, InputSource};
-use rows::{json_rows, name_rows, separated_rows};
+use rows::{detect_separator, json_rows, name_rows, separated_rows};
 
 impl Input {
     /// Returns names and values of the parameters.
@@ -46,7 +47,7 @@ impl Input {
                 if content.len() as u64 != *bytes || sha256_hex(&content) != *sha256 {
                     return Err(changed());
                 }
-                utf8(content, path)?
+                decode(content, path)?
             }
         };
         Ok(vec![("text".to_owned(), text)])
@@ -94,12 +95,18 @@ pub fn text_files(base: &Path, pattern: &str, skip: SkipPath<'_>) -> Result<Vec<
 /// `.tsv` files are read as rows.
 ///
 /// # Errors
-/// Returns the errors of [`text_files`], and an error if a row is invalid.
-pub fn read_inputs(base: &Path, pattern: &str, skip: SkipPath<'_>) -> Result<Vec<Input>, Error> {
+/// Returns the errors of [`text_files`], and an error if a row is invalid. `note` receives
+/// what the user should know about a file.
+pub fn read_inputs(
+    base: &Path,
+    pattern: &str,
+    skip: SkipPath<'_>,
+    note: &dyn Fn(&str),
+) -> Result<Vec<Input>, Error> {
     let mut inputs = Vec::new();
     for path in matching_paths(base, pattern, skip)? {
         if RowFormat::of(&path).is_some() {
-            inputs.append(&mut row_inputs(&path)?);
+            inputs.append(&mut row_inputs(&path, note)?);
         } else {
             inputs.push(file_input(&path)?);
         }
@@ -117,14 +124,28 @@ pub fn read_inputs(base: &Path, pattern: &str, skip: SkipPath<'_>) -> Result<Vec
 /// # Errors
 /// Returns an error if the file cannot be read or has no rows, or if a row is invalid.
 /// The message names the line.
-fn row_inputs(path: &Path) -> Result<Vec<Input>, Error> {
+fn row_inputs(path: &Path, note: &dyn Fn(&str)) -> Result<Vec<Input>, Error> {
     let format = RowFormat::of(path).ok_or_else(|| Error::UnknownRowFormat {
         path: path.to_owned(),
     })?;
-    let text = utf8(read_limited(path, ROWS_BYTES_MAX)?, path)?;
+    let text = decode(read_limited(path, ROWS_BYTES_MAX)?, path)?;
     let rows = match format {
         RowFormat::Jsonl => json_rows(path, &text)?,
-        RowFormat::Separated(separator) => separated_rows(path, &text, separator)?,
+        RowFormat::Separated(by_extension) => {
+            let separator = detect_separator(&text, by_extension);
+            if separator != by_extension {
+                let name = if separator == b';' {
+                    "semicolons (;)"
+                } else {
+                    "tabs"
+                };
+                note(&format!(
+                    "{}: the columns are separated by {name}",
+                    path.display()
+                ));
+            }
+            separated_rows(path, &text, separator)?
+        }
     };
     name_rows(path, rows)
 }
@@ -221,8 +242,7 @@ fn absolute(path: &Path) -> PathBuf {
 enum RowFormat {
     /// JSON lines.
     Jsonl,
-    /// CSV or TSV, with the separator. A semicolon is not detected, since a cell may
-    /// contain it.
+    /// CSV or TSV, with the separator.
     Separated(u8),
 }
 
@@ -301,7 +321,7 @@ fn file_input(path: &Path) -> Result<Input, Error> {
     let is_regular = fs::metadata(path).map_err(Error::Read)?.is_file();
     let bytes = read_limited(path, TEXT_BYTES_MAX)?;
     let (sha256, length) = (sha256_hex(&bytes), bytes.len() as u64);
-    let text = utf8(bytes, path)?;
+    let text = decode(bytes, path)?;
     let source = if is_regular {
         InputSource::File {
             path: path.to_owned(),
@@ -333,15 +353,11 @@ fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
 }
 
 /// Decodes the bytes and removes a byte order mark at the start.
-fn utf8(bytes: Vec<u8>, path: &Path) -> Result<String, Error> {
-    let mut text = String::from_utf8(bytes).map_err(|error| Error::NotUtf8 {
+fn decode(bytes: Vec<u8>, path: &Path) -> Result<String, Error> {
+    decode_text(bytes).map_err(|offset| Error::NotUtf8 {
         path: path.to_owned(),
-        offset: error.utf8_error().valid_up_to(),
-    })?;
-    if text.starts_with('\u{feff}') {
-        text.drain(..'\u{feff}'.len_utf8());
-    }
-    Ok(text)
+        offset,
+    })
 }
 
 #[cfg(test)]
@@ -368,7 +384,7 @@ mod tests {
     /// path of the folder.
     fn shown(file: &str, bytes: &[u8]) -> String {
         let folder = folder(&[(file, bytes)]);
-        match row_inputs(&folder.path().join(file)) {
+        match row_inputs(&folder.path().join(file), &|_| {}) {
             Ok(inputs) => inputs
                 .iter()
                 .map(|input| {
@@ -627,7 +643,7 @@ mod tests {
             .map(|number| format!("{{\"text\":\"{number}\"}}\n"))
             .collect();
         let folder = folder(&[("r.jsonl", objects.as_bytes())]);
-        let inputs = read_inputs(folder.path(), "r.jsonl", &|_| false).unwrap();
+        let inputs = read_inputs(folder.path(), "r.jsonl", &|_| false, &|_| {}).unwrap();
         assert_eq!(inputs[0].name, "r-00001");
         assert_eq!(inputs[9_999].name, "r-10000");
         assert_eq!(with_distinct_names(inputs).unwrap().len(), 10_000);
@@ -645,9 +661,40 @@ mod tests {
             ("*", "a b-0002 b-0003 c-0001"),
             ("*.t*", "a"),
         ] {
-            let found = read_inputs(folder.path(), pattern, &|_| false).unwrap();
+            let found = read_inputs(folder.path(), pattern, &|_| false, &|_| {}).unwrap();
             assert_eq!(names(&found), expected, "{pattern}");
         }
+    }
+
+    #[test]
+    fn the_header_of_a_csv_file_decides_the_separator() {
+        let notes = std::cell::RefCell::new(Vec::new());
+        let read = |text: &str| {
+            let folder = folder(&[("t.csv", text.as_bytes())]);
+            let note = |note: &str| notes.borrow_mut().push(note.to_owned());
+            let inputs = read_inputs(folder.path(), "t.csv", &|_| false, &note).unwrap();
+            inputs[0].params().unwrap()
+        };
+        let row = |values: [&str; 2]| {
+            let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+            vec![pair("id", values[0]), pair("text", values[1])]
+        };
+        for (text, values, noted) in [
+            ("id,text\n1,a;b\n", ["1", "a;b"], None),
+            ("id;text\r\n1;a,b\r\n", ["1", "a,b"], Some("semicolons (;)")),
+            ("\u{feff}id\ttext\n1\ta,b\n", ["1", "a,b"], Some("tabs")),
+        ] {
+            assert_eq!(read(text), row(values), "{text:?}");
+            let note = notes.borrow_mut().pop();
+            assert_eq!(note.is_some(), noted.is_some(), "{note:?}");
+            assert!(
+                note.unwrap_or_default()
+                    .ends_with(noted.unwrap_or_default())
+            );
+        }
+        // One column whose name has a semicolon in quotes, and a header with both.
+        assert_eq!(read("\"a;b\"\nx\n")[0].0, "a;b");
+        assert_eq!(read("a;b,c\nx,y\n")[0].0, "a;b");
     }
 
     #[test]

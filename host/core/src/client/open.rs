@@ -90,9 +90,10 @@ pub async fn resolve_prompt(
     reads_stdin: bool,
     notices: &Notices,
 ) -> Result<ResolvedJob, Error> {
+    let stdin_notices = notices.clone();
     let (resolved, warnings) = on_pack_thread(move || {
         let resolved = resolve(&mut packs, &prompt, model.as_ref(), &mut || {
-            read_stdin(reads_stdin)
+            read_stdin(reads_stdin, &stdin_notices)
         });
         (resolved, packs.take_warnings())
     })

@@ -2,11 +2,15 @@
 
 use std::io::Read;
 use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use fs_err as fs;
 use lmstrix_sandbox::TextFile;
 
+use super::notices::Notices;
 use crate::error::Error;
+use crate::text_encoding::decode_text;
 
 /// Reads a whole UTF-8 file.
 ///
@@ -22,7 +26,7 @@ pub fn read_text_file(path: &Path) -> Result<TextFile, Error> {
             .to_string_lossy()
             .into_owned(),
         display_path: path.display().to_string(),
-        text: utf8(bytes, &path.display().to_string())?,
+        text: decode(bytes, &path.display().to_string())?,
     })
 }
 
@@ -43,21 +47,16 @@ fn read_limited(from: impl Read, what: &str) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-/// Returns the bytes as text, without a byte order mark at the start.
+/// Decodes a text.
 ///
 /// # Errors
 /// Returns an error with the offset of the first invalid byte.
-fn utf8(bytes: Vec<u8>, what: &str) -> Result<String, Error> {
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let offset = error.utf8_error().valid_up_to();
+fn decode(bytes: Vec<u8>, what: &str) -> Result<String, Error> {
+    decode_text(bytes).map_err(|offset| {
         Error::usage(format!(
             "{what} is not UTF-8: invalid byte at offset {offset}"
         ))
         .hint("convert it with `iconv -f ENCODING -t UTF-8`")
-    })?;
-    Ok(match text.strip_prefix('\u{feff}') {
-        Some(rest) => rest.to_owned(),
-        None => text,
     })
 }
 
@@ -65,9 +64,25 @@ fn utf8(bytes: Vec<u8>, what: &str) -> Result<String, Error> {
 ///
 /// # Errors
 /// Returns an error if stdin cannot be read, is too large or is not UTF-8.
-pub fn stdin_text() -> Result<String, Error> {
+pub fn stdin_text(notices: &Notices) -> Result<String, Error> {
+    let _announcement = announce_wait(notices.clone());
     let bytes = read_limited(std::io::stdin().lock(), "stdin")?;
-    utf8(bytes, "stdin")
+    decode(bytes, "stdin")
+}
+
+/// The time after which a wait for stdin is announced.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// Announces that stdin is being waited for, unless the returned value is dropped soon. A
+/// program that was started with an open pipe would otherwise seem to hang.
+fn announce_wait(notices: Notices) -> mpsc::Sender<()> {
+    let (is_read, wait) = mpsc::channel();
+    std::thread::spawn(move || {
+        if wait.recv_timeout(SILENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            notices.status("waiting for the text on stdin; end it with Ctrl-D");
+        }
+    });
+    is_read
 }
 
 /// Reads stdin for a prompt that lacks its text; returns `None` unless stdin is a pipe
@@ -75,11 +90,11 @@ pub fn stdin_text() -> Result<String, Error> {
 ///
 /// # Errors
 /// Returns an error if stdin cannot be read or is empty.
-pub(super) fn read_stdin(has_text: bool) -> Result<Option<String>, String> {
+pub(super) fn read_stdin(has_text: bool, notices: &Notices) -> Result<Option<String>, String> {
     if !has_text {
         return Ok(None);
     }
-    let text = stdin_text().map_err(|failure| {
+    let text = stdin_text(notices).map_err(|failure| {
         std::iter::once(failure.message)
             .chain(failure.hints)
             .collect::<Vec<_>>()

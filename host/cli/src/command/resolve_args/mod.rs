@@ -3,7 +3,7 @@
 mod params;
 mod sampling;
 
-use lmstrix::client::{LoadPolicy, Request, TimeoutOptions, processor};
+use lmstrix::client::{LoadPolicy, Notices, Request, TimeoutOptions, processor};
 use lmstrix::config::Config;
 use lmstrix::job::ModelReference;
 
@@ -34,6 +34,7 @@ pub(crate) fn config(common: &CommonArgs, env: &Env) -> Result<Config, Failure> 
 pub(crate) fn request_from_args(
     prompt: &PromptArgs,
     sampling: &SamplingArgs,
+    notices: &Notices,
 ) -> Result<Request, Failure> {
     let PromptArgs {
         prompt,
@@ -54,7 +55,7 @@ pub(crate) fn request_from_args(
         prompt_files: prompts.clone(),
         packs: pack.clone(),
         pack_dirs: pack_dir.clone(),
-        params: params(dict, param, text.as_deref(), text_file.as_deref())?,
+        params: params(dict, param, text.as_deref(), text_file.as_deref(), notices)?,
         processors: if *no_post {
             Some(Vec::new())
         } else if post.is_empty() {

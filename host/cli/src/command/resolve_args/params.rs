@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lmstrix::client::{at_file, read_text_file, stdin_text};
+use lmstrix::client::{Notices, at_file, read_text_file, stdin_text};
 
 use crate::error::Failure;
 
@@ -14,6 +14,7 @@ pub(super) fn params(
     param: &[String],
     text: Option<&str>,
     text_file: Option<&Path>,
+    notices: &Notices,
 ) -> Result<Vec<(String, String)>, Failure> {
     let mut params: Vec<(String, String)> = Vec::new();
     let mut put = |name: &str, value: String| {
@@ -51,7 +52,7 @@ pub(super) fn params(
     }
     match (text, text_file) {
         (Some(text), _) => put("text", text.to_owned()),
-        (None, Some(path)) if path == Path::new("-") => put("text", stdin_text()?),
+        (None, Some(path)) if path == Path::new("-") => put("text", stdin_text(notices)?),
         (None, Some(path)) => put("text", read_text_file(path)?.text),
         (None, None) => {}
     }
@@ -72,6 +73,7 @@ mod tests {
             &owned(&["b=x,y=z", "c=@@d"]),
             Some("T"),
             None,
+            &Notices::ignore(),
         );
         let result = result.unwrap();
         let pairs: Vec<(&str, &str)> = result
@@ -90,7 +92,7 @@ mod tests {
             (&[], &["text=1"], Some("2")),
         ] {
             assert!(
-                params(&owned(dict), &owned(param), text, None).is_err(),
+                params(&owned(dict), &owned(param), text, None, &Notices::ignore()).is_err(),
                 "{dict:?} {param:?}"
             );
         }

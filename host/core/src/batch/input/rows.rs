@@ -168,6 +168,30 @@ fn compact_json(json: &str) -> String {
         .collect()
 }
 
+/// Returns the separator of a table: that of its extension, unless the header has only
+/// semicolons or tabs. Spreadsheets write these into `.csv` files in many countries.
+pub(super) fn detect_separator(text: &str, by_extension: u8) -> u8 {
+    let mut is_quoted = false;
+    let mut counts = [(b',', 0), (b';', 0), (b'\t', 0)];
+    for byte in text.bytes() {
+        match byte {
+            b'"' => is_quoted = !is_quoted,
+            b'\n' if !is_quoted => break,
+            _ if is_quoted => {}
+            byte => {
+                for (separator, count) in &mut counts {
+                    *count += usize::from(byte == *separator);
+                }
+            }
+        }
+    }
+    let used = counts.iter().filter(|(_, count)| *count > 0);
+    match used.collect::<Vec<_>>()[..] {
+        [(only, _)] => *only,
+        _ => by_extension,
+    }
+}
+
 /// A record appended to each table to detect an unclosed quote, which the csv crate
 /// accepts: all rows after the quote would be one cell. If the last record is not this
 /// mark, the table ended within quotes.

@@ -32,7 +32,9 @@ pub(super) fn plan_inputs(
                 all.extend(files.map_err(of_input)?);
             }
             InputEntry::RowsOrFiles(path) => {
-                let inputs = batch::read_inputs(here, &path.to_string_lossy(), &skip);
+                let inputs = batch::read_inputs(here, &path.to_string_lossy(), &skip, &|text| {
+                    observer.warning(text);
+                });
                 all.extend(inputs.map_err(of_input)?);
             }
             InputEntry::Text { name, text } => all.push(Input {
