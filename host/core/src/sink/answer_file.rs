@@ -17,6 +17,7 @@ use fs_err as fs;
 use super::error_file::{
     error_text, is_error_file, remove_error_file, with_suffix, write_error_file,
 };
+use super::staged_answer::StagedAnswer;
 use super::{Error, Sink, escape_controls};
 use crate::store::AtomicFile;
 
@@ -42,16 +43,6 @@ enum RawText {
         /// True once text was written to it.
         is_written: bool,
     },
-}
-
-/// A finished text that does not have its name yet.
-#[derive(Debug)]
-pub struct StagedAnswer {
-    target: PathBuf,
-    path: PathBuf,
-    /// The raw answer, if it is another file.
-    partial: Option<PathBuf>,
-    file: fs::File,
 }
 
 impl AnswerFile {
@@ -322,65 +313,6 @@ impl Sink for AnswerFile {
         }
         Ok(true)
     }
-}
-
-impl StagedAnswer {
-    /// Returns the temporary file name.
-    #[must_use]
-    pub fn name(&self) -> String {
-        let name = self.path.file_name().unwrap_or_default();
-        name.to_string_lossy().into_owned()
-    }
-
-    /// Renames the staged file to the answer. An existing file is replaced if it is
-    /// empty or `is_own` returns `true` for its path and length; otherwise it is moved
-    /// to a free name, which is returned. The caller must still sync the returned file
-    /// to disk.
-    ///
-    /// # Errors
-    /// Returns an error if a file cannot be renamed.
-    pub fn publish(
-        self,
-        is_own: impl Fn(&Path, u64) -> bool,
-    ) -> Result<(fs::File, Option<PathBuf>), Error> {
-        let aside = move_aside(&self.target, is_own)?;
-        fs::rename(&self.path, &self.target).map_err(|source| Error::File {
-            path: self.target.clone(),
-            source,
-        })?;
-        if let Some(partial) = self.partial {
-            let _absent = fs::remove_file(partial);
-        }
-        remove_error_file(&self.target);
-        Ok((self.file, aside))
-    }
-}
-
-/// Moves an existing file that this program did not write to a free name, and returns
-/// that name.
-fn move_aside(
-    target: &Path,
-    is_own: impl Fn(&Path, u64) -> bool,
-) -> Result<Option<PathBuf>, Error> {
-    let Ok(existing) = fs::symlink_metadata(target) else {
-        return Ok(None);
-    };
-    if existing.is_file() && (existing.len() == 0 || is_own(target, existing.len())) {
-        return Ok(None);
-    }
-    let mut number = 1;
-    let aside = loop {
-        let path = with_suffix(target, &format!(".kept-{number}"));
-        if !path.exists() {
-            break path;
-        }
-        number += 1;
-    };
-    fs::rename(target, &aside).map_err(|source| Error::File {
-        path: target.to_owned(),
-        source,
-    })?;
-    Ok(Some(aside))
 }
 
 /// Returns the file that a link leads to, whether it exists or not: the target is

@@ -5,6 +5,7 @@ mod answer_file;
 mod control_chars;
 mod error_file;
 mod events;
+mod staged_answer;
 mod stdout;
 
 use std::path::PathBuf;
@@ -12,9 +13,10 @@ use std::pin::Pin;
 
 use lmstrix_inference::Event;
 
-pub use answer_file::{AnswerFile, StagedAnswer};
+pub use answer_file::AnswerFile;
 pub use control_chars::{ControlEscaper, escape_controls, escape_controls_json, is_control};
 pub use events::Events;
+pub use staged_answer::StagedAnswer;
 pub use stdout::Stdout;
 
 /// An error while writing output.
