@@ -10,6 +10,7 @@ use crate::servers::scripted::{
     Request as Received, ScriptedServer, Step, json_response, not_found, response, sse_head,
     stream_end, text_chunk,
 };
+use crate::servers::studio::{FakeStudio, Setup};
 use crate::support::{Machine, Run};
 
 const ANSWER: &str = "Good morning.";
@@ -436,4 +437,85 @@ fn no_fault_passes_for_a_complete_answer() {
         (100..900).contains(&complete),
         "{complete} complete answers"
     );
+}
+
+#[test]
+fn a_model_that_is_named_by_its_path_is_shown_by_its_file_name() {
+    const ID: &str = "/home/u/models/smol-q4.gguf";
+    let server = ScriptedServer::start(|request, _| match request.path.as_str() {
+        "/v1/models" => json_response(json!({"object": "list", "data": [
+            {"id": ID, "object": "model", "owned_by": "llamacpp"},
+        ]})),
+        "/props" => {
+            json_response(json!({"default_generation_settings": {"n_ctx": 1024}, "model_path": ID}))
+        }
+        "/v1/chat/completions" => answer(),
+        _ => not_found(),
+    });
+    let machine = Machine::new();
+    let url = server.url();
+    machine.run(&["scan", "--engine", &url]).ok();
+    for args in [&["list"][..], &["ps", "--engine", &url]] {
+        let table = machine.run(args);
+        let names_file = table
+            .ok()
+            .lines()
+            .any(|line| line.starts_with("smol-q4.gguf "));
+        assert!(names_file, "{table:?}");
+    }
+    for name in [ID, "smol-q4.gguf", "smol-q4"] {
+        infer(&machine, &url, &["-m", name]).ok();
+    }
+    let args = [
+        "batch", "-P", "tldr", "--text", "x", "-m", "all", "--engine", &url, "-o", "out",
+    ];
+    machine.run(&args).ok();
+    assert_eq!(machine.read("out/tldr--smol-q4.txt").trim(), ANSWER);
+}
+
+#[test]
+fn ttl_is_sent_to_ollama_and_lm_studio_and_is_a_warning_elsewhere() {
+    const MODEL: &str = "llama3.2:latest";
+    let ollama = ScriptedServer::start(|request, _| match request.path.as_str() {
+        "/" => response(200, "text/plain", "Ollama is running"),
+        "/api/version" => json_response(json!({"version": "0.12.9"})),
+        "/api/tags" => json_response(json!({"models": [{"name": MODEL, "model": MODEL}]})),
+        "/api/ps" => json_response(json!({"models": []})),
+        "/api/show" => json_response(json!({"capabilities": ["completion"]})),
+        "/api/generate" => {
+            json_response(json!({"model": MODEL, "done": true, "done_reason": "load"}))
+        }
+        "/api/chat" => json_response(json!({
+            "model": MODEL, "message": {"content": ANSWER}, "done": true, "done_reason": "stop",
+        })),
+        _ => not_found(),
+    });
+    let machine = Machine::new();
+    let run = infer(&machine, &ollama.url(), &["-m", "llama3.2", "--ttl", "5m"]);
+    assert_eq!(run.ok().trim(), ANSWER);
+    let requests = ollama.requests();
+    for path in ["/api/generate", "/api/chat"] {
+        let request = requests
+            .iter()
+            .find(|request| request.path == path)
+            .unwrap();
+        assert_eq!(request.body["keep_alive"], 300.0, "{path}");
+    }
+
+    let studio = FakeStudio::start(Setup::default());
+    infer(&machine, &studio.url(), &["--ttl", "90s"]).ok();
+    let chat = studio
+        .requests()
+        .into_iter()
+        .find(|request| request.path == "/v1/chat/completions");
+    assert_eq!(chat.unwrap().body["ttl"], 90);
+
+    let other = server(|_| answer());
+    let run = infer(&machine, &other.url(), &["--ttl", "1h"]);
+    assert!(
+        run.ok().starts_with(ANSWER) && run.stderr.contains("--ttl has no effect"),
+        "{run:?}"
+    );
+    let both = infer(&machine, &other.url(), &["--ttl", "1h", "--unload"]);
+    assert_eq!(both.code, Some(2));
 }

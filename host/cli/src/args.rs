@@ -242,6 +242,10 @@ pub(crate) struct ModelArgs {
     /// Unload the model when done, if this program loaded it
     #[arg(long)]
     pub unload: bool,
+    /// Keep the model loaded for this time after the last request [default: the
+    /// server's setting]
+    #[arg(long, value_name = "TIME", conflicts_with = "unload")]
+    pub ttl: Option<TimeLimit>,
     /// Skip memory and context checks
     #[arg(long)]
     pub force: bool,

@@ -124,6 +124,10 @@ pub(crate) struct LoadArgs {
     /// Reload the model even if it is already loaded, also by another program
     #[arg(long)]
     pub reload: bool,
+    /// Keep the model loaded for this time after the last request [default: the
+    /// server's setting]
+    #[arg(long, value_name = "TIME")]
+    pub ttl: Option<TimeLimit>,
     /// Skip memory and context checks
     #[arg(long)]
     pub force: bool,

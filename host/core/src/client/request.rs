@@ -1,6 +1,7 @@
 //! A request for one answer, as plain data.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lmstrix_inference::SettingsLayer;
 use lmstrix_sandbox::ProcessorRef;
@@ -50,6 +51,9 @@ pub struct LoadPolicy {
     pub reload: bool,
     /// Skip memory and context checks.
     pub force: bool,
+    /// The time after the last request for which the server keeps the model loaded; `None`
+    /// leaves it to the server's settings.
+    pub ttl: Option<Duration>,
 }
 
 impl Request {

@@ -45,6 +45,7 @@ pub fn lifecycle_options(
         state_dir: ownership_folder(env),
         reload: policy.reload,
         force: policy.force,
+        ttl: policy.ttl,
         exact_context: false,
         lms_path: lms_program(env),
         ..LifecycleOptions::default()

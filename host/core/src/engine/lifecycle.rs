@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Options for loading and unloading models.
 #[derive(Clone, Debug, Default)]
@@ -13,6 +14,9 @@ pub struct LifecycleOptions {
     pub reload: bool,
     /// Skip memory and context checks.
     pub force: bool,
+    /// The time after the last request for which a server keeps a model loaded, as Ollama's
+    /// `keep_alive` and LM Studio's `ttl`.
+    pub ttl: Option<Duration>,
     /// Do not use an instance with more context than requested.
     pub exact_context: bool,
     /// The path of LM Studio's `lms` program, if found.

@@ -34,6 +34,7 @@ pub use hub::{DEFAULT_HUB_URL, Hub, HubError, HubReference, PullProgress, PullRe
 pub use instance::{Instance, Unloader};
 pub use lifecycle::{KnownModel, LifecycleOptions};
 pub use memory::{Memory, process_start_time};
+pub use model_file::display_model;
 
 pub use crate::quantity::format_bytes;
 pub use request::InferenceRequest;

@@ -1,7 +1,7 @@
 //! `list`: prints the models of the registry. Sends no request and writes no file.
 
 use lmstrix::client;
-use lmstrix::engine::{Memory, format_bytes};
+use lmstrix::engine::{Memory, display_model, format_bytes};
 use lmstrix::registry::{ModelRecord, SortRow, sort_models};
 use serde::Serialize;
 
@@ -179,7 +179,7 @@ fn cells(row: &SortRow<'_>, kind: &str, env: &Env) -> Vec<String> {
         .map(|(_, name)| *name)
         .collect();
     vec![
-        escape_for_terminal(row.id, env),
+        escape_for_terminal(display_model(row.id), env),
         kind.to_owned(),
         model
             .size_bytes

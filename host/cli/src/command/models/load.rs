@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use lmstrix::client::{self, TimeoutOptions};
 use lmstrix::engine::{
-    self, CatalogModel, EMBEDDED, EngineSelection, LoadedInstance, ServerAddress, query_catalog,
+    self, CatalogModel, EMBEDDED, EngineSelection, LoadedInstance, ServerAddress, display_model,
+    query_catalog,
 };
 use lmstrix::job::{self, Cancel, JobError, Sinks};
 use lmstrix::sink::Sink;
@@ -41,6 +42,7 @@ pub(crate) async fn load(
         context: args.context,
         reload: args.reload,
         unload: false,
+        ttl: args.ttl,
         force: args.force,
     });
     let query = client::model_query(
@@ -353,7 +355,7 @@ pub(crate) async fn ps(args: PsArgs, env: &Env, interrupt: Cancel<'_>) -> Result
     }
     let rows = instances.iter().map(|instance| {
         vec![
-            escape_for_terminal(&instance.id, env),
+            escape_for_terminal(display_model(&instance.id), env),
             instance.engine.clone(),
             instance
                 .context

@@ -5,6 +5,7 @@ mod sampling;
 
 use lmstrix::client::{LoadPolicy, Notices, Request, TimeoutOptions, processor};
 use lmstrix::config::Config;
+use lmstrix::duration::TimeLimit;
 use lmstrix::job::ModelReference;
 
 use crate::args::{CommonArgs, ModelArgs, PromptArgs, SamplingArgs, TimeoutArgs};
@@ -79,6 +80,7 @@ pub(crate) fn model_reference(model: &ModelArgs) -> (ModelReference, LoadPolicy)
         context,
         reload,
         unload: _,
+        ttl,
         force,
     } = model;
     let reference = ModelReference {
@@ -89,6 +91,8 @@ pub(crate) fn model_reference(model: &ModelArgs) -> (ModelReference, LoadPolicy)
     let load = LoadPolicy {
         reload: *reload,
         force: *force,
+        // 0 unloads the model at once.
+        ttl: ttl.map(|TimeLimit(ttl)| ttl.unwrap_or_default()),
     };
     (reference, load)
 }

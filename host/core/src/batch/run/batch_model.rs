@@ -8,7 +8,7 @@ use lmstrix_sandbox::ModelFacts;
 
 use super::listed_model::ListedModel;
 use crate::batch::{ModelSpeed, Plan, PlanContext, matches_model};
-use crate::engine::{CatalogModel, EMBEDDED, LoadedInstance, ServerAddress};
+use crate::engine::{CatalogModel, EMBEDDED, LoadedInstance, ServerAddress, display_model};
 use crate::registry::ModelRecord;
 
 /// The name that stands for all models.
@@ -130,15 +130,25 @@ pub(super) fn batch_model(
 
 /// Returns the model's name in files and tables.
 fn label(listed: &ListedModel<'_>, has_twin: bool) -> String {
-    let ListedModel { place, kind, model } = *listed;
-    if kind == EMBEDDED && model.id.ends_with(".gguf") {
-        let stem = Path::new(&model.id).file_stem().unwrap_or_default();
-        stem.to_string_lossy().into_owned()
-    } else if has_twin {
+    let name = model_name(&listed.model.id);
+    let is_file = listed.kind == EMBEDDED && name != listed.model.id;
+    if has_twin && !is_file {
         // Two engines have a model of this name, so the engine is part of the label.
-        format!("{}@{place}", model.id)
+        format!("{name}@{}", listed.place)
     } else {
-        model.id.clone()
+        name.to_owned()
+    }
+}
+
+/// Returns the name of a model in files and tables: of a GGUF file, its stem.
+pub(super) fn model_name(id: &str) -> &str {
+    let name = display_model(id);
+    match Path::new(name).extension() {
+        Some(extension) if extension.eq_ignore_ascii_case("gguf") => Path::new(name)
+            .file_stem()
+            .and_then(|stem| stem.to_str())
+            .unwrap_or(name),
+        _ => name,
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use super::batch_model::{BatchModel, batch_model};
+use super::batch_model::{BatchModel, batch_model, model_name};
 use super::event::SharedObserver;
 use super::listed_model::ListedModel;
 use super::model_matching::{left_out, match_names, named_files};
@@ -143,9 +143,9 @@ fn ordered(
             let of_row =
                 |listed: &&ListedModel<'_>| listed.place == row.engine && listed.model.id == row.id;
             let model = listed.iter().find(of_row)?;
-            let has_twin = listed
-                .iter()
-                .any(|other| other.model.id == row.id && other.place != row.engine);
+            let has_twin = listed.iter().any(|other| {
+                model_name(&other.model.id) == model_name(row.id) && other.place != row.engine
+            });
             Some(batch_model(model, has_twin, row.model, servers, plan))
         })
         .collect()

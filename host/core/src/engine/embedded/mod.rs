@@ -138,6 +138,9 @@ pub(super) fn select_embedded(
     };
     let (tokens, context_warning) = resolve_context(context, limits)?;
     warnings.extend(context_warning);
+    if lifecycle.ttl.is_some() {
+        warnings.push("the embedded engine ends with the program; --ttl has no effect".to_owned());
+    }
     Ok(EmbeddedSelection {
         name,
         is_demo,

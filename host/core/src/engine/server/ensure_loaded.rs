@@ -43,6 +43,7 @@ impl ServerTarget {
             declared,
             self.requested_context,
         ));
+        warnings.extend(ttl_warning(self, is_new));
         Ok(ServerInstance {
             load_s: is_new.then(|| start.elapsed().as_secs_f64()),
             is_owned: is_new,
@@ -245,6 +246,26 @@ async fn is_ready(target: &ServerTarget, loaded: &ListedInstance) -> Result<bool
             Ok(false)
         }
         Err(_) => Ok(true),
+    }
+}
+
+/// Returns a warning if the server does not unload the model after the requested time.
+/// `is_new` is true for an instance that was loaded now.
+fn ttl_warning(target: &ServerTarget, is_new: bool) -> Option<String> {
+    target.lifecycle.ttl?;
+    match target.server.kind {
+        ServerKind::Ollama => None,
+        // The load request has no such key; the chat request has one for models that LM Studio
+        // loads for it.
+        ServerKind::LmStudio if !is_new => None,
+        ServerKind::LmStudio => Some(
+            "LM Studio keeps a model that was loaded by request until it is unloaded; --ttl has \
+             no effect"
+                .to_owned(),
+        ),
+        kind => Some(format!(
+            "{kind} does not unload models after a time; --ttl has no effect"
+        )),
     }
 }
 

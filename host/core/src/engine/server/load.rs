@@ -219,8 +219,10 @@ async fn load_old_lmstudio(
 /// makes it reload the model.
 async fn load_ollama(target: &ServerTarget) -> Result<ListedInstance, Error> {
     let id = &target.listed.id;
-    // `keep_alive` is left to the server's settings.
     let mut body = json!({ "model": id, "stream": false });
+    if let Some(ttl) = target.lifecycle.ttl {
+        body["keep_alive"] = ttl.as_secs_f64().into();
+    }
     if let Some(context) = target.context_to_load() {
         body["options"] = json!({ "num_ctx": context });
     }

@@ -57,6 +57,7 @@ impl RequestForm {
             settings: &prepared.settings,
             max_tokens: self.max_output.or(prepared.max_tokens),
             context: prepared.num_ctx(),
+            ttl: prepared.target.lifecycle.ttl,
             stream: self.stream,
         });
         if self.renames_max_tokens

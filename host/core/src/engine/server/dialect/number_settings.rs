@@ -80,6 +80,7 @@ mod tests {
             settings: &Settings::resolve(&[(Origin::Flag, &layer)]),
             max_tokens: None,
             context: None,
+            ttl: None,
             stream: false,
         };
         let mut body = Map::new();

@@ -37,6 +37,9 @@ pub(super) fn request_body(request: &WireRequest<'_>, endpoint: Endpoint) -> Map
     };
     put("model", request.model.into());
     put("stream", request.stream.into());
+    if let Some(ttl) = request.ttl {
+        put("keep_alive", ttl.as_secs_f64().into());
+    }
     put("options", options.into());
     // Reject a prompt that exceeds the context instead of truncating it
     // silently.

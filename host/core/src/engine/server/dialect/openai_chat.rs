@@ -58,6 +58,9 @@ pub(super) fn insert_common_fields(
         }
         (None, _) => {}
     }
+    if let (Some(ttl), ServerKind::LmStudio) = (request.ttl, kind) {
+        put("ttl", ttl.as_secs().max(1).into());
+    }
     if !settings.stop.value.is_empty() {
         put("stop", settings.stop.value.clone().into());
     }

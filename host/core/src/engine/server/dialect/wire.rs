@@ -1,5 +1,7 @@
 //! Requests and events, independent of the API.
 
+use std::time::Duration;
+
 use lmstrix_inference::{Prompt, Settings, Usage};
 
 use super::finish::ReportedEnd;
@@ -42,6 +44,8 @@ pub(in crate::engine::server) struct WireRequest<'a> {
     pub(in crate::engine::server) max_tokens: Option<u32>,
     /// The context length in tokens; only Ollama accepts it in a request.
     pub(in crate::engine::server) context: Option<u32>,
+    /// The time for which the server keeps the model loaded.
+    pub(in crate::engine::server) ttl: Option<Duration>,
     pub(in crate::engine::server) stream: bool,
 }
 
