@@ -61,5 +61,7 @@ mod sandbox;
 mod shipped_files;
 /// The structure of the source.
 mod tidy;
+/// Servers behind TLS and gateways.
+mod tls;
 /// What real servers do differently: addresses, lists, refusals, compression, counts.
 mod wire_quirks;

@@ -48,6 +48,25 @@ pub struct EngineConfig {
     pub dialect: Option<String>,
     /// The environment variable that holds the API key.
     pub key_env: Option<String>,
+    /// A PEM file with certificates to trust for this server.
+    pub ca_file: Option<PathBuf>,
+    /// Do not check the server's certificate.
+    pub insecure: bool,
+    /// Headers of every request.
+    pub headers: BTreeMap<String, HeaderConfig>,
+}
+
+/// The value of a header.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum HeaderConfig {
+    /// The value.
+    Value(String),
+    /// The environment variable that holds the value.
+    Env {
+        /// Its name.
+        env: String,
+    },
 }
 
 /// Timeouts; `None` means not set.
@@ -88,6 +107,11 @@ struct EngineToml {
     url: String,
     dialect: Option<String>,
     key_env: Option<String>,
+    ca_file: Option<PathBuf>,
+    #[serde(default)]
+    insecure: bool,
+    #[serde(default)]
+    headers: BTreeMap<String, HeaderConfig>,
 }
 
 impl Default for Config {
@@ -144,6 +168,9 @@ impl ConfigToml {
                 url: engine.url,
                 dialect: engine.dialect,
                 key_env: engine.key_env,
+                ca_file: engine.ca_file.map(|path| folder.join(path)),
+                insecure: engine.insecure,
+                headers: engine.headers,
             });
         let prompts = defaults.prompts.into_vec();
         Ok(Config {

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use fs_err as fs;
 
 use super::notices::Notices;
-use crate::config::{Config, EngineConfig};
-use crate::engine::{AUTO, EMBEDDED, EngineSelection, ServerAddress, ServerKind};
+use crate::config::{Config, EngineConfig, HeaderConfig};
+use crate::engine::{
+    AUTO, EMBEDDED, EngineSelection, ServerAddress, ServerKind, TrustedCertificates,
+};
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::secret::Secret;
@@ -168,6 +170,36 @@ fn configured(
             key.map(checked_key(name)).transpose()?
         }
     };
+    let trusted = match &engine.ca_file {
+        None => TrustedCertificates::default(),
+        Some(path) => TrustedCertificates::from_pem_file(path)
+            .map_err(|error| Error::usage(format!("{}: {error}", at("ca_file"))))?,
+    };
+    if engine.insecure {
+        notices.warning(&format!(
+            "{}: the certificate of the server is not checked",
+            at("insecure")
+        ));
+    }
+    let mut address = address.with_certificates(trusted, engine.insecure);
+    for (name, value) in &engine.headers {
+        let value = match value {
+            HeaderConfig::Value(value) => Secret::new(value),
+            HeaderConfig::Env { env: variable } => {
+                let Some(value) = env.all_variables.get(variable) else {
+                    notices.warning(&format!(
+                        "{} is {variable}, which is not set",
+                        at("headers")
+                    ));
+                    continue;
+                };
+                value.clone()
+            }
+        };
+        address
+            .add_header(name, value)
+            .map_err(|error| Error::usage(format!("{}: {error}", at("headers"))))?;
+    }
     Ok(address
         .with_dialect(dialect)
         .with_key(key)

@@ -40,7 +40,10 @@ pub use crate::quantity::format_bytes;
 pub use request::InferenceRequest;
 pub use select::{ModelQuery, select_model};
 pub use selected_model::SelectedModel;
-pub use server::{ConnectTimeouts, FaultKind, InvalidUrl, ServerAddress, ServerFault, ServerKind};
+pub use server::{
+    ConnectTimeouts, FaultKind, InvalidUrl, ServerAddress, ServerFault, ServerKind,
+    TrustedCertificates,
+};
 pub use stream::InferenceStream;
 
 /// The `--engine` value that selects the embedded engine.

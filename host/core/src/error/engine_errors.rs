@@ -25,6 +25,18 @@ pub(super) fn engine_error(error: &engine::Error) -> Error {
         engine::Error::UnknownEngine(_) => {
             Error::new(ErrorKind::Engine, message).hint(EMBEDDED_HINT)
         }
+        engine::Error::Unreachable { reason, .. } if reason.contains("certificate") => {
+            Error::new(ErrorKind::Engine, message).hint(
+                "trust the certificate in the config: [engines.NAME] url = \"…\", \
+                 ca_file = \"certificate.pem\"",
+            )
+        }
+        engine::Error::NotAServer { response, .. } if is_login_page(response) => {
+            Error::new(ErrorKind::Engine, message).hint(
+                "a gateway asks for a login; set `key_env` or `headers` in [engines.NAME] of the \
+                 config",
+            )
+        }
         engine::Error::Unreachable { .. } | engine::Error::NotAServer { .. } => {
             Error::new(ErrorKind::Engine, message)
                 .hint("--engine takes the base URL of a server, such as http://127.0.0.1:1234")
@@ -203,4 +215,12 @@ pub(super) fn hub_error(error: &engine::HubError) -> Error {
                 .hint("partial download kept; run the same command to resume")
         }
     }
+}
+
+/// Returns true if the response of a server is a page that asks for a login.
+fn is_login_page(response: &str) -> bool {
+    let response = response.to_lowercase();
+    ["sign in", "log in", "login", "single sign-on"]
+        .iter()
+        .any(|words| response.contains(words))
 }

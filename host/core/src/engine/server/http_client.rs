@@ -32,6 +32,8 @@ pub(super) struct HttpClient {
     api_base: String,
     connect_timeout: Option<Duration>,
     is_loopback: bool,
+    /// The values of the configured headers.
+    header_values: Vec<Secret>,
     /// Sent with every request; set once the kind of server has been detected.
     key: Option<Secret>,
 }
@@ -100,14 +102,19 @@ impl HttpClient {
         // Fails harmlessly if an embedding program has installed a provider
         // already.
         let _chosen = rustls::crypto::ring::default_provider().install_default();
+        let mut headers = HeaderMap::new();
+        // Compression delays a stream. Some servers compress all the same.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        for (name, value) in &address.headers {
+            if let Ok(mut value) = HeaderValue::from_str(value.expose()) {
+                value.set_sensitive(true);
+                headers.insert(name.clone(), value);
+            }
+        }
         let mut builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .tcp_nodelay(true)
-            // Compression delays a stream. Some servers compress all the same.
-            .default_headers(HeaderMap::from_iter([(
-                ACCEPT_ENCODING,
-                HeaderValue::from_static("identity"),
-            )]))
+            .default_headers(headers)
             .user_agent(concat!("lmstrix-host/", env!("CARGO_PKG_VERSION")));
         if let Some(connect_timeout) = connect_timeout {
             builder = builder.connect_timeout(connect_timeout);
@@ -115,6 +122,16 @@ impl HttpClient {
         if address.is_loopback {
             // Loopback traffic must not go through a proxy.
             builder = builder.no_proxy();
+        }
+        if address.is_insecure {
+            builder = builder.tls_danger_accept_invalid_certs(true);
+        } else if !address.trusted.is_empty() {
+            let config = address.trusted.client_config();
+            let config = config.map_err(|error| Error::Unreachable {
+                engine: address.base_url.clone(),
+                reason: error.to_string(),
+            })?;
+            builder = builder.tls_backend_preconfigured(config);
         }
         let http = builder.build().map_err(|error| Error::Unreachable {
             engine: address.base_url.clone(),
@@ -126,6 +143,11 @@ impl HttpClient {
             api_base: format!("{}{OPENAI_PREFIX}", address.base_url),
             connect_timeout,
             is_loopback: address.is_loopback,
+            header_values: address
+                .headers
+                .iter()
+                .map(|(_, value)| value.clone())
+                .collect(),
             key: None,
         })
     }
@@ -167,10 +189,10 @@ impl HttpClient {
     /// Returns the server's `text` with the key replaced, in case the server
     /// repeats it.
     pub(super) fn redact(&self, text: &str) -> String {
-        match &self.key {
-            Some(key) => key.redact(text),
-            None => text.to_owned(),
-        }
+        self.key
+            .iter()
+            .chain(&self.header_values)
+            .fold(text.to_owned(), |text, secret| secret.redact(&text))
     }
 
     /// Requests `path` and reads the whole response within `limit`.

@@ -51,12 +51,14 @@ mod server_instance;
 mod server_kind;
 mod server_target;
 mod sse;
+mod tls;
 mod unload_owned;
 
 pub use detect::ConnectTimeouts;
 pub use fault::{FaultKind, ServerFault};
 pub use server_address::{InvalidUrl, ServerAddress};
 pub use server_kind::ServerKind;
+pub use tls::TrustedCertificates;
 
 pub(super) use catalog::catalog_servers;
 pub(super) use select_listing::ModelNames;

@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 
 use reqwest::Url;
+use reqwest::header::{HeaderName, HeaderValue};
 
 use super::server_kind::ServerKind;
+use super::tls::TrustedCertificates;
 use crate::secret::Secret;
 
 /// The base URL of a server, with its kind and its keys.
@@ -23,6 +25,12 @@ pub struct ServerAddress {
     pub(super) key: Option<Secret>,
     /// The LM Studio key, sent only if the server is detected as LM Studio.
     pub(super) lmstudio_key: Option<Secret>,
+    /// Certificates that are trusted for this address.
+    pub(super) trusted: TrustedCertificates,
+    /// Do not check the server's certificate.
+    pub(super) is_insecure: bool,
+    /// Headers of every request, with values that are not shown.
+    pub(super) headers: Vec<(HeaderName, Secret)>,
     /// `true` if the host is a loopback address.
     pub(super) is_loopback: bool,
 }
@@ -106,6 +114,9 @@ impl ServerAddress {
             dialect: None,
             key: None,
             lmstudio_key: None,
+            trusted: TrustedCertificates::default(),
+            is_insecure: false,
+            headers: Vec::new(),
             is_loopback,
         })
     }
@@ -136,6 +147,28 @@ impl ServerAddress {
     pub fn with_lmstudio_key(mut self, key: Option<Secret>) -> Self {
         self.lmstudio_key = key;
         self
+    }
+
+    /// Sets the certificates that are trusted for this address, or that none is checked.
+    #[must_use]
+    pub fn with_certificates(mut self, trusted: TrustedCertificates, is_insecure: bool) -> Self {
+        self.trusted = trusted;
+        self.is_insecure = is_insecure;
+        self
+    }
+
+    /// Adds a header to every request.
+    ///
+    /// # Errors
+    /// Returns an error if the name or the value cannot be sent. It does not show the value.
+    pub fn add_header(&mut self, name: &str, value: Secret) -> Result<(), String> {
+        let header = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| format!("`{name}` is not the name of a header"))?;
+        if HeaderValue::from_str(value.expose()).is_err() {
+            return Err(format!("the value of `{name}` cannot be sent in a header"));
+        }
+        self.headers.push((header, value));
+        Ok(())
     }
 
     /// Returns the base URL without a trailing slash.
