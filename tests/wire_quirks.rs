@@ -519,3 +519,32 @@ fn ttl_is_sent_to_ollama_and_lm_studio_and_is_a_warning_elsewhere() {
     let both = infer(&machine, &other.url(), &["--ttl", "1h", "--unload"]);
     assert_eq!(both.code, Some(2));
 }
+
+#[test]
+fn localhost_is_both_loopback_addresses() {
+    let server = ScriptedServer::start_on("::1", |request, _| match request.path.as_str() {
+        "/v1/models" => json_response(models()),
+        "/v1/chat/completions" => answer(),
+        _ => not_found(),
+    });
+    let machine = Machine::new();
+    let run = infer(&machine, &format!("localhost:{}", server.port()), &[]);
+    assert_eq!(run.ok().trim(), ANSWER);
+    let run = infer(&machine, &format!("127.0.0.1:{}", server.port()), &[]);
+    run.fails(4);
+}
+
+#[test]
+fn a_login_page_is_recognised() {
+    let server = ScriptedServer::start(|_, _| {
+        response(
+            200,
+            "text/html",
+            "<html><head><title>Sign in - Team</title></head></html>",
+        )
+    });
+    let run = infer(&Machine::new(), &server.url(), &[]);
+    let stderr = run.fails(4);
+    assert!(stderr.contains("asks for a login"), "{stderr}");
+    assert!(!stderr.contains("takes the base URL"), "{stderr}");
+}

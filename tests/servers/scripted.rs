@@ -18,6 +18,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A running server; stops when dropped.
 pub(crate) struct ScriptedServer {
+    host: &'static str,
     port: u16,
     shared: Arc<Shared>,
     accept_thread: Option<JoinHandle<()>>,
@@ -65,7 +66,15 @@ impl ScriptedServer {
     pub(crate) fn start(
         script: impl Fn(&Request, usize) -> Vec<Step> + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        Self::start_on("127.0.0.1", script)
+    }
+
+    /// Starts a server on a loopback address.
+    pub(crate) fn start_on(
+        host: &'static str,
+        script: impl Fn(&Request, usize) -> Vec<Step> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind((host, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared {
             script: Box::new(script),
@@ -78,6 +87,7 @@ impl ScriptedServer {
             move || accept(&listener, &shared)
         });
         Self {
+            host,
             port,
             shared,
             accept_thread: Some(accepting),
@@ -86,6 +96,10 @@ impl ScriptedServer {
 
     pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     pub(crate) fn requests(&self) -> Vec<Request> {
@@ -109,7 +123,7 @@ impl Drop for ScriptedServer {
     fn drop(&mut self) {
         self.shared.is_stopping.store(true, Ordering::SeqCst);
         // `accept` has no timeout; a connection wakes it.
-        drop(TcpStream::connect(("127.0.0.1", self.port)));
+        drop(TcpStream::connect((self.host, self.port)));
         if let Some(accepting) = self.accept_thread.take() {
             // A panic of the script is already reported; do not panic again.
             drop(accepting.join());

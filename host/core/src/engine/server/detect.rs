@@ -93,6 +93,20 @@ async fn detect(
     is_explicit: bool,
     timeouts: ConnectTimeouts,
 ) -> Result<Server, Error> {
+    let detected = detect_at(address, is_explicit, timeouts).await;
+    if let (Err(Error::Unreachable { .. }), Some(on_ipv6)) = (&detected, address.on_ipv6())
+        && let Ok(server) = detect_at(&on_ipv6, is_explicit, timeouts).await
+    {
+        return Ok(server);
+    }
+    detected
+}
+
+async fn detect_at(
+    address: &ServerAddress,
+    is_explicit: bool,
+    timeouts: ConnectTimeouts,
+) -> Result<Server, Error> {
     let mut client = HttpClient::new(address, timeouts.connect)?;
     if let Some(dialect) = address.dialect {
         return configured_server(address, dialect, client).await;

@@ -33,6 +33,8 @@ pub struct ServerAddress {
     pub(super) headers: Vec<(HeaderName, Secret)>,
     /// `true` if the host is a loopback address.
     pub(super) is_loopback: bool,
+    /// The host was given as `localhost`, which stands for two addresses.
+    is_localhost: bool,
 }
 
 /// A server URL that cannot be used.
@@ -87,7 +89,8 @@ impl ServerAddress {
         };
         // A server with two names would be recorded twice. With https the name
         // stays, because the certificate is issued for it.
-        if host == "localhost" && url.scheme() == "http" {
+        let is_localhost = host == "localhost" && url.scheme() == "http";
+        if is_localhost {
             url.set_host(Some("127.0.0.1"))
                 .map_err(|_| invalid("has no host"))?;
         }
@@ -118,6 +121,17 @@ impl ServerAddress {
             is_insecure: false,
             headers: Vec::new(),
             is_loopback,
+            is_localhost,
+        })
+    }
+
+    /// Returns the other address of `localhost`, for a server that listens on IPv6 only.
+    pub(super) fn on_ipv6(&self) -> Option<Self> {
+        let replace = |url: &str| url.replacen("//127.0.0.1", "//[::1]", 1);
+        self.is_localhost.then(|| Self {
+            base_url: replace(&self.base_url),
+            given_api: self.given_api.as_deref().map(replace),
+            ..self.clone()
         })
     }
 
