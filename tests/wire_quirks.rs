@@ -29,7 +29,7 @@ fn refusal(status: u16, message: &str) -> Vec<Step> {
 }
 
 /// Starts a server whose chat is `chat`.
-fn server(chat: impl Fn(&Value) -> Vec<Step> + Send + Sync + 'static) -> ScriptedServer {
+fn server_with(chat: impl Fn(&Value) -> Vec<Step> + Send + Sync + 'static) -> ScriptedServer {
     ScriptedServer::start(move |request, _| match request.path.as_str() {
         "/v1/models" => json_response(models()),
         "/v1/chat/completions" => chat(&request.body),
@@ -94,7 +94,7 @@ fn lists_of_models_have_many_forms() {
 }
 
 #[test]
-fn a_dialect_in_the_config_is_used_without_detection_and_without_a_list() {
+fn a_dialect_in_the_config_is_used_behind_a_gateway_and_without_a_list() {
     let server = ScriptedServer::start(|request, _| match request.path.as_str() {
         "/gateway/v1/chat/completions" => {
             let top_k = &request.body["top_k"];
@@ -116,6 +116,18 @@ fn a_dialect_in_the_config_is_used_without_detection_and_without_a_list() {
     assert_eq!(run.ok(), "top_k 5\n");
     let run = infer(&machine, "web", &["--top-k", "5"]);
     assert!(run.fails(4).contains("Sign in"), "{run:?}");
+    // A server that lists the model is preferred.
+    let other = server_with(|_| answer());
+    let config = format!(
+        "[defaults]\ndiscover = false\n\
+         [engines.a]\nurl = '{}/gateway'\ndialect = 'llama-server'\n[engines.b]\nurl = '{}'\n",
+        server.url(),
+        other.url()
+    );
+    std::fs::write(machine.home().join("config.toml"), config).unwrap();
+    let run = machine.run(&["infer", "Say x {{a}}", "-pa=b", "-m", "m"]);
+    assert_eq!(run.ok().trim(), ANSWER);
+    assert_eq!(chats(&other).len(), 1);
 }
 
 #[test]
@@ -167,14 +179,30 @@ fn rejected_keys_are_left_out_or_renamed() {
         ),
     ];
     for (flags, chat, warning) in cases {
-        let server = server(chat);
+        let server = server_with(chat);
         let run = infer(&Machine::new(), &server.url(), flags);
         assert_eq!(run.ok().trim(), ANSWER, "{flags:?}");
         assert!(run.stderr.contains(warning), "{run:?}");
         assert_eq!(chats(&server).len(), 2, "{flags:?}");
     }
+    // vLLM counts the prompt up to the limit only, so that the limit is left out.
+    let server = server_with(|body| match body.get("max_tokens") {
+        Some(_) => refusal(
+            400,
+            "This model's maximum context length is 8192 tokens. However, you requested 2048 \
+             output tokens and your prompt contains at least 6145 input tokens, for a total of \
+             at least 8193 tokens.",
+        ),
+        None => answer(),
+    });
+    let run = infer(&Machine::new(), &server.url(), &["--max-tokens", "2048"]);
+    assert_eq!(run.ok().trim(), ANSWER);
+    assert!(
+        run.stderr.contains("leaves less than 2048 tokens"),
+        "{run:?}"
+    );
     // A limit that stays too large is an error with the numbers.
-    let server = server(|_| {
+    let server = server_with(|_| {
         refusal(
             400,
             "maximum context length is 4096 tokens. you requested 5000 tokens (3000 in the \
@@ -191,7 +219,7 @@ fn rejected_keys_are_left_out_or_renamed() {
 
 #[test]
 fn settings_that_were_not_given_are_not_sent_to_a_generic_server() {
-    let server = server(|_| answer());
+    let server = server_with(|_| answer());
     infer(&Machine::new(), &server.url(), &["--top-p", "0.5"]).ok();
     let chats = chats(&server);
     let mut keys: Vec<&String> = chats[0].body.as_object().unwrap().keys().collect();
@@ -214,7 +242,7 @@ fn a_compressed_answer_is_read() {
     let zstd = include_bytes!("data/answer.sse.zst");
     let brotli = include_bytes!("data/answer.sse.br");
     for (encoding, body) in [("gzip", &gzip[..]), ("zstd", zstd), ("br", brotli)] {
-        let server = server(move |_| {
+        let server = server_with(move |_| {
             let head = format!(
                 "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
                  content-encoding: {encoding}\r\nconnection: close\r\n\r\n"
@@ -229,7 +257,7 @@ fn a_compressed_answer_is_read() {
 #[test]
 fn a_truncated_prompt_is_a_warning_and_with_strict_an_error() {
     // The server counts 3 tokens.
-    let server = server(|_| answer());
+    let server = server_with(|_| answer());
     let machine = Machine::new();
     let text = "The quick brown fox jumps over the lazy dog near the river. ".repeat(20);
     let url = server.url();
@@ -251,7 +279,7 @@ fn a_truncated_prompt_is_a_warning_and_with_strict_an_error() {
 
 #[test]
 fn reasoning_on_stdout_gets_a_warning_and_a_file_does_not_have_it() {
-    let server = server(|_| {
+    let server = server_with(|_| {
         vec![
             sse_head(),
             text_chunk("They greet me."),
@@ -280,7 +308,7 @@ fn reasoning_on_stdout_gets_a_warning_and_a_file_does_not_have_it() {
 
 #[test]
 fn an_answer_of_reasoning_alone_says_so_and_keeps_it() {
-    let server = server(|_| {
+    let server = server_with(|_| {
         vec![
             sse_head(),
             text_chunk("<think>Let me see."),
@@ -510,7 +538,7 @@ fn ttl_is_sent_to_ollama_and_lm_studio_and_is_a_warning_elsewhere() {
         .find(|request| request.path == "/v1/chat/completions");
     assert_eq!(chat.unwrap().body["ttl"], 90);
 
-    let other = server(|_| answer());
+    let other = server_with(|_| answer());
     let run = infer(&machine, &other.url(), &["--ttl", "1h"]);
     assert!(
         run.ok().starts_with(ANSWER) && run.stderr.contains("--ttl has no effect"),

@@ -38,7 +38,7 @@ pub struct Config {
 }
 
 /// A named server.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EngineConfig {
     /// The name that `--engine` takes.
     pub name: String,

@@ -15,8 +15,9 @@ pub struct TokenEstimate {
 /// Tokens that a chat template adds to the messages.
 const TEMPLATE_TOKENS: f64 = 20.0;
 
-/// Returns a number of tokens that every tokenizer exceeds for `texts`. Runs of one
-/// character count as one, since tokenizers have tokens for them.
+/// Returns a number of tokens that tokenizers exceed for ordinary `texts`: a word of twelve
+/// letters has at least one. Runs of one character count as one character, since tokenizers
+/// have tokens for them.
 pub(crate) fn min_tokens<'a>(texts: impl IntoIterator<Item = &'a str>) -> u32 {
     let (mut ascii, mut other) = (0, 0);
     for text in texts {
@@ -32,13 +33,7 @@ pub(crate) fn min_tokens<'a>(texts: impl IntoIterator<Item = &'a str>) -> u32 {
             }
         }
     }
-    low_estimate(ascii, other)
-}
-
-/// English text has about four letters per token. A character beyond ASCII has at least a
-/// quarter of a token: whole words in other scripts.
-fn low_estimate(ascii: usize, other: usize) -> u32 {
-    count(scaled(ascii, 1.0 / 8.0) + scaled(other, 0.25))
+    count(scaled(ascii, 1.0 / 12.0) + scaled(other, 0.2))
 }
 
 impl TokenEstimate {
@@ -71,7 +66,7 @@ impl TokenEstimate {
         // character beyond ASCII has between a quarter of a token (whole words
         // in other scripts) and three tokens (one per byte).
         Self {
-            low: low_estimate(ascii, other),
+            low: count(scaled(ascii, 1.0 / 8.0) + scaled(other, 0.25)),
             likely: count(scaled(ascii, 0.25) + scaled(other, 0.8) + TEMPLATE_TOKENS),
             high: count(scaled(ascii, 0.5) + scaled(other, 2.0) + TEMPLATE_TOKENS),
         }

@@ -90,7 +90,9 @@ impl FinishReason {
             | Self::Repetition
             | Self::Unreported => true,
             // The names of other APIs for a limit of tokens.
-            Self::Other(reason) => matches!(reason.as_str(), "max_tokens" | "model_length"),
+            Self::Other(reason) => ["max_tokens", "model_length"]
+                .iter()
+                .any(|name| reason.eq_ignore_ascii_case(name)),
             Self::End | Self::Enough | Self::Cancelled => false,
         }
     }

@@ -20,7 +20,7 @@ use crate::text_encoding::decode_text;
 pub use error::Error;
 use named_input::stem;
 pub use named_input::{Input, InputSource};
-use rows::{detect_separator, json_rows, name_rows, separated_rows};
+use rows::{csv_separator, json_rows, name_rows, separated_rows};
 
 impl Input {
     /// Returns names and values of the parameters.
@@ -131,14 +131,14 @@ fn row_inputs(path: &Path, note: &dyn Fn(&str)) -> Result<Vec<Input>, Error> {
     let text = decode(read_limited(path, ROWS_BYTES_MAX)?, path)?;
     let rows = match format {
         RowFormat::Jsonl => json_rows(path, &text)?,
-        RowFormat::Separated(by_extension) => {
-            let separator = detect_separator(&text, by_extension);
-            if separator != by_extension {
-                let name = if separator == b';' {
-                    "semicolons (;)"
-                } else {
-                    "tabs"
-                };
+        RowFormat::Csv => {
+            let separator = csv_separator(&text);
+            let name = match separator {
+                b';' => Some("semicolons (;)"),
+                b'\t' => Some("tabs"),
+                _ => None,
+            };
+            if let Some(name) = name {
                 note(&format!(
                     "{}: the columns are separated by {name}",
                     path.display()
@@ -146,6 +146,7 @@ fn row_inputs(path: &Path, note: &dyn Fn(&str)) -> Result<Vec<Input>, Error> {
             }
             separated_rows(path, &text, separator)?
         }
+        RowFormat::Tsv => separated_rows(path, &text, b'\t')?,
     };
     name_rows(path, rows)
 }
@@ -242,8 +243,10 @@ fn absolute(path: &Path) -> PathBuf {
 enum RowFormat {
     /// JSON lines.
     Jsonl,
-    /// CSV or TSV, with the separator.
-    Separated(u8),
+    /// Columns separated by commas, or by what the header shows.
+    Csv,
+    /// Columns separated by tabs.
+    Tsv,
 }
 
 impl RowFormat {
@@ -251,8 +254,8 @@ impl RowFormat {
         let extension = path.extension()?.to_str()?.to_ascii_lowercase();
         match extension.as_str() {
             "jsonl" | "ndjson" => Some(Self::Jsonl),
-            "csv" => Some(Self::Separated(b',')),
-            "tsv" => Some(Self::Separated(b'\t')),
+            "csv" => Some(Self::Csv),
+            "tsv" => Some(Self::Tsv),
             _ => None,
         }
     }
@@ -692,6 +695,10 @@ mod tests {
                     .ends_with(noted.unwrap_or_default())
             );
         }
+        // The extension of a `.tsv` file decides.
+        let tabs = folder(&[("t.tsv", b"Text, in Polish\nx\n")]);
+        let inputs = read_inputs(tabs.path(), "t.tsv", &|_| false, &|_| {}).unwrap();
+        assert_eq!(inputs[0].params().unwrap()[0].0, "Text, in Polish");
         // One column whose name has a semicolon in quotes, and a header with both.
         assert_eq!(read("\"a;b\"\nx\n")[0].0, "a;b");
         assert_eq!(read("a;b,c\nx,y\n")[0].0, "a;b");

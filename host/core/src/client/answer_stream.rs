@@ -26,7 +26,8 @@ const PIECES_MAX: usize = 64;
 pub enum Output {
     /// Anything but text: loading, reasoning, counts, warnings, the end.
     Event(Event),
-    /// A piece of the answer, as the processors made it.
+    /// A piece of the answer, as the processors made it. After the event
+    /// `TextWasReasoning` the answer begins again: the text so far belongs to the reasoning.
     Text(String),
 }
 

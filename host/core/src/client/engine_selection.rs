@@ -302,6 +302,7 @@ mod tests {
             url: "http://127.0.0.1:1234/v1".to_owned(),
             dialect: None,
             key_env: None,
+            ..EngineConfig::default()
         });
         let env = env(&[], &[("OLLAMA_HOST", "0.0.0.0")]);
         let EngineSelection::Auto(found) =

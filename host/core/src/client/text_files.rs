@@ -1,6 +1,6 @@
 //! Texts from files and stdin.
 
-use std::io::Read;
+use std::io::{BufRead, IsTerminal, Read};
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -65,8 +65,12 @@ fn decode(bytes: Vec<u8>, what: &str) -> Result<String, Error> {
 /// # Errors
 /// Returns an error if stdin cannot be read, is too large or is not UTF-8.
 pub fn stdin_text(notices: &Notices) -> Result<String, Error> {
-    let _announcement = announce_wait(notices.clone());
-    let bytes = read_limited(std::io::stdin().lock(), "stdin")?;
+    let mut stdin = std::io::stdin().lock();
+    let announcement = announce_wait(notices.clone(), stdin.is_terminal());
+    // Waits for the first bytes; an error appears again below.
+    let _ready = stdin.fill_buf().is_ok();
+    drop(announcement);
+    let bytes = read_limited(stdin, "stdin")?;
     decode(bytes, "stdin")
 }
 
@@ -75,11 +79,14 @@ const SILENCE: Duration = Duration::from_secs(2);
 
 /// Announces that stdin is being waited for, unless the returned value is dropped soon. A
 /// program that was started with an open pipe would otherwise seem to hang.
-fn announce_wait(notices: Notices) -> mpsc::Sender<()> {
+fn announce_wait(notices: Notices, is_terminal: bool) -> mpsc::Sender<()> {
     let (is_read, wait) = mpsc::channel();
     std::thread::spawn(move || {
         if wait.recv_timeout(SILENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
-            notices.status("waiting for the text on stdin; end it with Ctrl-D");
+            notices.status(match is_terminal {
+                true => "waiting for the text on stdin; end it with Ctrl-D",
+                false => "waiting for the text on stdin",
+            });
         }
     });
     is_read

@@ -6,47 +6,27 @@
 //! - spans before the answer, in the brackets of `TAGS`;
 //! - a closing tag without an opening one, because the chat template opened it: the text
 //!   before it is reasoning;
-//! - spans within the answer. One that is never closed is text, since the answer then
-//!   probably mentions the tag;
+//! - spans within the answer. One that begins within a line is text unless it is closed soon,
+//!   since the answer then probably mentions the tag;
 //! - the channels of gpt-oss: `<|channel|>analysis<|message|>…<|end|>`. All but `final` are
 //!   reasoning. Source: <https://cookbook.openai.com/articles/openai-harmony>.
 //!
-//! Tags in a code block, or directly after a backtick or a quotation mark, are text.
+//! Tags in quotation marks or backticks, and spans in a code block, are text.
 
+mod channels;
+mod code_tracker;
+mod output_part;
 mod tags;
 
-use lmstrix_inference::Event;
-
+use channels::{CHANNEL_ENDS, CHANNEL_STARTS, MAX_HEADER_BYTES, parse_header};
+use code_tracker::CodeTracker;
+pub(in crate::engine) use output_part::OutputPart;
+use output_part::append_reasoning;
 pub(in crate::engine) use tags::tag_opened_by_template;
 use tags::{TAGS, all_tags, find_first, partial_tag_len};
 
-/// The tokens at which the header of a channel begins.
-const CHANNEL_STARTS: [&str; 2] = ["<|start|>", "<|channel|>"];
-/// The token after the header of a channel.
-const MESSAGE: &str = "<|message|>";
-/// The tokens that end a channel.
-const CHANNEL_ENDS: [&str; 3] = ["<|end|>", "<|return|>", "<|call|>"];
-/// Maximum length in bytes of the header of a channel.
-const MAX_HEADER_BYTES: usize = 256;
-
-/// A part of the model's output.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum OutputPart {
-    Reasoning(String),
-    Text(String),
-    /// All text so far was reasoning.
-    TextWasReasoning,
-}
-
-impl From<OutputPart> for Event {
-    fn from(part: OutputPart) -> Self {
-        match part {
-            OutputPart::Reasoning(text) => Self::Reasoning(text),
-            OutputPart::Text(text) => Self::Text(text),
-            OutputPart::TextWasReasoning => Self::TextWasReasoning,
-        }
-    }
-}
+/// Maximum length in bytes of a span that begins within a line.
+const MAX_INLINE_SPAN_BYTES: usize = 2048;
 
 /// Splits streamed text into reasoning and answer. The result does not depend on how the
 /// text is cut into pieces.
@@ -57,6 +37,12 @@ pub(super) struct ReasoningSplitter {
     held: String,
     /// A span has ended.
     has_span: bool,
+    /// The server sends the reasoning separately.
+    is_separate: bool,
+    /// The text of a span that the model did not open: the prompt did, as far as known.
+    assumed_span: Option<String>,
+    /// Opening tags that are text, so that as many closing ones are.
+    text_tags: usize,
     code: CodeTracker,
 }
 
@@ -99,7 +85,10 @@ impl ReasoningSplitter {
     pub(super) fn after_prompt(prompt: &str) -> Option<Self> {
         let end = prompt.trim_end().to_ascii_lowercase();
         let (_, close) = TAGS.iter().find(|(open, _)| end.ends_with(open))?;
-        Some(Self::in_state(SplitterState::Span(close)))
+        Some(Self {
+            assumed_span: Some(String::new()),
+            ..Self::in_state(SplitterState::Span(close))
+        })
     }
 
     fn in_state(state: SplitterState) -> Self {
@@ -107,14 +96,19 @@ impl ReasoningSplitter {
             state,
             held: String::new(),
             has_span: false,
+            is_separate: false,
+            assumed_span: None,
+            text_tags: 0,
             code: CodeTracker::default(),
         }
     }
 
-    /// Tells the splitter that the server sends the reasoning separately, so that the text
-    /// does not begin inside a span.
+    /// Tells the splitter that the server sends the reasoning separately: the text does not
+    /// begin inside a span, and a closing tag ends none.
     pub(super) fn reasoning_is_separate(&mut self) {
-        if matches!(self.state, SplitterState::Span(_)) && !self.has_span && self.held.is_empty() {
+        self.is_separate = true;
+        if self.assumed_span.as_deref() == Some("") && self.held.is_empty() {
+            self.assumed_span = None;
             self.state = SplitterState::Start;
         }
     }
@@ -123,13 +117,13 @@ impl ReasoningSplitter {
     pub(super) fn push(&mut self, text: &str) -> Vec<OutputPart> {
         let mut parts = Vec::new();
         self.held.push_str(text);
-        while self.step(&mut parts) {}
+        while self.step(false, &mut parts) {}
         parts
     }
 
     /// Handles the held text up to the next change of state. Returns false if more text is
-    /// needed.
-    fn step(&mut self, parts: &mut Vec<OutputPart>) -> bool {
+    /// needed, which does not come `at_end`.
+    fn step(&mut self, at_end: bool, parts: &mut Vec<OutputPart>) -> bool {
         match self.state.clone() {
             SplitterState::Off => {
                 self.emit_text(self.held.len(), parts);
@@ -137,22 +131,23 @@ impl ReasoningSplitter {
             }
             SplitterState::Start => self.step_start(),
             SplitterState::Span(close) => {
+                let at = parts.len();
                 let is_closed = self.take_reasoning(close, parts);
+                if let Some(span) = &mut self.assumed_span {
+                    append_reasoning(span, &parts[at..]);
+                }
                 if is_closed {
+                    self.assumed_span = None;
                     self.has_span = true;
                     self.state = SplitterState::Start;
                 }
                 is_closed
             }
-            SplitterState::Answer => self.step_answer(parts),
+            SplitterState::Answer => self.step_answer(at_end, parts),
             SplitterState::InnerSpan { close, mut span } => {
                 let at = parts.len();
                 let is_closed = self.take_reasoning(close, parts);
-                for part in &parts[at..] {
-                    if let OutputPart::Reasoning(text) = part {
-                        span.push_str(text);
-                    }
-                }
+                append_reasoning(&mut span, &parts[at..]);
                 self.has_span |= is_closed;
                 self.state = match is_closed {
                     true => SplitterState::Answer,
@@ -198,7 +193,7 @@ impl ReasoningSplitter {
         true
     }
 
-    fn step_answer(&mut self, parts: &mut Vec<OutputPart>) -> bool {
+    fn step_answer(&mut self, at_end: bool, parts: &mut Vec<OutputPart>) -> bool {
         let lower = self.held.to_ascii_lowercase();
         let Some((at, tag)) = find_first(&lower, all_tags()) else {
             let complete = self.held.len() - partial_tag_len(&lower, all_tags());
@@ -206,44 +201,93 @@ impl ReasoningSplitter {
             return false;
         };
         self.emit_text(at, parts);
-        if self.code.is_quoted() {
-            self.emit_first_char(parts);
-            return true;
+        let Some(is_quoted) = self.is_quoted(tag, at_end) else {
+            return false;
+        };
+        match TAGS.iter().find(|(open, _)| *open == tag) {
+            Some(_) if is_quoted || self.code.in_block => self.keep_tag(parts),
+            Some((open, close)) if self.code.is_line_start() => {
+                let span = self.held.drain(..open.len()).collect();
+                self.state = SplitterState::InnerSpan { close, span };
+            }
+            Some((open, close)) => return self.take_inline_span(open, close, at_end, parts),
+            None if self.text_tags > 0 => {
+                self.text_tags -= 1;
+                self.emit_first_char(parts);
+            }
+            // A closing tag of no span, or one that is mentioned.
+            None if is_quoted || self.has_span || self.is_separate => self.emit_first_char(parts),
+            None if self.code.in_block && !self.code.is_line_start() => {
+                self.emit_first_char(parts);
+            }
+            None => {
+                self.held.drain(..tag.len());
+                self.has_span = true;
+                self.code = CodeTracker::default();
+                self.state = SplitterState::Start;
+                parts.push(OutputPart::TextWasReasoning);
+            }
         }
-        if let Some((open, close)) = TAGS.iter().find(|(open, _)| *open == tag) {
-            let span = self.held.drain(..open.len()).collect();
-            self.state = SplitterState::InnerSpan { close, span };
-        } else if self.has_span {
-            // A closing tag of no span.
-            self.emit_first_char(parts);
-        } else {
-            self.held.drain(..tag.len());
+        true
+    }
+
+    /// Returns whether the tag at the start of the held text is in quotation marks. `None` if
+    /// the text after it is needed.
+    fn is_quoted(&self, tag: &str, at_end: bool) -> Option<bool> {
+        let Some(closing) = self.code.closing_quote() else {
+            return Some(false);
+        };
+        match self.held[tag.len()..].chars().next() {
+            None if !at_end => None,
+            next => Some(next == Some(closing)),
+        }
+    }
+
+    /// Keeps the opening tag at the start of the held text in the answer.
+    fn keep_tag(&mut self, parts: &mut Vec<OutputPart>) {
+        self.text_tags += 1;
+        self.emit_first_char(parts);
+    }
+
+    /// Handles a span that begins within a line of the answer. It is held back until its end,
+    /// or until it is too long for one.
+    fn take_inline_span(
+        &mut self,
+        open: &str,
+        close: &str,
+        at_end: bool,
+        parts: &mut Vec<OutputPart>,
+    ) -> bool {
+        let lower = self.held.to_ascii_lowercase();
+        let longest = open.len() + MAX_INLINE_SPAN_BYTES + close.len();
+        let window = lower
+            .get(..lower.floor_char_boundary(longest))
+            .unwrap_or(&lower);
+        if let Some(at) = window.find(close) {
+            self.held.drain(..open.len());
+            self.emit_reasoning(at - open.len(), parts);
+            self.held.drain(..close.len());
             self.has_span = true;
-            self.code = CodeTracker::default();
-            self.state = SplitterState::Start;
-            parts.push(OutputPart::TextWasReasoning);
+        } else if at_end || lower.len() >= longest {
+            self.keep_tag(parts);
+        } else {
+            return false;
         }
         true
     }
 
     fn step_channel_header(&mut self) -> bool {
-        let lower = self.held.to_ascii_lowercase();
-        let Some(end) = lower.find(MESSAGE) else {
+        let Some(header) = parse_header(&self.held.to_ascii_lowercase()) else {
             if self.held.len() <= MAX_HEADER_BYTES {
                 return false;
             }
             self.state = SplitterState::Answer;
             return true;
         };
-        let channel = lower[..end]
-            .rsplit("<|channel|>")
-            .next()
-            .unwrap_or_default();
-        let name = channel.split([' ', '<']).next().unwrap_or_default();
-        // Without a channel it is a message as of other models.
-        let is_final = name == "final" || !lower[..end].contains("<|channel|>");
-        self.held.drain(..end + MESSAGE.len());
-        self.state = SplitterState::Channel { is_final };
+        self.held.drain(..header.length);
+        self.state = SplitterState::Channel {
+            is_final: header.is_final,
+        };
         true
     }
 
@@ -275,15 +319,10 @@ impl ReasoningSplitter {
 
     fn step_channel_end(&mut self) -> bool {
         let trimmed = self.held.trim_start().to_ascii_lowercase();
-        if CHANNEL_STARTS
-            .iter()
-            .any(|start| trimmed.starts_with(start))
-        {
+        let mut starts = CHANNEL_STARTS.iter();
+        if starts.clone().any(|start| trimmed.starts_with(start)) {
             self.state = SplitterState::ChannelHeader;
-        } else if CHANNEL_STARTS
-            .iter()
-            .any(|start| start.starts_with(&trimmed))
-        {
+        } else if starts.any(|start| start.starts_with(&trimmed)) {
             return false;
         } else {
             let skipped = self.held.len() - trimmed.len();
@@ -306,9 +345,15 @@ impl ReasoningSplitter {
         false
     }
 
-    /// Ends the answer and returns the text that was held back.
-    pub(super) fn finish(&mut self) -> Vec<OutputPart> {
+    /// Ends the answer and returns the text that was held back. If the model ended the answer,
+    /// `is_complete`, a span that only the prompt should have opened was none.
+    pub(super) fn finish(&mut self, is_complete: bool) -> Vec<OutputPart> {
         let mut parts = Vec::new();
+        while self.step(true, &mut parts) {}
+        if let (true, Some(span)) = (is_complete, self.assumed_span.take()) {
+            self.state = SplitterState::Answer;
+            self.held.insert_str(0, &span);
+        }
         match std::mem::replace(&mut self.state, SplitterState::Off) {
             SplitterState::Span(_) | SplitterState::Channel { is_final: false } => {
                 self.emit_reasoning(self.held.len(), &mut parts);
@@ -350,33 +395,6 @@ impl ReasoningSplitter {
     }
 }
 
-/// Tracks whether the next character of the answer is in a code block or quoted.
-#[derive(Debug, Default)]
-struct CodeTracker {
-    in_block: bool,
-    /// Length of the run of backticks at the end.
-    backticks: usize,
-    last: Option<char>,
-}
-
-impl CodeTracker {
-    fn push(&mut self, text: &str) {
-        for c in text.chars() {
-            if c == '`' {
-                self.backticks += 1;
-            } else {
-                self.in_block ^= self.backticks >= 3;
-                self.backticks = 0;
-            }
-            self.last = Some(c);
-        }
-    }
-
-    fn is_quoted(&self) -> bool {
-        self.in_block || matches!(self.last, Some('`' | '"' | '\'' | '“' | '‘' | '«'))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -387,7 +405,7 @@ mod tests {
             .iter()
             .flat_map(|piece| splitter.push(piece))
             .collect();
-        parts.extend(splitter.finish());
+        parts.extend(splitter.finish(true));
         let (mut reasoning, mut text) = (String::new(), String::new());
         for part in parts {
             match part {
@@ -432,7 +450,21 @@ mod tests {
             // Spans within the answer.
             ("one <think>y</think>two", "y", "one two"),
             ("<think>a</think>one\n<think>b</think>two", "ab", "one\ntwo"),
-            ("the tag <think> opens", " opens", "the tag <think> opens"),
+            ("x\n<think>never ends", "never ends", "x\n<think>never ends"),
+            // Tags that the answer mentions.
+            ("the tag <think> opens", "", "the tag <think> opens"),
+            ("<think> and", " and", ""),
+            (
+                "wrap it in ``` fences.\n</think>\n\nprint(1)",
+                "wrap it in ``` fences.\n",
+                "print(1)",
+            ),
+            ("```py\nx\n```\n</think>\ny", "```py\nx\n```\n", "y"),
+            (
+                "I'll say \"Hello!\"</think>Hello!",
+                "I'll say \"Hello!\"",
+                "Hello!",
+            ),
             // Quoted tags.
             (
                 "use `<think>` and `</think>`",
@@ -490,6 +522,25 @@ mod tests {
         let mut separate = open();
         separate.reasoning_is_separate();
         assert_eq!(split(separate, &["yes"]), (String::new(), "yes".to_owned()));
+        let mut separate = ReasoningSplitter::new(true);
+        separate.reasoning_is_separate();
+        let text = "Use </think> to close it.";
+        assert_eq!(split(separate, &[text]), (String::new(), text.to_owned()));
+        // The prompt did not open a span after all.
+        let expected = ("Hello!".to_owned(), "Hello!".to_owned());
+        assert_eq!(split(open(), &["Hel", "lo!"]), expected);
+    }
+
+    #[test]
+    fn a_long_span_within_a_line_is_text_for_every_cut() {
+        for length in [MAX_INLINE_SPAN_BYTES - 20, MAX_INLINE_SPAN_BYTES + 20] {
+            let answer = format!("x <think>{}</think>y", "ä".repeat(length / 2));
+            let whole = split(ReasoningSplitter::new(true), &[&answer]);
+            assert_eq!(whole.1.contains("<think>"), length > MAX_INLINE_SPAN_BYTES);
+            let chars: Vec<String> = answer.chars().map(String::from).collect();
+            let chars: Vec<&str> = chars.iter().map(String::as_str).collect();
+            assert_eq!(split(ReasoningSplitter::new(true), &chars), whole);
+        }
     }
 
     #[test]

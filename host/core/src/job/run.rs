@@ -51,7 +51,7 @@ pub async fn run(
     };
     let StreamedAnswer { mut answer, result } = streamed;
     warnings.append(&mut answer.warnings);
-    let truncation = observed.truncation(&answer);
+    let truncation = observed.truncation(&answer, instance.context());
     warnings.extend(observed.record(&answer, &result, context));
     let result = match (&truncation, result) {
         (Some(Warning::PromptTruncated { counted, sent }), Ok(_)) if strict => {

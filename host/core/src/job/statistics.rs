@@ -8,7 +8,7 @@ use super::{Answer, JobError, Warning};
 use crate::engine::{EMBEDDED, SelectedModel};
 use crate::error_chain::error_chain;
 use crate::registry::Observation;
-use crate::token_estimate::min_tokens;
+use crate::token_estimate::{TokenEstimate, min_tokens};
 
 /// The model and the prompt of a run, as the registry keeps them.
 pub(super) struct ObservedModel {
@@ -18,6 +18,8 @@ pub(super) struct ObservedModel {
     prompt_bytes: u64,
     /// A lower bound of the tokens of the prompt.
     min_prompt_tokens: u32,
+    /// An upper bound of the tokens of the prompt.
+    max_prompt_tokens: u32,
 }
 
 impl ObservedModel {
@@ -28,17 +30,22 @@ impl ObservedModel {
             model: model.model.clone(),
             prompt_bytes: prompt.bytes() as u64,
             min_prompt_tokens: min_tokens(prompt.texts()),
+            max_prompt_tokens: TokenEstimate::new(prompt.texts(), None).high,
         }
     }
 
     /// Returns a warning if the server counted fewer tokens than the prompt must have. 0 is
-    /// no count.
-    pub(super) fn truncation(&self, answer: &Answer) -> Option<Warning> {
+    /// no count. A prompt that certainly fits into the context is not truncated: then the
+    /// server does not count what it has cached.
+    pub(super) fn truncation(&self, answer: &Answer, context: Option<u32>) -> Option<Warning> {
         let counted = answer.usage?.prompt_tokens;
-        (counted > 0 && counted < self.min_prompt_tokens).then_some(Warning::PromptTruncated {
-            counted,
-            sent: self.min_prompt_tokens,
-        })
+        let fits = context.is_some_and(|context| self.max_prompt_tokens <= context);
+        (counted > 0 && counted < self.min_prompt_tokens && !fits).then_some(
+            Warning::PromptTruncated {
+                counted,
+                sent: self.min_prompt_tokens,
+            },
+        )
     }
 
     /// Appends the observation of a run to the registry. A failure that the user, a
@@ -75,7 +82,8 @@ impl ObservedModel {
             .map(|first| first - timings.load_s.unwrap_or(0.0));
         let after_first_s = timings.first_token_s.map(|first| timings.total_s - first);
         let usage = answer.usage;
-        let is_truncated = self.truncation(answer).is_some();
+        // The counts of a prompt that was truncated or cached say nothing about its text.
+        let is_partial = usage.is_some_and(|usage| usage.prompt_tokens < self.min_prompt_tokens);
         // Models in this process are loaded in the time until the first token.
         let is_embedded = self.kind == EMBEDDED;
         let per_second = |tokens: u32, seconds: Option<f64>| {
@@ -88,15 +96,14 @@ impl ObservedModel {
             kind: self.kind.to_owned(),
             model: self.model,
             prompt_bytes: Some(self.prompt_bytes),
-            // The counts of a truncated prompt say nothing about its text.
             prompt_tokens: usage
-                .filter(|_| !is_truncated)
+                .filter(|_| !is_partial)
                 .map(|usage| usage.prompt_tokens),
             completion_tokens: usage.map(|usage| usage.completion_tokens),
             load_s: context.load_s,
             first_token_s,
             prefill: usage
-                .filter(|_| !is_embedded && !is_truncated)
+                .filter(|_| !is_embedded && !is_partial)
                 .and_then(|usage| per_second(usage.prompt_tokens, first_token_s)),
             // Of n tokens, n - 1 come after the first one.
             decode: usage.and_then(|usage| {

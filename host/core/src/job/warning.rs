@@ -39,6 +39,18 @@ pub enum Warning {
 }
 
 impl Warning {
+    /// Returns the warning without the numbers that differ between jobs.
+    #[must_use]
+    pub fn without_counts(&self) -> Self {
+        match self {
+            Self::PromptTruncated { .. } => Self::PromptTruncated {
+                counted: 0,
+                sent: 0,
+            },
+            other => other.clone(),
+        }
+    }
+
     /// Returns whether the warning is decided after the answer has ended, so that no
     /// sink has received it.
     #[must_use]

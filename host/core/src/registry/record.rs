@@ -219,7 +219,7 @@ impl Registry {
 
 /// Tokens per byte of prompts that are plausible. Fewer are counted if a server truncates a
 /// prompt, or does not count a part that it has cached.
-pub(super) const PLAUSIBLE_TOKENS_PER_BYTE: RangeInclusive<f64> = 0.1..=1.5;
+pub(super) const PLAUSIBLE_TOKENS_PER_BYTE: RangeInclusive<f64> = 0.05..=1.5;
 
 impl ModelRecord {
     /// Returns the median of the plausible measurements of tokens per byte.

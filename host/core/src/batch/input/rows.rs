@@ -168,9 +168,9 @@ fn compact_json(json: &str) -> String {
         .collect()
 }
 
-/// Returns the separator of a table: that of its extension, unless the header has only
-/// semicolons or tabs. Spreadsheets write these into `.csv` files in many countries.
-pub(super) fn detect_separator(text: &str, by_extension: u8) -> u8 {
+/// Returns the separator of a `.csv` file: a comma, unless the header has only semicolons or
+/// tabs. Spreadsheets write these in many countries.
+pub(super) fn csv_separator(text: &str) -> u8 {
     let mut is_quoted = false;
     let mut counts = [(b',', 0), (b';', 0), (b'\t', 0)];
     for byte in text.bytes() {
@@ -188,7 +188,7 @@ pub(super) fn detect_separator(text: &str, by_extension: u8) -> u8 {
     let used = counts.iter().filter(|(_, count)| *count > 0);
     match used.collect::<Vec<_>>()[..] {
         [(only, _)] => *only,
-        _ => by_extension,
+        _ => b',',
     }
 }
 

@@ -135,7 +135,7 @@ impl LiveBackend<'_> {
     /// Shows each warning once, with the first job that has it.
     fn show_warnings(&self, job: &PlannedJob, outcome: &Outcome) {
         for warning in &outcome.answer.warnings {
-            if self.shown.borrow_mut().insert(warning.clone()) {
+            if self.shown.borrow_mut().insert(warning.without_counts()) {
                 self.observer
                     .warning(&format!("{}: {warning} (shown once)", job.name));
             }

@@ -32,8 +32,13 @@ pub(super) fn named_files(
         .collect()
 }
 
-/// Returns the models that a pattern leaves out because they do not generate text.
-pub(super) fn left_out<'a>(names: &[String], catalog: &'a Catalog) -> Vec<&'a str> {
+/// Returns the models that a pattern leaves out because they do not generate text, and that
+/// no name selects.
+pub(super) fn left_out<'a>(
+    names: &[String],
+    catalog: &'a Catalog,
+    selected: &[ListedModel<'_>],
+) -> Vec<&'a str> {
     let is_matching = |listed: &ListedModel<'_>| {
         let model = listed.model;
         names.iter().any(|name| {
@@ -43,6 +48,7 @@ pub(super) fn left_out<'a>(names: &[String], catalog: &'a Catalog) -> Vec<&'a st
     listed_models(catalog)
         .into_iter()
         .filter(|listed| listed.model.embeds_only && is_matching(listed))
+        .filter(|listed| !selected.iter().any(|known| known.is_same(listed)))
         .map(|listed| listed.model.id.as_str())
         .collect()
 }

@@ -60,7 +60,7 @@ pub(super) async fn select_models(
         (Err(_), Some(error)) => return Err(error.into()),
         (Err(failure), None) => return Err(failure),
     };
-    let left_out = left_out(&names, &catalog);
+    let left_out = left_out(&names, &catalog, &listed);
     if !left_out.is_empty() {
         observer.warning(&format!(
             "left out models that do not generate text: {}",

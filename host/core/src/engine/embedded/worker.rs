@@ -128,7 +128,7 @@ fn run(
                 .for_each(|part| emit(part.into())),
             Event::Finished(_) => {
                 splitter
-                    .finish()
+                    .finish(true)
                     .into_iter()
                     .for_each(|part| emit(part.into()));
                 emit(event);

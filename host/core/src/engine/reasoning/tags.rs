@@ -12,15 +12,16 @@ pub(super) const TAGS: [(&str, &str); 7] = [
 ];
 
 /// Returns the opening tag with which a chat template ends the prompt, judged by its text:
-/// the last tag in the part for the answer.
+/// the part for the answer has opening tags only. With a closing one, too, it depends on
+/// parameters.
 pub(in crate::engine) fn tag_opened_by_template(template: &str) -> Option<&'static str> {
     let lower = template.to_ascii_lowercase();
     let answer_part = lower.rsplit("add_generation_prompt").next()?;
-    let last = all_tags()
-        .filter_map(|tag| Some((answer_part.rfind(tag)?, tag)))
-        .max_by_key(|(at, _)| *at);
-    let (_, tag) = last?;
-    TAGS.iter().map(|(open, _)| *open).find(|open| *open == tag)
+    if TAGS.iter().any(|(_, close)| answer_part.contains(close)) {
+        return None;
+    }
+    let opening = TAGS.iter().map(|(open, _)| *open);
+    opening.into_iter().find(|open| answer_part.contains(open))
 }
 
 pub(super) fn all_tags() -> impl Iterator<Item = &'static str> {
@@ -53,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_template_opens_a_span_if_its_last_tag_is_an_opening_one() {
+    fn a_template_opens_a_span_if_it_has_only_opening_tags_for_the_answer() {
         for (template, tag) in [
             (
                 "{% if add_generation_prompt %}{{'<｜Assistant｜><think>\\n'}}{% endif %}",
@@ -65,7 +66,7 @@ mod tests {
             ),
             (
                 "{% if add_generation_prompt %}{% if off %}{{ '<think>\\n\\n</think>' }}{% else %}{{ '<think>\\n' }}{% endif %}",
-                Some("<think>"),
+                None,
             ),
             (
                 "{% if add_generation_prompt %}{% if off %}{{ '<think>\\n\\n</think>' }}{% endif %}",

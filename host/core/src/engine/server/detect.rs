@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::detected_server::Server;
 use super::fault;
 use super::http_client::{ClientError, HttpClient};
-use super::probe::{Identity, PROBE_TIMEOUT, ProbeResponses, identify, probe, requires_key};
+use super::probe::{Identity, ProbeResponses, identify, probe, requires_key};
 use super::server_address::ServerAddress;
 use super::server_kind::ServerKind;
 use crate::engine::Error;
@@ -108,9 +108,6 @@ async fn detect_at(
     timeouts: ConnectTimeouts,
 ) -> Result<Server, Error> {
     let mut client = HttpClient::new(address, timeouts.connect)?;
-    if let Some(dialect) = address.dialect {
-        return configured_server(address, dialect, client).await;
-    }
     let start = Instant::now();
     loop {
         let probes = probe(&client, address, timeouts.connect).await;
@@ -120,13 +117,15 @@ async fn detect_at(
                 version,
                 uses_given_api,
             } = identity;
-            if address
-                .kind
-                .is_some_and(|configured| !configured.accepts(kind))
+            if let Some(dialect) = address.dialect
+                && !dialect.accepts(kind)
             {
+                return Ok(configured_server(address, dialect, client));
+            }
+            if address.kind.is_some_and(|required| !required.accepts(kind)) {
                 return Err(Error::NotAServer {
                     url: address.base_url.clone(),
-                    response: format!("detected {kind}, but the config sets another kind"),
+                    response: format!("detected {kind}, which was not requested"),
                 });
             }
             let lmstudio_key = address
@@ -145,7 +144,7 @@ async fn detect_at(
                 kind,
                 version,
                 client,
-                is_configured: false,
+                is_configured: address.dialect.is_some(),
             });
         }
         let is_loading = [&probes.health, &probes.models]
@@ -172,51 +171,42 @@ async fn detect_at(
             client.set_key(address.key.clone());
             continue;
         }
-        return Err(detection_error(address, &client, &probes));
+        return match address.dialect {
+            Some(dialect) if probes.is_connected() => {
+                Ok(configured_server(address, dialect, client))
+            }
+            _ => Err(detection_error(address, &client, &probes)),
+        };
     }
 }
 
-/// Returns a server of a kind that the config sets. It is not identified: behind a gateway it
-/// may not look like one of its kind. The key in the config belongs to this address.
-///
-/// # Errors
-/// Returns an error if there is no connection to the server.
-async fn configured_server(
+/// Returns a server of a kind that the config sets, for one that was not identified as such:
+/// behind a gateway it may not look like one of its kind. The key in the config belongs to
+/// this address; LM Studio's own token is not sent.
+fn configured_server(
     address: &ServerAddress,
     dialect: ServerKind,
     mut client: HttpClient,
-) -> Result<Server, Error> {
-    let engine = || address.base_url.clone();
-    match client.get("/", PROBE_TIMEOUT).await {
-        Err(ClientError::ConnectTimeout(limit)) => {
-            return Err(Error::ConnectTimeout {
-                engine: engine(),
-                limit,
-            });
-        }
-        Err(error @ ClientError::ConnectFailed(_)) => {
-            return Err(Error::Unreachable {
-                engine: engine(),
-                reason: error.to_string(),
-            });
-        }
-        // Any response will do, also a redirect to a login page.
-        _ => {}
-    }
-    let lmstudio_key = address.lmstudio_key.clone();
-    let lmstudio_key = lmstudio_key.filter(|_| dialect == ServerKind::LmStudio);
-    client.set_key(address.key.clone().or(lmstudio_key));
+) -> Server {
+    client.set_key(address.key.clone());
     if let Some(given) = &address.given_api
-        && !matches!(dialect, ServerKind::LmStudio | ServerKind::Ollama)
-        && given != &address.base_url
+        && ends_in_version(given)
     {
         client.set_api_base(given.clone());
     }
-    Ok(Server {
+    Server {
         kind: dialect,
         version: None,
         client,
         is_configured: true,
+    }
+}
+
+/// Returns true if the last part of a URL is the version of an API, such as `v1`.
+fn ends_in_version(url: &str) -> bool {
+    let last = url.rsplit('/').next().unwrap_or_default();
+    last.strip_prefix('v').is_some_and(|digits| {
+        !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
     })
 }
 

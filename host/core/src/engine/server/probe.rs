@@ -11,7 +11,7 @@ use super::server_kind::ServerKind;
 
 /// Time limit of one probe. A server that computes on its only thread answers
 /// after the computation, which can take minutes.
-pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The responses to all probes of one server.
 pub(super) struct ProbeResponses {
@@ -24,6 +24,18 @@ pub(super) struct ProbeResponses {
     pub(super) models: Result<Response, ClientError>,
     /// The list of models below the address as it was given, if that is another one.
     pub(super) given_models: Option<Result<Response, ClientError>>,
+}
+
+impl ProbeResponses {
+    /// Returns true if something answered in time.
+    pub(super) fn is_connected(&self) -> bool {
+        !matches!(
+            self.lmstudio_greeting,
+            Err(ClientError::ConnectFailed(_)
+                | ClientError::ConnectTimeout(_)
+                | ClientError::ResponseTimeout(_))
+        )
+    }
 }
 
 /// What the probes tell about a server.
@@ -128,7 +140,9 @@ pub(super) fn identify(probes: &ProbeResponses) -> Option<Identity> {
         return Some(Identity::new(ServerKind::Ollama, Some(version)));
     }
     let given = probes.given_models.as_ref().and_then(model_list);
-    if given.is_none()
+    let below_base = model_list(&probes.models);
+    // llama-server has its list below both paths, and further endpoints below its base.
+    if (given.is_none() || below_base.is_some())
         && let Some(props) = valid_json(&probes.props)
     {
         let build = string_field(&props, "build_info");
@@ -140,7 +154,7 @@ pub(super) fn identify(probes: &ProbeResponses) -> Option<Identity> {
         }
     }
     let uses_given_api = given.is_some();
-    let models = given.or_else(|| model_list(&probes.models))?;
+    let models = given.or(below_base)?;
     let owner = models
         .pointer("/data/0/owned_by")
         .and_then(Value::as_str)

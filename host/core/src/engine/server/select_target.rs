@@ -58,8 +58,8 @@ pub(in crate::engine) async fn select_target(
     })
 }
 
-/// Lists the models of each server. A server with a configured kind needs no list if a model
-/// was requested by name.
+/// Lists the models of each server. A server with a configured kind that has no list is asked
+/// for a model by its name.
 ///
 /// # Errors
 /// Returns an error if no server could list its models.
@@ -69,18 +69,17 @@ async fn list_all(
 ) -> Result<Vec<(Arc<Server>, Vec<ListedModel>)>, Error> {
     let mut lists = Vec::new();
     let mut list_error = None;
+    let mut without_list = None;
     for server in servers {
         // A server that fails to list its models must not hide those of others.
         let listed = match (list_models(&server).await, requested) {
             (Err(error @ (Error::Unreachable { .. } | Error::ConnectTimeout { .. })), _) => {
                 Err(error)
             }
-            (listed, Some(name)) if server.is_configured => {
-                let mut listed = listed.unwrap_or_default();
-                if !listed.iter().any(|model| model.is_named(name)) {
-                    listed.push(ListedModel::unlisted(name));
-                }
-                Ok(listed)
+            (Err(error), Some(_)) if server.is_configured => {
+                without_list.get_or_insert(server);
+                list_error = Some(error);
+                continue;
             }
             (listed, _) => listed,
         };
@@ -88,6 +87,14 @@ async fn list_all(
             Ok(listed) => lists.push((Arc::new(server), listed)),
             Err(error) => list_error = Some(error),
         }
+    }
+    // The server is asked for the model, unless another one lists it.
+    if let (Some(server), Some(name)) = (without_list, requested)
+        && !lists
+            .iter()
+            .any(|(_, listed)| listed.iter().any(|model| model.is_named(name)))
+    {
+        lists.push((Arc::new(server), vec![ListedModel::unlisted(name)]));
     }
     match list_error {
         Some(error) if lists.is_empty() => Err(error),

@@ -19,7 +19,7 @@ pub struct ServerAddress {
     pub(super) given_api: Option<String>,
     /// The kind of server that must be detected; `None` accepts any.
     pub(super) kind: Option<ServerKind>,
-    /// The kind of server that is used without detection.
+    /// The kind of server to use if none of that kind is detected.
     pub(super) dialect: Option<ServerKind>,
     /// The key for this address only.
     pub(super) key: Option<Secret>,
@@ -142,7 +142,7 @@ impl ServerAddress {
         self
     }
 
-    /// Sets the kind of server, which is then used without detection.
+    /// Sets the kind of server to use, even if it is not detected as such.
     #[must_use]
     pub fn with_dialect(mut self, dialect: Option<ServerKind>) -> Self {
         self.dialect = dialect;

@@ -16,6 +16,10 @@ use crate::engine::server::sse;
 /// every piece of text, since some servers send a reason with each of them.
 const TRAILING_DATA_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// After text that followed a finish reason, the time limit is this multiple of the longest
+/// wait for such text, so that a slow model is not cut.
+const GAPS_BEFORE_END: u32 = 4;
+
 /// The state of a response after a chunk of it.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Decoded {
@@ -47,6 +51,8 @@ pub(super) struct AnswerDecoder {
     is_done: bool,
     /// The time of the last finish reason or piece of text.
     last_progress: Instant,
+    /// The longest wait for a piece of text after a finish reason; `None` if there was none.
+    longest_gap: Option<Duration>,
 }
 
 impl AnswerDecoder {
@@ -64,18 +70,25 @@ impl AnswerDecoder {
             end: None,
             is_done: false,
             last_progress: Instant::now(),
+            longest_gap: None,
         }
     }
 
     /// Returns the time limit for the next chunk. `None` leaves it to the timeouts of the
     /// job.
     pub(super) fn read_timeout(&self) -> Option<Duration> {
-        self.has_finish()
-            .then(|| TRAILING_DATA_TIMEOUT.saturating_sub(self.last_progress.elapsed()))
+        self.end.as_ref()?;
+        let limit = match self.longest_gap {
+            None => TRAILING_DATA_TIMEOUT,
+            Some(gap) => TRAILING_DATA_TIMEOUT.max(gap * GAPS_BEFORE_END),
+        };
+        Some(limit.saturating_sub(self.last_progress.elapsed()))
     }
 
-    pub(super) fn has_finish(&self) -> bool {
-        self.end.is_some()
+    /// Returns `true` if a disconnect does not matter: the answer has a finish reason, and the
+    /// server does not send one with every piece.
+    pub(super) fn may_be_disconnected(&self) -> bool {
+        self.end.is_some() && self.longest_gap.is_none()
     }
 
     /// Returns `true` once any part of an answer has been decoded.
@@ -101,7 +114,8 @@ impl AnswerDecoder {
         if let Some(rest) = self.surrogates.finish() {
             self.push_text(&rest);
         }
-        let parts = self.splitter.finish();
+        let is_complete = self.end == Some(ReportedEnd::Finished(FinishReason::End));
+        let parts = self.splitter.finish(is_complete);
         self.push_parts(parts);
     }
 
@@ -229,6 +243,9 @@ impl AnswerDecoder {
     }
 
     fn push_text(&mut self, text: &str) {
+        if self.end.is_some() {
+            self.longest_gap = self.longest_gap.max(Some(self.last_progress.elapsed()));
+        }
         // Text that the splitter holds back is progress, too.
         self.last_progress = Instant::now();
         let parts = self.splitter.push(text);
@@ -392,6 +409,21 @@ mod tests {
             };
             assert!(fault.message.contains(reason), "{fault:?}");
         }
+    }
+
+    #[test]
+    fn a_reason_with_every_piece_is_not_an_end() {
+        let splitter = ReasoningSplitter::new(true);
+        let mut decoder = AnswerDecoder::new(Endpoint::OpenAiChat, splitter);
+        assert_eq!(decoder.read_timeout(), None);
+        decoder.push(text_frame("a", &json!("stop")).as_bytes());
+        // It may be the end: the connection may be lost now.
+        assert!(decoder.may_be_disconnected());
+        assert!(decoder.read_timeout().unwrap() <= TRAILING_DATA_TIMEOUT);
+        decoder.push(text_frame("b", &json!("stop")).as_bytes());
+        assert!(!decoder.may_be_disconnected());
+        decoder.longest_gap = Some(Duration::from_secs(3));
+        assert!(decoder.read_timeout().unwrap() > Duration::from_secs(10));
     }
 
     /// How a stream marks its reasoning.

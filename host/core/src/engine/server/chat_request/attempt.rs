@@ -103,7 +103,7 @@ impl<'a> Attempts<'a> {
                 Ok(Some(bytes)) => (reader.push(&bytes), false),
                 Ok(None) => (reader.end(), true),
                 // A disconnect after the finish reason is not an error.
-                Err(_) if reader.has_finish() => (reader.end(), true),
+                Err(_) if reader.may_be_disconnected() => (reader.end(), true),
                 Err(error) => {
                     // Held back text belongs to the partial answer.
                     if !self.emit_all(reader.flush_held_text()).await {
@@ -227,10 +227,12 @@ impl<'a> Attempts<'a> {
             }
             FaultKind::Overflow {
                 prompt_tokens: Some(prompt),
-                output_tokens: Some(_),
+                output_tokens: Some(output),
                 context_tokens: Some(context),
             } => {
-                let change = self.form.limit_output(context.saturating_sub(*prompt));
+                let change = self
+                    .form
+                    .limit_output(*prompt, *output, *context, self.prepared);
                 self.apply(change, fault).await
             }
             _ => Err(self.server_error(fault)),

@@ -30,9 +30,11 @@ impl PreparedRequest<'_> {
         }
         let prompt_end = match &self.request.prompt {
             Prompt::Raw(prompt) => Some(prompt.as_str()),
+            // A schema allows no reasoning.
             Prompt::Chat(_) => self.target.listed.opened_tag.filter(|_| {
                 let level = self.settings.reasoning.as_ref();
                 level.is_none_or(|level| level.value != "off")
+                    && self.settings.json_schema.is_none()
             }),
         };
         prompt_end

@@ -98,17 +98,37 @@ impl RequestForm {
     }
 
     /// Limits the output to the tokens that the prompt leaves of the context, once.
-    pub(super) fn limit_output(&mut self, tokens: u64) -> FormChange {
-        let tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
-        if tokens == 0 || self.max_output.is_some() {
+    ///
+    /// vLLM stops to count the prompt where it exceeds the limit, so that prompt and output
+    /// together are one token more than the context. Then the limit is left out, and vLLM
+    /// uses what is left.
+    pub(super) fn limit_output(
+        &mut self,
+        prompt: u64,
+        output: u64,
+        context: u64,
+        prepared: &PreparedRequest<'_>,
+    ) -> FormChange {
+        let left = u32::try_from(context.saturating_sub(prompt)).unwrap_or(u32::MAX);
+        if left == 0 || self.max_output.is_some() {
             return FormChange::Impossible;
         }
-        self.max_output = Some(tokens);
-        FormChange::Changed {
-            warning: Some(format!(
-                "the prompt leaves {tokens} tokens of the context for the answer; limiting it to \
+        self.max_output = Some(prepared.max_tokens.map_or(left, |limit| limit.min(left)));
+        let warning = if prompt.saturating_add(output) == context.saturating_add(1) {
+            self.omitted_keys
+                .extend([MAX_TOKENS, MAX_COMPLETION_TOKENS].map(str::to_owned));
+            format!(
+                "the prompt leaves less than {output} tokens of the context for the answer; the \
+                 limit is left out"
+            )
+        } else {
+            format!(
+                "the prompt leaves {left} tokens of the context for the answer; limiting it to \
                  them"
-            )),
+            )
+        };
+        FormChange::Changed {
+            warning: Some(warning),
         }
     }
 

@@ -47,8 +47,9 @@ impl<'a> ResponseReader<'a> {
         self.decoder.read_timeout()
     }
 
-    pub(super) fn has_finish(&self) -> bool {
-        self.decoder.has_finish()
+    /// Returns `true` if a disconnect does not matter.
+    pub(super) fn may_be_disconnected(&self) -> bool {
+        self.decoder.may_be_disconnected()
     }
 
     /// Returns `true` once any part of an answer has been decoded.

@@ -25,7 +25,7 @@ const FAILURES: [&str; 10] = [
 ];
 
 /// Reasons outside OpenAI's list that need no warning: the model ended the answer.
-const KNOWN_ENDS: [&str; 4] = ["eos", "eos_token", "end_turn", "stop_sequence"];
+const KNOWN_ENDS: [&str; 5] = ["complete", "end_turn", "eos", "eos_token", "stop_sequence"];
 
 /// Parses a finish reason. Returns `None` for an empty string and the word `null`, which
 /// some servers send while the answer goes on.
@@ -93,7 +93,8 @@ mod tests {
     fn only_reasons_of_unknown_meaning_are_warned_about() {
         for (reason, is_warned) in [
             ("eos_token", false),
-            ("max_tokens", false),
+            ("MAX_TOKENS", false),
+            ("COMPLETE", false),
             ("repetition_truncation", true),
         ] {
             let finish = FinishReason::Other(reason.to_owned());

@@ -9,6 +9,7 @@ use super::extra_settings::extra_settings;
 use super::fields::{non_empty_string, u32_field};
 use super::finish::parse_finish_reason;
 use super::number_settings::{insert_number_settings, insert_penalties_off};
+use super::openai_chat::push_end;
 use super::wire::{WireEvent, WireRequest};
 
 pub(super) fn request_body(request: &WireRequest<'_>, endpoint: Endpoint) -> Map<String, Value> {
@@ -95,8 +96,13 @@ pub(super) fn parse_line(value: &Value, events: &mut Vec<WireEvent>) {
             completion_tokens: u32_field(value, "eval_count"),
         }));
     }
-    let reason = value.get("done_reason").and_then(Value::as_str);
-    let end = reason.and_then(parse_finish_reason);
-    events.extend(end.map(WireEvent::Finish));
-    events.push(WireEvent::Done);
+    match value.get("done_reason").and_then(Value::as_str) {
+        // Versions before 0.1.40 give no reason.
+        None => push_end(events),
+        Some(reason) => {
+            let end = parse_finish_reason(reason);
+            events.extend(end.map(WireEvent::Finish));
+            events.push(WireEvent::Done);
+        }
+    }
 }

@@ -9,7 +9,8 @@ pub(super) struct OverflowNumbers {
 }
 
 /// Words directly after a number that tell its role.
-const OUTPUT_AFTER: [&str; 7] = [
+const OUTPUT_AFTER: [&str; 8] = [
+    "in the output",
     "in the completion",
     "in completion",
     "for the completion",
@@ -18,7 +19,8 @@ const OUTPUT_AFTER: [&str; 7] = [
     "`max_new_tokens`",
     "max_new_tokens",
 ];
-const PROMPT_AFTER: [&str; 9] = [
+const PROMPT_AFTER: [&str; 10] = [
+    "of text input",
     "in the messages",
     "in your prompt",
     "in the prompt",
@@ -156,6 +158,13 @@ mod tests {
                 3000,
                 2000,
                 4096,
+            ),
+            // OpenRouter.
+            (
+                "This endpoint's maximum context length is 131072 tokens. However, you requested about 139521 tokens (138021 of text input, 1500 in the output).",
+                138_021,
+                1500,
+                131_072,
             ),
             // Only the prompt.
             (

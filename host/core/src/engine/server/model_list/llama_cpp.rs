@@ -20,7 +20,8 @@ fn parse_llama_server(models: &Value, props: &Value) -> Vec<ListedModel> {
     let context = props
         .get("default_generation_settings")
         .and_then(|settings| u32_field(settings, "n_ctx"));
-    // Builds without this key send reasoning as text.
+    // A server that separates reasoning sends it in a field of its own, which ends the
+    // assumption that the answer begins inside a span.
     let reasoning_format = props
         .pointer("/default_generation_settings/params/reasoning_format")
         .and_then(Value::as_str);
