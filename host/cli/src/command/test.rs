@@ -9,7 +9,7 @@ use lmstrix::context_probe::{
     ModelFilter, ProbeError, ProbeOptions, ProbeOutcome, ProbeReport, ProbedModel, model_queries,
     probe_model,
 };
-use lmstrix::engine::{ModelQuery, query_catalog};
+use lmstrix::engine::{ModelQuery, display_model, query_catalog};
 use lmstrix::job::{Cancel, ModelReference};
 use lmstrix::registry::TestLevel;
 use serde::Serialize;
@@ -211,7 +211,7 @@ fn finish(
 fn results_table(results: &[ModelReport<'_>], env: &Env) -> String {
     let rows = results.iter().map(|result| {
         vec![
-            escape_for_terminal(result.model, env),
+            escape_for_terminal(display_model(result.model), env),
             result
                 .context
                 .map_or_else(|| "-".to_owned(), |context| context.to_string()),

@@ -114,7 +114,7 @@ impl AnswerDecoder {
         if let Some(rest) = self.surrogates.finish() {
             self.push_text(&rest);
         }
-        let is_complete = self.end == Some(ReportedEnd::Finished(FinishReason::End));
+        let is_complete = matches!(&self.end, Some(ReportedEnd::Finished(end)) if !end.is_cut());
         let parts = self.splitter.finish(is_complete);
         self.push_parts(parts);
     }
