@@ -58,7 +58,7 @@ pub struct EngineConfig {
 
 /// The value of a header.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a text, or { env = \"NAME\" }")]
 pub enum HeaderConfig {
     /// The value.
     Value(String),
@@ -269,6 +269,11 @@ mod tests {
                 "top_p",
             ),
             ("[defaults]\nmax_tokens = 'x'\n", "/etc/c.toml:2:14:", "max"),
+            (
+                "[engines.x]\nurl = 'h'\nheaders = { A = { var = 'B' } }\n",
+                "/etc/c.toml:3:17:",
+                "expected a text, or { env = \"NAME\" }",
+            ),
             (
                 "[timeouts]\nload = '5x'\n",
                 "/etc/c.toml:2:8:",

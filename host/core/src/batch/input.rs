@@ -132,7 +132,7 @@ fn row_inputs(path: &Path, note: &dyn Fn(&str)) -> Result<Vec<Input>, Error> {
     let rows = match format {
         RowFormat::Jsonl => json_rows(path, &text)?,
         RowFormat::Csv => {
-            let separator = csv_separator(&text);
+            let (separator, table) = csv_separator(&text);
             let name = match separator {
                 b';' => Some("semicolons (;)"),
                 b'\t' => Some("tabs"),
@@ -144,7 +144,7 @@ fn row_inputs(path: &Path, note: &dyn Fn(&str)) -> Result<Vec<Input>, Error> {
                     path.display()
                 ));
             }
-            separated_rows(path, &text, separator)?
+            separated_rows(path, table, separator)?
         }
         RowFormat::Tsv => separated_rows(path, &text, b'\t')?,
     };
@@ -686,6 +686,12 @@ mod tests {
             ("id,text\n1,a;b\n", ["1", "a;b"], None),
             ("id;text\r\n1;a,b\r\n", ["1", "a,b"], Some("semicolons (;)")),
             ("\u{feff}id\ttext\n1\ta,b\n", ["1", "a,b"], Some("tabs")),
+            (
+                "sep=;\r\nid;text\r\n1;a,b\r\n",
+                ["1", "a,b"],
+                Some("semicolons (;)"),
+            ),
+            ("SEP=,\nid,text\n1,a;b\n", ["1", "a;b"], None),
         ] {
             assert_eq!(read(text), row(values), "{text:?}");
             let note = notes.borrow_mut().pop();

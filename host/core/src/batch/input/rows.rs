@@ -168,9 +168,22 @@ fn compact_json(json: &str) -> String {
         .collect()
 }
 
-/// Returns the separator of a `.csv` file: a comma, unless the header has only semicolons or
-/// tabs. Spreadsheets write these in many countries.
-pub(super) fn csv_separator(text: &str) -> u8 {
+/// Returns the separator of a `.csv` file and the table: a comma, unless the header has only
+/// semicolons or tabs. Spreadsheets write these in many countries, some after a line such as
+/// `sep=;`, which is left out.
+pub(super) fn csv_separator(text: &str) -> (u8, &str) {
+    let line = text.lines().next().unwrap_or_default();
+    if let Some((key, value)) = line.split_once('=')
+        && key.eq_ignore_ascii_case("sep")
+        && let [separator] = *value.as_bytes()
+    {
+        // The rest begins with the line end, so that lines are counted as in the file.
+        return (separator, text.get(line.len()..).unwrap_or_default());
+    }
+    (header_separator(text), text)
+}
+
+fn header_separator(text: &str) -> u8 {
     let mut is_quoted = false;
     let mut counts = [(b',', 0), (b';', 0), (b'\t', 0)];
     for byte in text.bytes() {
