@@ -448,7 +448,7 @@ fn no_fault_passes_for_a_complete_answer() {
         let mut streamed = String::new();
         let answered = client.run(request, |output| {
             if let Output::Text(text) = output {
-                streamed.push_str(&text);
+                streamed.push_str(text);
             }
             ControlFlow::Continue(())
         });
