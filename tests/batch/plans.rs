@@ -407,9 +407,6 @@ fn one_plan_can_use_several_packs() {
         &machine,
         r#"
 [[prompt]]
-name = "tldr"
-post = ["trim"]
-[[prompt]]
 name = "hello/greet"
 label = "hello"
 params = { name = ["Ada", "Bo"] }
@@ -445,9 +442,6 @@ fn one_plan_can_use_a_pack_in_javascript_and_the_standard_pack() {
         &machine,
         r#"
 [[prompt]]
-name = "tldr"
-post = ["trim"]
-[[prompt]]
 name = "script/ask"
 label = "script"
 post = ["quote", { name = "script/stamp", options = { with = "END" } }]
@@ -462,7 +456,7 @@ post = ["quote", { name = "script/stamp", options = { with = "END" } }]
 /// The first sentence of the input of [`run_library_plan`].
 const FIRST: &str = "The library opens at nine on weekdays.";
 
-/// Runs a plan with these prompts on the demo model and returns the results.
+/// Runs a plan with `tldr` and these prompts on the demo model and returns the results.
 fn run_library_plan(machine: &Machine, prompts: &str) -> BTreeMap<String, String> {
     let plan = format!(
         r#"
@@ -470,6 +464,9 @@ engine = "embedded"
 models = "demo"
 out = "out"
 temperature = 0
+[[prompt]]
+name = "tldr"
+post = ["trim"]
 {prompts}
 [[input]]
 text = "{FIRST} On Saturdays it opens at ten."

@@ -36,7 +36,7 @@ pub(crate) fn completion_candidates(env: &Env, kind: CompletionKind) -> Vec<Stri
             let mut names: Vec<String> = loaded
                 .registry
                 .models()
-                .filter(|(_, _, model)| model.missing_since.is_none() && !model.embeds_only)
+                .filter(|(_, _, model)| model.missing_since.is_none() && !model.generates_no_text)
                 .map(|(_, id, _)| id.to_owned())
                 .collect();
             names.sort();

@@ -14,7 +14,7 @@ pub fn model_record(model: &CatalogModel) -> ModelRecord {
         context_bytes_per_token: model.context_bytes_per_token,
         vision: model.vision,
         tools: model.tools,
-        embeds_only: model.embeds_only,
+        generates_no_text: model.generates_no_text,
         loaded: model
             .instances
             .iter()

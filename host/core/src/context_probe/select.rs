@@ -34,7 +34,7 @@ pub fn model_queries(
     let mut models: Vec<(&str, &str, ModelRecord)> = Vec::new();
     for engine in &catalog.engines {
         let listed = engine.models.iter().flatten();
-        for model in listed.filter(|model| !model.embeds_only) {
+        for model in listed.filter(|model| !model.generates_no_text) {
             let known = registry.model(&engine.address, &model.id).cloned();
             let known = known.unwrap_or_default();
             let record = ModelRecord {
@@ -90,7 +90,7 @@ mod tests {
         let models = models.iter().map(|(id, size)| CatalogModel {
             id: (*id).to_owned(),
             size_bytes: Some(*size),
-            embeds_only: *id == "embedder",
+            generates_no_text: *id == "embedder",
             ..CatalogModel::default()
         });
         CatalogEngine {

@@ -38,8 +38,8 @@ pub struct CatalogModel {
     pub vision: bool,
     /// True if the model was trained to call tools.
     pub tools: bool,
-    /// True if the model only computes embeddings.
-    pub embeds_only: bool,
+    /// True if the model does not generate text: for embeddings, ranking or speech.
+    pub generates_no_text: bool,
     /// The loaded instances.
     pub instances: Vec<LoadedInstance>,
 }

@@ -21,7 +21,6 @@ mod tags;
 use channels::{CHANNEL_ENDS, CHANNEL_STARTS, MAX_HEADER_BYTES, parse_header};
 use code_tracker::CodeTracker;
 pub(in crate::engine) use output_part::OutputPart;
-use output_part::append_reasoning;
 pub(in crate::engine) use tags::tag_opened_by_template;
 use tags::{TAGS, all_tags, find_first, partial_tag_len};
 
@@ -39,14 +38,16 @@ pub(super) struct ReasoningSplitter {
     has_span: bool,
     /// The server sends the reasoning separately.
     is_separate: bool,
-    /// The text of a span that the model did not open: the prompt did, as far as known.
-    assumed_span: Option<String>,
+    /// The model did not open the current span: the prompt did, as far as known.
+    is_assumed: bool,
+    /// The current span, if it may turn out to be text.
+    span: String,
     /// Opening tags that are text, so that as many closing ones are.
     text_tags: usize,
     code: CodeTracker,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SplitterState {
     /// Splitting is off.
     Off,
@@ -55,12 +56,8 @@ enum SplitterState {
     /// Before the answer, inside the span that this tag closes.
     Span(&'static str),
     Answer,
-    /// Inside a span within the answer.
-    InnerSpan {
-        close: &'static str,
-        /// The span so far, with its opening tag.
-        span: String,
-    },
+    /// Inside a span within the answer, which this tag closes.
+    InnerSpan(&'static str),
     /// In the header of a channel.
     ChannelHeader,
     Channel {
@@ -86,7 +83,7 @@ impl ReasoningSplitter {
         let end = prompt.trim_end().to_ascii_lowercase();
         let (_, close) = TAGS.iter().find(|(open, _)| end.ends_with(open))?;
         Some(Self {
-            assumed_span: Some(String::new()),
+            is_assumed: true,
             ..Self::in_state(SplitterState::Span(close))
         })
     }
@@ -97,7 +94,8 @@ impl ReasoningSplitter {
             held: String::new(),
             has_span: false,
             is_separate: false,
-            assumed_span: None,
+            is_assumed: false,
+            span: String::new(),
             text_tags: 0,
             code: CodeTracker::default(),
         }
@@ -107,8 +105,8 @@ impl ReasoningSplitter {
     /// begin inside a span, and a closing tag ends none.
     pub(super) fn reasoning_is_separate(&mut self) {
         self.is_separate = true;
-        if self.assumed_span.as_deref() == Some("") && self.held.is_empty() {
-            self.assumed_span = None;
+        if self.is_assumed && self.span.is_empty() && self.held.is_empty() {
+            self.is_assumed = false;
             self.state = SplitterState::Start;
         }
     }
@@ -124,35 +122,26 @@ impl ReasoningSplitter {
     /// Handles the held text up to the next change of state. Returns false if more text is
     /// needed, which does not come `at_end`.
     fn step(&mut self, at_end: bool, parts: &mut Vec<OutputPart>) -> bool {
-        match self.state.clone() {
+        match self.state {
             SplitterState::Off => {
                 self.emit_text(self.held.len(), parts);
                 false
             }
             SplitterState::Start => self.step_start(),
             SplitterState::Span(close) => {
-                let at = parts.len();
                 let is_closed = self.take_reasoning(close, parts);
-                if let Some(span) = &mut self.assumed_span {
-                    append_reasoning(span, &parts[at..]);
-                }
                 if is_closed {
-                    self.assumed_span = None;
-                    self.has_span = true;
+                    self.is_assumed = false;
                     self.state = SplitterState::Start;
                 }
                 is_closed
             }
             SplitterState::Answer => self.step_answer(at_end, parts),
-            SplitterState::InnerSpan { close, mut span } => {
-                let at = parts.len();
+            SplitterState::InnerSpan(close) => {
                 let is_closed = self.take_reasoning(close, parts);
-                append_reasoning(&mut span, &parts[at..]);
-                self.has_span |= is_closed;
-                self.state = match is_closed {
-                    true => SplitterState::Answer,
-                    false => SplitterState::InnerSpan { close, span },
-                };
+                if is_closed {
+                    self.state = SplitterState::Answer;
+                }
                 is_closed
             }
             SplitterState::ChannelHeader => self.step_channel_header(),
@@ -207,8 +196,8 @@ impl ReasoningSplitter {
         match TAGS.iter().find(|(open, _)| *open == tag) {
             Some(_) if is_quoted || self.code.in_block => self.keep_tag(parts),
             Some((open, close)) if self.code.is_line_start() => {
-                let span = self.held.drain(..open.len()).collect();
-                self.state = SplitterState::InnerSpan { close, span };
+                self.span = self.held.drain(..open.len()).collect();
+                self.state = SplitterState::InnerSpan(close);
             }
             Some((open, close)) => return self.take_inline_span(open, close, at_end, parts),
             None if self.text_tags > 0 => {
@@ -336,13 +325,18 @@ impl ReasoningSplitter {
     /// removed.
     fn take_reasoning(&mut self, close: &'static str, parts: &mut Vec<OutputPart>) -> bool {
         let lower = self.held.to_ascii_lowercase();
-        if let Some(at) = lower.find(close) {
-            self.emit_reasoning(at, parts);
-            self.held.drain(..close.len());
-            return true;
+        let found = lower.find(close);
+        let end = found.unwrap_or_else(|| lower.len() - partial_tag_len(&lower, [close]));
+        if self.is_assumed || matches!(self.state, SplitterState::InnerSpan(_)) {
+            self.span.push_str(&self.held[..end]);
         }
-        self.emit_reasoning(self.held.len() - partial_tag_len(&lower, [close]), parts);
-        false
+        self.emit_reasoning(end, parts);
+        if found.is_some() {
+            self.held.drain(..close.len());
+            self.span.clear();
+            self.has_span = true;
+        }
+        found.is_some()
     }
 
     /// Ends the answer and returns the text that was held back. If the model ended the answer,
@@ -350,17 +344,12 @@ impl ReasoningSplitter {
     pub(super) fn finish(&mut self, is_complete: bool) -> Vec<OutputPart> {
         let mut parts = Vec::new();
         while self.step(true, &mut parts) {}
-        if let (true, Some(span)) = (is_complete, self.assumed_span.take()) {
-            self.state = SplitterState::Answer;
-            self.held.insert_str(0, &span);
-        }
+        let is_text = is_complete && self.is_assumed;
         match std::mem::replace(&mut self.state, SplitterState::Off) {
+            SplitterState::Span(_) if is_text => self.held.insert_str(0, &self.span),
+            SplitterState::InnerSpan(_) => self.held.insert_str(0, &self.span),
             SplitterState::Span(_) | SplitterState::Channel { is_final: false } => {
                 self.emit_reasoning(self.held.len(), &mut parts);
-            }
-            SplitterState::InnerSpan { mut span, .. } => {
-                span.push_str(&self.held);
-                self.held = span;
             }
             // Whitespace after a span.
             SplitterState::Start | SplitterState::ChannelEnd if self.has_span => {

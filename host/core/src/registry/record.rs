@@ -104,9 +104,13 @@ pub struct ModelRecord {
     /// True if the model was trained to call tools.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tools: bool,
-    /// True if the model only computes embeddings.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub embeds_only: bool,
+    /// True if the model does not generate text: for embeddings, ranking or speech.
+    #[serde(
+        rename = "embeds_only",
+        default,
+        skip_serializing_if = "std::ops::Not::not"
+    )]
+    pub generates_no_text: bool,
     /// The context, if known, of each instance that was loaded at the last scan.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub loaded: Vec<Option<u32>>,
@@ -250,7 +254,7 @@ impl ModelRecord {
         }
         self.vision |= new.vision;
         self.tools |= new.tools;
-        self.embeds_only = new.embeds_only;
+        self.generates_no_text = new.generates_no_text;
         self.loaded = new.loaded;
         self.missing_since = None;
     }

@@ -137,7 +137,7 @@ fn matches_filters(args: &ListArgs, id: &str, model: &ModelRecord) -> bool {
         .flatten()
         .any(|value| value.to_lowercase().contains(&text))
     };
-    (args.all || (model.missing_since.is_none() && !model.embeds_only))
+    (args.all || (model.missing_since.is_none() && !model.generates_no_text))
         && args.filter.as_deref().is_none_or(contains)
         && (!args.loaded || !model.loaded.is_empty())
         && (!args.vision || model.vision)
@@ -203,8 +203,8 @@ fn state(row: &SortRow<'_>) -> String {
     if let Some(at) = model.missing_since {
         states.push(format!("removed {}", format_ago(at)));
     }
-    if model.embeds_only {
-        states.push("embeddings only".to_owned());
+    if model.generates_no_text {
+        states.push("no text output".to_owned());
     }
     if !model.loaded.is_empty() {
         let contexts: Vec<String> = model.loaded.iter().flatten().map(u32::to_string).collect();

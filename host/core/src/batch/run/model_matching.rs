@@ -47,7 +47,7 @@ pub(super) fn left_out<'a>(
     };
     listed_models(catalog)
         .into_iter()
-        .filter(|listed| listed.model.embeds_only && is_matching(listed))
+        .filter(|listed| listed.model.generates_no_text && is_matching(listed))
         .filter(|listed| !selected.iter().any(|known| known.is_same(listed)))
         .map(|listed| listed.model.id.as_str())
         .collect()
@@ -69,7 +69,7 @@ pub(super) fn match_names<'a>(
     let in_patterns = |listed: &ListedModel<'_>| match (listed.kind, selection) {
         (EMBEDDED, EngineSelection::Embedded) => listed.model.id != DEMO,
         (EMBEDDED, _) => false,
-        _ => !listed.model.embeds_only,
+        _ => !listed.model.generates_no_text,
     };
     let mut selected: Vec<ListedModel<'a>> = Vec::new();
     let mut select = |listed: &ListedModel<'a>| {

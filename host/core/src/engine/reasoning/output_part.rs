@@ -20,12 +20,3 @@ impl From<OutputPart> for Event {
         }
     }
 }
-
-/// Appends the reasoning of `parts` to `span`.
-pub(super) fn append_reasoning(span: &mut String, parts: &[OutputPart]) {
-    for part in parts {
-        if let OutputPart::Reasoning(text) = part {
-            span.push_str(text);
-        }
-    }
-}

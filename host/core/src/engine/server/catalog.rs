@@ -62,6 +62,6 @@ fn catalog_model(listed: ListedModel) -> CatalogModel {
         context_bytes_per_token: None,
         vision: listed.supports_vision,
         tools: listed.supports_tools,
-        embeds_only: listed.is_embedding_only,
+        generates_no_text: listed.generates_no_text,
     }
 }

@@ -18,7 +18,7 @@ pub(super) struct ListedModel {
     pub(super) supports_vision: bool,
     pub(super) supports_tools: bool,
     /// `true` for a model that does not generate text: for embeddings, ranking or speech.
-    pub(super) is_embedding_only: bool,
+    pub(super) generates_no_text: bool,
     /// The reasoning levels that the model accepts, if the server reports them.
     pub(super) reasoning_levels: Option<Vec<String>>,
     /// The tag that opens the reasoning of each answer in the prompt, if the chat template

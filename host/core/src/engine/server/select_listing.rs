@@ -64,7 +64,7 @@ fn select_among(
     if let Some(name) = names.requested {
         return find_by_name(all(), name, engines);
     }
-    let with_text = || all().filter(|(_, model)| !model.is_embedding_only);
+    let with_text = || all().filter(|(_, model)| !model.generates_no_text);
     let mut loaded = with_text().filter(|(_, model)| !model.instances.is_empty());
     if let (Some((index, listed)), None) = (loaded.next(), loaded.next()) {
         return Ok(selected(index, listed, None));
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn selects_by_name_then_loaded_then_fallback() {
         let embedding = ListedModel {
-            is_embedding_only: true,
+            generates_no_text: true,
             ..model("embed", &["embed"])
         };
         let studio = [

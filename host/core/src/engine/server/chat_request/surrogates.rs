@@ -3,8 +3,6 @@
 //! A server that splits its text between tokens may split a character into two escapes of
 //! surrogates, `\ud83d` in one frame and `\ude00` in the next. Neither is valid JSON.
 
-use std::borrow::Cow;
-
 use serde_json::Value;
 
 /// Parses the frames of one stream. The first half of a character at the end of a text is
@@ -38,7 +36,7 @@ impl SurrogateRepair {
         self.pending.take().map(|_| "\u{fffd}".to_owned())
     }
 
-    fn repair<'a>(&mut self, data: &'a str) -> Cow<'a, str> {
+    fn repair(&mut self, data: &str) -> String {
         let mut repaired = String::with_capacity(data.len());
         let mut rest = data;
         while let Some(at) = rest.find('\\') {
@@ -74,7 +72,7 @@ impl SurrogateRepair {
             rest = tail;
         }
         repaired.push_str(rest);
-        repaired.into()
+        repaired
     }
 }
 

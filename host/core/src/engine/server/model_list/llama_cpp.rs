@@ -78,7 +78,7 @@ pub(super) fn parse_llama_router(models: &Value) -> Vec<ListedModel> {
                     })
                     .into_iter()
                     .collect(),
-                is_embedding_only: ListedModel::generates_no_text_by_name(&id),
+                generates_no_text: ListedModel::generates_no_text_by_name(&id),
                 id,
                 ..ListedModel::default()
             })

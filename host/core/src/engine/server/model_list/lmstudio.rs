@@ -80,7 +80,7 @@ fn parse_lmstudio_v1(value: &Value) -> Vec<ListedModel> {
                 size_bytes: size_field(model, "size_bytes"),
                 supports_vision: is_true_at(model, "/capabilities/vision"),
                 supports_tools: is_true_at(model, "/capabilities/trained_for_tool_use"),
-                is_embedding_only: generates_no_text(model),
+                generates_no_text: generates_no_text(model),
                 reasoning_levels: model
                     .pointer("/capabilities/reasoning")
                     .map(|reasoning| string_array(reasoning, "allowed_options")),
@@ -109,7 +109,7 @@ fn parse_lmstudio_v0(value: &Value) -> Vec<ListedModel> {
                 supports_tools: string_array(model, "capabilities")
                     .iter()
                     .any(|capability| capability == "tool_use"),
-                is_embedding_only: generates_no_text(model),
+                generates_no_text: generates_no_text(model),
                 ..ListedModel::default()
             })
         })
@@ -146,7 +146,7 @@ mod tests {
             listed[0].reasoning_levels.as_deref().unwrap(),
             ["off", "on"]
         );
-        assert!(listed[1].is_embedding_only);
+        assert!(listed[1].generates_no_text);
         let value = json!({"object": "list", "data": [
             {"id": "a", "state": "loaded", "loaded_context_length": 4096, "max_context_length": 8192, "type": "llm"},
             {"id": "b", "state": "not-loaded", "type": "vlm"},

@@ -45,7 +45,7 @@ fn parse_ollama(tags: &Value, running: &Value) -> Vec<ListedModel> {
                 size_bytes: size_field(model, "size"),
                 supports_vision: capabilities.iter().any(|name| name == "vision"),
                 supports_tools: capabilities.iter().any(|name| name == "tools"),
-                is_embedding_only: generates_no_text(&capabilities, &id),
+                generates_no_text: generates_no_text(&capabilities, &id),
                 id,
                 ..ListedModel::default()
             })
@@ -71,7 +71,7 @@ pub(super) fn apply_ollama_show(details: &Value, listed: &mut ListedModel) {
     }
     if details.get("capabilities").is_some() {
         let capabilities = string_array(details, "capabilities");
-        listed.is_embedding_only = generates_no_text(&capabilities, &listed.id);
+        listed.generates_no_text = generates_no_text(&capabilities, &listed.id);
         let can_reason = capabilities.iter().any(|name| name == "thinking");
         // Ollama does not list the levels of a model with reasoning.
         listed.reasoning_levels = (!can_reason).then(Vec::new);
@@ -98,7 +98,7 @@ mod tests {
         let mut listed = parse_ollama(&tags, &running);
         assert_eq!(listed[0].aliases, ["llama3.2"]);
         assert_eq!(listed[0].instances[0].context, Some(4096));
-        assert!(listed[1].is_embedding_only);
+        assert!(listed[1].generates_no_text);
         apply_ollama_show(
             &json!({"model_info": {"general.architecture": "llama", "llama.context_length": 131_072}, "capabilities": ["completion"], "template": "{{ .Prompt }}<think>"}),
             &mut listed[0],

@@ -18,7 +18,7 @@ pub(super) fn parse_openai(models: &Value) -> Vec<ListedModel> {
                     context,
                 }],
                 declared: context,
-                is_embedding_only: ListedModel::generates_no_text_by_name(&id),
+                generates_no_text: ListedModel::generates_no_text_by_name(&id),
                 id,
                 ..ListedModel::default()
             })
