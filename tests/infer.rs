@@ -55,6 +55,36 @@ fn a_silent_stdin_is_announced() {
     assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), FIRST);
 }
 
+/// Opening a named pipe blocks until it has a writer.
+#[cfg(unix)]
+#[test]
+fn a_pipe_without_a_writer_obeys_the_timeout() {
+    let machine = Machine::new();
+    crate::support::make_pipe(&machine.work().join("pipe"));
+    for args in [
+        ["--text-file", "pipe"],
+        ["-p", "text=@pipe"],
+        ["--prompts", "pipe"],
+        ["--attach", "pipe"],
+        ["--json-schema", "@pipe"],
+    ] {
+        let mut all = vec![
+            "infer",
+            "tldr",
+            "--engine",
+            "embedded",
+            "--timeout",
+            "300ms",
+        ];
+        all.extend(args);
+        let stderr = machine.run(&all).fails(124).to_owned();
+        assert!(
+            stderr.contains("--timeout sets this limit"),
+            "{args:?}: {stderr}"
+        );
+    }
+}
+
 #[test]
 fn utf16_files_are_read() {
     let machine = Machine::new();

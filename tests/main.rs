@@ -22,6 +22,8 @@ mod servers;
 /// Runs the program in a temporary folder with a cleared environment.
 mod support;
 
+/// Images that are sent with prompts.
+mod attachments;
 /// `batch`: plans, results, faults, kills and resuming.
 mod batch;
 /// Files of an earlier build, which this build must read and continue.

@@ -246,10 +246,10 @@ fn a_pack_keeps_no_state_between_calls() {
         let resolved = resolve(&pack, "count").unwrap();
         assert_eq!(
             resolved.prompt,
-            lmstrix_inference::Prompt::Chat(vec![lmstrix_inference::Message {
-                role: lmstrix_inference::Role::User,
-                content: "call 1".into(),
-            }])
+            lmstrix_inference::Prompt::Chat(vec![lmstrix_inference::Message::new(
+                lmstrix_inference::Role::User,
+                "call 1",
+            )])
         );
     }
 }

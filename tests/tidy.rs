@@ -37,6 +37,7 @@ const ONE_CRATE: &[(&str, &str)] = &[
 /// lower layers only, not of its own layer.
 const LAYERS: &[&[&str]] = &[
     &[
+        "distinct_name",
         "error_chain",
         "quantity",
         "secret",
@@ -46,7 +47,13 @@ const LAYERS: &[&[&str]] = &[
         "text_encoding",
         "token_estimate",
     ],
-    &["toml_file", "environment", "registry", "studio_settings"],
+    &[
+        "attachment",
+        "environment",
+        "registry",
+        "studio_settings",
+        "toml_file",
+    ],
     &["duration"],
     &["engine", "sink"],
     &["config", "job"],

@@ -222,11 +222,10 @@ fn stop_strings_end_the_answer() {
 #[test]
 fn chats_are_rendered_with_the_chat_template() {
     let mut model = load(&TinyModel::new(), 256);
-    let message = |role, content: &str| Message {
-        role,
-        content: content.into(),
-    };
-    let prompt = Prompt::Chat(vec![message(Role::System, "s"), message(Role::User, "u")]);
+    let prompt = Prompt::Chat(vec![
+        Message::new(Role::System, "s"),
+        Message::new(Role::User, "u"),
+    ]);
     assert_eq!(model.render(&prompt, None).unwrap(), "<system>s<user>u");
     // A reasoning tag that the template opens is part of the answer.
     let thinking = SettingsLayer {

@@ -128,10 +128,7 @@ fn parse(lines: &str) -> BTreeMap<String, Result<Vec<LlamaCppAnswer>, String>> {
         let text = line["prompt"]["text"].as_str().unwrap().to_owned();
         let answer = LlamaCppAnswer {
             prompt: match line["prompt"]["chat"] == true {
-                true => Prompt::Chat(vec![Message {
-                    role: Role::User,
-                    content: text,
-                }]),
+                true => Prompt::Chat(vec![Message::new(Role::User, text)]),
                 false => Prompt::Raw(text),
             },
             rendered: line["rendered"].as_str().unwrap().to_owned(),

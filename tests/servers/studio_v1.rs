@@ -143,7 +143,7 @@ pub(crate) async fn chat(shared: &Arc<Shared>, body: &Value, guard: RequestGuard
             invalid_request("Number must be less than or equal to 1"),
         );
     }
-    let Some(input) = body["input"].as_str() else {
+    let Some(input) = input_text(&body["input"]) else {
         return complete(guard, missing_parameter("input"));
     };
     let was_cold = shared
@@ -156,7 +156,7 @@ pub(crate) async fn chat(shared: &Arc<Shared>, body: &Value, guard: RequestGuard
     let system = body["system_prompt"].as_str().unwrap_or_default();
     let request = GenerationRequest {
         prompt: format!("{system}\n{input}"),
-        last_message: input.to_owned(),
+        last_message: input,
         is_raw: false,
         temperature: body["temperature"].as_f64(),
         seed: None,
@@ -300,4 +300,14 @@ impl EventFormat for V1Events {
         text += &self.tail(generation, true);
         text
     }
+}
+
+/// Returns the text of an input: a string, or a list of messages and images.
+fn input_text(input: &Value) -> Option<String> {
+    if let Some(text) = input.as_str() {
+        return Some(text.to_owned());
+    }
+    let items = input.as_array()?.iter();
+    let texts = items.filter_map(|item| item["content"].as_str());
+    Some(texts.collect::<Vec<_>>().join("\n"))
 }

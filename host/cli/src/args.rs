@@ -201,6 +201,10 @@ pub(crate) struct PromptArgs {
     /// `@`; repeatable
     #[arg(short = 'p', long = "param", value_name = "KEY=VALUE")]
     pub param: Vec<String>,
+    /// Send an image with the last user message, or where the pack places it: PNG,
+    /// JPEG or WebP [at most 20 MiB]; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub attach: Vec<PathBuf>,
     /// Parameters in the Python program's syntax, `k=v,k2=v2`
     #[arg(long, hide = true, value_name = "K=V,…")]
     pub dict: Vec<String>,

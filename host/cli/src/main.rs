@@ -60,7 +60,10 @@ fn main() -> ExitCode {
         Ok(runtime) => {
             let is_batch_run = matches!(&cli.command, Command::Batch(batch) if batch.is_run());
             let (first, second) = watch_signals(is_batch_run);
-            runtime.block_on(run(cli, &env, first, second))
+            let exit = runtime.block_on(run(cli, &env, first, second));
+            // A thread that opens a named pipe may be blocked.
+            runtime.shutdown_background();
+            exit
         }
         Err(e) => {
             Messages::new(false, false, false)

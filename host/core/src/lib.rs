@@ -39,6 +39,7 @@
 //! These modules are public for the command-line program, which is not written against a
 //! stable interface; other programs use what this page lists.
 
+mod attachment;
 #[doc(hidden)]
 pub mod batch;
 #[doc(hidden)]
@@ -47,6 +48,7 @@ pub mod client;
 pub mod config;
 #[doc(hidden)]
 pub mod context_probe;
+mod distinct_name;
 #[doc(hidden)]
 pub mod duration;
 #[doc(hidden)]

@@ -1,6 +1,8 @@
 //! Estimates the number of tokens of a text from its bytes, and more exactly
 //! from the tokens per byte of the model's earlier prompts.
 
+use lmstrix_inference::Prompt;
+
 /// An estimated number of tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenEstimate {
@@ -14,6 +16,12 @@ pub struct TokenEstimate {
 
 /// Tokens that a chat template adds to the messages.
 const TEMPLATE_TOKENS: f64 = 20.0;
+
+/// Tokens of an image for most models: 256 for Gemma 3, about 1,300 for a photo with
+/// Qwen2.5-VL, 4,096 at most with llama.cpp.
+const IMAGE_TOKENS_LIKELY: u32 = 1024;
+/// See [`IMAGE_TOKENS_LIKELY`].
+const IMAGE_TOKENS_HIGH: u32 = 4096;
 
 /// Returns a number of tokens that tokenizers exceed for ordinary `texts`: a word of twelve
 /// letters has at least one. Runs of one character count as one character, since tokenizers
@@ -37,6 +45,18 @@ pub(crate) fn min_tokens<'a>(texts: impl IntoIterator<Item = &'a str>) -> u32 {
 }
 
 impl TokenEstimate {
+    /// Estimates the tokens of a prompt with its images; see [`Self::new`].
+    #[must_use]
+    pub fn of_prompt(prompt: &Prompt, tokens_per_byte: Option<f64>) -> Self {
+        let text = Self::new(prompt.texts(), tokens_per_byte);
+        let images = u32::try_from(prompt.image_count()).unwrap_or(u32::MAX);
+        Self {
+            low: text.low,
+            likely: (text.likely).saturating_add(images.saturating_mul(IMAGE_TOKENS_LIKELY)),
+            high: (text.high).saturating_add(images.saturating_mul(IMAGE_TOKENS_HIGH)),
+        }
+    }
+
     /// Estimates the tokens of `texts`. `tokens_per_byte` is the ratio of the
     /// model's earlier prompts including the chat template, if known.
     #[must_use]
@@ -92,6 +112,8 @@ fn count(tokens: f64) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use lmstrix_inference::{Message, Role};
+
     use super::*;
 
     #[test]
@@ -127,5 +149,12 @@ mod tests {
             (150, 250, 395)
         );
         assert_eq!(TokenEstimate::new([], None).low, 0);
+        let mut message = Message::new(Role::User, "x");
+        let without = TokenEstimate::of_prompt(&Prompt::Chat(vec![message.clone()]), None);
+        message.attachments = vec!["a".to_owned(), "b".to_owned()];
+        let with = TokenEstimate::of_prompt(&Prompt::Chat(vec![message]), None);
+        assert_eq!(with.low, without.low);
+        assert_eq!(with.likely, without.likely + 2 * IMAGE_TOKENS_LIKELY);
+        assert_eq!(with.high, without.high + 2 * IMAGE_TOKENS_HIGH);
     }
 }

@@ -33,6 +33,21 @@ pub struct Message {
     pub role: Role,
     /// The text.
     pub content: String,
+    /// Names of the images that are sent with the text, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<String>,
+}
+
+impl Message {
+    /// Creates a message without attachments.
+    #[must_use]
+    pub fn new(role: Role, content: impl Into<String>) -> Self {
+        Self {
+            role,
+            content: content.into(),
+            attachments: Vec::new(),
+        }
+    }
 }
 
 /// The input of the model.
@@ -48,12 +63,29 @@ pub enum Prompt {
 impl Prompt {
     /// Returns the texts that are sent, in order.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
-        let (raw, messages) = match self {
-            Self::Raw(text) => (Some(text.as_str()), &[][..]),
-            Self::Chat(messages) => (None, messages.as_slice()),
+        let raw = match self {
+            Self::Raw(text) => Some(text.as_str()),
+            Self::Chat(_) => None,
         };
+        let messages = self.messages().iter();
         raw.into_iter()
-            .chain(messages.iter().map(|message| message.content.as_str()))
+            .chain(messages.map(|message| message.content.as_str()))
+    }
+
+    /// Returns the messages; none for a raw text.
+    #[must_use]
+    pub fn messages(&self) -> &[Message] {
+        match self {
+            Self::Raw(_) => &[],
+            Self::Chat(messages) => messages,
+        }
+    }
+
+    /// Returns the number of images that are sent. An image in two messages counts twice.
+    #[must_use]
+    pub fn image_count(&self) -> usize {
+        let messages = self.messages().iter();
+        messages.map(|message| message.attachments.len()).sum()
     }
 
     /// Returns the length of all texts in bytes.

@@ -207,11 +207,8 @@ pub(super) fn resolved_prompt(
                     "the resolved chat has no messages".to_owned(),
                 ));
             }
-            let has_attachments = messages
-                .iter()
-                .any(|message| !message.attachments.is_empty());
-            if has_attachments {
-                warnings.push("ignored the prompt's attachments: no engine supports files".into());
+            for message in &messages {
+                limit.check("attachments", &message.attachments)?;
             }
             Prompt::Chat(messages.into_iter().map(message).collect())
         }
@@ -257,6 +254,7 @@ fn message(message: types::Message) -> Message {
     Message {
         role,
         content: message.content,
+        attachments: message.attachments,
     }
 }
 

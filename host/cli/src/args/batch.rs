@@ -112,14 +112,18 @@ pub(crate) struct JobArgs {
     /// Input text files or patterns
     #[arg(long, value_name = "FILE|GLOB", alias = "text_file", num_args = 1..)]
     pub text_file: Vec<PathBuf>,
-    /// Patterns of input text files, or .jsonl, .csv or .tsv files whose rows set
-    /// the parameters
+    /// Patterns of input text files, of .png, .jpg or .webp images, or .jsonl,
+    /// .csv or .tsv files whose rows set the parameters
     #[arg(long, value_name = "GLOB|ROWS", num_args = 1..)]
     pub inputs: Vec<PathBuf>,
     /// Prompt parameter; `@FILE` reads the value from a file. Repeat a key to run
     /// one job per value
     #[arg(short = 'p', long = "param", value_name = "KEY=VALUE")]
     pub param: Vec<String>,
+    /// Send an image with all prompts: PNG, JPEG or WebP [at most 20 MiB];
+    /// repeatable
+    #[arg(long, value_name = "FILE")]
+    pub attach: Vec<PathBuf>,
     /// Context length of loaded models: what the largest job needs (fit), tokens,
     /// or percent of the tested or else the declared context [default: fit]
     #[arg(long, value_name = "fit|N|P%", alias = "in_ctx", alias = "in-ctx")]

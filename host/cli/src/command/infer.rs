@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use lmstrix::Error;
 use lmstrix::client::{self, Notices, Request, registry_store, warn_about_unknown_variables};
+use lmstrix::config::Config;
 use lmstrix::engine::Unloader;
 use lmstrix::error_chain::error_chain;
 use lmstrix::job::{
@@ -42,7 +43,7 @@ pub(crate) async fn infer(
     let notices = notices(messages);
     warn_about_unknown_variables(env, &notices);
     let config = resolve_args::config(&args.common, env)?;
-    let request = request_from_args(&args, &notices)?;
+    let request = request_from_args(&args, env, &config, &notices, cancel.as_mut()).await?;
     let output = &args.output;
     let reads_stdin = env.stdin_has_text;
     let opening = client::open(
@@ -149,7 +150,13 @@ pub(crate) async fn infer(
     Err(keep(failure, &outcome.answer, file, kept, &env.paths.state))
 }
 
-fn request_from_args(args: &InferArgs, notices: &Notices) -> Result<Request, Failure> {
+async fn request_from_args(
+    args: &InferArgs,
+    env: &Env,
+    config: &Config,
+    notices: &Notices,
+    cancel: Cancel<'_>,
+) -> Result<Request, Failure> {
     let InferArgs {
         prompt,
         model,
@@ -159,13 +166,17 @@ fn request_from_args(args: &InferArgs, notices: &Notices) -> Result<Request, Fai
         common: _,
     } = args;
     let (model, load) = model_reference(model);
+    let timeouts = timeout_options(timeouts);
+    let limit = client::timeouts(&timeouts, env, config)?.0.total;
+    let (prompt, sampling, notices) = (prompt.clone(), sampling.clone(), notices.clone());
+    let read = move || resolve_args::request_from_args(&prompt, &sampling, &notices);
     Ok(Request {
         model,
         load,
-        timeouts: timeout_options(timeouts),
+        timeouts,
         strict: output.strict,
         keep_reasoning_tags: output.reasoning_tags == ReasoningTags::None,
-        ..resolve_args::request_from_args(prompt, sampling, notices)?
+        ..client::read_files(limit, cancel, read).await?
     })
 }
 

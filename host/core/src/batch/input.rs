@@ -1,4 +1,5 @@
-//! The inputs of a batch, from text files and from rows of JSONL, CSV and TSV files.
+//! The inputs of a batch, from text files, from images, and from rows of JSONL, CSV and TSV
+//! files.
 //!
 //! Text files are read once when the plan is made and again for each job, so that the
 //! plan stays small. Rows are kept in memory. Input names are arbitrary text; other
@@ -8,18 +9,18 @@ mod error;
 mod named_input;
 mod rows;
 
-use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 
 use fs_err as fs;
 
 use super::JOURNAL;
+use crate::attachment::Attachment;
 use crate::store::sha256_hex;
 use crate::text_encoding::decode_text;
 pub use error::Error;
 use named_input::stem;
-pub use named_input::{Input, InputSource};
+pub use named_input::{Input, InputSource, with_distinct_names};
 use rows::{csv_separator, json_rows, name_rows, separated_rows};
 
 impl Input {
@@ -31,6 +32,7 @@ impl Input {
     pub fn params(&self) -> Result<Vec<(String, String)>, Error> {
         let text = match &self.source {
             InputSource::Row { params } => return Ok(params.clone()),
+            InputSource::Image { .. } => return Ok(Vec::new()),
             InputSource::Text(text) => text.clone(),
             InputSource::File {
                 path,
@@ -51,15 +53,6 @@ impl Input {
             }
         };
         Ok(vec![("text".to_owned(), text)])
-    }
-
-    /// Returns a description of the source for error messages.
-    fn origin(&self) -> String {
-        match &self.source {
-            InputSource::File { path, .. } => format!("`{}`", path.display()),
-            InputSource::Row { .. } => "a row".to_owned(),
-            InputSource::Text(_) => "a text".to_owned(),
-        }
     }
 }
 
@@ -92,11 +85,11 @@ pub fn text_files(base: &Path, pattern: &str, skip: SkipPath<'_>) -> Result<Vec<
 }
 
 /// Reads inputs for `--inputs`: like [`text_files`], but `.jsonl`, `.ndjson`, `.csv` and
-/// `.tsv` files are read as rows.
+/// `.tsv` files are read as rows, and `.png`, `.jpg`, `.jpeg` and `.webp` files as images.
 ///
 /// # Errors
-/// Returns the errors of [`text_files`], and an error if a row is invalid. `note` receives
-/// what the user should know about a file.
+/// Returns the errors of [`text_files`] and [`images`], and an error if a row is invalid.
+/// `note` receives what the user should know about a file.
 pub fn read_inputs(
     base: &Path,
     pattern: &str,
@@ -107,11 +100,55 @@ pub fn read_inputs(
     for path in matching_paths(base, pattern, skip)? {
         if RowFormat::of(&path).is_some() {
             inputs.append(&mut row_inputs(&path, note)?);
+        } else if has_image_extension(&path) {
+            inputs.push(image_input(path)?);
         } else {
             inputs.push(file_input(&path)?);
         }
     }
     Ok(inputs)
+}
+
+/// Reads images for `[[input]] attach = …`: each is an input. `pattern` is as for
+/// [`text_files`].
+///
+/// # Errors
+/// Returns an error if nothing matches, or if a file cannot be read or is not an image.
+pub fn images(base: &Path, pattern: &str, skip: SkipPath<'_>) -> Result<Vec<Input>, Error> {
+    matching_paths(base, pattern, skip)?
+        .into_iter()
+        .map(image_input)
+        .collect()
+}
+
+/// Reads the images of a pattern, which are sent with other inputs.
+///
+/// # Errors
+/// Returns the errors of [`images`].
+pub fn attachments(
+    base: &Path,
+    pattern: &str,
+    skip: SkipPath<'_>,
+) -> Result<Vec<Attachment>, Error> {
+    let paths = matching_paths(base, pattern, skip)?;
+    let read = |path: &PathBuf| Ok(Attachment::read(path)?);
+    paths.iter().map(read).collect()
+}
+
+fn image_input(path: PathBuf) -> Result<Input, Error> {
+    let attachment = Attachment::read(&path)?;
+    Ok(Input {
+        name: stem(&path),
+        source: InputSource::Image { path },
+        attachments: vec![attachment],
+    })
+}
+
+fn has_image_extension(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    ["png", "jpg", "jpeg", "webp"]
+        .iter()
+        .any(|known| extension.is_some_and(|extension| extension.eq_ignore_ascii_case(known)))
 }
 
 /// Reads the rows of a file. A row is named by its `id`, else by the file's stem and
@@ -149,93 +186,6 @@ fn row_inputs(path: &Path, note: &dyn Fn(&str)) -> Result<Vec<Input>, Error> {
         RowFormat::Tsv => separated_rows(path, &text, b'\t')?,
     };
     name_rows(path, rows)
-}
-
-/// Returns the inputs with distinct names. Duplicate files are removed. A file is named
-/// by its stem, or by its file name if another input has that name, or else by its path.
-///
-/// # Errors
-/// Returns an error if two inputs have the same name and no longer name is left.
-pub fn with_distinct_names(mut inputs: Vec<Input>) -> Result<Vec<Input>, Error> {
-    // A path and a pattern may select the same file.
-    let mut paths = HashSet::new();
-    inputs.retain(|input| match &input.source {
-        InputSource::File { path, .. } => paths.insert(absolute(path)),
-        InputSource::Row { .. } | InputSource::Text(_) => true,
-    });
-    let common = common_folder(&inputs);
-    // All files with the same name are renamed together, so that the order of the
-    // inputs does not matter. A longer name may clash again, hence the loop. Each file is
-    // renamed at most twice.
-    loop {
-        let mut counts: HashMap<&str, usize> = HashMap::new();
-        for input in &inputs {
-            *counts.entry(&input.name).or_default() += 1;
-        }
-        let renamed: Vec<(usize, String)> = inputs
-            .iter()
-            .enumerate()
-            .filter(|(_, input)| counts.get(input.name.as_str()).is_some_and(|it| *it > 1))
-            .filter_map(|(index, input)| Some((index, longer_name(input, &common)?)))
-            .collect();
-        if renamed.is_empty() {
-            break;
-        }
-        for (index, name) in renamed {
-            inputs[index].name = name;
-        }
-    }
-    let mut seen: HashMap<&str, &Input> = HashMap::new();
-    for input in &inputs {
-        if let Some(first) = seen.insert(&input.name, input) {
-            return Err(Error::DuplicateName {
-                name: input.name.clone(),
-                first: first.origin(),
-                second: input.origin(),
-            });
-        }
-    }
-    Ok(inputs)
-}
-
-/// Returns the next longer name of a file. Returns `None` if there is none or the input
-/// is not a file.
-fn longer_name(input: &Input, common: &Path) -> Option<String> {
-    let InputSource::File { path, .. } = &input.source else {
-        return None;
-    };
-    let names = [
-        stem(path),
-        path.file_name()?.to_string_lossy().into_owned(),
-        // Relative to the common folder, so that it does not depend on the working
-        // directory.
-        absolute(path)
-            .strip_prefix(common)
-            .unwrap_or(path)
-            .display()
-            .to_string(),
-    ];
-    // Searched from the end: stem and file name are equal without an extension.
-    let current = names.iter().rposition(|name| *name == input.name)?;
-    names.into_iter().nth(current + 1)
-}
-
-/// Returns the deepest folder that contains all files.
-fn common_folder(inputs: &[Input]) -> PathBuf {
-    let mut folders = inputs.iter().filter_map(|input| match &input.source {
-        InputSource::File { path, .. } => Some(absolute(path).parent()?.to_owned()),
-        InputSource::Row { .. } | InputSource::Text(_) => None,
-    });
-    let mut common = folders.next().unwrap_or_default();
-    for folder in folders {
-        while !folder.starts_with(&common) && common.pop() {}
-    }
-    common
-}
-
-/// Returns the absolute path, or `path` itself if there is none.
-fn absolute(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Format of a row file.
@@ -335,10 +285,7 @@ fn file_input(path: &Path) -> Result<Input, Error> {
         // A process substitution, `<(…)`, can be read only once.
         InputSource::Text(text)
     };
-    Ok(Input {
-        name: stem(path),
-        source,
-    })
+    Ok(Input::new(stem(path), source))
 }
 
 fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, Error> {
@@ -712,18 +659,15 @@ mod tests {
 
     #[test]
     fn names_are_extended_until_they_are_distinct() {
-        let file = |path: &str| Input {
-            name: stem(Path::new(path)),
-            source: InputSource::File {
+        let file = |path: &str| {
+            let source = InputSource::File {
                 path: path.into(),
                 sha256: String::new(),
                 bytes: 0,
-            },
+            };
+            Input::new(stem(Path::new(path)), source)
         };
-        let row = |name: &str| Input {
-            name: name.to_owned(),
-            source: InputSource::Row { params: Vec::new() },
-        };
+        let row = |name: &str| Input::new(name, InputSource::Row { params: Vec::new() });
         for (inputs, expected) in [
             (vec![], ""),
             (vec![file("d/a.txt"), file("d/b.txt")], "a b"),

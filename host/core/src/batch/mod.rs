@@ -41,7 +41,8 @@ pub use concurrency_limit::ConcurrencyLimit;
 pub use export::{ExportFormat, write_rows};
 pub use identity::{IdentityHasher, has_digest};
 pub use input::{
-    Error as InputError, Input, InputSource, SkipPath, read_inputs, text_files, with_distinct_names,
+    Error as InputError, Input, InputSource, SkipPath, attachments, images, read_inputs,
+    text_files, with_distinct_names,
 };
 pub use journal::{
     Error as JournalError, FolderHistory, FolderLock, JOURNAL, JobHistory, JobState, Journal,
@@ -49,8 +50,8 @@ pub use journal::{
 };
 pub use matrix::{Combination, JobCoordinates, combinations, job_coordinates};
 pub use plan::{
-    InputEntry, JOBS_MAX, ParamValues, Plan, PlanContext, ProcessorEntry, PromptEntry,
-    PromptOptions, ResultOptions, is_pattern, join_pattern, matches_model,
+    InputEntry, InputEntrySource, JOBS_MAX, ParamValues, Plan, PlanContext, ProcessorEntry,
+    PromptEntry, PromptOptions, ResultOptions, is_pattern, join_pattern, matches_model,
 };
 pub use plan_reader::{load_plan, parse_plan};
 pub use plan_writer::plan_to_toml;

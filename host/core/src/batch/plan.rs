@@ -75,6 +75,8 @@ pub struct PromptOptions {
     pub raw: Option<bool>,
     /// Names and values of the parameters, in plan order.
     pub params: Vec<(String, ParamValues)>,
+    /// Images, as in `--attach`.
+    pub attach: Vec<PathBuf>,
 }
 
 /// A processor as written in the plan.
@@ -186,17 +188,38 @@ impl PromptEntry {
             system: own.system.clone().or_else(|| defaults.system.clone()),
             raw: own.raw.or(defaults.raw),
             params,
+            attach: or_default(&own.attach, &defaults.attach),
         }
     }
 }
 
 /// An input of a plan, before files are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum InputEntry {
+pub struct InputEntry {
+    /// The files or the text.
+    pub source: InputEntrySource,
+    /// Images that are sent with each of its inputs, by path or pattern.
+    pub attach: Vec<PathBuf>,
+}
+
+impl From<InputEntrySource> for InputEntry {
+    fn from(source: InputEntrySource) -> Self {
+        Self {
+            source,
+            attach: Vec::new(),
+        }
+    }
+}
+
+/// The files or the text of an input.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InputEntrySource {
     /// Text files, by path or pattern.
     Files(PathBuf),
-    /// JSONL, CSV or TSV files of rows and text files, by path or pattern.
+    /// JSONL, CSV or TSV files of rows, images and text files, by path or pattern.
     RowsOrFiles(PathBuf),
+    /// Images, by path or pattern: one input for each.
+    Images(Vec<PathBuf>),
     /// A text given in the plan.
     Text {
         /// Name of the input.

@@ -11,8 +11,8 @@ use serde::de::IgnoredAny;
 use toml::Spanned;
 
 use super::plan::{
-    InputEntry, ModelOverride, ParamValues, Plan, PlanContext, ProcessorEntry, PromptEntry,
-    PromptOptions, ResultOptions, join_pattern,
+    InputEntry, InputEntrySource, ModelOverride, ParamValues, Plan, PlanContext, ProcessorEntry,
+    PromptEntry, PromptOptions, ResultOptions, join_pattern,
 };
 use super::plan_toml::{
     Entries, JobCount, ParamToml, ProcessorTable, ProcessorToml, Tables, in_file_order,
@@ -65,6 +65,7 @@ macro_rules! prompt_table {
                 post: Option<Vec<Spanned<ProcessorToml>>>,
                 system: Option<String>,
                 raw: Option<bool>,
+                attach: OneOrMore,
                 params: Entries<ParamToml>,
             }
         });
@@ -87,6 +88,7 @@ macro_rules! prompt_table {
                     system: self.system.take(),
                     raw: self.raw,
                     params: params(take(&mut self.params), text)?,
+                    attach: paths(folder, take(&mut self.attach)),
                 })
             }
         }
@@ -136,6 +138,8 @@ struct InputToml {
     rows: Option<String>,
     text: Option<String>,
     name: Option<String>,
+    #[serde(default)]
+    attach: OneOrMore,
 }
 
 /// Whether `errors` is `inline`.
@@ -213,20 +217,31 @@ impl PromptToml {
 
 impl InputToml {
     fn into_entry(self, offset: usize, source: Source<'_>) -> Result<InputEntry, ErrorAt> {
-        match (self.file, self.rows, self.text) {
-            (Some(file), None, None) => Ok(InputEntry::Files(join_pattern(source.folder, &file))),
-            (None, Some(rows), None) => {
-                Ok(InputEntry::RowsOrFiles(join_pattern(source.folder, &rows)))
-            }
-            (None, None, Some(text)) => Ok(InputEntry::Text {
+        let path = |text: &str| join_pattern(source.folder, text);
+        let attach = self.attach.into_vec();
+        let mut attach: Vec<PathBuf> = attach.iter().map(|pattern| path(pattern)).collect();
+        let entry = match (self.file, self.rows, self.text) {
+            (Some(file), None, None) => InputEntrySource::Files(path(&file)),
+            (None, Some(rows), None) => InputEntrySource::RowsOrFiles(path(&rows)),
+            (None, None, Some(text)) => InputEntrySource::Text {
                 name: self.name.unwrap_or_else(|| "text".to_owned()),
                 text,
-            }),
-            _ => Err((
-                offset,
-                "an input needs exactly one of `file`, `rows` and `text`".to_owned(),
-            )),
-        }
+            },
+            (None, None, None) if !attach.is_empty() => {
+                InputEntrySource::Images(std::mem::take(&mut attach))
+            }
+            _ => {
+                return Err((
+                    offset,
+                    "an input needs exactly one of `file`, `rows` and `text`, or `attach`"
+                        .to_owned(),
+                ));
+            }
+        };
+        Ok(InputEntry {
+            source: entry,
+            attach,
+        })
     }
 }
 
@@ -337,6 +352,7 @@ name = "shout/greet"
 label = "greet"
 post = ["shout/count", { name = "replace", options = { from = "a", to = "b" } }]
 params = { z = ["Ada", "Bo"], "a b" = true }
+attach = "a.png"
 models = "gemma*"
 
 [[input]]
@@ -347,6 +363,10 @@ rows = "rows.jsonl"
 
 [[input]]
 text = "Hello."
+attach = "b.png"
+
+[[input]]
+attach = ["*.png", "c.jpg"]
 
 [[model]]
 match = "qwen*"
@@ -373,7 +393,11 @@ top_k = 20
             .collect();
         assert_eq!(params, ["z", "a b"], "in file order");
         assert_eq!(plan.overrides[0].context, Some(PlanContext::Tokens(8192)));
-        assert_eq!(plan.inputs.len(), 3);
+        assert_eq!(plan.inputs.len(), 4);
+        assert_eq!(plan.prompts[1].options.attach, [Path::new("/f/a.png")]);
+        assert_eq!(plan.inputs[2].attach, [Path::new("/f/b.png")]);
+        let images = ["/f/*.png", "/f/c.jpg"].map(PathBuf::from).to_vec();
+        assert_eq!(plan.inputs[3], InputEntrySource::Images(images).into());
         let toml = plan_to_toml(&plan).unwrap();
         assert_eq!(read(&toml).unwrap(), plan, "{toml}");
     }

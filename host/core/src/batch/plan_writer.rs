@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use lmstrix_inference::{Scalar, SettingsLayer};
 
 use super::plan::{
-    InputEntry, ParamValues, Plan, PlanContext, ProcessorEntry, PromptOptions, ResultOptions,
+    InputEntrySource, ParamValues, Plan, PlanContext, ProcessorEntry, PromptOptions, ResultOptions,
 };
 use super::plan_reader::SCHEMA;
 
@@ -49,14 +49,16 @@ pub fn plan_to_toml(plan: &Plan) -> Result<String, String> {
     }
     for input in inputs {
         toml.table("input");
-        match input {
-            InputEntry::Files(path) => toml.path("file", Some(path))?,
-            InputEntry::RowsOrFiles(path) => toml.path("rows", Some(path))?,
-            InputEntry::Text { name, text } => {
+        match &input.source {
+            InputEntrySource::Files(path) => toml.path("file", Some(path))?,
+            InputEntrySource::RowsOrFiles(path) => toml.path("rows", Some(path))?,
+            InputEntrySource::Images(paths) => toml.paths("attach", paths)?,
+            InputEntrySource::Text { name, text } => {
                 toml.text("name", Some(name));
                 toml.text("text", Some(text));
             }
         }
+        toml.paths("attach", &input.attach)?;
     }
     for model in overrides {
         toml.table("model");
@@ -89,6 +91,12 @@ impl PlanWriter {
 
     fn path(&mut self, key: &str, path: Option<&Path>) -> Result<(), String> {
         self.text(key, path.map(utf8).transpose()?);
+        Ok(())
+    }
+
+    fn paths(&mut self, key: &str, paths: &[PathBuf]) -> Result<(), String> {
+        let texts = paths.iter().map(|path| utf8(path).map(str::to_owned));
+        self.texts(key, &texts.collect::<Result<Vec<_>, _>>()?);
         Ok(())
     }
 
@@ -142,14 +150,12 @@ impl PlanWriter {
             system,
             raw,
             params,
+            attach,
         } = options;
-        let paths = |paths: &[PathBuf]| {
-            let texts = paths.iter().map(|path| utf8(path).map(str::to_owned));
-            texts.collect::<Result<Vec<_>, _>>()
-        };
-        self.texts("prompts", &paths(prompt_files)?);
+        self.paths("prompts", prompt_files)?;
         self.texts("packs", packs);
-        self.texts("pack_dirs", &paths(pack_dirs)?);
+        self.paths("pack_dirs", pack_dirs)?;
+        self.paths("attach", attach)?;
         if let Some(processors) = processors {
             let values: Vec<toml::Value> = processors.iter().map(processor_value).collect();
             self.put("post", values.into());

@@ -145,7 +145,7 @@ impl Client {
                 .enable_all()
                 .build()
                 .map_err(broken)?;
-            runtime.block_on(async {
+            let answer = runtime.block_on(async {
                 let mut answer = self.start(request);
                 while let Some(output) = answer.next().await {
                     if each(&output).is_break() {
@@ -154,7 +154,10 @@ impl Client {
                     }
                 }
                 answer.finish().await
-            })
+            });
+            // A thread that opens a named pipe may be blocked.
+            runtime.shutdown_background();
+            answer
         };
         // The caller may be inside a runtime, where blocking on another is not allowed.
         std::thread::scope(|scope| {

@@ -12,7 +12,7 @@ pub fn model_record(model: &CatalogModel) -> ModelRecord {
         size_bytes: model.size_bytes,
         declared_context: model.declared_context,
         context_bytes_per_token: model.context_bytes_per_token,
-        vision: model.vision,
+        vision: model.vision == Some(true),
         tools: model.tools,
         generates_no_text: model.generates_no_text,
         loaded: model

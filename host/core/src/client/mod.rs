@@ -2,6 +2,7 @@
 //! of events or from one blocking call.
 
 mod answer_stream;
+mod blocking_read;
 mod catalog_records;
 mod engine_selection;
 mod environment_settings;
@@ -15,6 +16,7 @@ mod text_files;
 mod timeouts;
 
 pub use answer_stream::{AnswerStream, Client, Output};
+pub use blocking_read::read_files;
 pub use catalog_records::{fits_memory, model_record};
 pub use engine_selection::{default_lm_studio_address, engine_selection, lm_studio_home};
 pub use environment_settings::warn_about_unknown_variables;

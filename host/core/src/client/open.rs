@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use lmstrix_inference::SettingsLayer;
 use lmstrix_sandbox::ModelFacts;
 
+use super::blocking_read::read_files;
 use super::environment_settings::environment_layer;
 use super::notices::Notices;
 use super::request::{LoadPolicy, Request};
 use super::stores::{lifecycle_options, read_registry};
 use super::text_files::{read_stdin, read_text_file};
 use super::{engine_selection, pack_set, timeouts};
+use crate::attachment::{Attachment, with_distinct_names};
 use crate::config::Config;
 use crate::engine::{ConnectTimeouts, ModelQuery, SelectedModel, select_model};
 use crate::environment::Environment;
@@ -34,9 +36,12 @@ pub async fn open(
     mut cancel: Cancel<'_>,
 ) -> Result<(SelectedModel, PreparedJob), Error> {
     let (timeouts, connect) = timeouts(&request.timeouts, env, config)?;
+    let owned = (request.clone(), env.clone(), config.clone());
+    let read = move || prompt_request(&owned.0, &owned.1, &owned.2);
+    let prompt = read_files(timeouts.total, cancel.as_mut(), read).await?;
     let spec = JobSpec {
         settings: settings_by_origin(request.settings.clone(), env, config)?,
-        prompt: prompt_request(request, env, config)?,
+        prompt,
         model: request.model.clone(),
         timeouts,
         strict: request.strict,
@@ -104,10 +109,10 @@ pub async fn resolve_prompt(
     Ok(resolved?)
 }
 
-/// Returns the request to the packs. Reads the prompt files.
+/// Returns the request to the packs. Reads the prompt files and the attachments.
 ///
 /// # Errors
-/// Returns an error if a prompt file cannot be read.
+/// Returns an error if a prompt file or an attachment cannot be read.
 pub fn prompt_request(
     request: &Request,
     env: &Environment,
@@ -127,6 +132,11 @@ pub fn prompt_request(
         .flatten()
         .map(|path| read_text_file(path))
         .collect::<Result<_, _>>()?;
+    let attachments = request
+        .attachments
+        .iter()
+        .map(|path| Attachment::read(path))
+        .collect::<Result<Vec<_>, _>>()?;
     Ok(PromptRequest {
         address: request.prompt.clone(),
         packs: request.packs.clone(),
@@ -136,6 +146,7 @@ pub fn prompt_request(
         processors: request.processors.clone(),
         system: request.system.clone(),
         raw: request.raw,
+        attachments: with_distinct_names(&attachments),
     })
 }
 

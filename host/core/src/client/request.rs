@@ -30,6 +30,9 @@ pub struct Request {
     pub system: Option<String>,
     /// Send the text without the model's chat template.
     pub raw: bool,
+    /// PNG, JPEG or WebP images of at most 20 MiB. A pack places them in messages by their
+    /// file names; the others are sent with the last user message.
+    pub attachments: Vec<PathBuf>,
     /// The engine, the model and its context length.
     pub model: ModelReference,
     /// The options of the load.
@@ -86,6 +89,13 @@ impl Request {
     #[must_use]
     pub fn prompts(mut self, file: impl Into<PathBuf>) -> Self {
         self.prompt_files.push(file.into());
+        self
+    }
+
+    /// Adds an image, which is sent with the last user message unless a pack places it.
+    #[must_use]
+    pub fn attach(mut self, file: impl Into<PathBuf>) -> Self {
+        self.attachments.push(file.into());
         self
     }
 

@@ -86,6 +86,7 @@ impl ProbeEngine for LiveEngine {
         answer_tokens: u32,
     ) -> Result<ProbeAnswer, Error> {
         let mut stream = instance.infer(InferenceRequest {
+            images: Vec::new(),
             prompt: prompt.clone(),
             settings: probe_settings(&instance, prompt, answer_tokens),
             split_reasoning: true,

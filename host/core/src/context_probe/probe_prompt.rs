@@ -125,10 +125,7 @@ impl ProbePrompt {
         text.push_str(question);
         Self {
             bytes: text.len(),
-            prompt: Prompt::Chat(vec![Message {
-                role: Role::User,
-                content: text,
-            }]),
+            prompt: Prompt::Chat(vec![Message::new(Role::User, text)]),
             key,
         }
     }

@@ -34,8 +34,8 @@ pub struct CatalogModel {
     pub size_bytes: Option<u64>,
     /// Memory for one token of context, in bytes.
     pub context_bytes_per_token: Option<u64>,
-    /// True if the model accepts images.
-    pub vision: bool,
+    /// Whether the model takes images, if known.
+    pub vision: Option<bool>,
     /// True if the model was trained to call tools.
     pub tools: bool,
     /// True if the model does not generate text: for embeddings, ranking or speech.

@@ -135,6 +135,15 @@ impl SelectedModel {
         }
     }
 
+    /// Returns whether the model takes images, if known.
+    #[must_use]
+    pub fn has_vision(&self) -> Option<bool> {
+        match &self.backend {
+            Backend::Embedded(_) => Some(false),
+            Backend::Server(target) => target.has_vision(),
+        }
+    }
+
     /// Returns how the engine treats a setting, given by its snake-case name.
     #[must_use]
     pub fn support(&self, prompt: &Prompt, settings: &Settings, name: &str) -> SettingSupport {

@@ -90,6 +90,14 @@ impl Error {
         self
     }
 
+    /// Appends a hint if there is one.
+    pub(crate) fn optional_hint(self, hint: Option<&str>) -> Self {
+        match hint {
+            Some(hint) => self.hint(hint),
+            None => self,
+        }
+    }
+
     /// Returns the error with its cause.
     pub fn caused_by(self, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self {

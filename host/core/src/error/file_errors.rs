@@ -1,6 +1,7 @@
 //! Errors of the user's files.
 
 use super::definition::{Error, ErrorKind};
+use crate::attachment::AttachmentError;
 use crate::error_chain::error_chain;
 use crate::registry;
 use crate::toml_file::TomlFileError;
@@ -18,6 +19,10 @@ pub(super) fn registry_error(error: &registry::Error) -> Error {
                 .hint("free disk space or fix the folder's permissions, or set LMSTRIX_HOST_HOME to another folder")
         }
     }
+}
+
+pub(super) fn attachment_error(error: &AttachmentError) -> Error {
+    Error::usage(error_chain(error)).optional_hint(error.hint())
 }
 
 pub(super) fn toml_file_error(error: &TomlFileError) -> Error {

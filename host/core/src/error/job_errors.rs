@@ -2,6 +2,7 @@
 
 use super::definition::{Error, ErrorKind};
 use super::engine_errors::engine_error;
+use super::file_errors::attachment_error;
 use super::pack_errors::pack_error;
 use crate::error_chain::error_chain;
 use crate::job::{Expired, JobError, TimeoutPhase};
@@ -11,6 +12,9 @@ pub(super) fn job_error(error: &JobError) -> Error {
     match error {
         JobError::Engine(error) => engine_error(error),
         JobError::Pack(error) => pack_error(error),
+        JobError::Attachment(error) => attachment_error(error),
+        JobError::NoVision { .. } => Error::new(ErrorKind::Model, error.to_string())
+            .hint("`lmstrix-host list --vision` shows models that take images"),
         JobError::Sink(error @ sink::Error::File { .. }) => {
             Error::new(ErrorKind::Broken, error_chain(error))
         }

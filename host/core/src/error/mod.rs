@@ -10,10 +10,11 @@ mod suggestion;
 
 pub use definition::{Error, ErrorKind};
 use engine_errors::{engine_error, hub_error};
-use file_errors::{registry_error, toml_file_error};
+use file_errors::{attachment_error, registry_error, toml_file_error};
 use job_errors::{expired_error, job_error, sink_error};
 use pack_errors::{pack_error, resolve_error};
 
+use crate::attachment::AttachmentError;
 use crate::job::{self, Expired, JobError};
 use crate::toml_file::TomlFileError;
 use crate::{engine, registry, sink};
@@ -30,6 +31,7 @@ macro_rules! error_from {
 }
 
 error_from! {
+    AttachmentError: attachment_error,
     engine::Error: engine_error,
     engine::HubError: hub_error,
     Expired: expired_error,

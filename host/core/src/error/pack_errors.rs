@@ -11,6 +11,9 @@ use crate::suggest::similar_names;
 pub(super) fn resolve_error(error: &job::ResolveError) -> Error {
     match error {
         job::ResolveError::Pack(error) => pack_error(error),
+        job::ResolveError::Placement(error) => {
+            Error::usage(error_chain(error)).optional_hint(error.hint())
+        }
         other => Error::usage(error_chain(other)),
     }
 }

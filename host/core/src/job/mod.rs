@@ -8,6 +8,7 @@
 mod loop_guard;
 mod outcome;
 mod pack_set;
+mod placement;
 mod prepare;
 mod processor_chain;
 mod resolve;
@@ -24,6 +25,7 @@ pub use outcome::{
     Timings,
 };
 pub use pack_set::PackSet;
+pub use placement::PlacementError;
 pub use prepare::{PreparedJob, model_facts, prepare};
 pub use processor_chain::ProcessorChain;
 pub use resolve::{ProcessorStep, ResolveError, ResolvedJob, resolve};

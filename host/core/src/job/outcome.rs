@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::Warning;
 use super::timeouts::{Expired, TimeoutPhase};
+use crate::attachment::AttachmentError;
 use crate::engine::{self, EmbeddedFault, FaultKind, embedded_fault};
 use crate::sink;
 
@@ -137,6 +138,15 @@ pub enum JobError {
     /// A processor failed or rejected the answer.
     #[error(transparent)]
     Pack(#[from] lmstrix_sandbox::Error),
+    /// An image cannot be read.
+    #[error(transparent)]
+    Attachment(#[from] AttachmentError),
+    /// The prompt has images, and the model is known to take none.
+    #[error("model `{model}` has no vision, and the prompt has images")]
+    NoVision {
+        /// The model's name.
+        model: String,
+    },
     /// The answer could not be written.
     #[error(transparent)]
     Sink(#[from] sink::Error),
@@ -216,6 +226,8 @@ impl JobError {
             Self::Expired(_) => FailureClass::Model,
             Self::Sink(_) => FailureClass::Disk,
             Self::Pack(_)
+            | Self::Attachment(_)
+            | Self::NoVision { .. }
             | Self::Empty
             | Self::OnlyReasoning(_)
             | Self::PromptTruncated { .. }

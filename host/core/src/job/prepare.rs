@@ -11,6 +11,7 @@ use super::{
     JobError, JobFacts, JobSpec, PackUsed, ProcessorChain, ProcessorStep, ResolvedJob, Timeouts,
     Warning,
 };
+use crate::attachment::{AttachedImage, load_images};
 use crate::engine::{EMBEDDED, SelectedModel};
 
 /// A job that can run: its prompt is resolved, its settings are final and its
@@ -19,6 +20,8 @@ use crate::engine::{EMBEDDED, SelectedModel};
 pub struct PreparedJob {
     /// The messages or the raw text for the model.
     pub prompt: Prompt,
+    /// The images that the messages name.
+    pub images: Vec<AttachedImage>,
     /// The settings, each with its origin.
     pub settings: Settings,
     /// Names of settings that must not be lost.
@@ -42,10 +45,11 @@ pub struct PreparedJob {
     pub(super) chain: ProcessorChain,
 }
 
-/// Settles the settings of a job and opens its processors.
+/// Settles the settings of a job, reads its images and opens its processors.
 ///
 /// # Errors
-/// Returns an error if a processor cannot be opened.
+/// Returns an error if a processor cannot be opened, if an image cannot be read, or if the
+/// model is known to take no images.
 pub async fn prepare(
     spec: &JobSpec,
     resolved: ResolvedJob,
@@ -57,6 +61,12 @@ pub async fn prepare(
         resolver,
         mut warnings,
     } = resolved;
+    if !spec.prompt.attachments.is_empty() && model.has_vision() == Some(false) {
+        return Err(JobError::NoVision {
+            model: model.model.clone(),
+        });
+    }
+    let images = load_images(spec.prompt.attachments.clone()).await?;
     let chain = ProcessorChain::open(steps.clone()).await?;
     warnings.extend(model.warnings.iter().cloned().map(Warning::Engine));
     if matches!(resolved.prompt, Prompt::Raw(_)) && model.is_instruct() {
@@ -76,6 +86,7 @@ pub async fn prepare(
     };
     Ok(PreparedJob {
         prompt: resolved.prompt,
+        images,
         settings,
         required,
         split_reasoning: spec.split_reasoning,
@@ -119,6 +130,8 @@ pub fn model_facts(model: &SelectedModel) -> ModelFacts {
             .quantization()
             .map(|quantization| ("quantization".to_owned(), quantization)),
     );
+    let vision = model.has_vision().map(|vision| vision.to_string());
+    extra.extend(vision.map(|vision| ("vision".to_owned(), vision)));
     ModelFacts {
         id: model.model.clone(),
         architecture: model.architecture().map(str::to_owned),

@@ -6,7 +6,9 @@ use lmstrix_sandbox::{
     ResolvedPrompt, STANDARD_PACK, TextFile,
 };
 
+use super::placement::{PlacementError, place_attachments};
 use super::{PackSet, PromptRequest, Warning};
+use crate::distinct_name::distinct_name;
 use crate::source_snippet::{Position, source_snippet};
 
 /// The pack name that stands for the standard pack with the built-in prompts.
@@ -19,6 +21,8 @@ const TEMPLATE: &str = "template";
 /// The `extra` key of a request that lists, one per line, parameters which a
 /// prompt may leave unused without a warning.
 const OPTIONAL_PARAMS: &str = "optional-params";
+/// The `extra` key of a request for the name of an attachment, once for each.
+const ATTACHMENT: &str = "attachment";
 
 /// The most processors of one job. Each has a memory of its own; more than a handful
 /// is a mistake, or a pack that takes up the machine.
@@ -104,6 +108,9 @@ pub enum ResolveError {
     /// Options that exclude each other, or too many processors.
     #[error("{0}")]
     Usage(String),
+    /// The attachments cannot be placed.
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
     /// A setting of the prompt is out of range.
     #[error("the prompt's settings: {0}")]
     Setting(InvalidSetting),
@@ -171,6 +178,9 @@ pub fn resolve(
             prompt.optional_params.join("\n"),
         ));
     }
+    for attachment in &prompt.attachments {
+        extra.push((ATTACHMENT.to_owned(), attachment.name.clone()));
+    }
     let mut request = ResolveRequest {
         prompt: name,
         params: prompt.params.clone(),
@@ -211,6 +221,7 @@ pub fn resolve(
     if prompt.raw {
         apply_raw(&mut resolved.prompt)?;
     }
+    place_attachments(&mut resolved.prompt, &prompt.attachments)?;
     let steps = locate_processors(packs, prompt, &resolver, &resolved, &request)?;
     warnings.extend(packs.take_warnings());
     Ok(ResolvedJob {
@@ -233,17 +244,13 @@ fn first_or_standard(packs: &mut PackSet, named: &[Pack]) -> Result<Pack, lmstri
 fn with_unique_names(lists: &[&[TextFile]]) -> Vec<TextFile> {
     let mut all: Vec<TextFile> = Vec::new();
     for file in lists.iter().copied().flatten() {
-        let mut file = file.clone();
-        let given = file.name.clone();
-        let mut number = 2;
-        while all.iter().any(|known| known.name == file.name) {
-            file.name = match given.rsplit_once('.') {
-                Some((stem, extension)) => format!("{stem}-{number}.{extension}"),
-                None => format!("{given}-{number}"),
-            };
-            number += 1;
-        }
-        all.push(file);
+        let name = distinct_name(&file.name, |name| {
+            all.iter().any(|known| known.name == name)
+        });
+        all.push(TextFile {
+            name,
+            ..file.clone()
+        });
     }
     all
 }
@@ -293,11 +300,7 @@ fn apply_system(system: Option<&str>, prompt: &mut Prompt) -> Option<Warning> {
         Prompt::Chat(messages) => {
             messages.retain(|message| message.role != Role::System);
             if !system.is_empty() {
-                let message = Message {
-                    role: Role::System,
-                    content: system.to_owned(),
-                };
-                messages.insert(0, message);
+                messages.insert(0, Message::new(Role::System, system));
             }
             None
         }

@@ -26,6 +26,7 @@ pub async fn run(
     });
     let PreparedJob {
         prompt,
+        images,
         settings,
         required,
         split_reasoning,
@@ -38,6 +39,7 @@ pub async fn run(
     let observed = ObservedModel::new(&instance.selected, &prompt);
     let request = InferenceRequest {
         prompt,
+        images,
         settings,
         split_reasoning,
         required_settings: required,

@@ -5,6 +5,7 @@ use lmstrix_sandbox::{ProcessorRef, TextFile};
 use serde::{Deserialize, Serialize};
 
 use super::Timeouts;
+use crate::attachment::Attachment;
 
 /// Everything that decides one job. It holds no handle and no secret, so that a
 /// plan and a journal can hold it.
@@ -44,6 +45,9 @@ pub struct PromptRequest {
     pub system: Option<String>,
     /// Send the text without the model's chat template.
     pub raw: bool,
+    /// Images that are sent with the prompt, under distinct names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
 }
 
 /// A reference to a model. `engine` decides where `model` is looked up; only without

@@ -20,6 +20,7 @@ pub(super) struct ObservedModel {
     min_prompt_tokens: u32,
     /// An upper bound of the tokens of the prompt.
     max_prompt_tokens: u32,
+    has_images: bool,
 }
 
 impl ObservedModel {
@@ -30,7 +31,8 @@ impl ObservedModel {
             model: model.model.clone(),
             prompt_bytes: prompt.bytes() as u64,
             min_prompt_tokens: min_tokens(prompt.texts()),
-            max_prompt_tokens: TokenEstimate::new(prompt.texts(), None).high,
+            max_prompt_tokens: TokenEstimate::of_prompt(prompt, None).high,
+            has_images: prompt.image_count() > 0,
         }
     }
 
@@ -68,6 +70,8 @@ impl ObservedModel {
             }
             Err(
                 JobError::Pack(_)
+                | JobError::Attachment(_)
+                | JobError::NoVision { .. }
                 | JobError::Sink(_)
                 | JobError::Cut(_)
                 | JobError::PromptTruncated { .. }
@@ -82,8 +86,10 @@ impl ObservedModel {
             .map(|first| first - timings.load_s.unwrap_or(0.0));
         let after_first_s = timings.first_token_s.map(|first| timings.total_s - first);
         let usage = answer.usage;
-        // The counts of a prompt that was truncated or cached say nothing about its text.
-        let is_partial = usage.is_some_and(|usage| usage.prompt_tokens < self.min_prompt_tokens);
+        // The counts of a prompt that was truncated or cached say nothing about its text, and
+        // those of one with images count these, too.
+        let is_of_text = !self.has_images
+            && usage.is_none_or(|usage| usage.prompt_tokens >= self.min_prompt_tokens);
         // Models in this process are loaded in the time until the first token.
         let is_embedded = self.kind == EMBEDDED;
         let per_second = |tokens: u32, seconds: Option<f64>| {
@@ -97,13 +103,13 @@ impl ObservedModel {
             model: self.model,
             prompt_bytes: Some(self.prompt_bytes),
             prompt_tokens: usage
-                .filter(|_| !is_partial)
+                .filter(|_| is_of_text)
                 .map(|usage| usage.prompt_tokens),
             completion_tokens: usage.map(|usage| usage.completion_tokens),
             load_s: context.load_s,
             first_token_s,
             prefill: usage
-                .filter(|_| !is_embedded && !is_partial)
+                .filter(|_| !is_embedded && is_of_text)
                 .and_then(|usage| per_second(usage.prompt_tokens, first_token_s)),
             // Of n tokens, n - 1 come after the first one.
             decode: usage.and_then(|usage| {

@@ -120,6 +120,24 @@ fn message(content: String) -> Message {
     }
 }
 
+/// Returns the names of the images that the user gave.
+fn attachments(request: &Request) -> impl DoubleEndedIterator<Item = String> + '_ {
+    let given = request
+        .extra
+        .iter()
+        .filter(|entry| entry.key == "attachment");
+    given.map(|entry| entry.value.clone())
+}
+
+/// Returns a conversation with the first image in its first message.
+fn conversation(request: &Request) -> Vec<Message> {
+    let mut first = message("What is this?".into());
+    first.attachments = attachments(request).take(1).collect();
+    let mut answer = message("A picture.".into());
+    answer.role = Role::Assistant;
+    vec![first, answer, message("And these?".into())]
+}
+
 impl resolver::Guest for Hostile {
     fn resolve(request: Request) -> Result<Resolved, Error> {
         let calls = CALLS.fetch_add(1, Ordering::Relaxed) + 1;
@@ -150,6 +168,9 @@ impl resolver::Guest for Hostile {
                     other("integrations", "[\"mcp/shell\"]"),
                 ];
             }
+            "attachments" => messages[0].attachments = attachments(&request).rev().collect(),
+            "conversation" => messages = conversation(&request),
+            "missing-attachment" => messages[0].attachments = vec!["none.png".into()],
             "nan" => settings = vec![Setting::Temperature(f64::NAN)],
             "range" => settings = vec![Setting::TopP(7.0)],
             "code" => {

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use lmstrix::batch::{
-    self, BatchOptions, ChangedPolicy, FailureLimit, InputEntry, NameTemplate, ParamValues, Plan,
-    ProcessorEntry, PromptEntry, PromptOptions, Shard,
+    self, BatchOptions, ChangedPolicy, FailureLimit, InputEntrySource, NameTemplate, ParamValues,
+    Plan, ProcessorEntry, PromptEntry, PromptOptions, Shard,
 };
 use lmstrix::client::at_file;
 
@@ -96,6 +96,7 @@ pub(super) fn plan(run: &BatchRunArgs) -> Result<Plan, Failure> {
         text_file,
         inputs,
         param,
+        attach,
         context,
         force: _,
         shard: _,
@@ -115,6 +116,7 @@ pub(super) fn plan(run: &BatchRunArgs) -> Result<Plan, Failure> {
         system: system.clone(),
         raw: raw.then_some(true),
         params: axes(param)?,
+        attach: attach.clone(),
     };
     let typed = PromptEntry {
         options: flags,
@@ -134,10 +136,11 @@ pub(super) fn plan(run: &BatchRunArgs) -> Result<Plan, Failure> {
         plan.engine.clone_from(engine);
     }
     if let Some(text) = text {
-        plan.inputs.push(InputEntry::Text {
+        let source = InputEntrySource::Text {
             name: "text".to_owned(),
             text: text.clone(),
-        });
+        };
+        plan.inputs.push(source.into());
     }
     if text_file
         .iter()
@@ -150,10 +153,12 @@ pub(super) fn plan(run: &BatchRunArgs) -> Result<Plan, Failure> {
         );
     }
     for path in text_file {
-        plan.inputs.push(InputEntry::Files(path.clone()));
+        plan.inputs
+            .push(InputEntrySource::Files(path.clone()).into());
     }
     for path in inputs {
-        plan.inputs.push(InputEntry::RowsOrFiles(path.clone()));
+        plan.inputs
+            .push(InputEntrySource::RowsOrFiles(path.clone()).into());
     }
     if context.is_some() {
         plan.context = *context;

@@ -48,6 +48,18 @@ pub(super) fn shown(
             for message in messages {
                 let _infallible = writeln!(text, "{} message:", message.role.as_str());
                 quote(&message.content, "", &mut text);
+                for name in &message.attachments {
+                    let Some(image) = job.images.iter().find(|image| image.name == *name) else {
+                        continue;
+                    };
+                    let _infallible = writeln!(
+                        text,
+                        "  image `{}` ({}, {} bytes)",
+                        escaped_line(name),
+                        image.format.media_type(),
+                        image.content.len()
+                    );
+                }
             }
             match rendered {
                 Some(rendered) => {

@@ -48,6 +48,7 @@ pub(crate) fn request_from_args(
         text_file,
         param,
         dict,
+        attach,
         system,
         raw,
     } = prompt;
@@ -67,6 +68,7 @@ pub(crate) fn request_from_args(
         },
         system: system.clone(),
         raw: *raw,
+        attachments: attach.clone(),
         settings: flag_layer(sampling)?,
         ..Request::default()
     })

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::attachment::AttachmentError;
+
 /// An error of an input file, pattern or row.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -78,6 +80,20 @@ pub enum Error {
         /// What is invalid.
         reason: String,
     },
+    /// An image cannot be read.
+    #[error(transparent)]
+    Attachment(#[from] AttachmentError),
+    /// An image that a row names cannot be read.
+    #[error("{}:{line}: {source}", path.display())]
+    RowAttachment {
+        /// The table.
+        path: PathBuf,
+        /// First line of the row, starting at 1.
+        line: usize,
+        /// The error of the image.
+        #[source]
+        source: AttachmentError,
+    },
     /// The file is empty or has only a header.
     #[error("`{}` has no rows", path.display())]
     NoRows {
@@ -120,6 +136,7 @@ impl Error {
             Self::IsDirectory { .. } => Some("use 'FOLDER/*' for the files in it"),
             Self::JsonArray { .. } => Some("convert it with `jq -c '.[]' FILE >ROWS.jsonl`"),
             Self::DuplicateRowName { .. } => Some("give each row a distinct `id`"),
+            Self::Attachment(error) | Self::RowAttachment { source: error, .. } => error.hint(),
             Self::Read(_)
             | Self::Removed(_)
             | Self::Changed { .. }

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use super::error::Error;
 use super::named_input::{DIGITS_MIN, Input, InputSource, stem};
+use crate::attachment::Attachment;
 use crate::quantity::count;
 
 /// A row without its name.
@@ -50,12 +51,42 @@ pub(super) fn name_rows(path: &Path, rows: Vec<InputRow>) -> Result<Vec<Input>, 
                 line: row.line,
             });
         }
+        let (attach, params): (Vec<_>, Vec<_>) =
+            row.params.into_iter().partition(|(key, _)| key == ATTACH);
         inputs.push(Input {
             name,
-            source: InputSource::Row { params: row.params },
+            source: InputSource::Row { params },
+            attachments: row_attachments(path, row.line, &attach)?,
         });
     }
     Ok(inputs)
+}
+
+/// The column of images that are sent with a row.
+const ATTACH: &str = "attach";
+
+/// Reads the images of a row: a path, or a JSON array of paths, relative to the folder of
+/// the table. An empty cell is no image.
+fn row_attachments(
+    table: &Path,
+    line: usize,
+    cells: &[(String, String)],
+) -> Result<Vec<Attachment>, Error> {
+    let folder = table.parent().unwrap_or(Path::new(""));
+    let mut attachments = Vec::new();
+    for (_, cell) in cells.iter().filter(|(_, cell)| !cell.trim().is_empty()) {
+        let paths = serde_json::from_str(cell).unwrap_or_else(|_| vec![cell.clone()]);
+        for path in paths {
+            let attachment =
+                Attachment::read(&folder.join(path)).map_err(|source| Error::RowAttachment {
+                    path: table.to_owned(),
+                    line,
+                    source,
+                })?;
+            attachments.push(attachment);
+        }
+    }
+    Ok(attachments)
 }
 
 pub(super) fn json_rows(path: &Path, text: &str) -> Result<Vec<InputRow>, Error> {

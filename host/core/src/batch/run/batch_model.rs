@@ -7,7 +7,7 @@ use lmstrix_inference::SettingsLayer;
 use lmstrix_sandbox::ModelFacts;
 
 use super::listed_model::ListedModel;
-use crate::batch::{ModelSpeed, Plan, PlanContext, matches_model};
+use crate::batch::{ModelSpeed, Plan, PlanContext, is_pattern, matches_model};
 use crate::engine::{CatalogModel, EMBEDDED, LoadedInstance, ServerAddress, display_model};
 use crate::registry::ModelRecord;
 
@@ -25,6 +25,8 @@ pub struct BatchModel {
     pub id: String,
     /// The model's name in files and tables.
     pub label: String,
+    /// True if the plan selects the model by its name and not by a pattern.
+    pub(super) is_named: bool,
     /// The context length that the plan asks for.
     pub plan_context: PlanContext,
     /// The most jobs at once, where the plan limits them.
@@ -35,6 +37,8 @@ pub struct BatchModel {
     pub(super) aliases: Vec<String>,
     pub(super) quantization: Option<String>,
     pub(super) architecture: Option<String>,
+    /// Whether the model takes images, if known.
+    pub(super) vision: Option<bool>,
     /// The largest context length that works: the tested one, else the declared one.
     pub(super) largest_context: Option<u32>,
     pub(super) instances: Vec<LoadedInstance>,
@@ -56,6 +60,8 @@ impl BatchModel {
                 .clone()
                 .map(|quantization| ("quantization".to_owned(), quantization)),
         );
+        let vision = self.vision.map(|vision| vision.to_string());
+        extra.extend(vision.map(|vision| ("vision".to_owned(), vision)));
         ModelFacts {
             id: self.id.clone(),
             architecture: self.architecture.clone(),
@@ -111,6 +117,7 @@ pub(super) fn batch_model(
         aliases: model.aliases.clone(),
         quantization: model.quantization.clone(),
         architecture: model.architecture.clone(),
+        vision: model.vision,
         largest_context: largest_context(record, model),
         instances: model.instances.clone(),
         tokens_per_byte: record.tokens_per_byte_median(),
@@ -120,10 +127,13 @@ pub(super) fn batch_model(
             decode: record.speeds.decode.median(),
             job_s: None,
         },
+        is_named: false,
         plan_context: plan.context.unwrap_or(PlanContext::Fit),
         jobs: plan.jobs,
         settings: SettingsLayer::default(),
     };
+    let names = |name: &String| name != ALL && !is_pattern(name) && batch_model.matches(name);
+    batch_model.is_named = plan.models.is_empty() || plan.models.iter().any(names);
     apply_overrides(&mut batch_model, plan);
     batch_model
 }

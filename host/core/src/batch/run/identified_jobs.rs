@@ -170,7 +170,7 @@ impl<'a> JobIdentifier<'a> {
             .settings
             .resolve(&resolved.resolved.settings, &SettingsLayer::default());
         let tokens_per_byte = inputs.model(job).and_then(|model| model.tokens_per_byte);
-        let estimate = TokenEstimate::new(prompt.texts(), tokens_per_byte);
+        let estimate = TokenEstimate::of_prompt(prompt, tokens_per_byte);
         let extension = resolved.resolved.extension.as_deref();
         Ok(IdentifiedJob {
             name: self.names.name(inputs, job, extension),

@@ -16,12 +16,16 @@ pub(super) fn job_key(inputs: &JobInputs, job: JobCoordinates) -> String {
         .prompt(job)
         .map(|prompt| prompt.identity.clone())
         .unwrap_or_default();
-    let spec = JobSpec {
+    let mut spec = JobSpec {
         // Neither changes what is asked.
         timeouts: Timeouts::default(),
         strict: false,
         ..inputs.spec(job)
     };
+    for attachment in std::mem::take(&mut spec.prompt.attachments) {
+        // Another spelling of a path makes no other job.
+        key.add(&attachment.name, attachment.sha256());
+    }
     key.add("spec", &json(&spec));
     if let Some(model) = inputs.model(job) {
         key.add("model", &json(&model.facts()));
@@ -34,7 +38,7 @@ pub(super) fn job_key(inputs: &JobInputs, job: JobCoordinates) -> String {
         key.add(name, value);
     }
     match inputs.input(job).map(|input| &input.source) {
-        None => {}
+        None | Some(InputSource::Image { .. }) => {}
         Some(InputSource::File { sha256, .. }) => key.add("file", sha256),
         Some(InputSource::Text(text)) => key.add("text", text),
         Some(InputSource::Row { params }) => {
@@ -63,6 +67,9 @@ pub(super) fn job_identity(
         identity.add("reasoning_tags", "none");
     }
     identity.add("prompt", &json(&resolved.resolved.prompt));
+    for attachment in inputs.attachments(job) {
+        identity.add(&attachment.name, attachment.sha256());
+    }
     identity.add("settings", &given_settings(settings));
     identity.add("resolver", resolved.resolver.digest());
     for step in &resolved.steps {

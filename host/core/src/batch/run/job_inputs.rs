@@ -8,6 +8,7 @@ use super::plan_inputs::{of_input, plan_inputs};
 use super::plan_prompt::{PlanPrompt, plan_prompt};
 use super::prompt_resolver::{PromptResolver, ResolveJob};
 use super::setup::BatchSetup;
+use crate::attachment::{Attachment, with_distinct_names};
 use crate::batch::{Combination, Input, InputSource, JobCoordinates, JobLabels, PlanContext};
 use crate::client;
 use crate::error::{Error, ErrorKind};
@@ -124,6 +125,7 @@ impl JobInputs {
             .combination(job)
             .map(|combination| combination.params.clone())
             .unwrap_or_default();
+        request.attachments = self.attachments(job);
         if let Some(input) = self.input(job) {
             // Parameters of the input win over those of the prompt.
             for (name, value) in input.params().map_err(of_input)? {
@@ -142,8 +144,22 @@ impl JobInputs {
         })
     }
 
-    /// Returns the spec of a job. Of the prompt it has the address only; `resolve_job`
-    /// returns the rest.
+    /// Returns whether the job has images and its model is known to take none.
+    pub(super) fn lacks_vision(&self, job: JobCoordinates) -> bool {
+        self.model(job).and_then(|model| model.vision) == Some(false)
+            && !self.attachments(job).is_empty()
+    }
+
+    /// Returns the images of a job: those of its prompt and of its input.
+    pub(super) fn attachments(&self, job: JobCoordinates) -> Vec<Attachment> {
+        let prompt = self.prompt(job);
+        let of_prompt = prompt.map(|prompt| &prompt.request.attachments);
+        let of_input = self.input(job).map(|input| &input.attachments);
+        with_distinct_names(of_prompt.into_iter().chain(of_input).flatten())
+    }
+
+    /// Returns the spec of a job. Of the prompt it has the address and the images only;
+    /// `resolve_job` returns the rest.
     pub(super) fn spec(&self, job: JobCoordinates) -> JobSpec {
         let model = self.model(job);
         let prompt = self.prompt(job);
@@ -160,6 +176,7 @@ impl JobInputs {
                 address: prompt
                     .map(|prompt| prompt.request.address.clone())
                     .unwrap_or_default(),
+                attachments: self.attachments(job),
                 ..PromptRequest::default()
             },
             model: ModelReference {

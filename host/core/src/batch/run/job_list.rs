@@ -14,8 +14,9 @@ use super::planned_job::{PlannedJob, decide};
 use super::setup::BatchOptions;
 use super::spool::Spool;
 use crate::batch::{self, FolderHistory, JobCoordinates};
-use crate::error::Error;
+use crate::error::{Error, ErrorKind};
 use crate::job::Warning;
+use crate::quantity::count;
 
 /// All jobs of a plan.
 pub(super) struct JobList {
@@ -41,7 +42,7 @@ pub(super) async fn list_jobs(
     out: &Path,
     observer: &SharedObserver,
 ) -> Result<JobList, Error> {
-    let mut coordinates = all_coordinates(inputs);
+    let mut coordinates = with_vision(all_coordinates(inputs), inputs, observer)?;
     let all = coordinates.len();
     if let Some(shard) = options.shard {
         coordinates = of_shard(inputs, &coordinates, shard);
@@ -67,6 +68,36 @@ pub(super) async fn list_jobs(
         spool,
         warnings,
     })
+}
+
+/// Leaves out the jobs whose models are known not to take their images.
+///
+/// # Errors
+/// Returns an error if the plan names such a model, or if no job is left.
+fn with_vision(
+    all: Vec<JobCoordinates>,
+    inputs: &JobInputs,
+    observer: &SharedObserver,
+) -> Result<Vec<JobCoordinates>, Error> {
+    let (left_out, kept): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|job| inputs.lacks_vision(*job));
+    if left_out.is_empty() {
+        return Ok(kept);
+    }
+    let models = left_out.iter().filter_map(|job| inputs.model(*job));
+    let labels: BTreeSet<&str> = models.clone().map(|model| model.label.as_str()).collect();
+    let labels: Vec<&str> = labels.into_iter().collect();
+    let message = format!(
+        "{} with images, for models without vision: {}",
+        count(left_out.len(), "job"),
+        labels.join(", ")
+    );
+    if kept.is_empty() || models.clone().any(|model| model.is_named) {
+        return Err(Error::new(ErrorKind::Model, message)
+            .hint("`lmstrix-host list --vision` shows models that take images"));
+    }
+    observer.warning(&format!("left out {message}"));
+    Ok(kept)
 }
 
 fn all_coordinates(inputs: &JobInputs) -> Vec<JobCoordinates> {

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::job_inputs::JobInputs;
 use crate::batch::{
-    self, FolderHistory, InputEntry, JOURNAL, JobCoordinates, JobLabels, NameParts, NameTemplate,
-    Plan,
+    self, FolderHistory, InputEntry, InputEntrySource, JOURNAL, JobCoordinates, JobLabels,
+    NameParts, NameTemplate, Plan,
 };
 use crate::error::Error;
 
@@ -38,7 +38,8 @@ impl JobNames {
             (Some(head), _) => parse(&head.name)?,
             (None, Some(name)) => parse(name)?,
             (None, None) => {
-                let is_table = |entry: &InputEntry| matches!(entry, InputEntry::RowsOrFiles(_));
+                let is_table =
+                    |entry: &InputEntry| matches!(entry.source, InputEntrySource::RowsOrFiles(_));
                 let has_inputs = inputs.inputs.len() > 1 || plan.inputs.iter().any(is_table);
                 let has_axes = inputs
                     .prompts

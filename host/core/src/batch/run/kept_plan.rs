@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use lmstrix_inference::SettingsLayer;
 
-use crate::batch::{self, InputEntry, Plan, PromptOptions};
+use crate::batch::{self, InputEntrySource, Plan, PromptOptions};
 
 /// Returns the plan with the settings of the command line in it. A run keeps the two
 /// apart, so that the command line wins.
@@ -38,6 +38,7 @@ pub(super) fn absolute(plan: &Plan) -> Plan {
     fn make_options_absolute(options: &mut PromptOptions) {
         options.prompt_files.iter_mut().for_each(make_absolute);
         options.pack_dirs.iter_mut().for_each(make_absolute);
+        options.attach.iter_mut().for_each(make_absolute);
         for pack in &mut options.packs {
             let is_file = pack.ends_with(".wasm") || pack.contains(std::path::is_separator);
             if is_file && let Ok(path) = std::path::absolute(Path::new(pack)) {
@@ -59,15 +60,19 @@ pub(super) fn absolute(plan: &Plan) -> Plan {
         }
     }
     for input in &mut plan.inputs {
-        match input {
-            InputEntry::Files(path) | InputEntry::RowsOrFiles(path) => {
-                if path.is_relative()
-                    && let Ok(here) = std::path::absolute(".")
-                {
-                    *path = batch::join_pattern(&here, &path.to_string_lossy());
-                }
+        let paths = match &mut input.source {
+            InputEntrySource::Files(path) | InputEntrySource::RowsOrFiles(path) => {
+                std::slice::from_mut(path)
             }
-            InputEntry::Text { .. } => {}
+            InputEntrySource::Images(paths) => paths,
+            InputEntrySource::Text { .. } => &mut [],
+        };
+        for path in paths.iter_mut().chain(&mut input.attach) {
+            if path.is_relative()
+                && let Ok(here) = std::path::absolute(".")
+            {
+                *path = batch::join_pattern(&here, &path.to_string_lossy());
+            }
         }
     }
     // `./packs` is searched where the first run started.

@@ -1,4 +1,4 @@
-//! The inputs of a plan: texts, files and rows. Files that are results of the batch are
+//! The inputs of a plan: texts, files, images and rows. Files that are results of the batch are
 //! left out.
 
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use super::event::SharedObserver;
-use crate::batch::{self, Input, InputEntry, InputSource, Plan};
+use crate::batch::{self, Input, InputEntrySource, InputSource, Plan};
 use crate::error::Error;
 use crate::quantity::count;
 
@@ -26,22 +26,34 @@ pub(super) fn plan_inputs(
     let here = Path::new("");
     let mut all = Vec::new();
     for entry in &plan.inputs {
-        match entry {
-            InputEntry::Files(path) => {
-                let files = batch::text_files(here, &path.to_string_lossy(), &skip);
-                all.extend(files.map_err(of_input)?);
+        let mut inputs = match &entry.source {
+            InputEntrySource::Files(path) => {
+                batch::text_files(here, &path.to_string_lossy(), &skip).map_err(of_input)?
             }
-            InputEntry::RowsOrFiles(path) => {
-                let inputs = batch::read_inputs(here, &path.to_string_lossy(), &skip, &|text| {
-                    observer.warning(text);
-                });
-                all.extend(inputs.map_err(of_input)?);
+            InputEntrySource::RowsOrFiles(path) => {
+                let note = |text: &str| observer.warning(text);
+                batch::read_inputs(here, &path.to_string_lossy(), &skip, &note).map_err(of_input)?
             }
-            InputEntry::Text { name, text } => all.push(Input {
-                name: name.clone(),
-                source: InputSource::Text(text.clone()),
-            }),
+            InputEntrySource::Images(paths) => {
+                let mut inputs = Vec::new();
+                for path in paths {
+                    let images = batch::images(here, &path.to_string_lossy(), &skip);
+                    inputs.extend(images.map_err(of_input)?);
+                }
+                inputs
+            }
+            InputEntrySource::Text { name, text } => {
+                vec![Input::new(name, InputSource::Text(text.clone()))]
+            }
+        };
+        for path in &entry.attach {
+            let attachments = batch::attachments(here, &path.to_string_lossy(), &skip);
+            let attachments = attachments.map_err(of_input)?;
+            for input in &mut inputs {
+                input.attachments.extend(attachments.iter().cloned());
+            }
         }
+        all.extend(inputs);
     }
     if left_out.get() > 0 {
         observer.warning(&format!(
@@ -94,9 +106,5 @@ impl ResultFiles {
 
 /// Returns the error of an input with its hint.
 pub(super) fn of_input(error: batch::InputError) -> Error {
-    let failure = Error::usage(crate::error_chain::error_chain(&error));
-    match error.hint() {
-        Some(hint) => failure.hint(hint),
-        None => failure,
-    }
+    Error::usage(crate::error_chain::error_chain(&error)).optional_hint(error.hint())
 }

@@ -44,6 +44,7 @@ pub(super) fn plan_prompt(
         processors: options.processors.as_deref().map(processors).transpose()?,
         system: options.system.clone(),
         raw: options.raw.unwrap_or(false),
+        attachments: options.attach.clone(),
         ..Request::default()
     };
     let packs = client::pack_set(&request.pack_dirs, env, config, notices)?;

@@ -21,6 +21,8 @@ pub(super) fn prompt_identity(
     // Files count by name and text: another spelling of a path makes no other job.
     let without_files = PromptRequest {
         files: Vec::new(),
+        // Part of each job, with those of its input.
+        attachments: Vec::new(),
         ..request.clone()
     };
     let mut identity = IdentityHasher::default()

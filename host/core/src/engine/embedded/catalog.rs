@@ -59,6 +59,7 @@ fn catalog_model(id: String, file: &ModelFile) -> CatalogModel {
         quantization: Some(file.quantization()),
         size_bytes: Some(file.size_bytes()),
         context_bytes_per_token: Some(file.kv_cache_bytes_per_token()),
+        vision: Some(false),
         ..CatalogModel::default()
     }
 }

@@ -15,7 +15,8 @@ pub(super) struct ListedModel {
     pub(super) quantization: Option<String>,
     /// Size on disk in bytes.
     pub(super) size_bytes: Option<u64>,
-    pub(super) supports_vision: bool,
+    /// Whether the model takes images, if the server reports it.
+    pub(super) supports_vision: Option<bool>,
     pub(super) supports_tools: bool,
     /// `true` for a model that does not generate text: for embeddings, ranking or speech.
     pub(super) generates_no_text: bool,

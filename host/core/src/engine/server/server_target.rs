@@ -108,6 +108,11 @@ impl ServerTarget {
         self.requested_context
     }
 
+    /// Returns whether the model takes images, if the server reports it.
+    pub(in crate::engine) fn has_vision(&self) -> Option<bool> {
+        self.listed.supports_vision
+    }
+
     /// Returns `true` if the model is probably instruction-tuned, judged by its
     /// name.
     pub(in crate::engine) fn is_instruct(&self) -> bool {

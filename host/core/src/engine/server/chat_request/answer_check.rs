@@ -125,9 +125,5 @@ pub(super) fn detect_silent_overflow(
 const BYTES_PER_TOKEN: usize = 4;
 
 fn rough_token_count(prompt: &Prompt) -> u32 {
-    let bytes: usize = match prompt {
-        Prompt::Raw(text) => text.len(),
-        Prompt::Chat(messages) => messages.iter().map(|message| message.content.len()).sum(),
-    };
-    u32::try_from(bytes / BYTES_PER_TOKEN).unwrap_or(u32::MAX)
+    u32::try_from(prompt.bytes() / BYTES_PER_TOKEN).unwrap_or(u32::MAX)
 }

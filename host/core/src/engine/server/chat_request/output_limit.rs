@@ -26,7 +26,7 @@ pub(super) fn effective_max_tokens(
     let Some(context) = instance.context else {
         return limit_without_context(target, limit);
     };
-    let prompt = estimate_prompt_tokens(target, prompt);
+    let prompt = TokenEstimate::of_prompt(prompt, target.facts().tokens_per_byte);
     // The other servers count the tokens of the prompt and report an
     // overflow.
     let truncates_silently = matches!(
@@ -69,16 +69,5 @@ fn limit_without_context(target: &ServerTarget, limit: MaxTokens) -> Result<Opti
         ))),
         (limit @ MaxTokens::Percent(_), Some(known)) => Ok(limit.tokens(known)),
         (limit, _) => Ok(limit.tokens(u32::MAX)),
-    }
-}
-
-fn estimate_prompt_tokens(target: &ServerTarget, prompt: &Prompt) -> TokenEstimate {
-    let per_byte = target.facts().tokens_per_byte;
-    match prompt {
-        Prompt::Raw(text) => TokenEstimate::new([text.as_str()], per_byte),
-        Prompt::Chat(messages) => TokenEstimate::new(
-            messages.iter().map(|message| message.content.as_str()),
-            per_byte,
-        ),
     }
 }

@@ -54,6 +54,7 @@ impl RequestForm {
             kind: prepared.target.server.kind,
             model: &prepared.instance.id,
             prompt: &prepared.request.prompt,
+            images: &prepared.request.images,
             settings: &prepared.settings,
             max_tokens: self.max_output.or(prepared.max_tokens),
             context: prepared.num_ctx(),

@@ -1,12 +1,13 @@
 //! LM Studio's native chat endpoint, `/api/v1/chat`. It streams named events
 //! with progress and rejects unknown request keys.
 
-use lmstrix_inference::{Prompt, Role, Usage};
-use serde_json::{Map, Value};
+use lmstrix_inference::{Message, Prompt, Role, Usage};
+use serde_json::{Map, Value, json};
 
 use super::endpoint::Endpoint;
 use super::fields::{non_empty_string, u32_field};
 use super::finish::parse_finish_reason;
+use super::images::data_url;
 use super::number_settings::insert_number_settings;
 use super::openai_chat::push_end;
 use super::wire::{WireEvent, WireRequest};
@@ -29,7 +30,7 @@ pub(super) fn request_body(request: &WireRequest<'_>) -> Map<String, Value> {
                 .collect::<Vec<_>>()
                 .join("\n\n")
         };
-        put("input", text_of(Role::User).into());
+        put("input", input(text_of(Role::User), request, messages));
         let system = text_of(Role::System);
         if !system.is_empty() {
             put("system_prompt", system.into());
@@ -45,6 +46,23 @@ pub(super) fn request_body(request: &WireRequest<'_>) -> Map<String, Value> {
         put("reasoning", level.value.as_str().into());
     }
     body
+}
+
+/// Returns the input: a text, or with images a list of items.
+fn input(text: String, request: &WireRequest<'_>, messages: &[Message]) -> Value {
+    let images = messages
+        .iter()
+        .flat_map(|message| request.images_of(message));
+    let mut items: Vec<Value> = images
+        .map(|image| json!({ "type": "image", "data_url": data_url(image) }))
+        .collect();
+    if items.is_empty() {
+        return text.into();
+    }
+    if !text.is_empty() {
+        items.insert(0, json!({ "type": "message", "content": text }));
+    }
+    items.into()
 }
 
 pub(super) fn parse_event(value: &Value, events: &mut Vec<WireEvent>) {

@@ -5,6 +5,7 @@ mod endpoint;
 mod extra_settings;
 mod fields;
 mod finish;
+mod images;
 mod lmstudio_chat;
 mod number_settings;
 mod ollama;

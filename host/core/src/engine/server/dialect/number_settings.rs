@@ -77,6 +77,7 @@ mod tests {
             kind,
             model: "m",
             prompt: &Prompt::Raw(String::new()),
+            images: &[],
             settings: &Settings::resolve(&[(Origin::Flag, &layer)]),
             max_tokens: None,
             context: None,

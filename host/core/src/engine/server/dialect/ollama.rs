@@ -1,13 +1,14 @@
 //! Ollama's native API. Its OpenAI-compatible API silently ignores top-k, min-p
 //! and the context length.
 
-use lmstrix_inference::{Prompt, REPEAT_LAST_TOKENS, Usage};
+use lmstrix_inference::{Message, Prompt, REPEAT_LAST_TOKENS, Usage};
 use serde_json::{Map, Value, json};
 
 use super::endpoint::Endpoint;
 use super::extra_settings::extra_settings;
 use super::fields::{non_empty_string, u32_field};
 use super::finish::parse_finish_reason;
+use super::images::base64;
 use super::number_settings::{insert_number_settings, insert_penalties_off};
 use super::openai_chat::push_end;
 use super::wire::{WireEvent, WireRequest};
@@ -60,7 +61,7 @@ pub(super) fn request_body(request: &WireRequest<'_>, endpoint: Endpoint) -> Map
         Prompt::Chat(messages) => {
             let messages: Vec<Value> = messages
                 .iter()
-                .map(|message| json!({ "role": message.role.as_str(), "content": message.content }))
+                .map(|message| message_object(request, message))
                 .collect();
             put("messages", messages.into());
             match settings
@@ -76,6 +77,18 @@ pub(super) fn request_body(request: &WireRequest<'_>, endpoint: Endpoint) -> Map
         }
     }
     body
+}
+
+fn message_object(request: &WireRequest<'_>, message: &Message) -> Value {
+    let mut object = json!({ "role": message.role.as_str(), "content": message.content });
+    let images: Vec<Value> = request
+        .images_of(message)
+        .map(|image| base64(image).into())
+        .collect();
+    if !images.is_empty() {
+        object["images"] = images.into();
+    }
+    object
 }
 
 /// Parses one line of a stream. A response that is not streamed is such a line,

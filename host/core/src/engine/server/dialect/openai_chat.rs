@@ -1,13 +1,14 @@
 //! OpenAI's chat completions endpoint. Nearly all servers have it, each with
 //! its own names for what OpenAI's API lacks.
 
-use lmstrix_inference::{FinishReason, Origin, Prompt, REPEAT_LAST_TOKENS, Usage};
+use lmstrix_inference::{FinishReason, Message, Origin, Prompt, REPEAT_LAST_TOKENS, Usage};
 use serde_json::{Map, Value, json};
 
 use super::endpoint::Endpoint;
 use super::extra_settings::extra_settings;
 use super::fields::{non_empty_string, u32_field, whole_number};
 use super::finish::{ReportedEnd, parse_finish_reason};
+use super::images::data_url;
 use super::number_settings::{insert_number_settings, insert_penalties_off};
 use super::wire::{WireEvent, WireRequest};
 use crate::engine::server::server_kind::ServerKind;
@@ -17,13 +18,30 @@ pub(super) fn request_body(request: &WireRequest<'_>) -> Map<String, Value> {
     if let Prompt::Chat(messages) = request.prompt {
         let messages: Vec<Value> = messages
             .iter()
-            .map(|message| json!({ "role": message.role.as_str(), "content": message.content }))
+            .map(|message| {
+                json!({ "role": message.role.as_str(), "content": content(request, message) })
+            })
             .collect();
         body.insert("messages".to_owned(), messages.into());
     }
     insert_common_fields(request, Endpoint::OpenAiChat, &mut body);
     insert_reasoning(request, &mut body);
     body
+}
+
+/// Returns the content of a message: its text, or with images a list of parts.
+fn content(request: &WireRequest<'_>, message: &Message) -> Value {
+    let images = request.images_of(message);
+    let mut parts: Vec<Value> = images
+        .map(|image| json!({ "type": "image_url", "image_url": { "url": data_url(image) } }))
+        .collect();
+    if parts.is_empty() {
+        return message.content.as_str().into();
+    }
+    if !message.content.is_empty() {
+        parts.insert(0, json!({ "type": "text", "text": message.content }));
+    }
+    parts.into()
 }
 
 /// Inserts what chat and completion requests have in common.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use lmstrix_inference::{Prompt, Settings, Usage};
 
 use super::finish::ReportedEnd;
+use crate::attachment::AttachedImage;
 use crate::engine::server::fault::ServerFault;
 use crate::engine::server::server_kind::ServerKind;
 
@@ -39,6 +40,8 @@ pub(in crate::engine::server) struct WireRequest<'a> {
     pub(in crate::engine::server) kind: ServerKind,
     pub(in crate::engine::server) model: &'a str,
     pub(in crate::engine::server) prompt: &'a Prompt,
+    /// The images that the messages name.
+    pub(in crate::engine::server) images: &'a [AttachedImage],
     pub(in crate::engine::server) settings: &'a Settings,
     /// The limit of output tokens; `None` is unlimited.
     pub(in crate::engine::server) max_tokens: Option<u32>,

@@ -28,6 +28,7 @@ fn parse_llama_server(models: &Value, props: &Value) -> Vec<ListedModel> {
     let opened_tag = string_field(props, "chat_template")
         .filter(|_| matches!(reasoning_format, None | Some("none")))
         .and_then(|template| tag_opened_by_template(&template));
+    let supports_vision = props.pointer("/modalities/vision").and_then(Value::as_bool);
     array_items(models, "data")
         .filter_map(|model| {
             let id = string_field(model, "id")?;
@@ -56,6 +57,7 @@ fn parse_llama_server(models: &Value, props: &Value) -> Vec<ListedModel> {
                 aliases,
                 id,
                 opened_tag,
+                supports_vision,
                 ..ListedModel::default()
             })
         })
@@ -95,9 +97,11 @@ mod tests {
     #[test]
     fn llama_server_model_has_file_name_aliases() {
         let models = json!({"data": [{"id": "/m/demo.gguf", "owned_by": "llamacpp", "meta": {"n_ctx_train": 2048}}]});
-        let props =
-            json!({"default_generation_settings": {"n_ctx": 1024}, "model_path": "/m/demo.gguf"});
+        let props = json!({"default_generation_settings": {"n_ctx": 1024}, "model_path": "/m/demo.gguf", "modalities": {"vision": true}});
         let listed = parse_llama_server(&models, &props);
+        assert_eq!(listed[0].supports_vision, Some(true));
+        let without = parse_llama_server(&models, &json!({}));
+        assert_eq!(without[0].supports_vision, None);
         assert!(listed[0].aliases.iter().any(|alias| alias == "demo"));
         assert_eq!(
             (listed[0].declared, listed[0].instances[0].context),

@@ -78,7 +78,9 @@ fn parse_lmstudio_v1(value: &Value) -> Vec<ListedModel> {
                     .get("quantization")
                     .and_then(|quantization| string_field(quantization, "name")),
                 size_bytes: size_field(model, "size_bytes"),
-                supports_vision: is_true_at(model, "/capabilities/vision"),
+                supports_vision: model
+                    .pointer("/capabilities/vision")
+                    .and_then(Value::as_bool),
                 supports_tools: is_true_at(model, "/capabilities/trained_for_tool_use"),
                 generates_no_text: generates_no_text(model),
                 reasoning_levels: model
@@ -105,7 +107,7 @@ fn parse_lmstudio_v0(value: &Value) -> Vec<ListedModel> {
                 declared: u32_field(model, "max_context_length"),
                 architecture: string_field(model, "arch"),
                 quantization: string_field(model, "quantization"),
-                supports_vision: string_field(model, "type").as_deref() == Some("vlm"),
+                supports_vision: string_field(model, "type").map(|model_type| model_type == "vlm"),
                 supports_tools: string_array(model, "capabilities")
                     .iter()
                     .any(|capability| capability == "tool_use"),
@@ -154,5 +156,7 @@ mod tests {
         let listed = parse_lmstudio_v0(&value);
         assert_eq!(listed[0].instances[0].context, Some(4096));
         assert!(listed[1].instances.is_empty() && !listed[1].has_lmstudio_chat);
+        let vision: Vec<_> = listed.iter().map(|model| model.supports_vision).collect();
+        assert_eq!(vision, [Some(false), Some(true)]);
     }
 }

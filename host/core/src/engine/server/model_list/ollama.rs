@@ -43,7 +43,7 @@ fn parse_ollama(tags: &Value, running: &Value) -> Vec<ListedModel> {
                 architecture: string_field(details, "family"),
                 quantization: string_field(details, "quantization_level"),
                 size_bytes: size_field(model, "size"),
-                supports_vision: capabilities.iter().any(|name| name == "vision"),
+                supports_vision: supports_vision(&capabilities),
                 supports_tools: capabilities.iter().any(|name| name == "tools"),
                 generates_no_text: generates_no_text(&capabilities, &id),
                 id,
@@ -51,6 +51,11 @@ fn parse_ollama(tags: &Value, running: &Value) -> Vec<ListedModel> {
             })
         })
         .collect()
+}
+
+/// Older versions report no capabilities.
+fn supports_vision(capabilities: &[String]) -> Option<bool> {
+    (!capabilities.is_empty()).then(|| capabilities.iter().any(|name| name == "vision"))
 }
 
 /// Older versions report no capabilities in the list.
@@ -72,6 +77,7 @@ pub(super) fn apply_ollama_show(details: &Value, listed: &mut ListedModel) {
     if details.get("capabilities").is_some() {
         let capabilities = string_array(details, "capabilities");
         listed.generates_no_text = generates_no_text(&capabilities, &listed.id);
+        listed.supports_vision = supports_vision(&capabilities);
         let can_reason = capabilities.iter().any(|name| name == "thinking");
         // Ollama does not list the levels of a model with reasoning.
         listed.reasoning_levels = (!can_reason).then(Vec::new);
@@ -99,11 +105,18 @@ mod tests {
         assert_eq!(listed[0].aliases, ["llama3.2"]);
         assert_eq!(listed[0].instances[0].context, Some(4096));
         assert!(listed[1].generates_no_text);
+        let vision = |listed: &[ListedModel]| listed[0].supports_vision;
+        assert_eq!(
+            vision(&listed),
+            None,
+            "older versions report no capabilities"
+        );
         apply_ollama_show(
             &json!({"model_info": {"general.architecture": "llama", "llama.context_length": 131_072}, "capabilities": ["completion"], "template": "{{ .Prompt }}<think>"}),
             &mut listed[0],
         );
         assert_eq!(listed[0].declared, Some(131_072));
+        assert_eq!(vision(&listed), Some(false));
         assert_eq!(listed[0].reasoning_levels, Some(vec![]));
         assert_eq!(listed[0].opened_tag, Some("<think>"));
     }
