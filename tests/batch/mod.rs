@@ -1,6 +1,7 @@
 //! `batch`: plans, scheduling, results, failures and resuming.
 
 mod faults;
+mod foreign_folders;
 mod kills;
 pub(crate) mod plans;
 mod resume;

@@ -3,10 +3,9 @@
 
 use std::path::Path;
 
-use fs_err as fs;
 use sha2::{Digest, Sha256};
 
-use crate::store::{hex, sha256_hex};
+use crate::store::{hex, read_plain, sha256_hex};
 
 /// Hashes the parts that identify a job. Each part is hashed with its length, so that
 /// different lists of parts never produce the same input.
@@ -42,7 +41,7 @@ impl IdentityHasher {
 /// Returns whether a file exists and has a SHA-256 digest, given in hex.
 #[must_use]
 pub fn has_digest(path: &Path, sha256: &str) -> bool {
-    fs::read(path).is_ok_and(|bytes| sha256_hex(&bytes) == sha256)
+    read_plain(path).is_ok_and(|bytes| sha256_hex(&bytes) == sha256)
 }
 
 #[cfg(test)]

@@ -15,13 +15,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use fs_err as fs;
 use jiff::Timestamp;
 
-use super::record::{ContextRecord, HeadRecord, InstanceRecord, JobLabels, Record, RunRecord};
-use crate::store::FileLock;
+use super::record::{
+    ContextRecord, HeadRecord, InstanceRecord, JOURNAL, JobLabels, LOCK, Record, RunRecord,
+};
+use crate::quantity::count;
+use crate::store::{FileLock, open_plain};
 
-/// File name of the journal in the results folder.
-pub const JOURNAL: &str = "batch.journal.jsonl";
-/// File name of the lock that allows one run per folder.
-const LOCK: &str = ".batch.lock";
 /// Version of the journal format.
 const SCHEMA: u32 = 1;
 /// The longest line that is read. A plan with inline texts takes one line.
@@ -137,8 +136,8 @@ pub struct FolderHistory {
     pub contexts: BTreeMap<(String, String), ContextRecord>,
     /// Models that were loaded and not unloaded, by engine and model name.
     pub loaded: BTreeMap<(String, String), InstanceRecord>,
-    /// The number of unreadable lines.
-    pub unreadable_lines: usize,
+    /// Lines that were skipped.
+    pub skipped: SkippedLines,
 }
 
 impl FolderHistory {
@@ -206,29 +205,74 @@ impl FolderHistory {
 /// Returns an error if the journal cannot be read or has a newer schema.
 pub fn read_history(folder: &Path) -> Result<FolderHistory, Error> {
     let mut history = FolderHistory::default();
-    let unreadable_lines = match visit_records(folder, |record| history.apply(record)) {
-        Ok(unreadable_lines) => unreadable_lines,
-        Err(Error::NotFound { .. }) => 0,
+    match visit_records(folder, |record| history.apply(record)) {
+        Ok(skipped) => history.skipped = skipped,
+        Err(Error::NotFound { .. }) => {}
         Err(error) => return Err(error),
-    };
-    history.unreadable_lines = unreadable_lines;
+    }
     Ok(history)
 }
 
-/// Calls `visit` with each record of a folder's journal. Returns the number of
-/// unreadable lines; an incomplete last line, left by a killed process, is not
-/// counted.
+/// Lines of a journal that were skipped: unreadable ones, and records that name a file
+/// outside the folder.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SkippedLines {
+    lines: usize,
+    /// The number and the reason of the first lines.
+    first: Vec<(usize, String)>,
+}
+
+impl SkippedLines {
+    /// Lines whose reasons are shown.
+    const SHOWN: usize = 3;
+
+    fn add(&mut self, line: usize, error: &serde_json::Error) {
+        self.lines += 1;
+        if self.first.len() < Self::SHOWN {
+            // The position is that inside the line.
+            let position = format!(" at line {} column {}", error.line(), error.column());
+            let text = error.to_string();
+            let reason = text.strip_suffix(&position).unwrap_or(&text).to_owned();
+            self.first.push((line, reason));
+        }
+    }
+
+    /// Returns a warning that names the first lines; `None` if no line was skipped.
+    #[must_use]
+    pub fn warning(&self, folder: &Path) -> Option<String> {
+        if self.lines == 0 {
+            return None;
+        }
+        let mut reasons: Vec<String> = self
+            .first
+            .iter()
+            .map(|(line, reason)| format!("line {line}: {reason}"))
+            .collect();
+        if self.lines > self.first.len() {
+            reasons.push("…".to_owned());
+        }
+        Some(format!(
+            "skipped {} in {} ({})",
+            count(self.lines, "unreadable journal line"),
+            folder.display(),
+            reasons.join("; ")
+        ))
+    }
+}
+
+/// Calls `visit` with each record of a folder's journal. Returns the lines that were
+/// skipped; an incomplete last line, left by a killed process, is not one of them.
 ///
 /// # Errors
 /// Returns an error if there is no journal, if it cannot be read, or if it has a
 /// newer schema.
-pub fn visit_records(folder: &Path, mut visit: impl FnMut(Record)) -> Result<usize, Error> {
+pub fn visit_records(folder: &Path, mut visit: impl FnMut(Record)) -> Result<SkippedLines, Error> {
     let path = folder.join(JOURNAL);
     let read_error = |source| Error::Read {
         path: path.clone(),
         source,
     };
-    let file = match fs::File::open(&path) {
+    let file = match open_plain(&path, fs::OpenOptions::new().read(true)) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             return Err(Error::NotFound {
@@ -239,12 +283,12 @@ pub fn visit_records(folder: &Path, mut visit: impl FnMut(Record)) -> Result<usi
     };
     let mut reader = BufReader::with_capacity(1 << 16, file);
     let mut line = Vec::new();
-    let mut unreadable_lines = 0;
-    loop {
+    let mut skipped = SkippedLines::default();
+    for number in 1.. {
         line.clear();
         let mut limited = (&mut reader).take(LINE_BYTES_MAX);
         if limited.read_until(b'\n', &mut line).map_err(read_error)? == 0 {
-            return Ok(unreadable_lines);
+            break;
         }
         let is_complete = line.last() == Some(&b'\n');
         match serde_json::from_slice(&line) {
@@ -255,10 +299,13 @@ pub fn visit_records(folder: &Path, mut visit: impl FnMut(Record)) -> Result<usi
                 });
             }
             Ok(record) => visit(record),
-            Err(_) if is_complete && !line.trim_ascii().is_empty() => unreadable_lines += 1,
+            Err(error) if is_complete && !line.trim_ascii().is_empty() => {
+                skipped.add(number, &error);
+            }
             Err(_) => {}
         }
     }
+    Ok(skipped)
 }
 
 /// The lock of a results folder. It is released on drop and when the process ends.
@@ -310,12 +357,9 @@ impl Journal {
             path: path.clone(),
             source,
         };
-        let mut file = fs::OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .open(&path)
-            .map_err(write_error)?;
+        let mut options = fs::OpenOptions::new();
+        options.read(true).append(true).create(true);
+        let mut file = open_plain(&path, &mut options).map_err(write_error)?;
         let length = file.seek(SeekFrom::End(0)).map_err(write_error)?;
         let mut torn = false;
         if length > 0 {
@@ -448,7 +492,7 @@ mod tests {
         for end in 0..=bytes.len() {
             fs::write(&path, &bytes[..end]).unwrap();
             let history = read_history(folder.path()).unwrap();
-            assert_eq!(history.unreadable_lines, 0, "{end}");
+            assert_eq!(history.skipped, SkippedLines::default(), "{end}");
             assert!(count_done(&history) >= done, "{end}");
             done = count_done(&history);
             // The next record starts on a new line.
@@ -456,7 +500,7 @@ mod tests {
             journal.append(&done_record("later")).unwrap();
             let history = read_history(folder.path()).unwrap();
             assert!(history.jobs.contains_key("later"), "{end}");
-            assert!(history.unreadable_lines <= 1, "{end}");
+            assert!(history.skipped.lines <= 1, "{end}");
         }
         assert_eq!(done, 3);
     }
@@ -507,6 +551,11 @@ mod tests {
             Err(Error::UnsupportedSchema { found: 2, .. })
         ));
         fs::write(inner.join(JOURNAL), "nonsense\n\n{\"kind\":\"start\"}\n").unwrap();
-        assert_eq!(read_history(&inner).unwrap().unreadable_lines, 2);
+        let skipped = read_history(&inner).unwrap().skipped;
+        let warning = skipped.warning(Path::new("d")).unwrap();
+        assert!(
+            warning.starts_with("skipped 2 unreadable journal lines in d (line 1: expected ident"),
+            "{warning}"
+        );
     }
 }

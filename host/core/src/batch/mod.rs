@@ -45,8 +45,8 @@ pub use input::{
     text_files, with_distinct_names,
 };
 pub use journal::{
-    Error as JournalError, FolderHistory, FolderLock, JOURNAL, JobHistory, JobState, Journal,
-    KeptResult, read_history, visit_records,
+    Error as JournalError, FolderHistory, FolderLock, JobHistory, JobState, Journal, KeptResult,
+    SkippedLines, read_history, visit_records,
 };
 pub use matrix::{Combination, JobCoordinates, combinations, job_coordinates};
 pub use plan::{
@@ -56,8 +56,8 @@ pub use plan::{
 pub use plan_reader::{load_plan, parse_plan};
 pub use plan_writer::plan_to_toml;
 pub use record::{
-    AnswerRecord, ContextRecord, DoneRecord, EndRecord, FailedRecord, InstanceRecord, JobLabels,
-    Record, RunRecord, StartRecord, exit_code,
+    AnswerRecord, ContextRecord, DoneRecord, EndRecord, FailedRecord, InstanceRecord, JOURNAL,
+    JobLabels, Record, RunRecord, StartRecord, exit_code,
 };
 pub use result_name::{NameParts, NameTemplate, collision_key};
 pub use resume::{ChangedPolicy, ResultOnDisk, ResumeDecision, ResumeFacts, RunReason, decide};

@@ -4,11 +4,18 @@
 //! skipped.
 
 use std::collections::BTreeMap;
+use std::path::{Component, Path};
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::ErrorKind;
+
+/// File name of the journal in the results folder.
+pub const JOURNAL: &str = "batch.journal.jsonl";
+/// File name of the lock that allows one run per folder.
+pub(super) const LOCK: &str = ".batch.lock";
 
 /// One journal line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -111,6 +118,7 @@ pub struct InstanceRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StartRecord {
     /// File name of the result.
+    #[serde(deserialize_with = "file_name")]
     pub job: String,
     /// Identity of the job.
     pub identity: String,
@@ -122,6 +130,7 @@ pub struct StartRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnswerRecord {
     /// File name of the result.
+    #[serde(deserialize_with = "file_name")]
     pub job: String,
     /// Identity of the job.
     pub identity: String,
@@ -132,6 +141,7 @@ pub struct AnswerRecord {
     /// SHA-256 of the result, in hex.
     pub sha256: String,
     /// Temporary file name of the result.
+    #[serde(deserialize_with = "file_name")]
     pub file: String,
 }
 
@@ -159,6 +169,7 @@ pub struct JobLabels {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DoneRecord {
     /// File name of the result.
+    #[serde(deserialize_with = "file_name")]
     pub job: String,
     /// Identity of the job.
     pub identity: String,
@@ -215,6 +226,7 @@ pub struct DoneRecord {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FailedRecord {
     /// File name of the result.
+    #[serde(deserialize_with = "file_name")]
     pub job: String,
     /// Identity of the job.
     pub identity: String,
@@ -255,6 +267,27 @@ pub struct EndRecord {
     #[serde(rename = "why", default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
+
+/// Reads the name of a file in the results folder. A folder may come from another machine, so
+/// anything but a plain name is an error: it would lead out of the folder.
+fn file_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    let mut components = Path::new(&name).components();
+    let is_plain = matches!(components.next(), Some(Component::Normal(_)))
+        && components.next().is_none()
+        // On every system, so that a folder can be used on another one.
+        && !name.contains(['/', '\\', '\0'])
+        && name != JOURNAL
+        && name != LOCK;
+    if is_plain {
+        Ok(name)
+    } else {
+        Err(D::Error::custom(format!(
+            "`{name}` is not the name of a result in the folder"
+        )))
+    }
+}
+
 /// Returns the number of a failure's kind in the journal: the exit code of `infer`.
 #[must_use]
 pub fn exit_code(kind: ErrorKind) -> u8 {

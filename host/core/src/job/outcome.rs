@@ -224,8 +224,9 @@ impl JobError {
             // The limit of the whole job would be reached again.
             Self::Expired(expired) if expired.phase == TimeoutPhase::Total => FailureClass::Job,
             Self::Expired(_) => FailureClass::Model,
-            Self::Sink(_) => FailureClass::Disk,
-            Self::Pack(_)
+            Self::Sink(error) if error.is_of_disk() => FailureClass::Disk,
+            Self::Sink(_)
+            | Self::Pack(_)
             | Self::Attachment(_)
             | Self::NoVision { .. }
             | Self::Empty

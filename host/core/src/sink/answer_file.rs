@@ -19,7 +19,7 @@ use super::error_file::{
 };
 use super::staged_answer::StagedAnswer;
 use super::{Error, Sink, escape_controls};
-use crate::store::AtomicFile;
+use crate::store::{AtomicFile, create_plain, open_plain, write_plain};
 
 /// Writes an answer to a file.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ enum RawText {
         path: PathBuf,
         /// Open from the start, or from the first text.
         file: Option<fs::File>,
-        /// True if the partial file existed before.
+        /// True if the partial file existed before, with text of an earlier attempt.
         existed: bool,
         /// True once text was written to it.
         is_written: bool,
@@ -74,13 +74,7 @@ impl AnswerFile {
             }
             _ => {
                 let path = with_suffix(&target, ".partial");
-                let existed = path.exists();
-                let file = fs::OpenOptions::new()
-                    .create(true)
-                    .truncate(false)
-                    .write(true)
-                    .open(&path)
-                    .map_err(failed)?;
+                let (file, existed) = open_partial(&path)?;
                 if let Err(std::fs::TryLockError::WouldBlock) = file.file().try_lock() {
                     let cause = "another run writes this file";
                     return Err(failed(std::io::Error::other(cause)));
@@ -97,9 +91,9 @@ impl AnswerFile {
     }
 
     /// Prepares a file of a folder that the caller has locked. Nothing is opened before
-    /// the first text.
+    /// [`Self::open_partial`] or the first text.
     #[must_use]
-    pub fn deferred(target: &Path) -> Self {
+    pub fn in_folder(target: &Path) -> Self {
         Self {
             target: target.to_owned(),
             raw: RawText::Partial {
@@ -108,6 +102,39 @@ impl AnswerFile {
                 existed: true,
                 is_written: false,
             },
+        }
+    }
+
+    /// Opens the `.partial` file, so that errors appear before the model is asked. An older
+    /// one is kept until the first text arrives.
+    ///
+    /// # Errors
+    /// Returns an error if it cannot be written.
+    pub fn open_partial(&mut self) -> Result<(), Error> {
+        if let RawText::Partial {
+            path,
+            file: file @ None,
+            existed,
+            ..
+        } = &mut self.raw
+        {
+            let (opened, has_text) = open_partial(path)?;
+            *existed = has_text;
+            *file = Some(opened);
+        }
+        Ok(())
+    }
+
+    /// Removes the `.partial` file of a cancelled job if it has no text.
+    pub fn discard_unwritten(self) {
+        if let RawText::Partial {
+            path,
+            existed: false,
+            is_written: false,
+            ..
+        } = self.raw
+        {
+            let _absent = fs::remove_file(path);
         }
     }
 
@@ -185,7 +212,7 @@ impl AnswerFile {
             RawText::Partial { path, .. } => Some(path),
         };
         let path = with_suffix(&target, ".finished");
-        let written = fs::File::create(&path).and_then(|mut file| {
+        let written = create_plain(&path).and_then(|mut file| {
             file.write_all(text.as_bytes())?;
             Ok(file)
         });
@@ -209,7 +236,7 @@ impl AnswerFile {
     /// Returns an error if the file cannot be written.
     pub fn write_beside(&self, suffix: &str, text: &str) -> Result<(), Error> {
         let path = with_suffix(&self.target, suffix);
-        fs::write(&path, text).map_err(|source| Error::File { path, source })
+        write_plain(&path, text).map_err(|source| Error::File { path, source })
     }
 
     /// Removes a file beside the answer, if it exists.
@@ -223,20 +250,12 @@ impl AnswerFile {
     /// # Errors
     /// Returns an error if the error file cannot be written.
     pub fn fail(self, reason: &str) -> Result<(), Error> {
-        let RawText::Partial {
-            path,
-            file,
-            existed,
-            is_written,
-        } = self.raw
-        else {
+        if matches!(self.raw, RawText::Direct(_)) {
             return Ok(());
-        };
-        drop(file);
-        if !is_written && !existed {
-            let _absent = fs::remove_file(&path);
         }
-        write_error_file(&self.target, reason)
+        let target = self.target.clone();
+        self.discard_unwritten();
+        write_error_file(&target, reason)
     }
 
     /// Stages the reason of a failure in place of the answer, for `--errors inline`.
@@ -283,7 +302,7 @@ impl Sink for AnswerFile {
                 let emptied = if *is_written { Ok(()) } else { file.set_len(0) };
                 emptied.and_then(|()| file.write_all(text.as_bytes()))
             }
-            None => fs::File::create(&*path)
+            None => create_plain(path)
                 .and_then(|created| file.insert(created).write_all(text.as_bytes())),
         };
         *is_written = true;
@@ -313,6 +332,20 @@ impl Sink for AnswerFile {
         }
         Ok(true)
     }
+}
+
+/// Opens a `.partial` file without changing it. Also returns whether it has text.
+fn open_partial(path: &Path) -> Result<(fs::File, bool), Error> {
+    let open = || {
+        let mut options = fs::OpenOptions::new();
+        let file = open_plain(path, options.create(true).truncate(false).write(true))?;
+        let has_text = file.metadata()?.len() > 0;
+        Ok((file, has_text))
+    };
+    open().map_err(|source| Error::File {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Returns the file that a link leads to, whether it exists or not: the target is
@@ -370,7 +403,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.txt");
         for open in [AnswerFile::open, |path: &Path| {
-            Ok(AnswerFile::deferred(path))
+            Ok(AnswerFile::in_folder(path))
         }] {
             fs::write(&path, "old").unwrap();
             let mut file = open(&path).unwrap();
@@ -393,7 +426,7 @@ mod tests {
         let path = folder.path().join("a.txt");
         let partial = folder.path().join("a.txt.partial");
         for open in [AnswerFile::open, |path: &Path| {
-            Ok(AnswerFile::deferred(path))
+            Ok(AnswerFile::in_folder(path))
         }] {
             let mut first = open(&path).unwrap();
             first.raw("an older answer").unwrap();
@@ -485,7 +518,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("a.txt");
         for (text, suffix) in [("RAW", ".partial"), ("done", ".finished")] {
-            let mut file = AnswerFile::deferred(&target);
+            let mut file = AnswerFile::in_folder(&target);
             assert_eq!(names(folder.path()), [""; 0]);
             file.raw("RA").unwrap();
             file.raw("W").unwrap();
@@ -505,7 +538,7 @@ mod tests {
         let target = folder.path().join("a.txt");
         for (existing, is_kept) in [("mine!", true), ("own", false)] {
             fs::write(&target, existing).unwrap();
-            let mut file = AnswerFile::deferred(&target);
+            let mut file = AnswerFile::in_folder(&target);
             file.raw("new").unwrap();
             let staged = file.stage("new", "new").unwrap();
             let is_own = |path: &Path, length: u64| {
@@ -523,7 +556,7 @@ mod tests {
     fn an_inline_failure_takes_the_answers_place_and_keeps_the_raw_answer() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("a.txt");
-        let mut file = AnswerFile::deferred(&target);
+        let mut file = AnswerFile::in_folder(&target);
         file.raw("half").unwrap();
         let (staged, length) = file.fail_inline("it broke").unwrap();
         assert!(!target.exists());

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use fs_err as fs;
 
 use super::Error;
+use crate::store::{open_plain, write_plain};
 
 /// The first line of every error file, which identifies files of this program. It is a
 /// written format: files of earlier versions begin with it, too.
@@ -20,7 +21,8 @@ pub(super) fn error_text(reason: &str) -> String {
 /// Returns whether this program wrote a file as the reason of a failure.
 pub(super) fn is_error_file(path: &Path) -> bool {
     let mut start = [0; HEADER.len()];
-    let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut start));
+    let opened = open_plain(path, fs::OpenOptions::new().read(true));
+    let read = opened.and_then(|mut file| file.read_exact(&mut start));
     read.is_ok() && start == *HEADER.as_bytes()
 }
 
@@ -28,10 +30,10 @@ pub(super) fn is_error_file(path: &Path) -> bool {
 /// that this program did not write is kept: the reason is also on stderr.
 pub(super) fn write_error_file(target: &Path, reason: &str) -> Result<(), Error> {
     let path = with_suffix(target, ".error.txt");
-    if path.exists() && !is_error_file(&path) {
+    if fs::symlink_metadata(&path).is_ok() && !is_error_file(&path) {
         return Ok(());
     }
-    fs::write(&path, error_text(reason)).map_err(|source| Error::File { path, source })
+    write_plain(&path, error_text(reason)).map_err(|source| Error::File { path, source })
 }
 
 /// Removes the error file of an earlier failure, if this program wrote it.

@@ -39,6 +39,34 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Returns whether no other file can be written either: the disk is full, read-only or
+    /// broken, a quota is used up, or the folder is gone.
+    #[must_use]
+    pub fn is_of_disk(&self) -> bool {
+        use std::io::ErrorKind::{
+            FileTooLarge, NotFound, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+        };
+        let Self::File { source, .. } = self else {
+            return false;
+        };
+        // It has no kind; Windows has several codes for it, which are not told apart here.
+        #[cfg(unix)]
+        let is_io_error = source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
+        #[cfg(not(unix))]
+        let is_io_error = false;
+        let disk = [
+            // The limit of a process (`ulimit -f`).
+            FileTooLarge,
+            NotFound,
+            QuotaExceeded,
+            ReadOnlyFilesystem,
+            StorageFull,
+        ];
+        is_io_error || disk.contains(&source.kind())
+    }
+}
+
 /// A wait for a sink's reader.
 pub type Ready<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 

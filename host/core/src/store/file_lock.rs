@@ -4,6 +4,8 @@ use std::path::Path;
 
 use fs_err as fs;
 
+use super::plain_file::open_plain;
+
 /// A locked file. Dropping it releases the lock; after a kill, the operating system does.
 #[derive(Debug)]
 pub struct FileLock {
@@ -17,11 +19,8 @@ impl FileLock {
     /// # Errors
     /// Returns an error if the file cannot be opened or locked.
     pub fn try_acquire(path: &Path) -> std::io::Result<Option<Self>> {
-        let file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
+        let mut options = fs::OpenOptions::new();
+        let file = open_plain(path, options.write(true).create(true).truncate(false))?;
         match file.file().try_lock() {
             Ok(()) => Ok(Some(Self { _file: file })),
             Err(std::fs::TryLockError::WouldBlock) => Ok(None),

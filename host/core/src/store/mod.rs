@@ -4,6 +4,7 @@
 mod atomic_file;
 mod digest;
 mod file_lock;
+mod plain_file;
 
 use std::path::{Path, PathBuf};
 
@@ -11,6 +12,7 @@ pub use atomic_file::AtomicFile;
 pub use digest::{hex, sha256_hex, sha256_hex_of_file};
 pub use file_lock::FileLock;
 use jiff::Timestamp;
+pub use plain_file::{create_plain, open_plain, read_plain, write_plain};
 
 /// Returns a path in the folder that does not exist, `STEM-UNIXTIME.EXTENSION`.
 pub fn unused_path(folder: &Path, stem: &str, extension: &str) -> PathBuf {

@@ -8,11 +8,13 @@ use fs_err as fs;
 use lmstrix::batch::{self, DoneRecord, ExportFormat, Record};
 use lmstrix::quantity::count;
 use lmstrix::sink;
-use lmstrix::store::{AtomicFile, sha256_hex};
+use lmstrix::store::{AtomicFile, read_plain, sha256_hex};
 use serde_json::{Map, Value, json};
 
 use crate::args::{ExportArgs, RowFormat};
+use crate::environment::Env;
 use crate::error::{Exit, Failure};
+use crate::ui::Messages;
 
 /// The columns of every row.
 const COLUMNS: [&str; 19] = [
@@ -42,13 +44,13 @@ const COLUMNS: [&str; 19] = [
 /// # Errors
 /// Returns an error if the journal or a result cannot be read, or the output cannot be
 /// written.
-pub(super) fn export(args: &ExportArgs) -> Result<Exit, Failure> {
+pub(super) fn export(args: &ExportArgs, env: &Env) -> Result<Exit, Failure> {
     let format = match args.format {
         RowFormat::Jsonl => ExportFormat::Jsonl,
         RowFormat::Csv => ExportFormat::Csv,
     };
     let mut done: BTreeMap<String, Box<DoneRecord>> = BTreeMap::new();
-    batch::visit_records(&args.dir, |record| match record {
+    let skipped = batch::visit_records(&args.dir, |record| match record {
         Record::Done(record) => {
             done.insert(record.job.clone(), record);
         }
@@ -58,10 +60,17 @@ pub(super) fn export(args: &ExportArgs) -> Result<Exit, Failure> {
         }
         _ => {}
     })?;
+    let messages = Messages::new(args.common.quiet, env.stderr_is_terminal, env.colour);
+    if let Some(warning) = skipped.warning(&args.dir) {
+        messages.warning(&warning);
+    }
     let mut missing = Vec::new();
     let rows = done.into_values().filter_map(|mut record| {
         let path = args.dir.join(&record.job);
-        match fs::read_to_string(&path) {
+        let read = read_plain(&path).and_then(|bytes| {
+            String::from_utf8(bytes).map_err(|error| std::io::Error::other(error.utf8_error()))
+        });
+        match read {
             Ok(text) => {
                 let digest = sha256_hex(text.as_bytes());
                 if digest != record.sha256 {

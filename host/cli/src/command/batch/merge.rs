@@ -11,7 +11,7 @@ use lmstrix::batch::{
     has_digest,
 };
 use lmstrix::quantity::count;
-use lmstrix::store::{AtomicFile, sha256_hex};
+use lmstrix::store::{AtomicFile, read_plain, sha256_hex, write_plain};
 
 use crate::args::MergeArgs;
 use crate::environment::Env;
@@ -43,7 +43,7 @@ pub(super) fn merge(args: &MergeArgs, env: &Env) -> Result<Exit, Failure> {
         // The target keeps what it has.
         let is_target = fs::canonicalize(dir).ok() == fs::canonicalize(out).ok();
         if !is_target || !out.exists() {
-            folders.push((dir.clone(), read_folder(dir)?));
+            folders.push((dir.clone(), read_folder(dir, messages)?));
         }
     }
     let template = common_template(&folders)?;
@@ -172,7 +172,7 @@ impl<'a> Target<'a> {
         mut done: Box<DoneRecord>,
     ) -> Result<(), Failure> {
         let from = dir.join(&name);
-        let bytes = match fs::read(&from) {
+        let bytes = match read_plain(&from) {
             Ok(bytes) => bytes,
             Err(error) => {
                 self.problems.push(error.to_string());
@@ -258,9 +258,9 @@ fn broken(error: std::io::Error) -> Failure {
     Failure::new(Exit::Broken, error.to_string())
 }
 
-fn read_folder(dir: &Path) -> Result<Folder, Failure> {
+fn read_folder(dir: &Path, messages: Messages) -> Result<Folder, Failure> {
     let mut folder = Folder::default();
-    batch::visit_records(dir, |record| match record {
+    let skipped = batch::visit_records(dir, |record| match record {
         Record::Head(head) => folder.template = folder.template.take().or(Some(head.name)),
         Record::Run(run) => folder.run = Some(run),
         Record::Done(done) => {
@@ -278,6 +278,9 @@ fn read_folder(dir: &Path) -> Result<Folder, Failure> {
         }
         _ => {}
     })?;
+    if let Some(warning) = skipped.warning(dir) {
+        messages.warning(&warning);
+    }
     Ok(folder)
 }
 
@@ -285,8 +288,9 @@ fn read_folder(dir: &Path) -> Result<Folder, Failure> {
 fn copy_beside(dir: &Path, out: &Path, name: &str, suffixes: &[&str]) -> std::io::Result<()> {
     for suffix in suffixes {
         let name = format!("{name}{suffix}");
-        if dir.join(&name).is_file() && !out.join(&name).exists() {
-            fs::copy(dir.join(&name), out.join(&name))?;
+        let is_free = fs::symlink_metadata(out.join(&name)).is_err();
+        if is_free && let Ok(content) = read_plain(&dir.join(&name)) {
+            write_plain(&out.join(&name), content)?;
         }
     }
     Ok(())

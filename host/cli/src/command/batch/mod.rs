@@ -36,7 +36,7 @@ pub(crate) async fn batch(
 ) -> Result<Exit, Failure> {
     match args.command {
         Some(BatchCommand::Status(args)) => status::status(&args, env),
-        Some(BatchCommand::Export(args)) => export::export(&args),
+        Some(BatchCommand::Export(args)) => export::export(&args, env),
         Some(BatchCommand::Merge(args)) => merge::merge(&args, env),
         Some(BatchCommand::Retry(args)) => retry(args, env, interrupts).await,
         None => run_plan(args.run, env, interrupts).await,

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use lmstrix::batch::{self, FailedRecord, JobLabels, Record};
-use lmstrix::quantity::count;
 use serde::Serialize;
 
 use super::super::models::{escape_for_terminal, format_table, print, print_json};
@@ -57,7 +56,7 @@ enum LastRecord {
 pub(super) fn status(args: &StatusArgs, env: &Env) -> Result<Exit, Failure> {
     let mut jobs: BTreeMap<String, (JobLabels, LastRecord)> = BTreeMap::new();
     let mut planned: BTreeMap<String, usize> = BTreeMap::new();
-    let unreadable = batch::visit_records(&args.dir, |record| match record {
+    let skipped = batch::visit_records(&args.dir, |record| match record {
         Record::Run(run) => planned = run.jobs,
         Record::Start(start) => {
             jobs.entry(start.job)
@@ -74,13 +73,9 @@ pub(super) fn status(args: &StatusArgs, env: &Env) -> Result<Exit, Failure> {
         }
         _ => {}
     })?;
-    if unreadable > 0 {
-        let common = &args.common;
-        let messages = Messages::new(common.quiet, env.stderr_is_terminal, env.colour);
-        messages.warning(&format!(
-            "skipped {}",
-            count(unreadable, "unreadable journal line")
-        ));
+    let messages = Messages::new(args.common.quiet, env.stderr_is_terminal, env.colour);
+    if let Some(warning) = skipped.warning(&args.dir) {
+        messages.warning(&warning);
     }
     let mut models: BTreeMap<String, ModelStatus> = BTreeMap::new();
     for (label, jobs) in &planned {

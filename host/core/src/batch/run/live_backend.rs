@@ -16,7 +16,7 @@ use super::model_loader::{CountedInstance, ModelLoader};
 use super::planned_job::PlannedJob;
 use super::publish_result::{REASONING_SUFFIX, publish};
 use super::record_failure::record_failure;
-use super::result_folder::{DISK_HINT, ResultFolder, of_sink};
+use super::result_folder::{DISK_HINT, ResultFolder, WriteError};
 use super::spool::Spool;
 use crate::batch::{Record, StartRecord};
 use crate::engine::{Instance, Memory, SelectedModel, is_local};
@@ -73,8 +73,12 @@ impl LiveBackend<'_> {
         let Some(job) = self.jobs.get(index) else {
             return JobResult::Fatal(Error::new(ErrorKind::Broken, "invalid job index"));
         };
-        let mut file = AnswerFile::deferred(&self.folder.path(job));
-        let prepared = match self.prepare(job, &instance.instance).await {
+        let mut file = AnswerFile::in_folder(&self.folder.path(job));
+        let prepared = match file.open_partial() {
+            Ok(()) => self.prepare(job, &instance.instance).await,
+            Err(error) => return write_failed(error.into(), file),
+        };
+        let prepared = match prepared {
             Ok(prepared) => prepared,
             Err(failure) => {
                 return JobResult::Failed {
@@ -154,7 +158,10 @@ impl LiveBackend<'_> {
         let Outcome { end, answer, used } = outcome;
         match end {
             End::Done => {}
-            End::Cancelled(Cancellation::Requested) => return JobResult::Cancelled,
+            End::Cancelled(Cancellation::Requested) => {
+                file.discard_unwritten();
+                return JobResult::Cancelled;
+            }
             // Results go to files, so this is an error of the program.
             End::Cancelled(Cancellation::ReaderGone) => {
                 return JobResult::Fatal(Error::interrupted());
@@ -164,7 +171,7 @@ impl LiveBackend<'_> {
                 if matches!(error, JobError::OnlyReasoning(_))
                     && let Err(error) = file.write_beside(REASONING_SUFFIX, &answer.reasoning)
                 {
-                    return JobResult::Fatal(of_sink(error).hint(DISK_HINT));
+                    return write_failed(error.into(), file);
                 }
                 let class = error.class();
                 let failure = Error::of_job(error, has_output);
@@ -182,8 +189,20 @@ impl LiveBackend<'_> {
         let tokens = answer.usage.map(|usage| usage.completion_tokens);
         match publish(&self.folder, job, attempt, file, &answer, used).await {
             Ok(()) => JobResult::Done { tokens },
-            Err(failure) => JobResult::Fatal(failure),
+            Err(error) => write_failed(error, AnswerFile::in_folder(&self.folder.path(job))),
         }
+    }
+}
+
+/// Returns the result of a job whose answer cannot be written.
+fn write_failed(error: WriteError, partial: AnswerFile) -> JobResult<AnswerFile> {
+    match error {
+        WriteError::Run(failure) => JobResult::Fatal(failure),
+        WriteError::Job(failure) => JobResult::Failed {
+            failure,
+            class: FailureClass::Job,
+            partial,
+        },
     }
 }
 

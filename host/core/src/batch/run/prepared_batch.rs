@@ -84,12 +84,8 @@ pub async fn prepare<'a>(
         Some(FolderLock::acquire(&setup.out)?)
     };
     let history = read_history(&setup.out)?;
-    if history.unreadable_lines > 0 {
-        observer.warning(&format!(
-            "skipped {} unreadable journal lines in {}",
-            history.unreadable_lines,
-            setup.out.display()
-        ));
+    if let Some(warning) = history.skipped.warning(&setup.out) {
+        observer.warning(&warning);
     }
     let models = select_models(&setup, connect, observer, cancel.as_mut()).await?;
     let inputs = JobInputs::read(&setup, models, timeouts, observer)?;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::job_inputs::JobInputs;
 use super::planned_job::PlannedJob;
-use super::result_folder::{ResultFolder, of_sink};
+use super::result_folder::{ResultFolder, WriteError};
 use crate::batch::{self, AnswerRecord, DoneRecord, Record};
 use crate::error::Error;
 use crate::job::{Answer, JobFacts};
@@ -25,20 +25,18 @@ pub(super) async fn publish(
     file: AnswerFile,
     answer: &Answer,
     used: JobFacts,
-) -> Result<(), Error> {
+) -> Result<(), WriteError> {
     let done = done_record(folder.inputs, job, attempt, answer, used);
     if folder.results.keep_raw {
-        file.write_beside(".raw.txt", &answer.raw)
-            .map_err(of_sink)?;
+        file.write_beside(".raw.txt", &answer.raw)?;
     }
     if folder.results.keep_reasoning && !answer.reasoning.is_empty() {
-        file.write_beside(REASONING_SUFFIX, &answer.reasoning)
-            .map_err(of_sink)?;
+        file.write_beside(REASONING_SUFFIX, &answer.reasoning)?;
     } else {
         // That of an earlier attempt or an earlier answer.
         file.remove_beside(REASONING_SUFFIX);
     }
-    let staged = file.stage(&answer.text, &answer.raw).map_err(of_sink)?;
+    let staged = file.stage(&answer.text, &answer.raw)?;
     folder.record(&Record::Answer(AnswerRecord {
         job: done.job.clone(),
         identity: done.identity.clone(),
@@ -48,7 +46,7 @@ pub(super) async fn publish(
         file: staged.name(),
     }))?;
     let is_own = |path: &Path, length: u64| is_own_result(job, path, length);
-    let (file, aside) = staged.publish(is_own).map_err(of_sink)?;
+    let (file, aside) = staged.publish(is_own)?;
     if let Some(aside) = aside {
         folder.observer.warning(&format!(
             "{} had been changed by hand; the old file is kept as {}",
@@ -57,7 +55,11 @@ pub(super) async fn publish(
         ));
     }
     let record = Record::Done(Box::new(done));
-    Ok(folder.committer.commit(file, record).await?)
+    Ok(folder
+        .committer
+        .commit(file, record)
+        .await
+        .map_err(Error::from)?)
 }
 
 /// Returns the journal's record of a job that is done.

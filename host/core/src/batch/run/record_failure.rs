@@ -6,13 +6,17 @@ use fs_err as fs;
 use jiff::Timestamp;
 
 use super::planned_job::PlannedJob;
-use super::result_folder::{ResultFolder, of_sink};
+use super::result_folder::{ResultFolder, WriteError};
 use crate::batch::{FailedRecord, Record, exit_code};
 use crate::error::Error;
 use crate::sink::AnswerFile;
 
 /// Writes the failure of a job beside its result and into the journal. With
-/// `--errors inline` it takes the place of the result, if that is free.
+/// `--errors inline` it takes the place of the result, if that is free. A failure that
+/// cannot be written beside the result is in the journal only.
+///
+/// # Errors
+/// Returns an error if no file can be written any more.
 pub(super) fn record_failure(
     folder: &ResultFolder<'_>,
     job: &PlannedJob,
@@ -22,7 +26,7 @@ pub(super) fn record_failure(
     seconds: f64,
 ) -> Result<(), Error> {
     let target = folder.path(job);
-    let file = partial.unwrap_or_else(|| AnswerFile::deferred(&target));
+    let file = partial.unwrap_or_else(|| AnswerFile::in_folder(&target));
     let reason: Vec<&str> = std::iter::once(&failure.message)
         .chain(&failure.hints)
         .map(String::as_str)
@@ -30,11 +34,18 @@ pub(super) fn record_failure(
     let reason = reason.join("\n");
     // With `--errors inline` a failure replaces nothing but an earlier failure.
     let is_free = fs::symlink_metadata(&target).is_err() || AnswerFile::is_failure(&target);
-    let staged = if folder.results.errors_inline && is_free {
-        Some(file.fail_inline(&reason).map_err(of_sink)?)
+    let written = if folder.results.errors_inline && is_free {
+        file.fail_inline(&reason).map(Some)
     } else {
-        file.fail(&reason).map_err(of_sink)?;
-        None
+        file.fail(&reason).map(|()| None)
+    };
+    let staged = match written.map_err(WriteError::from) {
+        Ok(staged) => staged,
+        Err(WriteError::Run(error)) => return Err(error),
+        Err(WriteError::Job(error)) => {
+            folder.observer.warning(&error.message);
+            None
+        }
     };
     folder.record(&Record::Failed(Box::new(FailedRecord {
         job: job.name.clone(),
@@ -50,7 +61,9 @@ pub(super) fn record_failure(
     // Only now, so that the file is never taken for a result.
     if let Some((staged, _)) = staged {
         let is_failure = |path: &Path, _: u64| AnswerFile::is_failure(path);
-        staged.publish(is_failure).map_err(of_sink)?;
+        if let Err(WriteError::Run(error)) = staged.publish(is_failure).map_err(WriteError::from) {
+            return Err(error);
+        }
     }
     Ok(())
 }

@@ -36,11 +36,33 @@ impl ResultFolder<'_> {
     }
 }
 
-/// Nothing can be written any more.
-pub(super) fn of_sink(error: sink::Error) -> Error {
-    Error {
-        kind: ErrorKind::Broken,
-        ..Error::from(error)
+/// The error of a result that cannot be written.
+#[derive(Debug)]
+pub(super) enum WriteError {
+    /// Only this result cannot be written.
+    Job(Error),
+    /// No result can be written any more.
+    Run(Error),
+}
+
+impl From<sink::Error> for WriteError {
+    fn from(error: sink::Error) -> Self {
+        let is_of_disk = error.is_of_disk();
+        let error = Error {
+            kind: ErrorKind::Broken,
+            ..Error::from(error)
+        };
+        if is_of_disk {
+            Self::Run(error.hint(DISK_HINT))
+        } else {
+            Self::Job(error)
+        }
     }
-    .hint(DISK_HINT)
+}
+
+/// The journal cannot be written.
+impl From<Error> for WriteError {
+    fn from(error: Error) -> Self {
+        Self::Run(error)
+    }
 }
