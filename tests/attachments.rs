@@ -12,13 +12,13 @@ use crate::servers::studio::{FakeStudio, Model, Setup};
 use crate::support::{Machine, Run};
 
 /// A server with a model `m` that takes images, and the dialect in which it gets them.
-enum Double {
+enum VisionServer {
     OpenAi(ScriptedServer),
     Ollama(ScriptedServer),
     LmStudio(FakeStudio),
 }
 
-impl Double {
+impl VisionServer {
     fn all() -> [Self; 3] {
         let openai = ScriptedServer::start(|request, _| match request.path.as_str() {
             "/v1/models" => json_response(json!({"object": "list", "data": [{"id": "m"}]})),
@@ -211,7 +211,7 @@ fn infer(machine: &Machine, url: &str, prompt: &str, more: &[&str]) -> Run {
 #[test]
 fn infer_a_plan_and_a_pack_send_the_same_bytes_in_every_dialect() {
     let machine = machine();
-    for double in Double::all() {
+    for double in VisionServer::all() {
         let (url, mut before) = (double.url(), 0);
         infer(&machine, &url, "Describe it.", &ALL).ok();
         let images = double.images(&mut before);
@@ -242,7 +242,7 @@ fn infer_a_plan_and_a_pack_send_the_same_bytes_in_every_dialect() {
 #[test]
 fn a_pack_places_images_in_messages_and_the_others_go_to_the_last() {
     let machine = machine();
-    let [openai, ollama, _] = Double::all();
+    let [openai, ollama, _] = VisionServer::all();
     for double in [openai, ollama] {
         infer(&machine, &double.url(), "gallery/conversation", &ALL).ok();
         let images = double.images(&mut 0);
@@ -253,7 +253,7 @@ fn a_pack_places_images_in_messages_and_the_others_go_to_the_last() {
 #[test]
 fn inputs_of_a_batch_have_images_by_flag_plan_table_and_pattern() {
     let machine = machine();
-    let [double, ..] = Double::all();
+    let [double, ..] = VisionServer::all();
     let (url, mut before) = (double.url(), 0);
     machine.write(
         "pictures/rows.csv",
@@ -312,7 +312,7 @@ fn inputs_of_a_batch_have_images_by_flag_plan_table_and_pattern() {
 #[test]
 fn a_changed_image_makes_another_job() {
     let machine = machine();
-    let [double, ..] = Double::all();
+    let [double, ..] = VisionServer::all();
     let (url, mut before) = (double.url(), 0);
     let args = [
         "batch",
@@ -348,7 +348,7 @@ fn a_changed_image_makes_another_job() {
 fn images_that_cannot_be_sent_are_errors_before_the_model_is_asked() {
     let machine = machine();
     machine.write("text.png", "not an image");
-    let [double, ..] = Double::all();
+    let [double, ..] = VisionServer::all();
     let blind = ollama(&[]);
     let url = double.url();
     let attach = ["--attach", "pictures/a.png"];
@@ -380,7 +380,7 @@ fn images_that_cannot_be_sent_are_errors_before_the_model_is_asked() {
             "Hi there",
             with(&["--raw"]),
             2,
-            "without attachments: a.png",
+            "without attachments: `a.png`",
         ),
         (
             &url,
@@ -437,7 +437,7 @@ fn models_without_vision_are_left_out_of_patterns() {
     run.ok();
     assert!(
         run.stderr
-            .contains("left out 1 job with images, for models without vision: blind"),
+            .contains("left out 1 job with images for models that take none: `blind`"),
         "{run:?}"
     );
     let asked = studio.requests().into_iter();
@@ -446,14 +446,270 @@ fn models_without_vision_are_left_out_of_patterns() {
     assert_eq!(models, ["sighted"]);
     for models in ["blind", "bl*"] {
         let run = batch(models, "blind");
-        assert!(run.fails(5).contains("models without vision: blind"));
+        let stderr = run.fails(5);
+        assert!(
+            stderr.contains("for models that take none: `blind`"),
+            "{stderr}"
+        );
+    }
+    // The plan of the folder names all its models.
+    machine.run(&["batch", "retry", "all"]).ok();
+    // A prompt that names the model.
+    machine.write(
+        "named.toml",
+        "[[prompt]]\nname = 'Describe it.'\nmodels = 'blind'\n[[prompt]]\nname = 'Name it.'\n",
+    );
+    let run = machine.run(&[
+        "batch",
+        "named.toml",
+        "--engine",
+        &url,
+        "-m",
+        "all",
+        "-o",
+        "named",
+        "--inputs",
+        "pictures/a.png",
+    ]);
+    assert!(run.fails(5).contains("`blind`"));
+}
+
+#[test]
+fn inputs_with_the_same_text_and_other_images_are_other_inputs() {
+    let machine = machine();
+    let [server, ..] = VisionServer::all();
+    let url = server.url();
+    machine.write("x.md", "Look.");
+    let input = |image: &str| format!("[[input]]\nfile = 'x.md'\nattach = 'pictures/{image}'\n");
+    machine.write("same.toml", input("a.png") + &input("b.png"));
+    let args = [
+        "batch",
+        "same.toml",
+        "-P",
+        "{{text}}",
+        "--engine",
+        &url,
+        "-m",
+        "m",
+        "-o",
+        "o",
+    ];
+    let run = machine.run(&args);
+    let stderr = run.fails(2);
+    assert!(stderr.contains("give each a distinct `name`"), "{stderr}");
+    machine.write(
+        "pairs.toml",
+        "[[input]]\nname = 'one'\nattach = ['pictures/a.png', 'pictures/b.png']\n\
+         [[input]]\nname = 'two'\nattach = ['pictures/a.png', 'pictures/c.webp']\n",
+    );
+    let args = [
+        "batch",
+        "pairs.toml",
+        "-P",
+        "Compare them.",
+        "--engine",
+        &url,
+        "-m",
+        "m",
+        "-o",
+        "o",
+    ];
+    machine.run(&args).ok();
+    let mut images: Vec<_> = server
+        .images(&mut 0)
+        .iter()
+        .map(|all| places(all))
+        .collect();
+    images.sort();
+    assert_eq!(images, [vec![(0, 0), (0, 1)], vec![(0, 0), (0, 2)]]);
+}
+
+#[test]
+fn more_images_need_another_context() {
+    let machine = machine();
+    let studio = FakeStudio::start(Setup {
+        models: vec![Model {
+            vision: true,
+            ..Model::llm("m", 65_536)
+        }],
+        ..Setup::default()
+    });
+    let url = studio.url();
+    let mut args = vec![
+        "batch",
+        "-P",
+        "Describe it.",
+        "--engine",
+        &url,
+        "-m",
+        "m",
+        "-o",
+        "out",
+        "--max-tokens",
+        "100",
+        "--changed",
+        "rerun",
+    ];
+    let context = |run: &Run| {
+        let (_, after) = run.stderr.split_once("loading m, context ").unwrap();
+        after
+            .split_whitespace()
+            .next()
+            .unwrap()
+            .parse::<u32>()
+            .unwrap()
+    };
+    let without = context(&machine.run(&args));
+    args.extend(ALL);
+    let with = context(&machine.run(&args));
+    assert!(with >= without + 3 * 1024, "{without} {with}");
+}
+
+#[test]
+fn a_flag_adds_to_the_images_of_prompts_and_plans() {
+    let machine = machine();
+    let [server, ..] = VisionServer::all();
+    let url = server.url();
+    let plan = "attach = 'pictures/b.png'\n[[prompt]]\nname = 'First one.'\n\
+                [[prompt]]\nname = 'Second one.'\nattach = 'pictures/c.webp'\n";
+    machine.write("plan.toml", plan);
+    let args = [
+        "batch",
+        "plan.toml",
+        "--engine",
+        &url,
+        "-m",
+        "m",
+        "-o",
+        "out",
+        "--attach",
+        "pictures/a.png",
+    ];
+    machine.run(&args).ok();
+    let mut images: Vec<_> = server
+        .images(&mut 0)
+        .iter()
+        .map(|all| places(all))
+        .collect();
+    images.sort();
+    assert_eq!(images, [vec![(0, 1), (0, 0)], vec![(0, 2), (0, 0)]]);
+    // The printed plan sends the same.
+    let printed = machine.run(&[&args[..], &["--print-plan"]].concat());
+    machine.write("printed.toml", printed.ok());
+    let mut before = 2;
+    machine.run(&["batch", "printed.toml", "-o", "again"]).ok();
+    let mut again: Vec<_> = server
+        .images(&mut before)
+        .iter()
+        .map(|all| places(all))
+        .collect();
+    again.sort();
+    assert_eq!(again, images);
+}
+
+#[test]
+fn odd_values_of_the_column_are_errors_with_their_line() {
+    let machine = machine();
+    for (name, row, message) in [
+        (
+            "r.jsonl",
+            r#"{"attach": ["a.png", 5]}"#,
+            "expected a path or an array of paths",
+        ),
+        (
+            "r.jsonl",
+            r#"{"attach": {"a": 1}}"#,
+            "expected a path or an array of paths",
+        ),
+        (
+            "r.jsonl",
+            r#"{"attach": [""]}"#,
+            "expected a path or an array of paths",
+        ),
+        ("r.jsonl", r#"{"attach": 5}"#, "cannot read attachment"),
+        ("r.jsonl", r#"{"attach": "none.png"}"#, "none.png"),
+        (
+            "r.csv",
+            "attach\n['a.png']\n",
+            "expected a path or an array of paths",
+        ),
+    ] {
+        machine.write(&format!("pictures/{name}"), row);
+        let inputs = format!("pictures/{name}");
+        let run = machine.run(&[
+            "batch",
+            "-P",
+            "Describe it.",
+            "--engine",
+            "embedded",
+            "-o",
+            "o",
+            "--inputs",
+            &inputs,
+        ]);
+        let stderr = run.fails(2);
+        assert!(stderr.contains(message), "{row}: {stderr}");
+        assert!(stderr.contains(&format!("{name}:")), "{row}: {stderr}");
+    }
+    machine.write("pictures/r.csv", "id,attach\n1, a.png \n");
+    let [server, ..] = VisionServer::all();
+    let url = server.url();
+    let args = [
+        "batch",
+        "-P",
+        "Describe it.",
+        "--engine",
+        &url,
+        "-o",
+        "o",
+        "--inputs",
+        "pictures/r.csv",
+    ];
+    machine.run(&args).ok();
+    assert_images(&server.images(&mut 0)[0], &[(0, 0)], "spaces");
+}
+
+#[test]
+fn an_image_that_is_read_as_a_text_has_a_hint() {
+    let machine = machine();
+    machine.write("x.gif", b"GIF89a\xff");
+    for (args, hint) in [
+        (
+            vec!["infer", "tldr", "--text-file", "pictures/a.png"],
+            "sent with --attach",
+        ),
+        (
+            vec!["batch", "-P", "tldr", "-o", "o", "--inputs", "x.gif"],
+            "convert the image to PNG",
+        ),
+        (
+            vec![
+                "batch",
+                "-P",
+                "tldr",
+                "-o",
+                "o",
+                "--text-file",
+                "pictures/a.png",
+            ],
+            "--inputs",
+        ),
+        (
+            vec!["infer", "Hi there", "--attach", "*.png"],
+            "take patterns",
+        ),
+    ] {
+        let mut all = args.clone();
+        all.extend(["--engine", "embedded"]);
+        let run = machine.run(&all);
+        assert!(run.fails(2).contains(hint), "{args:?}: {run:?}");
     }
 }
 
 #[test]
 fn the_request_that_is_shown_has_the_names_and_sizes_of_images() {
     let machine = machine();
-    let [double, ..] = Double::all();
+    let [double, ..] = VisionServer::all();
     let args = [
         "--attach",
         "pictures/a.png",
@@ -485,7 +741,7 @@ fn the_request_that_is_shown_has_the_names_and_sizes_of_images() {
 #[test]
 fn a_pipe_is_read_once() {
     let machine = machine();
-    let [double, ..] = Double::all();
+    let [double, ..] = VisionServer::all();
     let args = [
         "infer",
         "Describe it.",

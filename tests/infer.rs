@@ -78,6 +78,7 @@ fn a_pipe_without_a_writer_obeys_the_timeout() {
         ];
         all.extend(args);
         let stderr = machine.run(&all).fails(124).to_owned();
+        assert!(stderr.contains("input files not read within"), "{stderr}");
         assert!(
             stderr.contains("--timeout sets this limit"),
             "{args:?}: {stderr}"

@@ -293,7 +293,7 @@ fn text_file(name: &str, text: &str) -> TextFile {
     TextFile {
         name: name.to_owned(),
         display_path: name.to_owned(),
-        text: text.to_owned(),
+        text: text.into(),
     }
 }
 

@@ -583,3 +583,37 @@ fn json_progress_raw_answers_and_reasoning_are_written() {
     assert_eq!(machine.read("out/a.txt.raw.txt"), "  yes  ");
     assert_eq!(machine.read("out/a.txt.reasoning.txt"), "let me see");
 }
+
+/// Each prompt had a sandbox with a thread of its own: 3,000 of them never were ready.
+#[test]
+fn thousands_of_prompts_share_one_sandbox() {
+    let machine = Machine::new();
+    let prompts: String = (0..3000)
+        .map(|number| format!("[[prompt]]\nname = 'Say {{{{text}}}} {number}'\n"))
+        .collect();
+    machine.write(
+        "plan.toml",
+        format!("engine = 'embedded'\nmodels = 'demo'\n{prompts}[[input]]\ntext = 'x'\n"),
+    );
+    let mut command = machine.command(&["batch", "plan.toml", "--dry-run", "-o", "out"]);
+    // Nothing reads the table.
+    let command = command.stdout(std::process::Stdio::null());
+    let mut child = command.stderr(std::process::Stdio::null()).spawn().unwrap();
+    #[cfg(target_os = "linux")]
+    {
+        let status = format!("/proc/{}/status", child.id());
+        let mut threads_max = 0;
+        while child.try_wait().unwrap().is_none() {
+            let status = std::fs::read_to_string(&status).unwrap_or_default();
+            let threads = status
+                .lines()
+                .find_map(|line| line.strip_prefix("Threads:"));
+            let threads = threads.and_then(|count| count.trim().parse().ok());
+            threads_max = threads_max.max(threads.unwrap_or(0));
+            assert!(threads_max < 50, "{threads_max} threads");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(threads_max > 0);
+    }
+    assert!(child.wait().unwrap().success());
+}

@@ -5,8 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fs_err as fs;
-use serde::{Deserialize, Serialize};
+use lmstrix_inference::Message;
 
 use crate::distinct_name::distinct_name;
 use crate::store::sha256_hex;
@@ -19,16 +18,13 @@ const IMAGE_BYTES_MAX: u64 = 20 << 20;
 const JOB_IMAGES_BYTES_MAX: u64 = 64 << 20;
 
 /// The format of an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageFormat {
     /// PNG.
-    #[serde(rename = "image/png")]
     Png,
     /// JPEG.
-    #[serde(rename = "image/jpeg")]
     Jpeg,
     /// WebP.
-    #[serde(rename = "image/webp")]
     Webp,
 }
 
@@ -71,7 +67,7 @@ impl ImageFormat {
 
 /// An image file that is sent with a prompt. Its content is read again when the job runs,
 /// so that thousands of images need no memory.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attachment {
     /// The name by which packs place the image: the bare file name.
     pub name: String,
@@ -80,7 +76,6 @@ pub struct Attachment {
     sha256: String,
     bytes: u64,
     /// The content of a pipe, which cannot be read twice.
-    #[serde(skip)]
     pipe_content: Option<Arc<[u8]>>,
 }
 
@@ -109,9 +104,18 @@ impl fmt::Debug for AttachedImage {
 /// An error of an attachment.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachmentError {
-    /// The file cannot be read. The I/O error names it.
-    #[error("attachment: {0}")]
-    Read(#[source] io::Error),
+    /// The file cannot be read.
+    #[error("cannot read attachment `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The I/O error.
+        #[source]
+        source: io::Error,
+    },
+    /// The thread that reads the files died.
+    #[error("cannot read the attachments: {0}")]
+    ReaderDied(String),
     /// The path is a folder, not a file.
     #[error("attachment `{}` is a folder", .0.display())]
     IsDirectory(PathBuf),
@@ -139,6 +143,9 @@ pub enum AttachmentError {
     Changed(PathBuf),
 }
 
+const PATTERN_HINT: &str =
+    "name each file; `batch --inputs` and `attach` of `[[input]]` take patterns such as '*.png'";
+
 impl AttachmentError {
     /// Returns a hint for the user, if there is one.
     #[must_use]
@@ -148,8 +155,11 @@ impl AttachmentError {
             Self::TooLarge(_) | Self::TooLargeTogether { .. } => {
                 Some("scale images down; models see about 1000 pixels per side")
             }
-            Self::IsDirectory(_) => Some("use 'FOLDER/*.png' in a plan for the files in it"),
-            Self::Read(_) | Self::Changed(_) => None,
+            Self::IsDirectory(_) => Some(PATTERN_HINT),
+            Self::Read { path, .. } if path.to_string_lossy().contains(['*', '?', '[']) => {
+                Some(PATTERN_HINT)
+            }
+            Self::Read { .. } | Self::ReaderDied(_) | Self::Changed(_) => None,
         }
     }
 }
@@ -161,8 +171,7 @@ impl Attachment {
     /// Returns an error if the file cannot be read, is too large, or is not a PNG, JPEG or
     /// WebP image.
     pub fn read(path: &Path) -> Result<Self, AttachmentError> {
-        let is_regular = fs::metadata(path).map_err(AttachmentError::Read)?.is_file();
-        let content = read_image(path)?;
+        let (content, is_regular) = read_image(path)?;
         let format = ImageFormat::of(&content)
             .ok_or_else(|| AttachmentError::NotAnImage(path.to_owned()))?;
         Ok(Self {
@@ -193,13 +202,11 @@ impl Attachment {
         let content = match self.pipe_content {
             Some(content) => content,
             None => {
-                let content = match read_image(&self.path) {
+                let (content, _) = read_image(&self.path).map_err(|error| match error {
                     // It was below the limit before.
-                    Err(AttachmentError::TooLarge(path)) => {
-                        return Err(AttachmentError::Changed(path));
-                    }
-                    other => other?,
-                };
+                    AttachmentError::TooLarge(path) => AttachmentError::Changed(path),
+                    other => other,
+                })?;
                 if content.len() as u64 != self.bytes || sha256_hex(&content) != self.sha256 {
                     return Err(AttachmentError::Changed(self.path));
                 }
@@ -227,7 +234,7 @@ pub(crate) async fn load_images(
     let load = move || attachments.into_iter().map(Attachment::load).collect();
     tokio::task::spawn_blocking(load)
         .await
-        .unwrap_or_else(|error| Err(AttachmentError::Read(io::Error::other(error))))
+        .unwrap_or_else(|error| Err(AttachmentError::ReaderDied(error.to_string())))
 }
 
 /// Returns all attachments of a job under distinct names, since packs know names only.
@@ -246,12 +253,23 @@ pub(crate) fn with_distinct_names<'a>(
     all
 }
 
-/// Checks the size of all attachments of a job.
+/// Checks the size of the images of all messages, which name attachments. An image in two
+/// messages is sent twice.
 ///
 /// # Errors
-/// Returns an error that names them if they are too large together.
-pub(crate) fn check_total_size(attachments: &[Attachment]) -> Result<(), AttachmentError> {
-    let total: u64 = attachments.iter().map(|attachment| attachment.bytes).sum();
+/// Returns an error that names the attachments if their images are too large together.
+pub(crate) fn check_total_size(
+    messages: &[Message],
+    attachments: &[Attachment],
+) -> Result<(), AttachmentError> {
+    let bytes = |name: &String| {
+        let named = attachments
+            .iter()
+            .find(|attachment| attachment.name == *name);
+        named.map_or(0, |attachment| attachment.bytes)
+    };
+    let sent = messages.iter().flat_map(|message| &message.attachments);
+    let total = sent.map(bytes).fold(0_u64, u64::saturating_add);
     if total <= JOB_IMAGES_BYTES_MAX {
         return Ok(());
     }
@@ -262,34 +280,67 @@ pub(crate) fn check_total_size(attachments: &[Attachment]) -> Result<(), Attachm
 
 /// Returns the names of attachments for a message.
 pub(crate) fn names(attachments: &[Attachment]) -> String {
-    let names: Vec<&str> = attachments
+    let names: Vec<String> = attachments
         .iter()
-        .map(|attachment| attachment.name.as_str())
+        .map(|attachment| format!("`{}`", attachment.name))
         .collect();
     names.join(", ")
 }
 
-fn read_image(path: &Path) -> Result<Vec<u8>, AttachmentError> {
-    let read = || {
-        let mut content = Vec::new();
-        fs::File::open(path)?
-            .take(IMAGE_BYTES_MAX + 1)
-            .read_to_end(&mut content)?;
-        Ok(content)
+/// Returns whether a file is an image by the extension of its name.
+pub(crate) fn has_image_extension(path: &Path) -> bool {
+    has_extension(path, &["png", "jpg", "jpeg", "webp"])
+}
+
+/// Returns a hint for an image that is read as a text.
+pub(crate) fn image_hint(path: &Path) -> Option<&'static str> {
+    if has_image_extension(path) {
+        Some("an image is sent with --attach, or as an input of a batch with --inputs")
+    } else if has_extension(path, &["avif", "bmp", "gif", "heic", "tif", "tiff"]) {
+        Some("convert the image to PNG, JPEG or WebP, and send it with --attach")
+    } else {
+        None
+    }
+}
+
+fn has_extension(path: &Path, extensions: &[&str]) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    extension.is_some_and(|extension| {
+        extensions
+            .iter()
+            .any(|known| extension.eq_ignore_ascii_case(known))
+    })
+}
+
+/// Reads a file. Also returns whether it is a regular file, which can be read again.
+fn read_image(path: &Path) -> Result<(Vec<u8>, bool), AttachmentError> {
+    let failed = |source| AttachmentError::Read {
+        path: path.to_owned(),
+        source,
     };
-    let content = read().map_err(|error: io::Error| match error.kind() {
-        io::ErrorKind::IsADirectory => AttachmentError::IsDirectory(path.to_owned()),
-        _ => AttachmentError::Read(error),
-    })?;
+    // On some systems a folder cannot be opened, with an error that does not name it.
+    if path.is_dir() {
+        return Err(AttachmentError::IsDirectory(path.to_owned()));
+    }
+    // The errors of `fs_err` would name the file a second time.
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let is_regular = file.metadata().map_err(failed)?.is_file();
+    let mut content = Vec::new();
+    file.take(IMAGE_BYTES_MAX + 1)
+        .read_to_end(&mut content)
+        .map_err(failed)?;
     if content.len() as u64 > IMAGE_BYTES_MAX {
         return Err(AttachmentError::TooLarge(path.to_owned()));
     }
-    Ok(content)
+    Ok((content, is_regular))
 }
 
 #[cfg(test)]
 mod tests {
+    use lmstrix_inference::Role;
+
     use super::*;
+    use crate::error_chain::error_chain;
 
     const PNG: &[u8] = b"\x89PNG\r\n\x1a\n...";
 
@@ -322,19 +373,27 @@ mod tests {
             (file("a.png", b"text"), "is not a PNG, JPEG or WebP image"),
             (file("b.png", &large), "is larger than 20 MiB"),
             (folder.path().to_owned(), "is a folder"),
-            (folder.path().join("none"), "none"),
+            (folder.path().join("none"), "cannot read attachment"),
         ] {
-            let error = Attachment::read(&path).unwrap_err().to_string();
+            let error = error_chain(&Attachment::read(&path).unwrap_err());
             assert!(error.contains(message), "{error}");
             assert!(error.contains(&path.display().to_string()), "{error}");
         }
         let limit = file("c.png", &large[..IMAGE_BYTES_MAX as usize]);
         let one = Attachment::read(&limit).unwrap();
         let all = with_distinct_names([&one, &one, &one, &one]);
-        assert!(check_total_size(&all[..3]).is_ok());
-        let error = check_total_size(&all).unwrap_err().to_string();
+        let message = |names: &[&str]| {
+            let mut message = Message::new(Role::User, "");
+            message.attachments = names.iter().map(|&name| name.to_owned()).collect();
+            [message]
+        };
+        let three = message(&["c.png", "c-2.png", "c-3.png"]);
+        assert!(check_total_size(&three, &all).is_ok());
+        // A pack may place one image many times.
+        let four = message(&["c.png", "c.png", "c.png", "c.png"]);
+        let error = check_total_size(&four, &all).unwrap_err().to_string();
         assert!(
-            error.ends_with("c.png, c-2.png, c-3.png, c-4.png"),
+            error.ends_with("`c.png`, `c-2.png`, `c-3.png`, `c-4.png`"),
             "{error}"
         );
     }

@@ -17,10 +17,11 @@ pub struct TokenEstimate {
 /// Tokens that a chat template adds to the messages.
 const TEMPLATE_TOKENS: f64 = 20.0;
 
-/// Tokens of an image for most models: 256 for Gemma 3, about 1,300 for a photo with
-/// Qwen2.5-VL, 4,096 at most with llama.cpp.
+/// The likely number of tokens of an image.
+// 256 with Gemma 3, about 1,300 for a photo with Qwen2.5-VL.
 const IMAGE_TOKENS_LIKELY: u32 = 1024;
-/// See [`IMAGE_TOKENS_LIKELY`].
+/// An upper estimate of the tokens of an image.
+// The limit of llama.cpp.
 const IMAGE_TOKENS_HIGH: u32 = 4096;
 
 /// Returns a number of tokens that tokenizers exceed for ordinary `texts`: a word of twelve

@@ -1,6 +1,8 @@
 //! The host's types for the requests and results of the contract. The `convert` module
 //! converts them to and from the generated types of `wit/prompts.wit`.
 
+use std::sync::Arc;
+
 use lmstrix_inference::{FinishReason, Prompt, SettingsLayer};
 use serde::{Deserialize, Serialize};
 
@@ -12,8 +14,8 @@ pub struct TextFile {
     pub name: String,
     /// The path for messages, as the user wrote it.
     pub display_path: String,
-    /// The content.
-    pub text: String,
+    /// The content, which many jobs share.
+    pub text: Arc<str>,
 }
 
 /// Facts about the model that will run the prompt. Unknown facts are absent.

@@ -41,7 +41,7 @@ pub(super) fn files(files: &[TextFile]) -> Vec<types::File> {
         .iter()
         .map(|file| types::File {
             name: file.name.clone(),
-            text: file.text.clone(),
+            text: file.text.to_string(),
         })
         .collect()
 }

@@ -250,7 +250,7 @@ pub(super) fn read_sidecar_files(wasm: &Path) -> SidecarFiles {
                 sidecar_files.files.push(TextFile {
                     name: name.to_owned(),
                     display_path,
-                    text,
+                    text: text.into(),
                 });
             }
             Err(error) if error.kind() == std::io::ErrorKind::InvalidData => skip("not UTF-8"),

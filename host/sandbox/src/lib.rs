@@ -19,13 +19,14 @@ mod loaded;
 mod notice;
 mod wasi;
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use fs_err as fs;
 
 use cache::FileFingerprint;
-use component::Sandbox;
+use component::{ComponentExports, Sandbox};
 use discovery::FileCheckError;
 
 pub use cache::CompiledPackCache;
@@ -55,6 +56,8 @@ type OnNotice = dyn Fn(PackNotice<'_>) + Send + Sync;
 /// Loads packs. Created once per process.
 pub struct PackLoader {
     sandbox: Arc<Sandbox>,
+    /// Components that were loaded and checked, by digest.
+    components: Mutex<BTreeMap<String, ComponentExports>>,
     cache: CompiledPackCache,
     compiler: Compiler,
     on_notice: Box<OnNotice>,
@@ -74,6 +77,7 @@ impl PackLoader {
         let sandbox = Sandbox::new(limits)?;
         Ok(Self {
             sandbox,
+            components: Mutex::default(),
             cache,
             compiler,
             on_notice: Box::new(on_notice),
@@ -172,9 +176,7 @@ impl PackLoader {
         Ok(pack)
     }
 
-    /// Loads the component with this SHA-256 digest from the cache, or compiles it, and
-    /// checks its imports and exports. `wasm` is called only if the component must be
-    /// compiled.
+    /// Returns the pack with this SHA-256 digest. Its component is loaded once.
     fn build_pack(
         &self,
         name: &str,
@@ -183,18 +185,50 @@ impl PackLoader {
         wasm: impl FnOnce() -> Result<Vec<u8>, Error>,
         compiler: &Compiler,
     ) -> Result<Pack, Error> {
+        let known = self.components.lock().ok();
+        let known = known.and_then(|components| components.get(&digest).cloned());
+        let exports = match known {
+            Some(exports) => exports,
+            None => {
+                let exports = self.load_component(name, &digest, path, wasm, compiler)?;
+                if let Ok(mut components) = self.components.lock() {
+                    components.insert(digest.clone(), exports.clone());
+                }
+                exports
+            }
+        };
+        Ok(Pack {
+            name: name.to_owned(),
+            digest,
+            path: path.map(Path::to_owned),
+            sidecar_files: path.map(discovery::read_sidecar_files).unwrap_or_default(),
+            sandbox: Arc::clone(&self.sandbox),
+            exports,
+        })
+    }
+
+    /// Loads a component from the cache, or compiles it, and checks its imports and exports.
+    /// `wasm` is called only if the component must be compiled.
+    fn load_component(
+        &self,
+        name: &str,
+        digest: &str,
+        path: Option<&Path>,
+        wasm: impl FnOnce() -> Result<Vec<u8>, Error>,
+        compiler: &Compiler,
+    ) -> Result<ComponentExports, Error> {
         let load_error = |cause| Error::Load {
             pack: name.to_owned(),
             path: path.map(Path::to_owned),
             cause,
         };
         let engine = &self.sandbox.engine;
-        let component = match self.cache.load(engine, &digest) {
+        let component = match self.cache.load(engine, digest) {
             Some(component) => component,
             None => {
-                let _lock = self.cache.lock(&digest);
+                let _lock = self.cache.lock(digest);
                 // Another process may have compiled it while this one waited for the lock.
-                match self.cache.load(engine, &digest) {
+                match self.cache.load(engine, digest) {
                     Some(component) => component,
                     None => {
                         let wasm = wasm()?;
@@ -204,7 +238,7 @@ impl PackLoader {
                             .compile(&wasm, &self.sandbox.limits)
                             .map_err(load_error)?;
                         self.cache
-                            .store(engine, &digest, &code, &*self.on_notice)
+                            .store(engine, digest, &code, &*self.on_notice)
                             .map_err(|error| load_error(LoadError::Compile(error)))?
                     }
                 }
@@ -212,14 +246,7 @@ impl PackLoader {
         };
         let exports = component::inspect(&self.sandbox, &component).map_err(load_error)?;
         tracing::info!(name, digest, ?path, "loaded pack");
-        Ok(Pack {
-            name: name.to_owned(),
-            digest,
-            path: path.map(Path::to_owned),
-            sidecar_files: path.map(discovery::read_sidecar_files).unwrap_or_default(),
-            sandbox: Arc::clone(&self.sandbox),
-            exports,
-        })
+        Ok(exports)
     }
 }
 

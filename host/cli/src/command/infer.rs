@@ -7,8 +7,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lmstrix::Error;
-use lmstrix::client::{self, Notices, Request, registry_store, warn_about_unknown_variables};
-use lmstrix::config::Config;
+use lmstrix::client::{
+    self, Notices, OpenContext, Request, RunLimit, registry_store, warn_about_unknown_variables,
+};
 use lmstrix::engine::Unloader;
 use lmstrix::error_chain::error_chain;
 use lmstrix::job::{
@@ -43,17 +44,26 @@ pub(crate) async fn infer(
     let notices = notices(messages);
     warn_about_unknown_variables(env, &notices);
     let config = resolve_args::config(&args.common, env)?;
-    let request = request_from_args(&args, env, &config, &notices, cancel.as_mut()).await?;
+    let timeouts = timeout_options(&args.timeouts);
+    let limit = RunLimit {
+        limit: client::timeouts(&timeouts, env, &config)?.0.total,
+        start,
+    };
+    let request = Request {
+        timeouts,
+        ..request_from_args(&args, &notices, limit, cancel.as_mut()).await?
+    };
     let output = &args.output;
-    let reads_stdin = env.stdin_has_text;
-    let opening = client::open(
-        &request,
+    let packs = client::pack_source(env, &config, &notices)?;
+    let opened_with = OpenContext {
         env,
-        &config,
-        reads_stdin,
-        &notices,
-        cancel.as_mut(),
-    );
+        config: &config,
+        packs: &packs,
+        reads_stdin: env.stdin_has_text,
+        notices: &notices,
+        start,
+    };
+    let opening = client::open(&request, opened_with, cancel.as_mut());
     let (model, mut job) = opening.await?;
     for warning in &job.warnings {
         messages.warning(&warning.to_string());
@@ -152,28 +162,24 @@ pub(crate) async fn infer(
 
 async fn request_from_args(
     args: &InferArgs,
-    env: &Env,
-    config: &Config,
     notices: &Notices,
+    limit: RunLimit,
     cancel: Cancel<'_>,
 ) -> Result<Request, Failure> {
     let InferArgs {
         prompt,
         model,
         sampling,
-        timeouts,
+        timeouts: _,
         output,
         common: _,
     } = args;
     let (model, load) = model_reference(model);
-    let timeouts = timeout_options(timeouts);
-    let limit = client::timeouts(&timeouts, env, config)?.0.total;
     let (prompt, sampling, notices) = (prompt.clone(), sampling.clone(), notices.clone());
     let read = move || resolve_args::request_from_args(&prompt, &sampling, &notices);
     Ok(Request {
         model,
         load,
-        timeouts,
         strict: output.strict,
         keep_reasoning_tags: output.reasoning_tags == ReasoningTags::None,
         ..client::read_files(limit, cancel, read).await?

@@ -1,8 +1,9 @@
 //! `render`: prints the resolved prompt without a model or a server.
 
 use std::io::Write;
+use std::time::Instant;
 
-use lmstrix::client;
+use lmstrix::client::{self, RunLimit, TextFiles};
 use lmstrix::job::{Cancel, PackUsed, ResolvedJob};
 use lmstrix::sink::{Sink, Stdout, escape_controls_json};
 use lmstrix_inference::{Prompt, SettingsLayer};
@@ -25,7 +26,7 @@ const SCHEMA: u32 = 1;
 pub(crate) async fn render(
     args: RenderArgs,
     env: &Env,
-    cancel: Cancel<'_>,
+    mut cancel: Cancel<'_>,
 ) -> Result<Exit, Failure> {
     let RenderArgs {
         prompt,
@@ -37,10 +38,20 @@ pub(crate) async fn render(
     let notices = notices(messages);
     client::warn_about_unknown_variables(env, &notices);
     let config = resolve_args::config(&common, env)?;
-    let request = resolve_args::request_from_args(&prompt, &sampling, &notices)?;
+    let no_limit = RunLimit {
+        limit: None,
+        start: Instant::now(),
+    };
+    let of_args = notices.clone();
+    let read = move || resolve_args::request_from_args(&prompt, &sampling, &of_args);
+    let request = client::read_files(no_limit, cancel.as_mut(), read).await?;
     let settings = client::settings_by_origin(request.settings.clone(), env, &config)?;
-    let prompt = client::prompt_request(&request, env, &config)?;
-    let packs = client::pack_set(&request.pack_dirs, env, &config, &notices)?;
+    let owned = (request.clone(), (**env).clone(), config.clone());
+    let read =
+        move || client::prompt_request(&owned.0, &owned.1, &owned.2, &mut TextFiles::default());
+    let prompt = client::read_files(no_limit, cancel.as_mut(), read).await?;
+    let packs = client::pack_source(env, &config, &notices)?;
+    let packs = packs.pack_set(&request.pack_dirs, &notices);
     let resolving = client::resolve_prompt(packs, prompt, None, env.stdin_has_text, &notices);
     let resolved = tokio::select! {
         biased;
@@ -101,6 +112,14 @@ pub(crate) async fn render(
     stdout
         .text(&format_prompt(&resolved.prompt))
         .and_then(|()| stdout.end())?;
+    for message in resolved.prompt.messages() {
+        for name in &message.attachments {
+            messages.status(&format!(
+                "sent with a {} message: {name}",
+                message.role.as_str()
+            ));
+        }
+    }
     Ok(Exit::Done)
 }
 

@@ -178,7 +178,7 @@ fn commit_group(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::journal::read_history;
+    use crate::batch::history::read_history;
     use crate::batch::record::DoneRecord;
 
     #[tokio::test]

@@ -15,7 +15,7 @@ use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 use fs_err as fs;
 
 use super::JOURNAL;
-use crate::attachment::Attachment;
+use crate::attachment::{Attachment, has_image_extension};
 use crate::store::sha256_hex;
 use crate::text_encoding::decode_text;
 pub use error::Error;
@@ -32,7 +32,7 @@ impl Input {
     pub fn params(&self) -> Result<Vec<(String, String)>, Error> {
         let text = match &self.source {
             InputSource::Row { params } => return Ok(params.clone()),
-            InputSource::Image { .. } => return Ok(Vec::new()),
+            InputSource::Image { .. } | InputSource::Images => return Ok(Vec::new()),
             InputSource::Text(text) => text.clone(),
             InputSource::File {
                 path,
@@ -142,13 +142,6 @@ fn image_input(path: PathBuf) -> Result<Input, Error> {
         source: InputSource::Image { path },
         attachments: vec![attachment],
     })
-}
-
-fn has_image_extension(path: &Path) -> bool {
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    ["png", "jpg", "jpeg", "webp"]
-        .iter()
-        .any(|known| extension.is_some_and(|extension| extension.eq_ignore_ascii_case(known)))
 }
 
 /// Reads the rows of a file. A row is named by its `id`, else by the file's stem and

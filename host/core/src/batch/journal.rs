@@ -6,7 +6,6 @@
 //! file gets its final name, so that no answer is lost if the process is killed in
 //! between.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,9 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use fs_err as fs;
 use jiff::Timestamp;
 
-use super::record::{
-    ContextRecord, HeadRecord, InstanceRecord, JOURNAL, JobLabels, LOCK, Record, RunRecord,
-};
+use super::record::{HeadRecord, JOURNAL, LOCK, Record};
 use crate::quantity::count;
 use crate::store::{FileLock, open_plain};
 
@@ -67,150 +64,6 @@ pub enum Error {
         /// The folder.
         folder: PathBuf,
     },
-}
-
-/// A result file as a run wrote it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct KeptResult {
-    /// Identity of the job.
-    pub identity: String,
-    /// Key of the job.
-    pub key: String,
-    /// Size in bytes.
-    pub length: u64,
-    /// SHA-256, in hex.
-    pub sha256: String,
-}
-
-/// The last recorded state of a job.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum JobState {
-    /// Sent to the engine.
-    Started,
-    /// The answer is complete. Holds the result and its temporary file name.
-    Answered(KeptResult, String),
-    /// The result is on disk.
-    Done,
-    /// Failed.
-    Failed,
-}
-
-/// What the journal records about a job.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JobHistory {
-    /// The last recorded state.
-    pub state: JobState,
-    /// The last result that reached the disk.
-    pub kept: Option<KeptResult>,
-    /// Labels of the job that produced `kept`.
-    pub labels: Option<JobLabels>,
-    /// Prompt size in bytes and estimated context length in tokens of that job.
-    pub size: (u64, u32),
-}
-
-impl JobHistory {
-    /// Returns the results that the file may hold: the one of a complete answer, if
-    /// the run was killed before its `Done` record, then the last one on disk.
-    #[must_use]
-    pub fn results(&self) -> Vec<&KeptResult> {
-        let answered = match &self.state {
-            JobState::Answered(kept, _) => Some(kept),
-            _ => None,
-        };
-        answered.into_iter().chain(&self.kept).collect()
-    }
-}
-
-/// The history of a results folder, read from its journal.
-#[derive(Clone, Debug, Default)]
-pub struct FolderHistory {
-    /// The first record.
-    pub head: Option<HeadRecord>,
-    /// The record of the last run.
-    pub run: Option<RunRecord>,
-    /// Jobs by the file name of their result.
-    pub jobs: BTreeMap<String, JobHistory>,
-    /// File names of the results on disk, by job key.
-    pub by_key: BTreeMap<String, String>,
-    /// Context lengths by engine and model name.
-    pub contexts: BTreeMap<(String, String), ContextRecord>,
-    /// Models that were loaded and not unloaded, by engine and model name.
-    pub loaded: BTreeMap<(String, String), InstanceRecord>,
-    /// Lines that were skipped.
-    pub skipped: SkippedLines,
-}
-
-impl FolderHistory {
-    fn apply(&mut self, record: Record) {
-        match record {
-            Record::Head(head) => self.head = self.head.take().or(Some(head)),
-            Record::Run(run) => self.run = Some(*run),
-            Record::Context(context) => {
-                let model = (context.engine.clone(), context.model.clone());
-                self.contexts.insert(model, context);
-            }
-            Record::Loading(instance) | Record::Loaded(instance) => {
-                let model = (instance.engine.clone(), instance.model.clone());
-                self.loaded.insert(model, instance);
-            }
-            Record::Unloaded(instance) => {
-                self.loaded.remove(&(instance.engine, instance.model));
-            }
-            Record::Start(start) => self.set_state(start.job, JobState::Started),
-            Record::Answer(answer) => {
-                let kept = KeptResult {
-                    identity: answer.identity,
-                    key: answer.key,
-                    length: answer.length,
-                    sha256: answer.sha256,
-                };
-                self.set_state(answer.job, JobState::Answered(kept, answer.file));
-            }
-            Record::Done(done) => {
-                self.by_key.insert(done.key.clone(), done.job.clone());
-                let history = JobHistory {
-                    state: JobState::Done,
-                    labels: Some(done.labels),
-                    kept: Some(KeptResult {
-                        identity: done.identity,
-                        key: done.key,
-                        length: done.length,
-                        sha256: done.sha256,
-                    }),
-                    size: (done.prompt_bytes, done.need),
-                };
-                self.jobs.insert(done.job, history);
-            }
-            Record::Failed(failed) => {
-                self.set_state(failed.job, JobState::Failed);
-            }
-            Record::Aside(_) | Record::End(_) | Record::Other => {}
-        }
-    }
-
-    fn set_state(&mut self, job: String, state: JobState) {
-        let history = self.jobs.entry(job).or_insert_with(|| JobHistory {
-            state: JobState::Started,
-            kept: None,
-            labels: None,
-            size: (0, 0),
-        });
-        history.state = state;
-    }
-}
-
-/// Reads the history of a folder. It is empty if the folder has no journal.
-///
-/// # Errors
-/// Returns an error if the journal cannot be read or has a newer schema.
-pub fn read_history(folder: &Path) -> Result<FolderHistory, Error> {
-    let mut history = FolderHistory::default();
-    match visit_records(folder, |record| history.apply(record)) {
-        Ok(skipped) => history.skipped = skipped,
-        Err(Error::NotFound { .. }) => {}
-        Err(error) => return Err(error),
-    }
-    Ok(history)
 }
 
 /// Lines of a journal that were skipped: unreadable ones, and records that name a file
@@ -441,6 +294,7 @@ impl Journal {
 mod tests {
     use super::super::record::{AnswerRecord, DoneRecord, StartRecord};
     use super::*;
+    use crate::batch::{FolderHistory, JobState, read_history};
 
     fn done_record(job: &str) -> Record {
         Record::Done(Box::new(DoneRecord {
@@ -503,27 +357,6 @@ mod tests {
             assert!(history.skipped.lines <= 1, "{end}");
         }
         assert_eq!(done, 3);
-    }
-
-    #[test]
-    fn the_last_record_sets_the_state_and_an_earlier_result_is_kept() {
-        let mut history = FolderHistory::default();
-        history.apply(done_record("a"));
-        history.apply(answer_record("a"));
-        let job = &history.jobs["a"];
-        assert!(matches!(&job.state, JobState::Answered(_, file) if file == "a.partial"));
-        assert_eq!(job.kept.as_ref().unwrap().identity, "id-a");
-        assert_eq!(history.by_key["key-a"], "a");
-        history.apply(serde_json::from_str(r#"{"kind":"weather","x":1}"#).unwrap());
-        let instance = InstanceRecord {
-            engine: "e".to_owned(),
-            model: "m".to_owned(),
-            ..InstanceRecord::default()
-        };
-        history.apply(Record::Loading(instance.clone()));
-        assert_eq!(history.loaded.len(), 1);
-        history.apply(Record::Unloaded(instance));
-        assert!(history.loaded.is_empty());
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod commit;
 mod concurrency_limit;
 mod export;
 mod failure;
+mod history;
 mod identity;
 mod input;
 mod journal;
@@ -39,15 +40,13 @@ mod shard;
 pub use commit::Committer;
 pub use concurrency_limit::ConcurrencyLimit;
 pub use export::{ExportFormat, write_rows};
+pub use history::{FolderHistory, JobHistory, JobState, KeptResult, read_history};
 pub use identity::{IdentityHasher, has_digest};
 pub use input::{
     Error as InputError, Input, InputSource, SkipPath, attachments, images, read_inputs,
     text_files, with_distinct_names,
 };
-pub use journal::{
-    Error as JournalError, FolderHistory, FolderLock, JobHistory, JobState, Journal, KeptResult,
-    SkippedLines, read_history, visit_records,
-};
+pub use journal::{Error as JournalError, FolderLock, Journal, SkippedLines, visit_records};
 pub use matrix::{Combination, JobCoordinates, combinations, job_coordinates};
 pub use plan::{
     InputEntry, InputEntrySource, JOBS_MAX, ParamValues, Plan, PlanContext, ProcessorEntry,

@@ -218,8 +218,13 @@ pub enum InputEntrySource {
     Files(PathBuf),
     /// JSONL, CSV or TSV files of rows, images and text files, by path or pattern.
     RowsOrFiles(PathBuf),
-    /// Images, by path or pattern: one input for each.
-    Images(Vec<PathBuf>),
+    /// Images, by path or pattern.
+    Images {
+        /// The name of one input with all images; without it, each image is an input.
+        name: Option<String>,
+        /// Paths and patterns.
+        paths: Vec<PathBuf>,
+    },
     /// A text given in the plan.
     Text {
         /// Name of the input.

@@ -221,19 +221,24 @@ impl InputToml {
         let attach = self.attach.into_vec();
         let mut attach: Vec<PathBuf> = attach.iter().map(|pattern| path(pattern)).collect();
         let entry = match (self.file, self.rows, self.text) {
+            (Some(_), None, None) | (None, Some(_), None) if self.name.is_some() => {
+                return Err((offset, "files and rows have names of their own".to_owned()));
+            }
             (Some(file), None, None) => InputEntrySource::Files(path(&file)),
             (None, Some(rows), None) => InputEntrySource::RowsOrFiles(path(&rows)),
             (None, None, Some(text)) => InputEntrySource::Text {
                 name: self.name.unwrap_or_else(|| "text".to_owned()),
                 text,
             },
-            (None, None, None) if !attach.is_empty() => {
-                InputEntrySource::Images(std::mem::take(&mut attach))
-            }
+            (None, None, None) if !attach.is_empty() => InputEntrySource::Images {
+                name: self.name,
+                paths: std::mem::take(&mut attach),
+            },
             _ => {
                 return Err((
                     offset,
-                    "an input needs exactly one of `file`, `rows` and `text`, or `attach`"
+                    "an input needs one of `file`, `rows` or `text`; without one of them, \
+                     `attach` makes each image an input"
                         .to_owned(),
                 ));
             }
@@ -366,6 +371,7 @@ text = "Hello."
 attach = "b.png"
 
 [[input]]
+name = "pair"
 attach = ["*.png", "c.jpg"]
 
 [[model]]
@@ -397,7 +403,11 @@ top_k = 20
         assert_eq!(plan.prompts[1].options.attach, [Path::new("/f/a.png")]);
         assert_eq!(plan.inputs[2].attach, [Path::new("/f/b.png")]);
         let images = ["/f/*.png", "/f/c.jpg"].map(PathBuf::from).to_vec();
-        assert_eq!(plan.inputs[3], InputEntrySource::Images(images).into());
+        let source = InputEntrySource::Images {
+            name: Some("pair".to_owned()),
+            paths: images,
+        };
+        assert_eq!(plan.inputs[3], source.into());
         let toml = plan_to_toml(&plan).unwrap();
         assert_eq!(read(&toml).unwrap(), plan, "{toml}");
     }
@@ -473,12 +483,17 @@ top_k = 20
             (
                 "[[input]]\n",
                 "plan.toml:1:1:",
-                "one of `file`, `rows` and `text`",
+                "needs one of `file`, `rows` or `text`",
             ),
             (
                 "[[input]]\nfile = 'a'\nrows = 'b'\n",
                 "plan.toml:1:1:",
                 "one of",
+            ),
+            (
+                "[[input]]\nfile = 'a'\nname = 'b'\n",
+                "plan.toml:1:1:",
+                "names of their own",
             ),
             ("context = 'half'\n", "plan.toml:1:11:", "`fit`"),
             ("jobs = 0\n", "plan.toml:1:8:", "from 1 to 256"),

@@ -52,7 +52,10 @@ pub fn plan_to_toml(plan: &Plan) -> Result<String, String> {
         match &input.source {
             InputEntrySource::Files(path) => toml.path("file", Some(path))?,
             InputEntrySource::RowsOrFiles(path) => toml.path("rows", Some(path))?,
-            InputEntrySource::Images(paths) => toml.paths("attach", paths)?,
+            InputEntrySource::Images { name, paths } => {
+                toml.text("name", name.as_deref());
+                toml.paths("attach", paths)?;
+            }
             InputEntrySource::Text { name, text } => {
                 toml.text("name", Some(name));
                 toml.text("text", Some(text));

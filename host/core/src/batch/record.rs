@@ -91,6 +91,17 @@ pub struct ContextRecord {
     /// Length in tokens of the longest answer that fits.
     #[serde(default)]
     pub answer_tokens: u32,
+    /// The largest number of images of a prompt.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub images: usize,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// A load, an unload or the setting aside of a model.

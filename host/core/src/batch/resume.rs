@@ -1,7 +1,7 @@
 //! Decides for each planned job whether it runs, from the journal and the result
 //! file. No I/O.
 
-use super::journal::{JobHistory, JobState, KeptResult};
+use super::history::{JobHistory, JobState, KeptResult};
 
 /// What is known of a planned job when its run is decided.
 #[derive(Clone, Copy, Debug)]

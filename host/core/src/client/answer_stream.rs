@@ -10,7 +10,7 @@ use lmstrix_inference::Event;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::{Notices, Request, open, registry_store};
+use super::{Notices, OpenContext, PackSource, Request, open, pack_source, registry_store};
 use crate::config::Config;
 use crate::environment::Environment;
 use crate::error::{Error, ErrorKind};
@@ -85,18 +85,21 @@ impl Drop for AnswerStream {
 pub struct Client {
     environment: Environment,
     config: Config,
+    packs: PackSource,
 }
 
 impl Client {
-    /// Creates a client and reads the config file, if there is one.
+    /// Creates a client: reads the config file, if there is one, and starts the sandbox.
     ///
     /// # Errors
-    /// Returns an error if the config file is invalid.
+    /// Returns an error if the config file is invalid, or the sandbox cannot be started.
     pub fn new(environment: Environment) -> Result<Self, Error> {
         let config = Config::load(&environment.paths.config, false)?;
+        let packs = pack_source(&environment, &config, &Notices::ignore())?;
         Ok(Self {
             environment,
             config,
+            packs,
         })
     }
 
@@ -179,8 +182,15 @@ impl Client {
         let start = Instant::now();
         let (env, config) = (&self.environment, &self.config);
         let notices = Notices::ignore();
-        let opening = open(&request, env, config, false, &notices, cancel.as_mut());
-        let (model, mut job) = opening.await?;
+        let context = OpenContext {
+            env,
+            config,
+            packs: &self.packs,
+            reads_stdin: false,
+            notices: &notices,
+            start,
+        };
+        let (model, mut job) = open(&request, context, cancel.as_mut()).await?;
         let store = registry_store(env);
         let mut sinks: Sinks<'_> = vec![channel];
         announce(&job.warnings, &mut sinks);

@@ -1,9 +1,31 @@
 //! Reads files that may be pipes, without blocking the caller.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind};
 use crate::job::{Cancel, Expired, TimeoutPhase};
+
+/// The time limit of a whole run, and its start.
+#[derive(Clone, Copy, Debug)]
+pub struct RunLimit {
+    /// The limit, if there is one.
+    pub limit: Option<Duration>,
+    /// The start of the run.
+    pub start: Instant,
+}
+
+impl RunLimit {
+    /// Completes when the limit is reached.
+    pub(super) async fn expired(self, phase: TimeoutPhase) -> Error {
+        match self.limit {
+            Some(limit) => {
+                tokio::time::sleep(limit.saturating_sub(self.start.elapsed())).await;
+                Expired { phase, limit }.into()
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
 
 /// Reads files on a thread for blocking work, since opening a named pipe blocks until it has
 /// a writer.
@@ -12,22 +34,10 @@ use crate::job::{Cancel, Expired, TimeoutPhase};
 /// Returns the error of `read`, and an error if the limit is reached or the caller cancels.
 /// The thread stays blocked then.
 pub async fn read_files<T: Send + 'static, E: From<Error> + Send + 'static>(
-    limit: Option<Duration>,
+    limit: RunLimit,
     cancel: Cancel<'_>,
     read: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, E> {
-    let expired = async {
-        match limit {
-            Some(limit) => {
-                tokio::time::sleep(limit).await;
-                Expired {
-                    phase: TimeoutPhase::Total,
-                    limit,
-                }
-            }
-            None => std::future::pending().await,
-        }
-    };
     tokio::select! {
         biased;
         () = cancel => Err(Error::interrupted().into()),
@@ -36,6 +46,6 @@ pub async fn read_files<T: Send + 'static, E: From<Error> + Send + 'static>(
                 Err(Error::new(ErrorKind::Broken, error.to_string()).into())
             })
         }
-        expired = expired => Err(Error::from(expired).into()),
+        expired = limit.expired(TimeoutPhase::Input) => Err(expired.into()),
     }
 }

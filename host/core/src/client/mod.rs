@@ -16,15 +16,17 @@ mod text_files;
 mod timeouts;
 
 pub use answer_stream::{AnswerStream, Client, Output};
-pub use blocking_read::read_files;
+pub use blocking_read::{RunLimit, read_files};
 pub use catalog_records::{fits_memory, model_record};
 pub use engine_selection::{default_lm_studio_address, engine_selection, lm_studio_home};
 pub use environment_settings::warn_about_unknown_variables;
 pub use notices::{Notice, Notices};
-pub use open::{model_query, open, prompt_request, resolve_prompt, settings_by_origin};
-pub use packs::{pack_loader, pack_set, stock_prompt_names};
+pub use open::{
+    OpenContext, model_query, open, prompt_request, resolve_prompt, settings_by_origin,
+};
+pub use packs::{PackSource, pack_source, stock_prompt_names};
 pub use processors::processor;
 pub use request::{LoadPolicy, Request};
 pub use stores::{lifecycle_options, lms_program, ownership_folder, read_registry, registry_store};
-pub use text_files::{at_file, parse_json_schema, read_text_file, stdin_text};
+pub use text_files::{TextFiles, at_file, parse_json_schema, read_text_file, stdin_text};
 pub use timeouts::{TimeoutOptions, timeouts};

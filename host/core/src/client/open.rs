@@ -2,17 +2,18 @@
 //! the request leaves out.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use lmstrix_inference::SettingsLayer;
 use lmstrix_sandbox::ModelFacts;
 
-use super::blocking_read::read_files;
+use super::blocking_read::{RunLimit, read_files};
 use super::environment_settings::environment_layer;
 use super::notices::Notices;
 use super::request::{LoadPolicy, Request};
 use super::stores::{lifecycle_options, read_registry};
-use super::text_files::{read_stdin, read_text_file};
-use super::{engine_selection, pack_set, timeouts};
+use super::text_files::{TextFiles, read_stdin};
+use super::{PackSource, engine_selection, timeouts};
 use crate::attachment::{Attachment, with_distinct_names};
 use crate::config::Config;
 use crate::engine::{ConnectTimeouts, ModelQuery, SelectedModel, select_model};
@@ -20,25 +21,52 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::job::{
     Cancel, JobSpec, ModelReference, PackSet, PreparedJob, PromptRequest, ResolvedJob,
-    SettingsByOrigin, model_facts, on_pack_thread, prepare, resolve,
+    SettingsByOrigin, TimeoutPhase, model_facts, on_pack_thread, prepare, resolve,
 };
+
+/// What a request is opened with.
+#[derive(Clone, Copy)]
+pub struct OpenContext<'a> {
+    /// The environment.
+    pub env: &'a Environment,
+    /// The config file.
+    pub config: &'a Config,
+    /// The packs.
+    pub packs: &'a PackSource,
+    /// True if stdin may be read for a prompt that lacks its text.
+    pub reads_stdin: bool,
+    /// The receiver of warnings.
+    pub notices: &'a Notices,
+    /// The start of the run.
+    pub start: Instant,
+}
 
 /// Selects the model, resolves the prompt and opens the processors. Loads nothing.
 ///
 /// # Errors
-/// Returns everything that can be wrong before a model is loaded.
+/// Returns everything that can be wrong before a model is loaded, and an error if the limit
+/// of the run is reached.
 pub async fn open(
     request: &Request,
-    env: &Environment,
-    config: &Config,
-    reads_stdin: bool,
-    notices: &Notices,
+    context: OpenContext<'_>,
     mut cancel: Cancel<'_>,
 ) -> Result<(SelectedModel, PreparedJob), Error> {
+    let OpenContext {
+        env,
+        config,
+        packs,
+        reads_stdin,
+        notices,
+        start,
+    } = context;
     let (timeouts, connect) = timeouts(&request.timeouts, env, config)?;
     let owned = (request.clone(), env.clone(), config.clone());
-    let read = move || prompt_request(&owned.0, &owned.1, &owned.2);
-    let prompt = read_files(timeouts.total, cancel.as_mut(), read).await?;
+    let read = move || prompt_request(&owned.0, &owned.1, &owned.2, &mut TextFiles::default());
+    let limit = RunLimit {
+        limit: timeouts.total,
+        start,
+    };
+    let prompt = read_files(limit, cancel.as_mut(), read).await?;
     let spec = JobSpec {
         settings: settings_by_origin(request.settings.clone(), env, config)?,
         prompt,
@@ -52,6 +80,7 @@ pub async fn open(
         biased;
         () = &mut cancel => return Err(Error::interrupted()),
         model = select_model(query) => model?,
+        expired = limit.expired(TimeoutPhase::Total) => return Err(expired),
     };
     tracing::info!(
         model = model.model,
@@ -62,7 +91,7 @@ pub async fn open(
         context = model.expected_context(),
         "selected a model"
     );
-    let packs = pack_set(&request.pack_dirs, env, config, notices)?;
+    let packs = packs.pack_set(&request.pack_dirs, notices);
     let preparing = async {
         let facts = model_facts(&model);
         let resolved = resolve_prompt(
@@ -79,6 +108,7 @@ pub async fn open(
         biased;
         () = &mut cancel => return Err(Error::interrupted()),
         job = preparing => job?,
+        expired = limit.expired(TimeoutPhase::Total) => return Err(expired),
     };
     Ok((model, job))
 }
@@ -117,6 +147,7 @@ pub fn prompt_request(
     request: &Request,
     env: &Environment,
     config: &Config,
+    text_files: &mut TextFiles,
 ) -> Result<PromptRequest, Error> {
     let from_env: Vec<PathBuf> = env
         .own_variables
@@ -130,7 +161,7 @@ pub fn prompt_request(
     let files = paths
         .into_iter()
         .flatten()
-        .map(|path| read_text_file(path))
+        .map(|path| text_files.read(path))
         .collect::<Result<_, _>>()?;
     let attachments = request
         .attachments

@@ -1,6 +1,8 @@
 //! The packs that a run can use.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use lmstrix_sandbox::{
     ByteSize, CompiledPackCache, Compiler, PackFolders, PackLoader, PackNotice, STOCK_PROMPTS,
@@ -16,15 +18,30 @@ use crate::job::PackSet;
 /// The file name of the built-in prompts in messages.
 const STOCK_NAME: &str = "stock.toml";
 
-/// Returns the loader of packs, and the folders that every run searches.
+/// The loader of packs, and the folders that every run searches. One for each process.
+#[derive(Clone)]
+pub struct PackSource {
+    /// The loader, which loads each component once.
+    pub loader: Arc<PackLoader>,
+    /// The folders.
+    pub folders: PackFolders,
+}
+
+impl fmt::Debug for PackSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PackSource").finish_non_exhaustive()
+    }
+}
+
+/// Starts the sandbox.
 ///
 /// # Errors
 /// Returns an error if the sandbox cannot be set up.
-pub fn pack_loader(
+pub fn pack_source(
     env: &Environment,
     config: &Config,
     notices: &Notices,
-) -> Result<(PackLoader, PackFolders), Error> {
+) -> Result<PackSource, Error> {
     let notices = notices.clone();
     let loader = PackLoader::new(
         config.limits,
@@ -44,25 +61,23 @@ pub fn pack_loader(
         },
     )?;
     let folders = vec![PathBuf::from("packs"), env.paths.data.join("packs")];
-    Ok((loader, PackFolders(folders)))
+    Ok(PackSource {
+        loader: Arc::new(loader),
+        folders: PackFolders(folders),
+    })
 }
 
-/// Returns the packs of a run, which also searches `pack_dirs`.
-///
-/// # Errors
-/// Returns an error if the sandbox cannot be set up.
-pub fn pack_set(
-    pack_dirs: &[PathBuf],
-    env: &Environment,
-    config: &Config,
-    notices: &Notices,
-) -> Result<PackSet, Error> {
-    let (loader, PackFolders(mut folders)) = pack_loader(env, config, notices)?;
-    for folder in pack_dirs.iter().filter(|folder| !folder.is_dir()) {
-        notices.warning(&format!("--pack-dir {} is not a folder", folder.display()));
+impl PackSource {
+    /// Returns the packs of a run, which also searches `pack_dirs`.
+    #[must_use]
+    pub fn pack_set(&self, pack_dirs: &[PathBuf], notices: &Notices) -> PackSet {
+        for folder in pack_dirs.iter().filter(|folder| !folder.is_dir()) {
+            notices.warning(&format!("--pack-dir {} is not a folder", folder.display()));
+        }
+        let PackFolders(folders) = &self.folders;
+        let folders = [folders, pack_dirs].concat();
+        PackSet::new(Arc::clone(&self.loader), PackFolders(folders), stock_file())
     }
-    folders.extend(pack_dirs.iter().cloned());
-    Ok(PackSet::new(loader, PackFolders(folders), stock_file()))
 }
 
 /// Returns the file of the built-in prompts.
@@ -70,7 +85,7 @@ fn stock_file() -> TextFile {
     TextFile {
         name: STOCK_NAME.to_owned(),
         display_path: STOCK_NAME.to_owned(),
-        text: STOCK_PROMPTS.to_owned(),
+        text: STOCK_PROMPTS.into(),
     }
 }
 

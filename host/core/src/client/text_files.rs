@@ -1,7 +1,8 @@
 //! Texts from files and stdin.
 
+use std::collections::HashMap;
 use std::io::{BufRead, IsTerminal, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use fs_err as fs;
 use lmstrix_sandbox::TextFile;
 
 use super::notices::Notices;
+use crate::attachment::image_hint;
 use crate::error::Error;
 use crate::text_encoding::decode_text;
 
@@ -26,8 +28,35 @@ pub fn read_text_file(path: &Path) -> Result<TextFile, Error> {
             .to_string_lossy()
             .into_owned(),
         display_path: path.display().to_string(),
-        text: decode(bytes, &path.display().to_string())?,
+        text: decode(bytes, &path.display().to_string())
+            .map_err(|error| match image_hint(path) {
+                Some(hint) => Error {
+                    hints: vec![hint.to_owned()],
+                    ..error
+                },
+                None => error,
+            })?
+            .into(),
     })
+}
+
+/// Text files that were read, so that the prompts of a plan share them.
+#[derive(Debug, Default)]
+pub struct TextFiles(HashMap<PathBuf, TextFile>);
+
+impl TextFiles {
+    /// Reads a whole UTF-8 file on the first call.
+    ///
+    /// # Errors
+    /// Returns the errors of [`read_text_file`].
+    pub fn read(&mut self, path: &Path) -> Result<TextFile, Error> {
+        if let Some(known) = self.0.get(path) {
+            return Ok(known.clone());
+        }
+        let file = read_text_file(path)?;
+        self.0.insert(path.to_owned(), file.clone());
+        Ok(file)
+    }
 }
 
 /// The most bytes that are read from one file or from stdin: more than any model
@@ -122,7 +151,7 @@ pub fn at_file(value: &str) -> Result<String, Error> {
         None => Ok(value.to_owned()),
         Some(rest) if rest.starts_with('@') => Ok(rest.to_owned()),
         Some(path) => match read_text_file(Path::new(path)) {
-            Ok(file) => Ok(file.text),
+            Ok(file) => Ok(file.text.to_string()),
             Err(failure) => Err(failure.hint("write @@ for a value that begins with a literal @")),
         },
     }

@@ -8,13 +8,18 @@ use crate::error_chain::error_chain;
 use crate::job::{Expired, JobError, TimeoutPhase};
 use crate::{engine, sink};
 
+/// The hint for a model without vision.
+pub(crate) const VISION_HINT: &str =
+    "after a `scan`, `list --vision` shows the models that are known to take images";
+
 pub(super) fn job_error(error: &JobError) -> Error {
     match error {
         JobError::Engine(error) => engine_error(error),
         JobError::Pack(error) => pack_error(error),
         JobError::Attachment(error) => attachment_error(error),
-        JobError::NoVision { .. } => Error::new(ErrorKind::Model, error.to_string())
-            .hint("`lmstrix-host list --vision` shows models that take images"),
+        JobError::NoVision { .. } => {
+            Error::new(ErrorKind::Model, error.to_string()).hint(VISION_HINT)
+        }
         JobError::Sink(error @ sink::Error::File { .. }) => {
             Error::new(ErrorKind::Broken, error_chain(error))
         }
@@ -31,6 +36,7 @@ pub(super) fn job_error(error: &JobError) -> Error {
 pub(super) fn expired_error(expired: &Expired) -> Error {
     let limit = engine::format_seconds(expired.limit);
     let (failed, flag) = match expired.phase {
+        TimeoutPhase::Input => ("input files not read", "--timeout"),
         TimeoutPhase::Load => ("model not loaded", "--load-timeout"),
         TimeoutPhase::FirstToken => ("no first token", "--first-token-timeout"),
         TimeoutPhase::Stream => ("no further token", "--stream-timeout"),

@@ -11,6 +11,7 @@ mod suggestion;
 pub use definition::{Error, ErrorKind};
 use engine_errors::{engine_error, hub_error};
 use file_errors::{attachment_error, registry_error, toml_file_error};
+pub(crate) use job_errors::VISION_HINT;
 use job_errors::{expired_error, job_error, sink_error};
 use pack_errors::{pack_error, resolve_error};
 

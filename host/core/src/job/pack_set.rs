@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use lmstrix_sandbox::{Error, Pack, PackFolders, PackLoader, STANDARD_PACK, TextFile};
 
@@ -9,7 +10,7 @@ use super::Warning;
 
 /// The packs of one run, by name.
 pub struct PackSet {
-    loader: PackLoader,
+    loader: Arc<PackLoader>,
     folders: PackFolders,
     stock: TextFile,
     loaded: BTreeMap<String, Pack>,
@@ -19,7 +20,7 @@ pub struct PackSet {
 impl PackSet {
     /// Creates a set that has loaded nothing yet. `stock` holds the built-in prompts.
     #[must_use]
-    pub fn new(loader: PackLoader, folders: PackFolders, stock: TextFile) -> Self {
+    pub fn new(loader: Arc<PackLoader>, folders: PackFolders, stock: TextFile) -> Self {
         Self {
             loader,
             folders,

@@ -10,7 +10,7 @@ use crate::attachment::{Attachment, AttachmentError, check_total_size, names};
 pub enum PlacementError {
     /// The attachments are too large together.
     #[error(transparent)]
-    TooLarge(#[from] AttachmentError),
+    Attachment(#[from] AttachmentError),
     /// The prompt is a raw text.
     #[error("a raw prompt is sent as text only, without attachments: {names}")]
     Raw {
@@ -59,9 +59,10 @@ impl PlacementError {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::TooLarge(error) => error.hint(),
+            Self::Attachment(error) => error.hint(),
             Self::NotGiven { .. } => Some("add `--attach` with a file of this name"),
-            Self::Raw { .. } | Self::NotUserMessage { .. } | Self::NoUserMessage { .. } => None,
+            Self::Raw { .. } => Some("remove --raw, or the attachments"),
+            Self::NotUserMessage { .. } | Self::NoUserMessage { .. } => None,
         }
     }
 }
@@ -75,7 +76,6 @@ pub(super) fn place_attachments(
     prompt: &mut Prompt,
     attachments: &[Attachment],
 ) -> Result<(), PlacementError> {
-    check_total_size(attachments)?;
     let messages = match prompt {
         Prompt::Raw(_) if attachments.is_empty() => return Ok(()),
         Prompt::Raw(_) => {
@@ -98,21 +98,19 @@ pub(super) fn place_attachments(
         .map(|attachment| attachment.name.clone())
         .filter(|name| !is_placed(name))
         .collect();
-    if others.is_empty() {
-        return Ok(());
-    }
     let last_user = messages
         .iter_mut()
         .rfind(|message| message.role == Role::User);
     match last_user {
-        Some(message) => {
-            message.attachments.extend(others);
-            Ok(())
+        Some(message) => message.attachments.extend(others),
+        None if others.is_empty() => {}
+        None => {
+            return Err(PlacementError::NoUserMessage {
+                names: others.join(", "),
+            });
         }
-        None => Err(PlacementError::NoUserMessage {
-            names: others.join(", "),
-        }),
     }
+    Ok(check_total_size(messages, attachments)?)
 }
 
 /// Checks the attachments that a pack placed in a message.

@@ -45,8 +45,9 @@ pub struct PromptRequest {
     pub system: Option<String>,
     /// Send the text without the model's chat template.
     pub raw: bool,
-    /// Images that are sent with the prompt, under distinct names.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    /// Images that are sent with the prompt, under distinct names. They are files, and not
+    /// data.
+    #[serde(skip)]
     pub attachments: Vec<Attachment>,
 }
 

@@ -38,6 +38,8 @@ impl Default for Timeouts {
 /// The phase that a time limit applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeoutPhase {
+    /// Reading the input files, before the job begins.
+    Input,
     /// Loading the model.
     Load,
     /// The wait for the first piece.
@@ -115,7 +117,7 @@ impl PhaseTimer {
             TimeoutPhase::Load => self.limits.load,
             TimeoutPhase::FirstToken => self.limits.first_token,
             TimeoutPhase::Stream => self.limits.stream,
-            TimeoutPhase::Total => None,
+            TimeoutPhase::Input | TimeoutPhase::Total => None,
         };
         let of_phase = async {
             match limit {

@@ -116,13 +116,20 @@ pub(super) fn plan(run: &BatchRunArgs) -> Result<Plan, Failure> {
         system: system.clone(),
         raw: raw.then_some(true),
         params: axes(param)?,
-        attach: attach.clone(),
+        attach: Vec::new(),
     };
     let typed = PromptEntry {
         options: flags,
         ..PromptEntry::default()
     };
     plan.defaults = typed.options_with_defaults(&plan.defaults);
+    // Those of a prompt replace those of the plan, and the flag adds to both.
+    plan.defaults.attach.extend(attach.iter().cloned());
+    for prompt in &mut plan.prompts {
+        if !prompt.options.attach.is_empty() {
+            prompt.options.attach.extend(attach.iter().cloned());
+        }
+    }
     for name in prompt {
         plan.prompts.push(PromptEntry {
             name: name.clone(),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use fs_err as fs;
-use lmstrix::client::{self, TimeoutOptions};
+use lmstrix::client::{self, PackSource, TimeoutOptions};
 use lmstrix::config::Config;
 use lmstrix::engine::{EMBEDDED, EngineSelection, Memory, format_bytes, query_catalog};
 use lmstrix::error_chain::error_chain;
@@ -360,8 +360,8 @@ fn registry(env: &Env, findings: &mut Findings) {
 
 async fn packs(env: &Env, config: &Config, findings: &mut Findings) {
     let quiet = Messages::new(true, false, false);
-    let (loader, folders) = match client::pack_loader(env, config, &notices(quiet)) {
-        Ok(loader_and_folders) => loader_and_folders,
+    let PackSource { loader, folders } = match client::pack_source(env, config, &notices(quiet)) {
+        Ok(source) => source,
         Err(failure) => return findings.failure("packs", failure),
     };
     let load_all = move || {

@@ -53,7 +53,7 @@ pub(super) fn params(
     match (text, text_file) {
         (Some(text), _) => put("text", text.to_owned()),
         (None, Some(path)) if path == Path::new("-") => put("text", stdin_text(notices)?),
-        (None, Some(path)) => put("text", read_text_file(path)?.text),
+        (None, Some(path)) => put("text", read_text_file(path)?.text.to_string()),
         (None, None) => {}
     }
     Ok(params)

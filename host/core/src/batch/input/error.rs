@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::attachment::AttachmentError;
+use crate::attachment::{AttachmentError, image_hint};
 
 /// An error of an input file, pattern or row.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +84,7 @@ pub enum Error {
     #[error(transparent)]
     Attachment(#[from] AttachmentError),
     /// An image that a row names cannot be read.
-    #[error("{}:{line}: {source}", path.display())]
+    #[error("{}:{line}", path.display())]
     RowAttachment {
         /// The table.
         path: PathBuf,
@@ -132,7 +132,10 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         match self {
-            Self::NotUtf8 { .. } => Some("convert it with `iconv -f ENCODING -t UTF-8`"),
+            Self::NotUtf8 { path, .. } => {
+                image_hint(path).or(Some("convert it with `iconv -f ENCODING -t UTF-8`"))
+            }
+            Self::DuplicateName { .. } => Some("give each a distinct `name` in `[[input]]`"),
             Self::IsDirectory { .. } => Some("use 'FOLDER/*' for the files in it"),
             Self::JsonArray { .. } => Some("convert it with `jq -c '.[]' FILE >ROWS.jsonl`"),
             Self::DuplicateRowName { .. } => Some("give each row a distinct `id`"),
@@ -145,8 +148,7 @@ impl Error {
             | Self::TooLarge { .. }
             | Self::UnknownRowFormat { .. }
             | Self::Row { .. }
-            | Self::NoRows { .. }
-            | Self::DuplicateName { .. } => None,
+            | Self::NoRows { .. } => None,
         }
     }
 }

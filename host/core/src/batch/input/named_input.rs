@@ -30,11 +30,13 @@ pub enum InputSource {
         /// Size of the file in bytes when the plan was made.
         bytes: u64,
     },
-    /// An image, which sets no parameter; it is the input's attachment.
+    /// An image; its content is in [`Input::attachments`].
     Image {
         /// Path of the file.
         path: PathBuf,
     },
+    /// Several images; their contents are in [`Input::attachments`].
+    Images,
     /// A row.
     Row {
         /// Names and values of the parameters, in file order.
@@ -50,7 +52,7 @@ impl InputSource {
     fn path(&self) -> Option<&Path> {
         match self {
             Self::File { path, .. } | Self::Image { path } => Some(path),
-            Self::Row { .. } | Self::Text(_) => None,
+            Self::Images | Self::Row { .. } | Self::Text(_) => None,
         }
     }
 }
@@ -72,6 +74,7 @@ impl Input {
             InputSource::File { path, .. } | InputSource::Image { path } => {
                 format!("`{}`", path.display())
             }
+            InputSource::Images => "images".to_owned(),
             InputSource::Row { .. } => "a row".to_owned(),
             InputSource::Text(_) => "a text".to_owned(),
         }
@@ -99,7 +102,9 @@ pub fn with_distinct_names(mut inputs: Vec<Input>) -> Result<Vec<Input>, Error> 
     let mut paths = HashSet::new();
     inputs.retain(|input| {
         let path = input.source.path();
-        path.is_none_or(|path| paths.insert(absolute(path)))
+        let images = input.attachments.iter();
+        let images: Vec<String> = images.map(|image| image.sha256().to_owned()).collect();
+        path.is_none_or(|path| paths.insert((absolute(path), images)))
     });
     let common = common_folder(&inputs);
     // All files with the same name are renamed together, so that the order of the

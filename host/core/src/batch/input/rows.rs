@@ -75,7 +75,21 @@ fn row_attachments(
     let folder = table.parent().unwrap_or(Path::new(""));
     let mut attachments = Vec::new();
     for (_, cell) in cells.iter().filter(|(_, cell)| !cell.trim().is_empty()) {
-        let paths = serde_json::from_str(cell).unwrap_or_else(|_| vec![cell.clone()]);
+        let cell = cell.trim();
+        let paths = match serde_json::from_str::<Vec<String>>(cell) {
+            Ok(paths) if paths.iter().all(|path| !path.is_empty()) => paths,
+            Err(_) if !cell.starts_with(['[', '{']) => vec![cell.to_owned()],
+            _ => {
+                return Err(Error::Row {
+                    path: table.to_owned(),
+                    line,
+                    column: None,
+                    reason: format!(
+                        "`{ATTACH}`: expected a path or an array of paths, found {cell}"
+                    ),
+                });
+            }
+        };
         for path in paths {
             let attachment =
                 Attachment::read(&folder.join(path)).map_err(|source| Error::RowAttachment {

@@ -89,6 +89,12 @@ impl BatchModel {
         }
     }
 
+    /// Returns whether one of `names` is the model's name, and not a pattern.
+    pub(super) fn is_named_in(&self, names: &[String]) -> bool {
+        let is_name = |name: &&String| *name != ALL && !is_pattern(name);
+        names.iter().filter(is_name).any(|name| self.matches(name))
+    }
+
     /// Returns whether a name or pattern of the plan matches the model.
     pub(super) fn matches(&self, pattern: &str) -> bool {
         pattern == ALL || pattern == self.label || matches_model(pattern, &self.id, &self.aliases)
@@ -132,8 +138,7 @@ pub(super) fn batch_model(
         jobs: plan.jobs,
         settings: SettingsLayer::default(),
     };
-    let names = |name: &String| name != ALL && !is_pattern(name) && batch_model.matches(name);
-    batch_model.is_named = plan.models.is_empty() || plan.models.iter().any(names);
+    batch_model.is_named = plan.models.is_empty() || batch_model.is_named_in(&plan.models);
     apply_overrides(&mut batch_model, plan);
     batch_model
 }

@@ -60,10 +60,12 @@ fn fitting_context<'a>(
 ) -> ModelContext {
     let longest = jobs.clone().map(|job| job.prompt_bytes).max().unwrap_or(0);
     let answer = jobs.clone().map(|job| job.need.answer).max().unwrap_or(0);
+    let images = jobs.clone().map(|job| job.images).max().unwrap_or(0);
     let known = history
         .contexts
         .get(&(model.place.clone(), model.id.clone()))
-        .filter(|known| known.prompt_bytes >= longest && known.answer_tokens >= answer);
+        .filter(|known| known.prompt_bytes >= longest && known.answer_tokens >= answer)
+        .filter(|known| known.images >= images);
     let (tokens, new) = match known {
         Some(known) => (known.context, None),
         None => {
@@ -75,6 +77,7 @@ fn fitting_context<'a>(
                 context: tokens,
                 prompt_bytes: longest,
                 answer_tokens: answer,
+                images,
             };
             (tokens, Some(record))
         }

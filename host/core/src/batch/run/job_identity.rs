@@ -16,14 +16,13 @@ pub(super) fn job_key(inputs: &JobInputs, job: JobCoordinates) -> String {
         .prompt(job)
         .map(|prompt| prompt.identity.clone())
         .unwrap_or_default();
-    let mut spec = JobSpec {
+    let spec = JobSpec {
         // Neither changes what is asked.
         timeouts: Timeouts::default(),
         strict: false,
         ..inputs.spec(job)
     };
-    for attachment in std::mem::take(&mut spec.prompt.attachments) {
-        // Another spelling of a path makes no other job.
+    for attachment in &spec.prompt.attachments {
         key.add(&attachment.name, attachment.sha256());
     }
     key.add("spec", &json(&spec));
@@ -38,7 +37,7 @@ pub(super) fn job_key(inputs: &JobInputs, job: JobCoordinates) -> String {
         key.add(name, value);
     }
     match inputs.input(job).map(|input| &input.source) {
-        None | Some(InputSource::Image { .. }) => {}
+        None | Some(InputSource::Image { .. } | InputSource::Images) => {}
         Some(InputSource::File { sha256, .. }) => key.add("file", sha256),
         Some(InputSource::Text(text)) => key.add("text", text),
         Some(InputSource::Row { params }) => {

@@ -1,16 +1,19 @@
 //! The inputs of jobs: prompts, texts, models and settings.
 
+use std::collections::HashSet;
+
 use lmstrix_inference::ContextSize;
 
 use super::batch_model::BatchModel;
 use super::event::SharedObserver;
 use super::plan_inputs::{of_input, plan_inputs};
+use super::plan_packs::PlanPacks;
 use super::plan_prompt::{PlanPrompt, plan_prompt};
 use super::prompt_resolver::{PromptResolver, ResolveJob};
 use super::setup::BatchSetup;
 use crate::attachment::{Attachment, with_distinct_names};
 use crate::batch::{Combination, Input, InputSource, JobCoordinates, JobLabels, PlanContext};
-use crate::client;
+use crate::client::{self, TextFiles};
 use crate::error::{Error, ErrorKind};
 use crate::job::{JobSpec, ModelReference, PromptRequest, SettingsByOrigin, Timeouts};
 
@@ -39,10 +42,14 @@ impl JobInputs {
             client::settings_by_origin(setup.settings.clone(), setup.env, setup.config)?;
         settings.plan.clone_from(&plan.settings);
         let mut prompts: Vec<PlanPrompt> = Vec::new();
-        let mut packs = Vec::new();
+        let notices = observer.notices();
+        let source = client::pack_source(setup.env, setup.config, &notices)?;
+        let mut packs = PlanPacks::new(source, setup.env, notices);
+        let mut text_files = TextFiles::default();
+        let mut labels = HashSet::new();
         for entry in &plan.prompts {
-            let (prompt, of_prompt) = plan_prompt(entry, setup, &observer.notices())?;
-            if prompts.iter().any(|known| known.label == prompt.label) {
+            let prompt = plan_prompt(entry, setup, &mut packs, &mut text_files)?;
+            if !labels.insert(prompt.label.clone()) {
                 return Err(Error::usage(format!(
                     "two prompts of the plan are called `{}`",
                     prompt.label
@@ -60,14 +67,13 @@ impl JobInputs {
                     ));
                 }
             }
-            packs.push(of_prompt);
             prompts.push(prompt);
         }
         Ok(Self {
             prompts,
             inputs: plan_inputs(plan, &setup.out, observer)?,
             models,
-            resolver: PromptResolver::start(packs)?,
+            resolver: PromptResolver::start(packs.into_sets())?,
             settings,
             timeouts,
             strict: plan.results.strict,
@@ -138,7 +144,7 @@ impl JobInputs {
             }
         }
         Ok(ResolveJob {
-            plan_prompt: job.prompt,
+            pack_set: prompt.pack_set,
             prompt: request,
             model: model.facts(),
         })
@@ -146,8 +152,23 @@ impl JobInputs {
 
     /// Returns whether the job has images and its model is known to take none.
     pub(super) fn lacks_vision(&self, job: JobCoordinates) -> bool {
-        self.model(job).and_then(|model| model.vision) == Some(false)
-            && !self.attachments(job).is_empty()
+        self.model(job).and_then(|model| model.vision) == Some(false) && self.image_count(job) > 0
+    }
+
+    /// Returns the number of images of the job.
+    pub(super) fn image_count(&self, job: JobCoordinates) -> usize {
+        let prompt = self.prompt(job);
+        let of_prompt = prompt.map_or(0, |prompt| prompt.request.attachments.len());
+        of_prompt + self.input(job).map_or(0, |input| input.attachments.len())
+    }
+
+    /// Returns whether the prompt or the plan selects the job's model by its name.
+    pub(super) fn is_named_model(&self, job: JobCoordinates) -> bool {
+        let of_prompt = self.prompt(job).map(|prompt| &prompt.models);
+        self.model(job).is_some_and(|model| match of_prompt {
+            Some(patterns) if !patterns.is_empty() => model.is_named_in(patterns),
+            _ => model.is_named,
+        })
     }
 
     /// Returns the images of a job: those of its prompt and of its input.

@@ -14,7 +14,7 @@ use super::planned_job::{PlannedJob, decide};
 use super::setup::BatchOptions;
 use super::spool::Spool;
 use crate::batch::{self, FolderHistory, JobCoordinates};
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, VISION_HINT};
 use crate::job::Warning;
 use crate::quantity::count;
 
@@ -42,7 +42,7 @@ pub(super) async fn list_jobs(
     out: &Path,
     observer: &SharedObserver,
 ) -> Result<JobList, Error> {
-    let mut coordinates = with_vision(all_coordinates(inputs), inputs, observer)?;
+    let mut coordinates = with_vision(all_coordinates(inputs), inputs, options, observer)?;
     let all = coordinates.len();
     if let Some(shard) = options.shard {
         coordinates = of_shard(inputs, &coordinates, shard);
@@ -55,7 +55,8 @@ pub(super) async fn list_jobs(
     let mut jobs = Vec::with_capacity(coordinates.len());
     for (job, identified) in coordinates.iter().zip(identified) {
         names.check_history(inputs, *job, &identified.name, history)?;
-        jobs.push(decide(*job, identified, options, history, out));
+        let images = inputs.image_count(*job);
+        jobs.push(decide(*job, identified, options, images, history, out));
     }
     names.check_distinct(
         inputs,
@@ -77,6 +78,7 @@ pub(super) async fn list_jobs(
 fn with_vision(
     all: Vec<JobCoordinates>,
     inputs: &JobInputs,
+    options: &BatchOptions,
     observer: &SharedObserver,
 ) -> Result<Vec<JobCoordinates>, Error> {
     let (left_out, kept): (Vec<_>, Vec<_>) =
@@ -84,19 +86,25 @@ fn with_vision(
     if left_out.is_empty() {
         return Ok(kept);
     }
-    let models = left_out.iter().filter_map(|job| inputs.model(*job));
-    let labels: BTreeSet<&str> = models.clone().map(|model| model.label.as_str()).collect();
-    let labels: Vec<&str> = labels.into_iter().collect();
-    let message = format!(
-        "{} with images, for models without vision: {}",
-        count(left_out.len(), "job"),
-        labels.join(", ")
-    );
-    if kept.is_empty() || models.clone().any(|model| model.is_named) {
-        return Err(Error::new(ErrorKind::Model, message)
-            .hint("`lmstrix-host list --vision` shows models that take images"));
+    let labels = |jobs: &mut dyn Iterator<Item = &JobCoordinates>| {
+        let models = jobs.filter_map(|job| inputs.model(*job));
+        let labels: BTreeSet<String> = models.map(|model| format!("`{}`", model.label)).collect();
+        labels.into_iter().collect::<Vec<_>>().join(", ")
+    };
+    // The plan that a folder keeps names all models of its first run.
+    let mut named = left_out
+        .iter()
+        .filter(|job| kept.is_empty() || (!options.is_own_plan && inputs.is_named_model(**job)));
+    let named = labels(&mut named);
+    if !named.is_empty() {
+        let message = format!("jobs with images for models that take none: {named}");
+        return Err(Error::new(ErrorKind::Model, message).hint(VISION_HINT));
     }
-    observer.warning(&format!("left out {message}"));
+    observer.warning(&format!(
+        "left out {} with images for models that take none: {}",
+        count(left_out.len(), "job"),
+        labels(&mut left_out.iter())
+    ));
     Ok(kept)
 }
 

@@ -64,7 +64,7 @@ pub(super) fn absolute(plan: &Plan) -> Plan {
             InputEntrySource::Files(path) | InputEntrySource::RowsOrFiles(path) => {
                 std::slice::from_mut(path)
             }
-            InputEntrySource::Images(paths) => paths,
+            InputEntrySource::Images { paths, .. } => paths,
             InputEntrySource::Text { .. } => &mut [],
         };
         for path in paths.iter_mut().chain(&mut input.attach) {

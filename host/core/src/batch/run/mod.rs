@@ -41,6 +41,7 @@ mod model_loader;
 mod model_matching;
 mod models;
 mod plan_inputs;
+mod plan_packs;
 mod plan_prompt;
 mod planned_job;
 mod prepared_batch;

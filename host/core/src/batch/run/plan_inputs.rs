@@ -34,13 +34,22 @@ pub(super) fn plan_inputs(
                 let note = |text: &str| observer.warning(text);
                 batch::read_inputs(here, &path.to_string_lossy(), &skip, &note).map_err(of_input)?
             }
-            InputEntrySource::Images(paths) => {
+            InputEntrySource::Images { name, paths } => {
                 let mut inputs = Vec::new();
                 for path in paths {
                     let images = batch::images(here, &path.to_string_lossy(), &skip);
                     inputs.extend(images.map_err(of_input)?);
                 }
-                inputs
+                match name {
+                    None => inputs,
+                    Some(name) => vec![Input {
+                        attachments: inputs
+                            .into_iter()
+                            .flat_map(|input| input.attachments)
+                            .collect(),
+                        ..Input::new(name, InputSource::Images)
+                    }],
+                }
             }
             InputEntrySource::Text { name, text } => {
                 vec![Input::new(name, InputSource::Text(text.clone()))]

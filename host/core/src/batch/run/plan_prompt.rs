@@ -3,14 +3,15 @@
 use lmstrix_inference::SettingsLayer;
 use lmstrix_sandbox::ProcessorRef;
 
+use super::plan_packs::PlanPacks;
 use super::prompt_identity::prompt_identity;
 use super::setup::BatchSetup;
 use crate::batch::{
     self, Combination, IdentityHasher, ParamValues, ProcessorEntry, PromptOptions, combinations,
 };
-use crate::client::{self, Notices, Request};
+use crate::client::{self, Request, TextFiles};
 use crate::error::Error;
-use crate::job::{PackSet, PromptRequest};
+use crate::job::PromptRequest;
 
 /// A prompt of the plan.
 pub(super) struct PlanPrompt {
@@ -21,6 +22,8 @@ pub(super) struct PlanPrompt {
     /// The request without parameters.
     pub(super) request: PromptRequest,
     pub(super) settings: SettingsLayer,
+    /// The index of its packs in the resolver.
+    pub(super) pack_set: usize,
     /// The digest of everything but parameters, inputs and models.
     pub(super) identity: IdentityHasher,
 }
@@ -29,8 +32,9 @@ pub(super) struct PlanPrompt {
 pub(super) fn plan_prompt(
     entry: &batch::PromptEntry,
     setup: &BatchSetup<'_>,
-    notices: &Notices,
-) -> Result<(PlanPrompt, PackSet), Error> {
+    packs: &mut PlanPacks<'_>,
+    text_files: &mut TextFiles,
+) -> Result<PlanPrompt, Error> {
     let BatchSetup {
         plan, env, config, ..
     } = setup;
@@ -47,17 +51,20 @@ pub(super) fn plan_prompt(
         attachments: options.attach.clone(),
         ..Request::default()
     };
-    let packs = client::pack_set(&request.pack_dirs, env, config, notices)?;
-    let request = client::prompt_request(&request, env, config)?;
-    let prompt = PlanPrompt {
-        identity: prompt_identity(&request, &packs, &options.pack_dirs, env),
+    let pack_set = packs.index(&request.packs, &request.pack_dirs);
+    let request = client::prompt_request(&request, env, config, text_files)?;
+    Ok(PlanPrompt {
+        identity: packs
+            .identity(pack_set)
+            .map(|packs| prompt_identity(&request, packs))
+            .unwrap_or_default(),
+        pack_set,
         label: entry.label().to_owned(),
         models: entry.models.clone(),
         combinations: combinations(&options.params),
         request,
         settings: entry.settings.clone(),
-    };
-    Ok((prompt, packs))
+    })
 }
 
 /// Checks that no axis has a value twice.

@@ -24,6 +24,8 @@ pub struct PlannedJob {
     pub identity: String,
     /// The length of all messages in bytes.
     pub prompt_bytes: u64,
+    /// The number of its images.
+    pub images: usize,
     /// Tokens that the job needs.
     pub need: TokenNeed,
     /// Run, skip, adopt or keep.
@@ -49,6 +51,7 @@ pub(super) fn decide(
     coordinates: JobCoordinates,
     identified: IdentifiedJob,
     options: &BatchOptions,
+    images: usize,
     history: &FolderHistory,
     out: &Path,
 ) -> PlannedJob {
@@ -67,6 +70,7 @@ pub(super) fn decide(
         identity: identified.identity,
         key: identified.key,
         prompt_bytes: identified.prompt_bytes,
+        images,
         need: identified.need,
         own_results: known
             .map(|known| known.results().into_iter().cloned().collect())

@@ -11,8 +11,7 @@ use crate::job::{self, PackSet, PromptRequest, ResolvedJob, resolve};
 
 type Work = Box<dyn FnOnce(&mut [PackSet]) + Send>;
 
-/// The thread and its packs: one set for each prompt of the plan, since each may name
-/// its own.
+/// The thread and its packs: several sets, since each prompt of a plan may name its own.
 #[derive(Debug)]
 pub(super) struct PromptResolver {
     work: mpsc::Sender<Work>,
@@ -21,8 +20,8 @@ pub(super) struct PromptResolver {
 /// The request to a pack for a job.
 #[derive(Debug)]
 pub(super) struct ResolveJob {
-    /// The index of the prompt in the plan.
-    pub(super) plan_prompt: usize,
+    /// The index of the prompt's packs.
+    pub(super) pack_set: usize,
     pub(super) prompt: PromptRequest,
     pub(super) model: ModelFacts,
 }
@@ -68,7 +67,7 @@ impl Resolving {
 }
 
 fn resolve_on_thread(packs: &mut [PackSet], job: &ResolveJob) -> Result<ResolvedJob, Error> {
-    let Some(packs) = packs.get_mut(job.plan_prompt) else {
+    let Some(packs) = packs.get_mut(job.pack_set) else {
         return Err(died());
     };
     // A batch never reads stdin, so that it can be run again.

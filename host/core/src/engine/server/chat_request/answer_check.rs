@@ -1,13 +1,14 @@
 //! Checks of a response: whether the requested model answered, why the answer ended,
 //! and whether an empty answer is an overflow of the context. Pure.
 
-use lmstrix_inference::{FinishReason, Prompt, Usage};
+use lmstrix_inference::{FinishReason, Usage};
 
 use super::prepared_request::PreparedRequest;
 use crate::engine::Error;
 use crate::engine::server::dialect::Endpoint;
 use crate::engine::server::fault::{FaultKind, ServerFault};
 use crate::engine::server::server_kind::ServerKind;
+use crate::token_estimate::TokenEstimate;
 
 /// Compares the model in the response with the requested one. With LM Studio and
 /// Ollama another model is an error; with other servers the name may be an alias, so
@@ -103,7 +104,7 @@ pub(super) fn detect_silent_overflow(
         prepared.target.server.kind == ServerKind::LmStudio && *finish == FinishReason::End;
     let tokens = match counted {
         Some(counted) => counted,
-        None if is_studio => rough_token_count(&prepared.request.prompt),
+        None if is_studio => TokenEstimate::of_prompt(&prepared.request.prompt, None).likely,
         None => return None,
     };
     (tokens >= context).then(|| ServerFault {
@@ -118,12 +119,4 @@ pub(super) fn detect_silent_overflow(
         status: None,
         retry_after: None,
     })
-}
-
-/// Approximate bytes per token of English text, enough to recognise a prompt
-/// that is far too long.
-const BYTES_PER_TOKEN: usize = 4;
-
-fn rough_token_count(prompt: &Prompt) -> u32 {
-    u32::try_from(prompt.bytes() / BYTES_PER_TOKEN).unwrap_or(u32::MAX)
 }

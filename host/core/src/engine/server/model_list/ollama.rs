@@ -53,7 +53,7 @@ fn parse_ollama(tags: &Value, running: &Value) -> Vec<ListedModel> {
         .collect()
 }
 
-/// Older versions report no capabilities.
+/// Returns whether the model takes images; `None` if the server reports no capabilities.
 fn supports_vision(capabilities: &[String]) -> Option<bool> {
     (!capabilities.is_empty()).then(|| capabilities.iter().any(|name| name == "vision"))
 }
