@@ -38,6 +38,8 @@ mod engines;
 mod faults;
 /// `infer`: outputs and exit codes.
 mod infer;
+/// Models that several processes use.
+mod leases;
 /// `infer` with llama.cpp's server. Unix only: so is the layout of its Python environment.
 #[cfg(unix)]
 mod llama_server;

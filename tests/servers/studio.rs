@@ -277,6 +277,12 @@ impl FakeStudio {
         state.instances.retain(|instance| instance.key != key);
     }
 
+    /// Unloads all instances of a model, as the server itself or its user does.
+    pub(crate) fn evict(&self, key: &str) {
+        let mut state = self.shared.lock();
+        state.instances.retain(|instance| instance.key != key);
+    }
+
     /// Returns the number of successful loads, explicit and just-in-time.
     pub(crate) fn load_count(&self) -> usize {
         self.shared.lock().loads

@@ -10,7 +10,7 @@ use lmstrix::Error;
 use lmstrix::client::{
     self, Notices, OpenContext, Request, RunLimit, registry_store, warn_about_unknown_variables,
 };
-use lmstrix::engine::Unloader;
+use lmstrix::engine::{UnloadResult, Unloader};
 use lmstrix::error_chain::error_chain;
 use lmstrix::job::{
     Cancel, Cancellation, End, Outcome, RunContext, Sinks, Warning, announce, load_for, run,
@@ -103,7 +103,7 @@ pub(crate) async fn infer(
         let loading = load_for(&mut job, model, &mut sinks, cancel.as_mut(), context);
         match loading.await {
             Ok(instance) => {
-                unloader = args.model.unload.then(|| instance.unloader());
+                unloader = Some(instance.unloader());
                 if output.show_request {
                     sinks.iter_mut().for_each(|sink| sink.suspend());
                     let rendered = instance.render_prompt(&job.prompt, &job.settings).await;
@@ -119,7 +119,7 @@ pub(crate) async fn infer(
     // The progress line is erased before anything else is printed.
     drop(progress);
     if let Some(unloader) = unloader {
-        let warning = unload(unloader, &outcome.used.model, messages).await;
+        let warning = unload(unloader, args.model.unload, &outcome.used.model, messages).await;
         outcome.answer.warnings.extend(warning);
     }
     for warning in &outcome.answer.warnings {
@@ -189,14 +189,30 @@ async fn request_from_args(
 /// The time limit of an unload at the end of a run.
 const UNLOAD_LIMIT: Duration = Duration::from_secs(30);
 
-/// Unloads the model, and returns a warning if it stays loaded.
-async fn unload(unloader: Unloader, model: &str, messages: Messages) -> Option<Warning> {
-    let warning = match tokio::time::timeout(UNLOAD_LIMIT, unloader.unload()).await {
-        Ok(Ok(Some(true) | None)) => return None,
-        Ok(Ok(Some(false))) => format!(
+/// Unloads the model if that is requested, or if this process was its last user. Returns a
+/// warning if it stays loaded.
+async fn unload(
+    unloader: Unloader,
+    is_requested: bool,
+    model: &str,
+    messages: Messages,
+) -> Option<Warning> {
+    let unloading = async {
+        if is_requested {
+            unloader.unload().await
+        } else {
+            unloader.release().await
+        }
+    };
+    let warning = match tokio::time::timeout(UNLOAD_LIMIT, unloading).await {
+        Ok(Ok(UnloadResult::Unloaded | UnloadResult::NothingToUnload)) => return None,
+        Ok(Ok(UnloadResult::NotOwned)) => format!(
             "`{model}` stays loaded: this program did not load it; `unload --force` unloads it \
              anyway"
         ),
+        Ok(Ok(UnloadResult::InUse)) => {
+            format!("`{model}` stays loaded: another process uses it, and unloads it")
+        }
         Ok(Err(error)) => format!("`{model}` stays loaded: {}", error_chain(&error)),
         Err(_) => format!(
             "`{model}` may stay loaded: the server did not confirm the unload within {} s",

@@ -36,8 +36,11 @@ impl SelectedModel {
     ///
     /// # Errors
     /// Returns an error if the server cannot load the model or cannot be reached.
-    pub async fn load(self, emit: &mut (dyn FnMut(Event) + Send)) -> Result<Instance, Error> {
+    pub async fn load(mut self, emit: &mut (dyn FnMut(Event) + Send)) -> Result<Instance, Error> {
         let mut worker = None;
+        if let Backend::Server(target) = &mut self.backend {
+            target.begin_use()?;
+        }
         let (instance, warnings) = match &self.backend {
             Backend::Embedded(model) => {
                 worker = Some(model.start()?);
@@ -93,6 +96,15 @@ impl Instance {
     #[must_use]
     pub fn is_owned(&self) -> bool {
         self.instance.is_owned
+    }
+
+    /// Returns whether this process loaded an instance in place of this one, which was gone.
+    #[must_use]
+    pub fn has_own_replacement(&self) -> bool {
+        match &self.selected.backend {
+            Backend::Embedded(_) => false,
+            Backend::Server(target) => target.has_own_replacement(),
+        }
     }
 
     /// Returns an unloader for the instance.
@@ -153,18 +165,44 @@ pub struct Unloader(UnloadTarget);
 /// A server's model, and the instance if it is known.
 type UnloadTarget = Option<(Box<ServerTarget>, Option<ServerInstance>)>;
 
+/// The result of an unload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnloadResult {
+    /// An instance was unloaded.
+    Unloaded,
+    /// This program did not load the instance.
+    NotOwned,
+    /// Another process uses the instance, and the last one unloads it.
+    InUse,
+    /// The engine has nothing to unload.
+    NothingToUnload,
+}
+
 impl Unloader {
     /// Unloads the instance if this program loaded it, in this run or an earlier
-    /// one. Returns whether an instance was unloaded, or `None` for an engine that
-    /// has nothing to unload.
+    /// one, and no other process uses it.
     ///
     /// # Errors
     /// Returns an error if the server cannot unload it or cannot be reached.
-    pub async fn unload(&self) -> Result<Option<bool>, Error> {
+    pub async fn unload(&self) -> Result<UnloadResult, Error> {
         match &self.0 {
-            None => Ok(None),
-            Some((target, Some(instance))) => target.unload_if_owned(instance).await.map(Some),
-            Some((target, None)) => target.unload_loaded_by_process().await.map(Some),
+            None => Ok(UnloadResult::NothingToUnload),
+            Some((target, Some(instance))) => target.unload_if_owned(instance).await,
+            Some((target, None)) => target.unload_loaded_by_process().await,
+        }
+    }
+
+    /// Unloads an instance that this process only used, if the process that loaded it has
+    /// left that to its last user.
+    ///
+    /// # Errors
+    /// Returns an error if the server cannot unload it or cannot be reached.
+    pub async fn release(&self) -> Result<UnloadResult, Error> {
+        match &self.0 {
+            Some((target, Some(instance))) if target.is_left_to_user(instance) => {
+                target.unload_if_owned(instance).await
+            }
+            _ => Ok(UnloadResult::NothingToUnload),
         }
     }
 }

@@ -14,6 +14,7 @@ mod embedded_fault;
 mod error;
 mod hub;
 mod instance;
+mod lease;
 mod lifecycle;
 mod memory;
 mod model_file;
@@ -31,7 +32,7 @@ pub use catalog::{Catalog, CatalogEngine, CatalogModel, LoadedInstance, query_ca
 pub use embedded_fault::{EmbeddedError, EmbeddedFault, embedded_fault};
 pub use error::Error;
 pub use hub::{DEFAULT_HUB_URL, Hub, HubError, HubReference, PullProgress, PullResult};
-pub use instance::{Instance, Unloader};
+pub use instance::{Instance, UnloadResult, Unloader};
 pub use lifecycle::{KnownModel, LifecycleOptions};
 pub use memory::{Memory, process_start_time};
 pub use model_file::display_model;

@@ -42,6 +42,9 @@ pub(super) struct OwnershipRecord {
     /// The ID of the process that loaded it.
     #[serde(default)]
     pub(super) process: u32,
+    /// The process that loaded it is done, and the last one that uses it unloads it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) handed_over: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -225,6 +228,19 @@ impl Ownership {
                 }
             }
             None => self.records.retain(|record| !is_pending(record)),
+        }
+        self.write()
+    }
+
+    /// Leaves the unload of an instance to the last process that uses it.
+    ///
+    /// # Errors
+    /// Returns an error if the record file cannot be written.
+    pub(super) fn hand_over(&mut self, instance: &str) -> Result<(), Error> {
+        let of_instance =
+            |record: &&mut OwnershipRecord| record.instance.as_deref() == Some(instance);
+        for record in self.records.iter_mut().filter(of_instance) {
+            record.handed_over = true;
         }
         self.write()
     }

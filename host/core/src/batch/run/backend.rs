@@ -2,6 +2,7 @@
 //! to keep. Tests have a scripted backend.
 
 use crate::batch::Record;
+use crate::engine::UnloadResult;
 use crate::error::Error;
 use crate::job::FailureClass;
 
@@ -35,9 +36,12 @@ pub(super) trait Backend {
         attempt: u32,
     ) -> FinishedJob<Self::Partial>;
 
-    /// Unloads the instance; returns whether it was loaded by this program, and `None`
-    /// for an engine that has nothing to unload.
-    async fn unload(&self, instance: &Self::Instance) -> Result<Option<bool>, String>;
+    /// Unloads the instance if this program loaded it and no other process uses it.
+    async fn unload(&self, instance: &Self::Instance) -> Result<UnloadResult, String>;
+
+    /// Unloads an instance of another process if that process left it to its last user, or
+    /// if this process loaded another one in its place.
+    async fn release(&self, instance: &Self::Instance) -> Result<UnloadResult, String>;
 
     /// Returns whether the model's server answers.
     async fn is_reachable(&self, model: usize) -> bool;

@@ -19,7 +19,7 @@ use super::record_failure::record_failure;
 use super::result_folder::{DISK_HINT, ResultFolder, WriteError};
 use super::spool::Spool;
 use crate::batch::{Record, StartRecord};
-use crate::engine::{Instance, Memory, SelectedModel, is_local};
+use crate::engine::{Instance, Memory, SelectedModel, UnloadResult, is_local};
 use crate::error::{Error, ErrorKind};
 use crate::error_chain::error_chain;
 use crate::job::{
@@ -251,9 +251,19 @@ impl Backend for LiveBackend<'_> {
         }
     }
 
-    async fn unload(&self, instance: &CountedInstance) -> Result<Option<bool>, String> {
+    async fn unload(&self, instance: &CountedInstance) -> Result<UnloadResult, String> {
         let unloader = instance.instance.unloader();
         unloader.unload().await.map_err(|error| error_chain(&error))
+    }
+
+    async fn release(&self, instance: &CountedInstance) -> Result<UnloadResult, String> {
+        let unloader = instance.instance.unloader();
+        let released = if instance.instance.has_own_replacement() {
+            unloader.unload().await
+        } else {
+            unloader.release().await
+        };
+        released.map_err(|error| error_chain(&error))
     }
 
     async fn is_reachable(&self, model: usize) -> bool {

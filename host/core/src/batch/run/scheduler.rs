@@ -12,6 +12,7 @@ use super::queue::Queue;
 use super::run_state::{RunState, ScheduledJob, ScheduledModel, TICK};
 use super::worker_pool::PoolEnd;
 use crate::batch::{InstanceRecord, Record};
+use crate::engine::UnloadResult;
 use crate::error::{Error, ErrorKind};
 
 /// Times that a server may go away and come back without a job done in between.
@@ -302,19 +303,29 @@ impl<'a, 'i, B: Backend> Scheduler<'a, 'i, B> {
         let Some(model) = self.state.models.get(index) else {
             return;
         };
-        if !self.is_owned(index, loaded) {
-            return;
-        }
-        let unloading = self.state.backend.unload(&loaded.instance);
+        let is_owned = self.is_owned(index, loaded);
+        let unloading = async {
+            if is_owned {
+                self.state.backend.unload(&loaded.instance).await
+            } else {
+                self.state.backend.release(&loaded.instance).await
+            }
+        };
         let cause = match tokio::time::timeout(UNLOAD_LIMIT, unloading).await {
-            Ok(Ok(unloaded)) => {
+            Ok(Ok(UnloadResult::NothingToUnload)) if !is_owned => return,
+            Ok(Ok(result)) => {
                 self.state.record(&Record::Unloaded(log_item(model)));
                 self.owned.remove(&model.key());
-                if unloaded == Some(true) {
-                    let model = &model.label;
-                    self.state
+                let model = &model.label;
+                match result {
+                    UnloadResult::Unloaded => self
+                        .state
                         .observer
-                        .event(BatchEvent::ModelUnloaded { model });
+                        .event(BatchEvent::ModelUnloaded { model }),
+                    UnloadResult::InUse => self.state.observer.status(&format!(
+                        "`{model}` stays loaded: another process uses it, and unloads it"
+                    )),
+                    UnloadResult::NotOwned | UnloadResult::NothingToUnload => {}
                 }
                 None
             }

@@ -20,6 +20,7 @@ use super::run_state::{
 use super::scheduler::Scheduler;
 use super::worker_pool::PoolEnd;
 use crate::batch::{Record, TokenNeed};
+use crate::engine::UnloadResult;
 use crate::error::{Error, ErrorKind};
 use crate::job::FailureClass;
 
@@ -152,9 +153,13 @@ impl Backend for FakeBackend {
         }
     }
 
-    async fn unload(&self, instance: &usize) -> Result<Option<bool>, String> {
+    async fn release(&self, _instance: &usize) -> Result<UnloadResult, String> {
+        Ok(UnloadResult::NothingToUnload)
+    }
+
+    async fn unload(&self, instance: &usize) -> Result<UnloadResult, String> {
         self.log(format!("unload {instance}"));
-        Ok(Some(true))
+        Ok(UnloadResult::Unloaded)
     }
 
     async fn is_reachable(&self, _model: usize) -> bool {

@@ -24,7 +24,7 @@ mod surrogates;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lmstrix_inference::{Event, FinishReason};
+use lmstrix_inference::{Event, FinishReason, Settings};
 use tokio::sync::mpsc;
 
 use super::dialect::Endpoint;
@@ -44,6 +44,8 @@ const INITIAL_BACKOFF: Duration = Duration::from_millis(250);
 /// Maximum delay before a retry. If the server asks for a longer one, the
 /// request fails.
 const MAX_BACKOFF: Duration = Duration::from_secs(120);
+/// Maximum number of instances that are loaded in place of one that is gone.
+const REPLACEMENTS_MAX: u32 = 2;
 /// Interval between requests to a server that is loading its model.
 const LOADING_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -60,6 +62,7 @@ impl ServerTarget {
         let task_cancel = Arc::clone(&cancel);
         let task = tokio::spawn(async move {
             let sender = EventSender::new(sender);
+            let instance = self.current_instance(&instance);
             let result = tokio::select! {
                 biased;
                 // Dropping the other future closes the connection.
@@ -78,7 +81,8 @@ impl ServerTarget {
     }
 }
 
-/// Runs attempts until one finishes. Returns `None` if the stream was dropped.
+/// Runs the inference. An instance that is gone is loaded again, as long as there is no
+/// output. Returns `None` if the stream was dropped.
 async fn run(
     target: &ServerTarget,
     instance: &ServerInstance,
@@ -91,6 +95,44 @@ async fn run(
             return Ok(None);
         }
     }
+    let mut instance = instance.clone();
+    let mut replacements = 0;
+    loop {
+        let error = match run_on(target, &instance, request, settings.clone(), sender).await? {
+            RunResult::Finished(finish) => return Ok(finish),
+            RunResult::InstanceGone(error) => error,
+        };
+        replacements += 1;
+        if replacements > REPLACEMENTS_MAX {
+            return Err(error);
+        }
+        let warning = format!(
+            "`{}` was unloaded or replaced while it was used; loading it again",
+            instance.id
+        );
+        if !sender.emit(Event::Warning(warning)).await || !sender.emit(Event::Loading(None)).await {
+            return Ok(None);
+        }
+        instance = target.ensure_again(&instance, &mut |_| {}).await?;
+    }
+}
+
+/// The end of the attempts on one instance.
+enum RunResult {
+    /// The response is complete; `None` if the stream was dropped.
+    Finished(Option<FinishReason>),
+    /// The instance is gone, or has less context than it had when it was loaded.
+    InstanceGone(Error),
+}
+
+/// Runs attempts on an instance until one finishes.
+async fn run_on(
+    target: &ServerTarget,
+    instance: &ServerInstance,
+    request: &InferenceRequest,
+    settings: Settings,
+    sender: &EventSender,
+) -> Result<RunResult, Error> {
     let max_tokens = effective_max_tokens(target, instance, &request.prompt, &settings)?;
     let endpoint = Endpoint::select(
         target.server.kind,
@@ -115,11 +157,12 @@ async fn run(
     let mut failures = 0;
     loop {
         match attempts.run_one().await? {
-            AttemptResult::Finished(finish) => return Ok(finish),
+            AttemptResult::Finished(finish) => return Ok(RunResult::Finished(finish)),
+            AttemptResult::InstanceGone(error) => return Ok(RunResult::InstanceGone(error)),
             AttemptResult::RequestChanged => {}
             AttemptResult::Loading => {
                 if !sender.emit(Event::Loading(None)).await {
-                    return Ok(None);
+                    return Ok(RunResult::Finished(None));
                 }
                 tokio::time::sleep(LOADING_RETRY_INTERVAL).await;
             }
@@ -138,7 +181,7 @@ async fn run(
                     MAX_ATTEMPTS - 1
                 );
                 if !sender.emit(Event::Warning(warning)).await {
-                    return Ok(None);
+                    return Ok(RunResult::Finished(None));
                 }
                 tokio::time::sleep(wait).await;
             }

@@ -32,7 +32,45 @@ impl ServerTarget {
         emit: &mut (dyn FnMut(Event) + Send),
     ) -> Result<ServerInstance, Error> {
         let start = Instant::now();
-        let (mut loaded, is_new, mut warnings) = find_or_load(self, emit).await?;
+        let found = find_or_load(self, emit).await?;
+        self.instance_of(found, start).await
+    }
+
+    /// Finds or loads an instance in place of `gone`, which another program or the server
+    /// unloaded. It has at least the same context, and later inferences use it, too.
+    ///
+    /// # Errors
+    /// Returns the errors of [`Self::ensure_loaded`].
+    pub(super) async fn ensure_again(
+        &self,
+        gone: &ServerInstance,
+        emit: &mut (dyn FnMut(Event) + Send),
+    ) -> Result<ServerInstance, Error> {
+        let start = Instant::now();
+        let target = Self {
+            requested_context: self.requested_context.or(gone.context),
+            ..self.clone()
+        };
+        let wanted = WantedInstance {
+            context: target.requested_context,
+            ..WantedInstance::default()
+        };
+        let method = load_method(target.server.kind, &target.listed);
+        let found = find_or_load_locked(&target, wanted, method, emit).await?;
+        let mut instance = target.instance_of(found, start).await?;
+        let known = self.current_instance(gone);
+        // Another inference of this process was faster.
+        instance.is_owned |= known.is_owned && known.id == instance.id && known != *gone;
+        self.set_current_instance(&instance);
+        Ok(instance)
+    }
+
+    /// Completes what is known of an instance that was found or loaded since `start`.
+    async fn instance_of(
+        &self,
+        (mut loaded, is_new, mut warnings): (ListedInstance, bool, Vec<String>),
+        start: Instant,
+    ) -> Result<ServerInstance, Error> {
         if self.server.kind == ServerKind::LlamaRouter && loaded.context.is_none() {
             // The router's list has no context lengths.
             loaded.context = router_props::context(&self.server, &loaded.id).await;
@@ -112,10 +150,14 @@ async fn find_or_load_locked(
                 "the server no longer lists the model".to_owned(),
             ));
         };
+        // An instance that another process uses is not reloaded, whoever loaded it.
+        let is_shared = target.is_shared();
         let copies = loaded_copies(&listed.instances, |instance| {
+            let is_owned = ownership.is_owned(&instance.id, instance.context);
+            let requested_context = ownership.requested_context(&instance.id);
             (
-                ownership.is_owned(&instance.id, instance.context),
-                ownership.requested_context(&instance.id),
+                is_owned && !is_shared,
+                requested_context.filter(|_| is_owned),
             )
         });
         match decide_load(WantedInstance { reload, ..wanted }, &copies, method) {
@@ -126,6 +168,12 @@ async fn find_or_load_locked(
             }
             LoadDecision::Refuse(reason) => return Err(refused_error(target, reason)),
             LoadDecision::Reload(ids) => {
+                if target.is_shared() {
+                    return Err(refused_error(
+                        target,
+                        "another process uses it, so it is not reloaded".to_owned(),
+                    ));
+                }
                 // Do not unload anything for a load that cannot succeed. The
                 // load itself reports the warnings.
                 let _warnings = check_memory(target).await?;
@@ -195,7 +243,7 @@ fn loaded_copies(
             LoadedCopy {
                 instance: instance.clone(),
                 is_owned,
-                requested_context: requested_context.filter(|_| is_owned),
+                requested_context,
             }
         })
         .collect()

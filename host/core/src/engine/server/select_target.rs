@@ -55,6 +55,8 @@ pub(in crate::engine) async fn select_target(
         listed_instance,
         requested_context,
         lifecycle,
+        lease: None,
+        replacement: Arc::default(),
     })
 }
 

@@ -1,6 +1,6 @@
 //! A model selected on a server, and what is known of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use lmstrix_inference::{Prompt, SettingSupport, Settings};
 
@@ -11,8 +11,9 @@ use super::load_decision::{LoadMethod, load_method};
 use super::model_list;
 use super::server_instance::ServerInstance;
 use super::server_kind::ServerKind;
+use crate::engine::lease::{Lease, is_used};
 use crate::engine::ownership;
-use crate::engine::{KnownModel, LifecycleOptions};
+use crate::engine::{Error, KnownModel, LifecycleOptions};
 
 /// A model selected on a server, not necessarily loaded.
 #[derive(Clone, Debug)]
@@ -25,12 +26,65 @@ pub(in crate::engine) struct ServerTarget {
     pub(super) requested_instance: Option<String>,
     pub(super) requested_context: Option<u32>,
     pub(super) lifecycle: Arc<LifecycleOptions>,
+    /// The use of the model, which keeps other processes from unloading it.
+    pub(super) lease: Option<Arc<Lease>>,
+    /// The instance in place of one that was gone, for all clones of this target.
+    pub(super) replacement: Arc<Mutex<Option<ServerInstance>>>,
 }
 
 impl ServerTarget {
     /// Returns the base URL of the server.
     pub(in crate::engine) fn base_url(&self) -> &str {
         self.server.client.base_url()
+    }
+
+    /// Begins a use of the model, on servers that can unload. Must be called before an
+    /// instance is selected.
+    ///
+    /// # Errors
+    /// Returns an error if the state folder cannot be written.
+    pub(in crate::engine) fn begin_use(&mut self) -> Result<(), Error> {
+        if load_method(self.server.kind, &self.listed) != LoadMethod::StartedWithModel {
+            let folder = &self.lifecycle.state_dir;
+            let lease = Lease::acquire(folder, self.base_url(), &self.listed.id)?;
+            self.lease = Some(Arc::new(lease));
+        }
+        Ok(())
+    }
+
+    /// Returns whether another process uses the model.
+    pub(super) fn is_shared(&self) -> bool {
+        let folder = &self.lifecycle.state_dir;
+        let own = self.lease.as_deref();
+        is_used(folder, self.base_url(), &self.listed.id, own)
+    }
+
+    /// Returns the instance that took the place of `instance`, or `instance` itself.
+    pub(super) fn current_instance(&self, instance: &ServerInstance) -> ServerInstance {
+        let replacement = self
+            .replacement
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        replacement.as_ref().unwrap_or(instance).clone()
+    }
+
+    /// Returns whether this process loaded an instance in place of one that was gone.
+    pub(in crate::engine) fn has_own_replacement(&self) -> bool {
+        let replacement = self
+            .replacement
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        replacement
+            .as_ref()
+            .is_some_and(|instance| instance.is_owned)
+    }
+
+    pub(super) fn set_current_instance(&self, instance: &ServerInstance) {
+        let mut replacement = self
+            .replacement
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *replacement = Some(instance.clone());
     }
 
     /// Returns the context length in tokens that the model declares, if known.

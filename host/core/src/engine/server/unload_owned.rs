@@ -10,8 +10,9 @@ use super::server_address::ServerAddress;
 use super::server_instance::ServerInstance;
 use super::server_target::ServerTarget;
 use super::{load, model_list};
-use crate::engine::ownership::Ownership;
-use crate::engine::{Error, LoadedInstance};
+use crate::engine::lease::is_used;
+use crate::engine::ownership::{Ownership, read_unlocked};
+use crate::engine::{Error, LoadedInstance, UnloadResult};
 
 /// Interval between attempts to unload an instance that is still loading.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -22,7 +23,7 @@ const LIST_UPDATE_TIMEOUT: Duration = Duration::from_secs(1);
 /// lock.
 ///
 /// Returns the IDs of the instances that were skipped because another program
-/// loaded them and `force` is not set.
+/// loaded them, or another process uses them, and `force` is not set.
 ///
 /// # Errors
 /// Returns an error if the server does not answer, its lock cannot be taken, or
@@ -44,7 +45,8 @@ pub(in crate::engine) async fn unload_instances(
     let mut ownership = Ownership::lock(state_dir, server.client.base_url()).await?;
     let mut skipped = Vec::new();
     for (model, instance) in instances {
-        if force || ownership.is_owned(&instance.id, instance.context) {
+        let is_free = || !is_used(state_dir, server.client.base_url(), model, None);
+        if force || (ownership.is_owned(&instance.id, instance.context) && is_free()) {
             load::unload(server, model, &instance.id, lms).await?;
             ownership.release(&instance.id)?;
         } else {
@@ -55,15 +57,34 @@ pub(in crate::engine) async fn unload_instances(
 }
 
 impl ServerTarget {
+    /// Returns whether the process that loaded the instance left its unload to the last
+    /// user.
+    pub(in crate::engine) fn is_left_to_user(&self, instance: &ServerInstance) -> bool {
+        let id = self.current_instance(instance).id;
+        let records = read_unlocked(&self.lifecycle.state_dir, self.base_url());
+        records
+            .iter()
+            .any(|record| record.handed_over && record.instance.as_ref() == Some(&id))
+    }
+
     /// Unloads `instance` if this program loaded it, in this run or an earlier
-    /// one. Returns whether it did.
+    /// one, and no other process uses it.
+    ///
+    /// # Errors
+    /// Returns an error if the server cannot be reached or cannot unload.
     pub(in crate::engine) async fn unload_if_owned(
         &self,
         instance: &ServerInstance,
-    ) -> Result<bool, Error> {
-        let mut ownership = Ownership::lock(&self.lifecycle.state_dir, self.base_url()).await?;
+    ) -> Result<UnloadResult, Error> {
+        let instance = &self.current_instance(instance);
+        let folder = &self.lifecycle.state_dir;
+        let mut ownership = Ownership::lock(folder, self.base_url()).await?;
         if !ownership.is_owned(&instance.id, instance.context) {
-            return Ok(false);
+            return Ok(UnloadResult::NotOwned);
+        }
+        if self.is_shared() {
+            ownership.hand_over(&instance.id)?;
+            return Ok(UnloadResult::InUse);
         }
         load::unload(
             &self.server,
@@ -73,23 +94,22 @@ impl ServerTarget {
         )
         .await?;
         ownership.release(&instance.id)?;
-        Ok(true)
+        Ok(UnloadResult::Unloaded)
     }
 
     /// Unloads the instances of the model that this process loaded, including
-    /// one from a load that it started and did not wait for. Returns whether
-    /// there was any.
+    /// one from a load that it started and did not wait for.
     ///
     /// Repeats until none is left, since a server may refuse to unload in the
     /// middle of a load.
     ///
     /// # Errors
     /// Returns an error if the server cannot be reached or cannot unload.
-    pub(in crate::engine) async fn unload_loaded_by_process(&self) -> Result<bool, Error> {
+    pub(in crate::engine) async fn unload_loaded_by_process(&self) -> Result<UnloadResult, Error> {
         let (server, model) = (&self.server, &self.listed.id);
         let mut ownership = Ownership::lock(&self.lifecycle.state_dir, self.base_url()).await?;
         if !ownership.has_loaded_by_process(model) {
-            return Ok(false);
+            return Ok(UnloadResult::NotOwned);
         }
         let start = Instant::now();
         let mut found_any = false;
@@ -120,6 +140,10 @@ impl ServerTarget {
         }
         let models = model_list::list_models(server).await?;
         ownership.reconcile(&model_list::all_instances(&models))?;
-        Ok(found_any)
+        Ok(if found_any {
+            UnloadResult::Unloaded
+        } else {
+            UnloadResult::NotOwned
+        })
     }
 }

@@ -15,6 +15,7 @@ use crate::engine::Error;
 use crate::engine::server::fault::{self, FaultKind, ServerFault};
 use crate::engine::server::http_client::{ClientError, retry_after};
 use crate::engine::server::json_request::connection_error;
+use crate::engine::server::load_decision::{LoadMethod, load_method};
 
 /// The attempts of one inference, and the state that is kept between them.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub(super) enum AttemptResult {
     },
     /// The model is still loading; this does not count as an attempt.
     Loading,
+    /// The instance is gone, or has less context than it had when it was loaded.
+    InstanceGone(Error),
     /// The request was changed; this does not count as an attempt.
     RequestChanged,
 }
@@ -210,6 +213,9 @@ impl<'a> Attempts<'a> {
         body: &Map<String, Value>,
     ) -> Result<AttemptResult, Error> {
         match &fault.kind {
+            kind if self.is_instance_gone(kind) => {
+                Ok(AttemptResult::InstanceGone(self.server_error(fault)))
+            }
             FaultKind::Loading => {
                 self.is_server_loading = true;
                 Ok(AttemptResult::Loading)
@@ -237,6 +243,27 @@ impl<'a> Attempts<'a> {
             }
             _ => Err(self.server_error(fault)),
         }
+    }
+
+    /// Returns whether the fault means that the instance is gone: the server says so, or
+    /// names a smaller context than the instance had, since it loaded the model by itself.
+    fn is_instance_gone(&self, kind: &FaultKind) -> bool {
+        let PreparedRequest {
+            target, instance, ..
+        } = self.prepared;
+        let is_gone = match kind {
+            FaultKind::Unloaded => true,
+            // A further instance has a name of its own.
+            FaultKind::UnknownModel => instance.id != target.listed.id,
+            FaultKind::Overflow {
+                context_tokens: Some(context),
+                ..
+            } => instance
+                .context
+                .is_some_and(|loaded| *context < loaded.into()),
+            _ => false,
+        };
+        is_gone && load_method(target.server.kind, &target.listed) != LoadMethod::StartedWithModel
     }
 
     /// Continues with a changed request.
