@@ -24,6 +24,8 @@ mod support;
 
 /// Images that are sent with prompts.
 mod attachments;
+/// Odd environments, limits and terminals.
+mod attack;
 /// `batch`: plans, results, faults, kills and resuming.
 mod batch;
 /// Files of an earlier build, which this build must read and continue.

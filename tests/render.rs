@@ -82,7 +82,7 @@ fn errors_in_prompts_and_parameters_exit_with_2_and_one_message() {
         (with_file("a", &["-p", "name"]), vec!["KEY=VALUE"]),
         (
             vec!["render", "good", "--prompts", "broken.toml"],
-            vec!["broken.toml:2:7: ", "2 | bad = = 'y'\n  |       ^"],
+            vec!["broken.toml:2:7: ", "2 | bad = = 'y'\n    |       ^"],
         ),
         (
             vec!["render", "a", "--prompts", "latin1.toml"],

@@ -12,11 +12,13 @@ mod report;
 mod signals;
 mod ui;
 
+use std::io::{ErrorKind, Write};
 use std::pin::pin;
 use std::process::ExitCode;
 
 use clap::Parser;
 use lmstrix::batch;
+use lmstrix::sink::{escape_controls, is_control};
 
 use args::{Cli, Command, answer_completion_request};
 use environment::Env;
@@ -35,7 +37,10 @@ fn main() -> ExitCode {
     if let Some(code) = handle_completion() {
         std::process::exit(code);
     }
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => std::process::exit(print_usage(&error)),
+    };
     if let Command::CompilePack {
         memory_bytes,
         seconds,
@@ -52,6 +57,12 @@ fn main() -> ExitCode {
         std::process::exit(code);
     }
     let env = Env::read();
+    if let Err(failure) = check_open_files() {
+        let messages = Messages::new(false, env.stderr_is_terminal, env.colour);
+        messages.error(&failure.message);
+        failure.hints.iter().for_each(|hint| messages.hint(hint));
+        std::process::exit(failure.exit as i32);
+    }
     log_to_stderr(&cli);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -73,6 +84,30 @@ fn main() -> ExitCode {
     };
     // Returning would wait for threads of packs and models that are still busy.
     std::process::exit(exit as i32)
+}
+
+/// The open files without which the async runtime and its signals cannot start; with fewer,
+/// tokio panics.
+#[cfg(unix)]
+const OPEN_FILES_MIN: u64 = 32;
+
+/// Checks the limit of open files (`ulimit -n`).
+#[cfg(unix)]
+fn check_open_files() -> Result<(), Failure> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    match limit {
+        Some(limit) if limit < OPEN_FILES_MIN => Err(Failure::new(
+            Exit::Broken,
+            format!("the limit of open files is {limit}, and at least {OPEN_FILES_MIN} are needed"),
+        )
+        .hint("raise it with `ulimit -n 1024`")),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(unix))]
+fn check_open_files() -> Result<(), Failure> {
+    Ok(())
 }
 
 /// Runs one command and returns its exit code. `first_signal` completes at Ctrl-C,
@@ -122,6 +157,27 @@ async fn run(
             }
             failure.exit
         }
+    }
+}
+
+/// Prints help, the version or a usage error. Returns the exit code.
+fn print_usage(error: &clap::Error) -> i32 {
+    let text = error.render();
+    // The arguments that the message repeats may come from a script.
+    let has_controls = text.to_string().chars().any(|c| c != '\n' && is_control(c));
+    let written = if has_controls {
+        let escaped = escape_controls(&text.to_string());
+        std::io::stderr().write_all(escaped.as_bytes())
+    } else {
+        error.print()
+    };
+    let flushed = written.and_then(|()| std::io::stdout().flush());
+    match flushed {
+        Err(cause) if !error.use_stderr() && cause.kind() != ErrorKind::BrokenPipe => {
+            Messages::new(false, false, false).error(&format!("cannot write to stdout: {cause}"));
+            Exit::Broken as i32
+        }
+        _ => error.exit_code(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The config file: one TOML file. Unknown keys are errors that name the line.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -139,7 +140,13 @@ impl Config {
     pub fn load(path: &Path, required: bool) -> Result<Self, TomlFileError> {
         match fs::read_to_string(path) {
             Ok(text) => Self::parse(path, &text),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && !required => Ok(Self::default()),
+            // A home folder that is no folder has no config file either.
+            Err(e)
+                if !required
+                    && matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+            {
+                Ok(Self::default())
+            }
             Err(source) => Err(TomlFileError::Read {
                 kind: "config file",
                 path: path.to_owned(),

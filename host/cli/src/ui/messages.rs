@@ -1,6 +1,6 @@
-//! Messages on stderr: status, warnings, errors and hints. On a terminal,
-//! control characters are made visible, since messages can contain text of
-//! packs, servers and models.
+//! Messages on stderr: status, warnings, errors and hints. They can contain text of packs,
+//! servers and models: control characters are made visible, and further lines are indented, so
+//! that no text passes for another message.
 
 use std::io::Write;
 
@@ -39,7 +39,7 @@ impl Messages {
     /// Prints a status message unless `quiet`.
     pub(crate) fn status(&self, text: &str) {
         if !self.quiet {
-            self.line(&self.escaped(text));
+            self.line(&escaped(text));
         }
     }
 
@@ -55,35 +55,19 @@ impl Messages {
             self.line(&format!(
                 "{} {}",
                 self.paint("33", "warning:"),
-                self.escaped(text)
+                escaped(text)
             ));
         }
     }
 
     /// Prints an error.
     pub(crate) fn error(&self, text: &str) {
-        self.line(&format!(
-            "{} {}",
-            self.paint("31", "error:"),
-            self.escaped(text)
-        ));
+        self.line(&format!("{} {}", self.paint("31", "error:"), escaped(text)));
     }
 
     /// Prints a hint.
     pub(crate) fn hint(&self, text: &str) {
-        self.line(&format!(
-            "{} {}",
-            self.paint("36", "hint:"),
-            self.escaped(text)
-        ));
-    }
-
-    fn escaped(&self, text: &str) -> String {
-        if self.is_terminal {
-            escape_controls(text)
-        } else {
-            text.to_owned()
-        }
+        self.line(&format!("{} {}", self.paint("36", "hint:"), escaped(text)));
     }
 
     fn paint(&self, colour: &str, word: &str) -> String {
@@ -97,4 +81,9 @@ impl Messages {
     fn line(&self, text: &str) {
         let _ignored = writeln!(std::io::stderr().lock(), "{text}");
     }
+}
+
+/// Returns a text with visible control characters and indented further lines.
+fn escaped(text: &str) -> String {
+    escape_controls(text).replace('\n', "\n  ")
 }

@@ -10,5 +10,5 @@ mod warnings;
 
 pub(crate) use download::DownloadProgress;
 pub(crate) use messages::Messages;
-pub(crate) use progress::{BatchProgress, InferProgress, ProgressMode};
+pub(crate) use progress::{BatchProgress, InferProgress, ProgressMode, WriteError};
 pub(crate) use warnings::Warnings;

@@ -7,20 +7,22 @@
 
 mod error;
 mod named_input;
+mod pattern;
 mod rows;
 
 use std::io::Read;
-use std::path::{MAIN_SEPARATOR, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
-use super::JOURNAL;
 use crate::attachment::{Attachment, has_image_extension};
 use crate::store::sha256_hex;
 use crate::text_encoding::decode_text;
 pub use error::Error;
 use named_input::stem;
 pub use named_input::{Input, InputSource, with_distinct_names};
+pub use pattern::SkipPath;
+use pattern::matching_paths;
 use rows::{csv_separator, json_rows, name_rows, separated_rows};
 
 impl Input {
@@ -64,12 +66,6 @@ const TEXT_BYTES_MAX: u64 = 16 << 20;
 /// this is enough for ten thousand rows of 25 KiB.
 const ROWS_BYTES_MAX: u64 = 256 << 20;
 
-/// The characters that make a path a pattern, unless a file of that name exists.
-const PATTERN_CHARACTERS: [char; 4] = ['*', '?', '[', ']'];
-
-/// Returns `true` for files to skip although a pattern matches them.
-pub type SkipPath<'a> = &'a dyn Fn(&Path) -> bool;
-
 /// Reads text files for `--text-file` and `[[input]] file = …`. `pattern` is a path, or
 /// a pattern with `*` `?` `[ ]`, relative to `base`. Matches are sorted; folders are
 /// skipped. A path that exists is not treated as a pattern.
@@ -77,8 +73,12 @@ pub type SkipPath<'a> = &'a dyn Fn(&Path) -> bool;
 /// # Errors
 /// Returns an error if nothing matches, or if a file cannot be read, is too large or is
 /// not UTF-8.
-pub fn text_files(base: &Path, pattern: &str, skip: SkipPath<'_>) -> Result<Vec<Input>, Error> {
-    matching_paths(base, pattern, skip)?
+pub fn text_files(
+    base: &Path,
+    pattern: impl AsRef<Path>,
+    skip: SkipPath<'_>,
+) -> Result<Vec<Input>, Error> {
+    matching_paths(base, pattern.as_ref(), skip)?
         .iter()
         .map(|path| file_input(path))
         .collect()
@@ -92,12 +92,12 @@ pub fn text_files(base: &Path, pattern: &str, skip: SkipPath<'_>) -> Result<Vec<
 /// `note` receives what the user should know about a file.
 pub fn read_inputs(
     base: &Path,
-    pattern: &str,
+    pattern: impl AsRef<Path>,
     skip: SkipPath<'_>,
     note: &dyn Fn(&str),
 ) -> Result<Vec<Input>, Error> {
     let mut inputs = Vec::new();
-    for path in matching_paths(base, pattern, skip)? {
+    for path in matching_paths(base, pattern.as_ref(), skip)? {
         if RowFormat::of(&path).is_some() {
             inputs.append(&mut row_inputs(&path, note)?);
         } else if has_image_extension(&path) {
@@ -114,8 +114,12 @@ pub fn read_inputs(
 ///
 /// # Errors
 /// Returns an error if nothing matches, or if a file cannot be read or is not an image.
-pub fn images(base: &Path, pattern: &str, skip: SkipPath<'_>) -> Result<Vec<Input>, Error> {
-    matching_paths(base, pattern, skip)?
+pub fn images(
+    base: &Path,
+    pattern: impl AsRef<Path>,
+    skip: SkipPath<'_>,
+) -> Result<Vec<Input>, Error> {
+    matching_paths(base, pattern.as_ref(), skip)?
         .into_iter()
         .map(image_input)
         .collect()
@@ -127,10 +131,10 @@ pub fn images(base: &Path, pattern: &str, skip: SkipPath<'_>) -> Result<Vec<Inpu
 /// Returns the errors of [`images`].
 pub fn attachments(
     base: &Path,
-    pattern: &str,
+    pattern: impl AsRef<Path>,
     skip: SkipPath<'_>,
 ) -> Result<Vec<Attachment>, Error> {
-    let paths = matching_paths(base, pattern, skip)?;
+    let paths = matching_paths(base, pattern.as_ref(), skip)?;
     let read = |path: &PathBuf| Ok(Attachment::read(path)?);
     paths.iter().map(read).collect()
 }
@@ -204,65 +208,6 @@ impl RowFormat {
     }
 }
 
-/// Returns the path itself if it exists, else the files that match the pattern.
-fn matching_paths(base: &Path, pattern: &str, skip: SkipPath<'_>) -> Result<Vec<PathBuf>, Error> {
-    // Displayed paths do not start with `./`.
-    let base = base.strip_prefix(".").unwrap_or(base);
-    let path = base.join(pattern);
-    match fs::metadata(&path) {
-        Ok(found) if found.is_dir() => return Err(Error::IsDirectory { path }),
-        Ok(_) => return Ok(vec![path]),
-        // Opening the file gives an error message that names it.
-        Err(_) if !pattern.contains(PATTERN_CHARACTERS) => {
-            return fs::File::open(&path)
-                .map(|_| vec![path])
-                .map_err(Error::Read);
-        }
-        Err(_) => {}
-    }
-    let invalid = |reason: &str| Error::InvalidPattern {
-        pattern: pattern.to_owned(),
-        reason: reason.to_owned(),
-    };
-    let full_pattern = if base.as_os_str().is_empty() || Path::new(pattern).is_absolute() {
-        pattern.to_owned()
-    } else {
-        let base = base
-            .to_str()
-            .ok_or_else(|| invalid("the path of its folder is not UTF-8"))?;
-        format!("{}{MAIN_SEPARATOR}{pattern}", glob::Pattern::escape(base))
-    };
-    // Match as shells do.
-    let options = glob::MatchOptions {
-        case_sensitive: true,
-        require_literal_separator: true,
-        require_literal_leading_dot: true,
-    };
-    let matches = glob::glob_with(&full_pattern, options).map_err(|error| invalid(error.msg))?;
-    let mut paths = Vec::new();
-    let mut has_skipped = false;
-    for path in matches {
-        let path = path.map_err(|error| Error::Read(error.into()))?;
-        // Pipes that a pattern matches would block, and the journal of a batch is not
-        // an input.
-        let is_journal = path.file_name().is_some_and(|name| name == JOURNAL);
-        let is_input = path.is_file() && !is_journal;
-        if is_input && skip(&path) {
-            has_skipped = true;
-        } else if is_input {
-            paths.push(path);
-        }
-    }
-    paths.sort();
-    paths.dedup();
-    if paths.is_empty() && !has_skipped {
-        return Err(Error::NoMatch {
-            pattern: pattern.to_owned(),
-        });
-    }
-    Ok(paths)
-}
-
 fn file_input(path: &Path) -> Result<Input, Error> {
     let is_regular = fs::metadata(path).map_err(Error::Read)?.is_file();
     let bytes = read_limited(path, TEXT_BYTES_MAX)?;
@@ -305,6 +250,8 @@ fn decode(bytes: Vec<u8>, path: &Path) -> Result<String, Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::MAIN_SEPARATOR;
+
     use super::*;
 
     /// Creates a temporary folder with files, given as path and content.

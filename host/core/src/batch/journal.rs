@@ -278,6 +278,34 @@ impl Journal {
         written.map_err(write_error)
     }
 
+    /// Checks that the file still has its name: a journal that was removed or replaced while
+    /// a run wrote it is lost with the run.
+    ///
+    /// # Errors
+    /// Returns an error if it has not.
+    pub fn check_in_place(&self) -> Result<(), Error> {
+        #[cfg(unix)]
+        let is_same = {
+            use std::os::unix::fs::MetadataExt;
+            let id = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+            let own = self.file.metadata().map(id).ok();
+            own == fs::symlink_metadata(&self.path).map(id).ok()
+        };
+        // Elsewhere an open file cannot be removed.
+        #[cfg(not(unix))]
+        let is_same = true;
+        if is_same {
+            return Ok(());
+        }
+        Err(Error::Write {
+            path: self.path.clone(),
+            source: std::io::Error::other(
+                "the file was removed or replaced while the batch ran; the results stay, and the \
+                 next run does not know them",
+            ),
+        })
+    }
+
     /// Waits until all appended records have reached the disk.
     ///
     /// # Errors

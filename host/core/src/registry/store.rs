@@ -4,6 +4,8 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use fs_err as fs;
@@ -12,8 +14,10 @@ use super::observations::{self, Observation};
 use super::record::{Registry, SCHEMA};
 use crate::store::{AtomicFile, FileLock, unused_path};
 
-/// Limit on waiting for a lock. Other processes hold it for milliseconds.
+/// Limit on waiting for the lock of the registry. Other processes hold it for milliseconds.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
+/// The same for the statistics of a run, which are worth less than its time.
+const OBSERVATION_LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 
 const FILE: &str = "registry.json";
 const BACKUP: &str = "registry.backup.json";
@@ -40,11 +44,13 @@ pub enum Error {
     #[error(
         "cannot lock {}: another process has held the lock for more than {} s",
         path.display(),
-        LOCK_TIMEOUT.as_secs()
+        limit.as_secs_f64()
     )]
     Locked {
         /// The lock file.
         path: PathBuf,
+        /// The time that was waited for it.
+        limit: Duration,
     },
     /// The file cannot be read.
     #[error("cannot read {}", path.display())]
@@ -79,6 +85,8 @@ pub struct LoadedRegistry {
 #[derive(Clone, Debug)]
 pub struct RegistryStore {
     folder: PathBuf,
+    /// Another process held the lock of the log at the last attempt.
+    is_log_locked: Arc<AtomicBool>,
 }
 
 /// The state of the file before a write.
@@ -105,6 +113,7 @@ impl RegistryStore {
     pub fn new(folder: &Path) -> Self {
         Self {
             folder: folder.to_owned(),
+            is_log_locked: Arc::default(),
         }
     }
 
@@ -176,7 +185,7 @@ impl RegistryStore {
         change: impl FnOnce(&mut Registry) -> T,
     ) -> Result<(T, Vec<String>), Error> {
         fs::create_dir_all(&self.folder).map_err(|source| self.write_error(source))?;
-        let _lock = self.lock(LOCK)?;
+        let _lock = self.lock(LOCK, LOCK_TIMEOUT)?;
         let mut warnings = Vec::new();
         let (mut registry, old_text, previous) = match read_registry_file(&self.path())? {
             RegistryFile::Valid(registry, text) => (*registry, Some(text), PreviousFile::Valid),
@@ -199,7 +208,7 @@ impl RegistryStore {
             }
         };
         let observations_path = self.folder.join(OBSERVATIONS);
-        let lock = self.lock(OBSERVATIONS_LOCK)?;
+        let lock = self.lock(OBSERVATIONS_LOCK, self.log_lock_limit(LOCK_TIMEOUT))?;
         let can_remove_log =
             observations::merge(&observations_path, &mut registry).map_err(|source| {
                 Error::Read {
@@ -238,8 +247,21 @@ impl RegistryStore {
             source,
         };
         fs::create_dir_all(&self.folder).map_err(failed)?;
-        let _lock = self.lock(OBSERVATIONS_LOCK)?;
+        let limit = self.log_lock_limit(OBSERVATION_LOCK_TIMEOUT);
+        let lock = self.lock(OBSERVATIONS_LOCK, limit);
+        let is_locked = matches!(lock, Err(Error::Locked { .. }));
+        self.is_log_locked.store(is_locked, Ordering::Relaxed);
+        let _lock = lock?;
         observations::append(&path, observation).map_err(failed)
+    }
+
+    /// Returns the limit on waiting for the lock of the log: a process waits for it once.
+    fn log_lock_limit(&self, limit: Duration) -> Duration {
+        if self.is_log_locked.load(Ordering::Relaxed) {
+            Duration::ZERO
+        } else {
+            limit
+        }
     }
 
     fn write_error(&self, source: std::io::Error) -> Error {
@@ -253,8 +275,8 @@ impl RegistryStore {
     /// kill, the operating system closes it.
     ///
     /// # Errors
-    /// Returns `Error::Locked` after `LOCK_TIMEOUT`.
-    fn lock(&self, name: &str) -> Result<FileLock, Error> {
+    /// Returns `Error::Locked` after `limit`.
+    fn lock(&self, name: &str, limit: Duration) -> Result<FileLock, Error> {
         let path = self.folder.join(name);
         let start = Instant::now();
         let mut pause = Duration::from_millis(1);
@@ -262,11 +284,11 @@ impl RegistryStore {
             let lock = FileLock::try_acquire(&path).map_err(|source| self.write_error(source))?;
             match lock {
                 Some(lock) => return Ok(lock),
-                None if start.elapsed() < LOCK_TIMEOUT => {
+                None if start.elapsed() < limit => {
                     std::thread::sleep(pause);
                     pause = (pause * 2).min(Duration::from_millis(20));
                 }
-                None => return Err(Error::Locked { path }),
+                None => return Err(Error::Locked { path, limit }),
             }
         }
     }

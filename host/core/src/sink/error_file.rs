@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use fs_err as fs;
 
-use super::Error;
+use super::{Error, escape_controls};
 use crate::store::{open_plain, write_plain};
 
 /// The first line of every error file, which identifies files of this program. It is a
@@ -15,7 +15,7 @@ const HEADER: &str = "lmstrix-host could not finish this answer";
 
 /// Returns the contents of an error file.
 pub(super) fn error_text(reason: &str) -> String {
-    format!("{HEADER}\n\n{reason}\n")
+    format!("{HEADER}\n\n{}\n", escape_controls(reason))
 }
 
 /// Returns whether this program wrote a file as the reason of a failure.

@@ -11,6 +11,7 @@ use lmstrix::sink;
 use lmstrix::store::{AtomicFile, read_plain, sha256_hex};
 use serde_json::{Map, Value, json};
 
+use super::super::models::print;
 use crate::args::{ExportArgs, RowFormat};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
@@ -88,6 +89,12 @@ pub(super) fn export(args: &ExportArgs, env: &Env) -> Result<Exit, Failure> {
         }
     });
     match &args.output {
+        None if env.stdout_is_terminal => {
+            let mut text = Vec::new();
+            let failed = |source| Failure::from(sink::Error::Stdout(source));
+            batch::write_rows(format, &COLUMNS, rows, &mut text).map_err(failed)?;
+            print(&String::from_utf8_lossy(&text))?;
+        }
         None => {
             let mut stdout = std::io::BufWriter::new(std::io::stdout().lock());
             let written = batch::write_rows(format, &COLUMNS, rows, &mut stdout)

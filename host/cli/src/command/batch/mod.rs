@@ -11,6 +11,7 @@ mod status;
 mod summary;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use lmstrix::batch::{self, BatchOptions, BatchSetup, Interrupts, Plan, SharedObserver};
 use lmstrix::client::{self, TimeoutOptions};
@@ -22,7 +23,7 @@ use super::resolve_args::{self, flag_layer, timeout_options};
 use crate::args::{BatchArgs, BatchCommand, BatchRunArgs, CommonArgs, ResultArgs, RetryArgs};
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
-use crate::ui::{BatchProgress, Messages, ProgressMode};
+use crate::ui::{BatchProgress, Messages, ProgressMode, WriteError};
 
 /// Runs `batch` and its subcommands.
 ///
@@ -124,7 +125,9 @@ impl Run {
         let out = self.check_plan()?;
         let config = resolve_args::config(&self.common, env)?;
         let is_dry_run = self.options.dry_run;
-        let observer = SharedObserver::new(BatchProgress::new(self.progress, messages));
+        let write_error = WriteError::default();
+        let progress = BatchProgress::new(self.progress, messages, Arc::clone(&write_error));
+        let observer = SharedObserver::new(progress);
         let setup = BatchSetup {
             plan: self.plan,
             out: out.clone(),
@@ -142,7 +145,14 @@ impl Run {
         if self.progress != ProgressMode::Json {
             summary::show(&summary, env)?;
         }
-        summary::exit(summary, &out)
+        let exit = summary::exit(summary, &out)?;
+        match write_error.get() {
+            None => Ok(exit),
+            Some(cause) => Err(Failure::new(
+                Exit::Broken,
+                format!("cannot write the progress to stdout: {cause}"),
+            )),
+        }
     }
 
     /// Returns the folder of the results.

@@ -262,7 +262,7 @@ async fn unload_instances(
     Err(Failure::new(
         Exit::Model,
         format!(
-            "not unloaded, because this program did not load it: {}",
+            "not unloaded, because this program did not load it, or another process uses it: {}",
             all_skipped
                 .iter()
                 .map(|id| format!("`{id}`"))

@@ -9,7 +9,7 @@ mod reset;
 mod save;
 mod scan;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
 pub(crate) use about::about;
@@ -62,9 +62,15 @@ pub(in crate::command) fn command_setup(
     })
 }
 
-/// Prints `text` to stdout. A closed pipe is not an error.
+/// Prints `text` to stdout, on a terminal with visible control characters. A closed pipe is
+/// not an error.
 pub(in crate::command) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
+    let text = if stdout.is_terminal() {
+        escape_controls(text)
+    } else {
+        text.to_owned()
+    };
     match stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())

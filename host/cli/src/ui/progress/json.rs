@@ -1,7 +1,8 @@
 //! Batch progress for programs: one JSON object per line of stdout, with a `kind`. All
 //! events are written except those for every token.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use lmstrix::batch::{BatchEvent, JobEnd, JobInfo};
@@ -14,10 +15,14 @@ use super::view::{BatchView, RunCounts, write_line};
 /// The schema version of all lines. New fields do not change it.
 const SCHEMA: u32 = 1;
 
+/// The error of a write to stdout, once there was one. A closed pipe is none.
+pub(crate) type WriteError = Arc<OnceLock<std::io::Error>>;
+
 /// Writes batch progress as JSON lines.
 pub(super) struct JsonView {
     /// `None` after a write has failed, for example because the reader closed the pipe.
     out: Option<Box<dyn Write + Send>>,
+    write_error: WriteError,
     is_terminal: bool,
     /// The last written `loading` line; servers report the same progress more than once.
     last_load: Option<Value>,
@@ -25,9 +30,14 @@ pub(super) struct JsonView {
 
 impl JsonView {
     /// Creates the view. On a terminal, control characters are written as JSON escapes.
-    pub(super) fn new(out: Box<dyn Write + Send>, is_terminal: bool) -> Self {
+    pub(super) fn new(
+        out: Box<dyn Write + Send>,
+        is_terminal: bool,
+        write_error: WriteError,
+    ) -> Self {
         Self {
             out: Some(out),
+            write_error,
             is_terminal,
             last_load: None,
         }
@@ -56,9 +66,12 @@ impl BatchView for JsonView {
             text = escape_controls_json(&text);
         }
         if let Some(out) = &mut self.out
-            && write_line(out.as_mut(), &text).is_err()
+            && let Err(error) = write_line(out.as_mut(), &text)
         {
             self.out = None;
+            if error.kind() != ErrorKind::BrokenPipe {
+                let _first = self.write_error.set(error);
+            }
         }
     }
 }

@@ -20,6 +20,7 @@ use lmstrix::batch::{BatchEvent, BatchObserver, JobEnd};
 
 use super::Messages;
 use json::JsonView;
+pub(crate) use json::WriteError;
 use lines::LinesView;
 use screen::Screen;
 pub(crate) use single::InferProgress;
@@ -51,8 +52,9 @@ pub(crate) struct BatchProgress {
 
 impl BatchProgress {
     /// Creates the output for a mode. Quiet messages suppress everything but JSON.
+    /// `write_error` receives the error of a write to stdout.
     #[must_use]
-    pub(crate) fn new(mode: ProgressMode, messages: Messages) -> Self {
+    pub(crate) fn new(mode: ProgressMode, messages: Messages, write_error: WriteError) -> Self {
         let stderr = std::io::stderr();
         let stdout = std::io::stdout();
         let is_terminal = stderr.is_terminal();
@@ -60,7 +62,11 @@ impl BatchProgress {
         let view: Option<Box<dyn BatchView>> = match mode {
             ProgressMode::Json => {
                 let is_terminal = stdout.is_terminal();
-                Some(Box::new(JsonView::new(Box::new(stdout), is_terminal)))
+                Some(Box::new(JsonView::new(
+                    Box::new(stdout),
+                    is_terminal,
+                    write_error,
+                )))
             }
             ProgressMode::None => None,
             _ if messages.is_quiet() => None,

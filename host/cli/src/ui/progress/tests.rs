@@ -61,7 +61,7 @@ fn finished<'a>(job: &'a JobInfo, end: JobEnd<'a>) -> BatchEvent<'a> {
 fn view(mode: ProgressMode, out: impl Write + Send + 'static) -> BatchProgress {
     let out = Box::new(out);
     let view: Box<dyn BatchView> = match mode {
-        ProgressMode::Json => Box::new(JsonView::new(out, false)),
+        ProgressMode::Json => Box::new(JsonView::new(out, false, WriteError::default())),
         _ => Box::new(LinesView::new(out, false)),
     };
     BatchProgress::with_view(Some(view), no_messages())
@@ -204,7 +204,8 @@ fn quiet_suppresses_everything_but_json() {
         (ProgressMode::Terminal, true, false),
         (ProgressMode::None, false, false),
     ] {
-        let progress = BatchProgress::new(mode, Messages::new(quiet, false, false));
+        let messages = Messages::new(quiet, false, false);
+        let progress = BatchProgress::new(mode, messages, WriteError::default());
         assert_eq!(progress.view.is_some(), has_view, "{mode:?}");
     }
 }

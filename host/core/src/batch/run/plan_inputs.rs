@@ -28,16 +28,16 @@ pub(super) fn plan_inputs(
     for entry in &plan.inputs {
         let mut inputs = match &entry.source {
             InputEntrySource::Files(path) => {
-                batch::text_files(here, &path.to_string_lossy(), &skip).map_err(of_input)?
+                batch::text_files(here, path, &skip).map_err(of_input)?
             }
             InputEntrySource::RowsOrFiles(path) => {
                 let note = |text: &str| observer.warning(text);
-                batch::read_inputs(here, &path.to_string_lossy(), &skip, &note).map_err(of_input)?
+                batch::read_inputs(here, path, &skip, &note).map_err(of_input)?
             }
             InputEntrySource::Images { name, paths } => {
                 let mut inputs = Vec::new();
                 for path in paths {
-                    let images = batch::images(here, &path.to_string_lossy(), &skip);
+                    let images = batch::images(here, path, &skip);
                     inputs.extend(images.map_err(of_input)?);
                 }
                 match name {
@@ -56,7 +56,7 @@ pub(super) fn plan_inputs(
             }
         };
         for path in &entry.attach {
-            let attachments = batch::attachments(here, &path.to_string_lossy(), &skip);
+            let attachments = batch::attachments(here, path, &skip);
             let attachments = attachments.map_err(of_input)?;
             for input in &mut inputs {
                 input.attachments.extend(attachments.iter().cloned());

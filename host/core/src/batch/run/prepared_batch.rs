@@ -13,7 +13,7 @@ use super::models::select_models;
 use super::planned_job::PlannedJob;
 use super::recovery::{warn_about_kept, warn_about_other_plans};
 use super::setup::BatchSetup;
-use crate::batch::{FolderHistory, FolderLock, is_pattern, read_history};
+use crate::batch::{FolderHistory, FolderLock, is_pattern, plan_to_toml, read_history};
 use crate::client;
 use crate::engine::ConnectTimeouts;
 use crate::error::Error;
@@ -83,6 +83,8 @@ pub async fn prepare<'a>(
     } else {
         Some(FolderLock::acquire(&setup.out)?)
     };
+    // The journal keeps the plan, and cannot keep every path.
+    plan_to_toml(&setup.plan).map_err(Error::usage)?;
     let history = read_history(&setup.out)?;
     if let Some(warning) = history.skipped.warning(&setup.out) {
         observer.warning(&warning);

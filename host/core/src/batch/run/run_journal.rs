@@ -66,5 +66,6 @@ pub(super) fn end_journal(
             RunStop::Fatal(failure) => failure.message.clone(),
         }),
     }))?;
-    journal.sync()
+    journal.sync()?;
+    journal.check_in_place()
 }

@@ -89,6 +89,7 @@ pub(super) fn parse_event(value: &Value, events: &mut Vec<WireEvent>) {
             ))),
         Some("chat.end") => {
             if let Some(result) = value.get("result") {
+                events.extend(non_empty_string(result, "model_instance_id").map(WireEvent::Model));
                 push_stats(result, events);
             }
             push_end(events);

@@ -1,0 +1,202 @@
+//! Odd environments, limits and terminals: no panic, no success that is none, no escape
+//! sequence of others.
+
+use crate::guests::component;
+use crate::support::{Machine, Run, finish};
+
+const TEXT: &str = "The shop is closed on Mondays. It opens on Tuesday.";
+
+#[track_caller]
+fn assert_no_panic(run: &Run) {
+    assert!(!run.stderr.contains("panicked"), "{run:?}");
+}
+
+/// Runs the program by a shell, after a command of the shell.
+#[cfg(unix)]
+fn run_in_shell(machine: &Machine, before: &str, args: &str) -> Run {
+    let mut command = machine.command_of(std::path::Path::new("/bin/sh"), &["-c"]);
+    let program = env!("CARGO_BIN_EXE_lmstrix-host");
+    command.arg(format!("{before} exec '{program}' {args}"));
+    finish(command.spawn().unwrap())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn names_that_are_not_utf8_are_no_panic() {
+    use std::os::unix::ffi::OsStrExt;
+
+    let machine = Machine::new();
+    machine.write("d/a.md", TEXT);
+    let odd = std::path::Path::new(std::ffi::OsStr::from_bytes(b"d/\xff.md"));
+    std::fs::write(machine.work().join(odd), TEXT).unwrap();
+    for flag in ["--text-file", "--inputs"] {
+        let out = format!("out{flag}");
+        let run = machine.run(&[
+            "batch", "-P", "tldr", "--engine", "embedded", "-m", "demo", "-o", &out, flag, "d/*",
+        ]);
+        assert_no_panic(&run);
+        run.ok();
+        // The journal keeps the plan, so that the name is refused before anything is written.
+        let mut command = machine.command(&[
+            "batch", "-P", "tldr", "--engine", "embedded", "-o", "no", flag,
+        ]);
+        let run = finish(command.arg(odd).spawn().unwrap());
+        assert!(run.fails(2).contains("is not UTF-8"), "{run:?}");
+    }
+    let mut command = machine.command(&["infer", "tldr", "--engine", "embedded", "--text-file"]);
+    finish(command.arg(odd).spawn().unwrap()).ok();
+    assert!(!machine.work().join("no/batch.journal.jsonl").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn too_few_open_files_are_an_error() {
+    let machine = Machine::new();
+    for limit in [6, 12, 20] {
+        let run = run_in_shell(&machine, &format!("ulimit -n {limit};"), "list");
+        assert_no_panic(&run);
+        let message = format!("the limit of open files is {limit}");
+        assert!(run.fails(1).contains(&message), "{run:?}");
+    }
+    run_in_shell(&machine, "ulimit -n 64;", "list").ok();
+}
+
+#[cfg(unix)]
+#[test]
+fn a_home_that_is_a_file_has_no_config() {
+    let machine = Machine::new();
+    let home = machine.write("home-file", "");
+    let mut command = machine.command(&["render", "Say {{text}}", "--text", "x"]);
+    command.env_remove("LMSTRIX_HOST_HOME").env("HOME", home);
+    assert_eq!(finish(command.spawn().unwrap()).ok(), "Say x\n");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_cannot_be_written_is_no_success() {
+    let machine = Machine::new();
+    for args in [
+        "--help",
+        "--version",
+        "infer --help",
+        "about",
+        "batch -P tldr --engine embedded -m demo --text x -o out --progress json",
+    ] {
+        let run = run_in_shell(&machine, "exec >/dev/full;", args);
+        assert_eq!(run.code, Some(1), "{args}: {run:?}");
+        assert!(run.stderr.contains("No space left"), "{args}: {run:?}");
+    }
+    // A reader that does not want the help is none.
+    assert_eq!(run_in_shell(&machine, "", "--help | true").code, Some(0));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_journal_that_is_removed_while_a_batch_runs_is_an_error() {
+    use std::time::Duration;
+
+    use crate::servers::studio::{Answer, FakeStudio, Model, Setup};
+
+    let machine = Machine::new();
+    let studio = FakeStudio::start(Setup {
+        models: vec![Model::llm("m", 8192)],
+        answer: Answer::Tokens(40),
+        token_pause: Duration::from_millis(10),
+        ..Setup::default()
+    });
+    let url = studio.url();
+    let args = [
+        "batch",
+        "-P",
+        "Say {{text}}",
+        "--engine",
+        &url,
+        "-m",
+        "m",
+        "-o",
+        "out",
+        "--text",
+        "x",
+    ];
+    let child = machine.command(&args).spawn().unwrap();
+    let journal = machine.work().join("out/batch.journal.jsonl");
+    while !journal.exists() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    std::fs::remove_file(&journal).unwrap();
+    let run = finish(child);
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert!(
+        run.stderr
+            .contains("removed or replaced while the batch ran"),
+        "{run:?}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_lock_that_another_process_holds_costs_no_job_its_time() {
+    let machine = Machine::new();
+    let args = [
+        "batch", "-P", "tldr", "--engine", "embedded", "-m", "demo", "-o", "out", "--text", TEXT,
+    ];
+    machine.run(&args).ok();
+    let lock = machine.home().join("data/observations.lock");
+    let file = std::fs::File::options().write(true).open(&lock).unwrap();
+    file.lock().unwrap();
+    let run = machine.run(&[&args[..], &["-P", "caps", "--changed", "rerun"]].concat());
+    assert!(run.stderr.contains("for more than 0.5 s"), "{run:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn escape_sequences_of_others_are_visible_on_terminals_and_in_messages() {
+    use crate::servers::studio::{Answer, FakeStudio, Model, Setup};
+
+    let machine = Machine::new();
+    machine.install_pack("evil", &component("hostile"));
+    let run = machine.run(&["infer", "evil/escape", "--engine", "embedded"]);
+    let stderr = run.fails(3);
+    assert!(
+        !stderr.contains('\x1b') && !stderr.contains('\x07'),
+        "{stderr:?}"
+    );
+    let studio = FakeStudio::start(Setup {
+        models: vec![Model::llm("m", 8192)],
+        answer: Answer::Text("red \x1b[31malert".to_owned()),
+        ..Setup::default()
+    });
+    let url = studio.url();
+    let args = [
+        "batch",
+        "-P",
+        "Say {{text}}",
+        "--engine",
+        &url,
+        "-m",
+        "m",
+        "-o",
+        "o\x1bx",
+        "--text",
+        "x",
+    ];
+    let dry_run = [&args[..], &["--dry-run"]].concat();
+    let print_plan = [&args[..], &["--print-plan"]].concat();
+    machine.run(&args).ok();
+    let exported = machine.run(&["batch", "export", "o\x1bx", "--as", "csv"]);
+    assert!(
+        exported.ok().contains("red \x1b[31malert"),
+        "a pipe gets the exact bytes"
+    );
+    for args in [
+        &dry_run[..],
+        &print_plan,
+        &["batch", "export", "o\x1bx"],
+        &["batch", "export", "o\x1bx", "--as", "csv"],
+        &["batch", "status", "o\x1bx"],
+        &["list", "--no\x1bflag"],
+    ] {
+        let (_, shown) = machine.run_on_terminal(args);
+        assert!(!shown.contains('\x1b'), "{args:?}: {shown:?}");
+    }
+}
