@@ -200,3 +200,133 @@ fn escape_sequences_of_others_are_visible_on_terminals_and_in_messages() {
         assert!(!shown.contains('\x1b'), "{args:?}: {shown:?}");
     }
 }
+
+/// A server that repeats the key in every way.
+#[cfg(unix)]
+#[test]
+fn a_key_that_a_server_repeats_is_shown_and_written_nowhere() {
+    use base64::prelude::{BASE64_STANDARD, Engine};
+    use serde_json::json;
+
+    use crate::servers::scripted::{ScriptedServer, Step, json_response, response, sse_head};
+
+    const KEY: &str = "sk-0815/Zz+key:9";
+    let forms = || {
+        let percent: String = KEY.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let json: String = KEY.bytes().map(|byte| format!("\\u{byte:04x}")).collect();
+        let base64 = BASE64_STANDARD.encode(format!("Bearer {KEY}"));
+        [KEY.to_owned(), percent, json, base64]
+    };
+    for form in forms() {
+        for kind in [
+            "error",
+            "text error",
+            "redirect",
+            "model",
+            "answer model",
+            "finish",
+        ] {
+            let shown = form.clone();
+            let server = ScriptedServer::start(move |request, _| {
+                let is_authorized = request
+                    .headers
+                    .iter()
+                    .any(|(name, _)| name == "authorization");
+                match request.path.as_str() {
+                    "/v1/models" if is_authorized && kind == "model" => {
+                        json_response(json!({"object": "list", "data": [{"id": shown}]}))
+                    }
+                    "/v1/models" => json_response(json!({"object": "list", "data": [{"id": "m"}]})),
+                    _ if kind == "error" => response(
+                        400,
+                        "application/json",
+                        format!("{{\"error\": {{\"message\": \"wrong {shown}\"}}}}"),
+                    ),
+                    _ if kind == "text error" => response(400, "text/plain", &shown),
+                    _ if kind == "redirect" => vec![Step::Send(
+                        format!(
+                            "HTTP/1.1 302 Found\r\nlocation: http://h/?k={shown}\r\n\
+                             content-length: 0\r\nconnection: close\r\n\r\n"
+                        )
+                        .into_bytes(),
+                    )],
+                    _ => {
+                        let model = if kind == "answer model" { &shown } else { "m" };
+                        let finish = if kind == "finish" { &shown } else { "stop" };
+                        let chunk = format!(
+                            "data: {{\"model\": \"{model}\", \"choices\": [{{\"index\": 0, \
+                             \"delta\": {{\"content\": \"hi\"}}, \"finish_reason\": \
+                             \"{finish}\"}}]}}\n\ndata: [DONE]\n\n"
+                        );
+                        vec![sse_head(), Step::Send(chunk.into_bytes())]
+                    }
+                }
+            });
+            let machine = Machine::new();
+            let config = format!(
+                "[defaults]\ndiscover = false\n[engines.s]\nurl = '{}'\nkey_env = 'KEY'\n",
+                server.url()
+            );
+            std::fs::write(machine.home().join("config.toml"), config).unwrap();
+            let run = |args: &[&str]| {
+                let mut command = machine.command(args);
+                finish(command.env("KEY", KEY).spawn().unwrap())
+            };
+            let runs = [
+                run(&["infer", "Hi there", "--engine", "s", "--json", "-vv"]),
+                run(&["infer", "Hi there", "--engine", "s", "--events"]),
+                run(&[
+                    "batch", "-P", "Hi there", "--engine", "s", "-m", "all", "-o", "out",
+                ]),
+                run(&["scan", "--engine", "s"]),
+                run(&["list", "--json"]),
+            ];
+            let mut all: Vec<String> = runs
+                .iter()
+                .flat_map(|run| [run.text().to_owned(), run.stderr.clone()])
+                .collect();
+            for folder in [
+                machine.work().join("out"),
+                machine.home().join("data"),
+                machine.home().join("state"),
+            ] {
+                for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                    all.push(std::fs::read_to_string(entry.path()).unwrap_or_default());
+                }
+            }
+            // A part of the key in base64.
+            let secrets = forms().map(|form| form[form.len() / 3..form.len() * 2 / 3].to_owned());
+            for text in all {
+                for secret in &secrets {
+                    assert!(!text.contains(secret), "{kind}: {form}: {secret}: {text}");
+                }
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_config_that_others_can_write_is_a_warning_if_it_names_keys() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let machine = Machine::new();
+    let config = machine.home().join("config.toml");
+    let text = "[defaults]\ndiscover = false\n[engines.s]\nurl = 'http://127.0.0.1:9'\n";
+    for (more, mode, warns) in [
+        ("", 0o777, false),
+        ("key_env = 'K'\n", 0o700, false),
+        ("key_env = 'K'\n", 0o770, true),
+        ("key_env = 'K'\n", 0o777, true),
+    ] {
+        std::fs::write(&config, format!("{text}{more}")).unwrap();
+        std::fs::set_permissions(&config, PermissionsExt::from_mode(0o600)).unwrap();
+        std::fs::set_permissions(machine.home(), PermissionsExt::from_mode(mode)).unwrap();
+        let run = machine.run(&["infer", "tldr", "--engine", "embedded", "--text", TEXT]);
+        assert_eq!(
+            run.stderr.contains("other users can change"),
+            warns,
+            "{run:?}"
+        );
+    }
+}

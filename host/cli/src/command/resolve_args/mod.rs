@@ -3,14 +3,17 @@
 mod params;
 mod sampling;
 
+use std::path::Path;
+
 use lmstrix::client::{LoadPolicy, Notices, Request, TimeoutOptions, processor};
-use lmstrix::config::Config;
+use lmstrix::config::{Config, EngineConfig};
 use lmstrix::duration::TimeLimit;
 use lmstrix::job::ModelReference;
 
 use crate::args::{CommonArgs, ModelArgs, PromptArgs, SamplingArgs, TimeoutArgs};
 use crate::environment::Env;
 use crate::error::Failure;
+use crate::ui::Messages;
 use params::params;
 pub(crate) use sampling::flag_layer;
 
@@ -22,10 +25,39 @@ pub(crate) fn config(common: &CommonArgs, env: &Env) -> Result<Config, Failure> 
     let path = common.config.as_ref().unwrap_or(&env.paths.config);
     tracing::info!(?path, exists = path.exists(), "config file");
     tracing::info!(paths = ?env.paths, "folders");
-    match &common.config {
-        Some(path) => Ok(Config::load(path, true)?),
-        None => Ok(Config::load(&env.paths.config, false)?),
+    let config = match &common.config {
+        Some(path) => Config::load(path, true)?,
+        None => Config::load(&env.paths.config, false)?,
+    };
+    let sends_secrets = |engine: &EngineConfig| engine.key_env.is_some();
+    if config.engines.iter().any(sends_secrets) && others_can_write(path) {
+        let messages = Messages::new(common.quiet, env.stderr_is_terminal, env.colour);
+        messages.warning(&format!(
+            "other users can change {}, which decides where API keys are sent; make it and its \
+             folder writable for yourself only",
+            path.display()
+        ));
     }
+    Ok(config)
+}
+
+/// Returns whether other users can write a file or its folder.
+#[cfg(unix)]
+fn others_can_write(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+
+    /// The bits of the group and of all others.
+    const WRITABLE: u32 = 0o022;
+    [Some(path), path.parent()]
+        .into_iter()
+        .flatten()
+        .filter_map(|path| fs_err::metadata(path).ok())
+        .any(|metadata| metadata.permissions().mode() & WRITABLE != 0)
+}
+
+#[cfg(not(unix))]
+fn others_can_write(_path: &Path) -> bool {
+    false
 }
 
 /// Returns the prompt, its parameters and its settings as a request.

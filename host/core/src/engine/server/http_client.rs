@@ -257,7 +257,7 @@ impl HttpClient {
                 .get(reqwest::header::LOCATION)
                 .and_then(|value| value.to_str().ok())
                 .unwrap_or("an unspecified location");
-            return Err(ClientError::Redirect(to.to_owned()));
+            return Err(ClientError::Redirect(self.redact(to)));
         }
         Ok(response)
     }
@@ -278,8 +278,26 @@ impl HttpClient {
         }
         Ok(Response {
             status,
-            body: body.into(),
+            body: self.redact_body(body).into(),
         })
+    }
+
+    /// Returns a body with the key replaced: the server may repeat it in the names of models,
+    /// and names reach registries and journals.
+    fn redact_body(&self, body: Vec<u8>) -> Vec<u8> {
+        if self.key.is_none() && self.header_values.is_empty() {
+            return body;
+        }
+        let json = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&body);
+        match serde_json::from_slice::<Value>(json) {
+            Ok(mut value) => {
+                for secret in self.key.iter().chain(&self.header_values) {
+                    secret.redact_json(&mut value);
+                }
+                value.to_string().into_bytes()
+            }
+            Err(_) => self.redact(&String::from_utf8_lossy(&body)).into_bytes(),
+        }
     }
 
     /// Reads the next chunk of a body; `None` at its end.

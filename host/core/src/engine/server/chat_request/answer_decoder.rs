@@ -223,7 +223,7 @@ impl AnswerDecoder {
                 }
                 WireEvent::Warning(warning) => self.warn_once(warning),
                 WireEvent::Model(model) => {
-                    self.model.get_or_insert(model);
+                    self.model = Some(model);
                 }
                 WireEvent::Fault(fault) => {
                     self.flush_held_text();

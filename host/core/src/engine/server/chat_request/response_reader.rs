@@ -29,7 +29,8 @@ pub(super) enum ReadState {
 pub(super) struct ResponseReader<'a> {
     prepared: &'a PreparedRequest<'a>,
     decoder: AnswerDecoder,
-    is_model_checked: bool,
+    /// The model that was checked last: a response may name another one at its end.
+    checked_model: Option<String>,
 }
 
 impl<'a> ResponseReader<'a> {
@@ -37,7 +38,7 @@ impl<'a> ResponseReader<'a> {
         Self {
             prepared,
             decoder: AnswerDecoder::new(prepared.endpoint, prepared.reasoning_splitter()),
-            is_model_checked: false,
+            checked_model: None,
         }
     }
 
@@ -58,7 +59,13 @@ impl<'a> ResponseReader<'a> {
     }
 
     pub(super) fn take_events(&mut self) -> Vec<Event> {
-        self.decoder.take_events()
+        let client = &self.prepared.target.server.client;
+        let redact = |event| match event {
+            Event::Warning(warning) => Event::Warning(client.redact(&warning)),
+            event => event,
+        };
+        let events = self.decoder.take_events();
+        events.into_iter().map(redact).collect()
     }
 
     /// Returns text that was held back because it could have become a reasoning tag.
@@ -102,22 +109,30 @@ impl<'a> ResponseReader<'a> {
         {
             return ReadState::Fault(fault);
         }
-        ReadState::Finished(refine_finish(self.prepared, finish, usage))
+        let finish = match refine_finish(self.prepared, finish, usage) {
+            FinishReason::Other(reason) => {
+                FinishReason::Other(self.prepared.target.server.client.redact(&reason))
+            }
+            finish => finish,
+        };
+        ReadState::Finished(finish)
     }
 
-    /// Checks the model that the response names, once.
+    /// Checks the model that the response names, once for each name.
     ///
     /// # Errors
     /// Returns an error if another model answered.
     fn check_model(&mut self) -> Result<(), Error> {
-        if self.is_model_checked {
-            return Ok(());
-        }
         let Some(model) = self.decoder.model() else {
             return Ok(());
         };
-        self.is_model_checked = true;
-        if let Some(warning) = check_model(self.prepared, model)? {
+        if self.checked_model.as_deref() == Some(model) {
+            return Ok(());
+        }
+        let model = model.to_owned();
+        self.checked_model = Some(model.clone());
+        let model = self.prepared.target.server.client.redact(&model);
+        if let Some(warning) = check_model(self.prepared, &model)? {
             self.decoder.warn_once(warning);
         }
         Ok(())
