@@ -61,6 +61,21 @@ fn too_few_open_files_are_an_error() {
     run_in_shell(&machine, "ulimit -n 64;", "list").ok();
 }
 
+/// Clusters limit the address space; each pack used to reserve 4 GiB.
+#[cfg(target_os = "linux")]
+#[test]
+fn packs_run_in_little_address_space() {
+    let machine = Machine::without_cache();
+    let args = format!("infer tldr --engine embedded --text '{TEXT}'");
+    let run = run_in_shell(&machine, "ulimit -v 2000000;", &args);
+    assert!(run.ok().contains("Mondays"), "{run:?}");
+    let run = run_in_shell(&machine, "ulimit -v 300000;", &args);
+    assert!(
+        run.fails(1).contains("the limit of address space is"),
+        "{run:?}"
+    );
+}
+
 #[cfg(unix)]
 #[test]
 fn a_home_that_is_a_file_has_no_config() {
@@ -329,4 +344,95 @@ fn a_config_that_others_can_write_is_a_warning_if_it_names_keys() {
             "{run:?}"
         );
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn answers_that_are_kept_are_private_and_do_not_grow_without_bound() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::time::{Duration, SystemTime};
+
+    let machine = Machine::new();
+    machine.install_pack("evil", &component("hostile"));
+    let answers = machine.home().join("state/answers");
+    std::fs::create_dir_all(&answers).unwrap();
+    let old = answers.join("1-1.txt");
+    std::fs::write(&old, "old").unwrap();
+    let year_ago = SystemTime::now() - Duration::from_secs(365 * 24 * 60 * 60);
+    let times = std::fs::FileTimes::new()
+        .set_modified(year_ago)
+        .set_accessed(year_ago);
+    let file = std::fs::File::options().write(true).open(&old).unwrap();
+    file.set_times(times).unwrap();
+    let run = machine.run(&[
+        "infer",
+        "tldr",
+        "--engine",
+        "embedded",
+        "--text",
+        TEXT,
+        "--post",
+        "evil/push\\:trap",
+    ]);
+    assert!(
+        run.stderr.contains("the model's output is kept in"),
+        "{run:?}"
+    );
+    assert!(!old.exists());
+    let kept: Vec<_> = std::fs::read_dir(&answers).unwrap().collect();
+    assert_eq!(kept.len(), 1);
+    let mode = kept[0]
+        .as_ref()
+        .unwrap()
+        .metadata()
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let doctor = machine.run(&["doctor", "--engine", "embedded"]);
+    assert!(
+        doctor.text().contains("state (") && doctor.text().contains("cache ("),
+        "{doctor:?}"
+    );
+}
+
+/// The fake sends tokens without end; the answer ends at a limit.
+#[cfg(unix)]
+#[test]
+fn an_endless_answer_ends() {
+    use crate::servers::scripted::{
+        ScriptedServer, Step, json_response, not_found, sse_head, text_chunk,
+    };
+    use serde_json::json;
+
+    let machine = Machine::new();
+    let server = ScriptedServer::start(|request, _| match request.path.as_str() {
+        "/v1/models" => json_response(json!({"object": "list", "data": [{"id": "m"}]})),
+        "/v1/chat/completions" => {
+            let mut steps = vec![sse_head()];
+            for number in 0..40 {
+                // No text repeats.
+                let text: String = (0..80_000)
+                    .map(|word| format!("{number}.{word} "))
+                    .collect();
+                steps.push(text_chunk(&text));
+            }
+            steps.push(Step::Hang);
+            steps
+        }
+        _ => not_found(),
+    });
+    let run = machine.run(&[
+        "infer",
+        "Count to it",
+        "--engine",
+        &server.url(),
+        "-o",
+        "a.txt",
+    ]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let length = std::fs::metadata(machine.work().join("a.txt"))
+        .unwrap()
+        .len();
+    assert!((16 << 20..18 << 20).contains(&length), "{length}");
 }

@@ -168,3 +168,163 @@ fn an_instance_that_goes_away_is_loaded_again_and_costs_no_job() {
         assert!(left.len() <= usize::from(jit), "{jit}: {left:?} {run:?}");
     }
 }
+
+/// Ends the program while it loads a model.
+#[cfg(unix)]
+#[test]
+fn a_load_that_a_signal_ends_is_undone() {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    for (command, signals) in [
+        (vec!["infer", "Hi there", "-m", "m"], vec![Signal::TERM]),
+        (vec!["infer", "Hi there", "-m", "m"], vec![Signal::INT]),
+        (vec!["load", "m"], vec![Signal::TERM]),
+        (
+            vec![
+                "batch",
+                "-P",
+                "Say {{text}}",
+                "-m",
+                "m",
+                "-o",
+                "out",
+                "--text",
+                "x",
+            ],
+            vec![Signal::TERM],
+        ),
+        (
+            vec![
+                "batch",
+                "-P",
+                "Say {{text}}",
+                "-m",
+                "m",
+                "-o",
+                "out",
+                "--text",
+                "x",
+            ],
+            vec![Signal::INT, Signal::INT],
+        ),
+    ] {
+        let machine = Machine::new();
+        let studio = FakeStudio::start(Setup {
+            models: vec![Model::llm("m", 32_768)],
+            load_time: Duration::from_secs(20),
+            ..Setup::default()
+        });
+        let url = studio.url();
+        let mut args = command.clone();
+        args.extend(["--engine", &url]);
+        let child = machine.command(&args).spawn().unwrap();
+        let start = std::time::Instant::now();
+        while studio.loaded_instances().is_empty() {
+            assert!(start.elapsed() < Duration::from_secs(60), "{command:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        for signal in &signals {
+            kill_process(Pid::from_child(&child), *signal).unwrap();
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        let run = finish(child);
+        assert_eq!(run.code, Some(130), "{command:?}: {run:?}");
+        assert_eq!(
+            studio.loaded_instances(),
+            Vec::<String>::new(),
+            "{command:?}: {run:?}"
+        );
+        let waits = run.stderr.contains("waiting for the running jobs");
+        assert_eq!(waits, signals.len() == 2, "{command:?}: {run:?}");
+    }
+}
+
+/// A server that does not unload: the model is named.
+#[cfg(unix)]
+#[test]
+fn a_load_that_cannot_be_undone_is_named() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use crate::servers::scripted::{ScriptedServer, Step, json_response, not_found};
+    use serde_json::json;
+
+    let machine = Machine::new();
+    let is_loading = AtomicBool::new(false);
+    let server = ScriptedServer::start(move |request, _| match request.path.as_str() {
+        "/lmstudio-greeting" => json_response(json!({"lmstudio": true})),
+        "/api/v1/models" => {
+            let instances = match is_loading.load(Ordering::SeqCst) {
+                true => json!([{"id": "m", "config": {"context_length": 4096}}]),
+                false => json!([]),
+            };
+            json_response(json!({"models": [{"type": "llm", "key": "m",
+                "loaded_instances": instances, "max_context_length": 8192}]}))
+        }
+        "/api/v1/models/load" => {
+            is_loading.store(true, Ordering::SeqCst);
+            vec![Step::Hang]
+        }
+        "/api/v1/models/unload" => vec![Step::Hang],
+        _ => not_found(),
+    });
+    let url = server.url();
+    let child = machine
+        .command(&["infer", "Hi there", "-m", "m", "--engine", &url])
+        .spawn()
+        .unwrap();
+    let start = std::time::Instant::now();
+    while !server
+        .requests()
+        .iter()
+        .any(|request| request.path.ends_with("/load"))
+    {
+        assert!(start.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    crate::support::interrupt(&child);
+    let run = finish(child);
+    assert_eq!(run.code, Some(130), "{run:?}");
+    assert!(run.stderr.contains("`m` may still be loading"), "{run:?}");
+    assert!(run.stderr.contains("unload --all"), "{run:?}");
+}
+
+/// Ctrl-Z for longer than the time limit, and `fg`.
+#[cfg(unix)]
+#[test]
+fn a_stop_of_the_process_is_not_a_silence_of_the_server() {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    let machine = Machine::new();
+    let studio = FakeStudio::start(Setup {
+        models: vec![Model {
+            loaded: vec![("m".to_owned(), 8192)],
+            ..Model::llm("m", 32_768)
+        }],
+        answer: Answer::Tokens(60),
+        token_pause: Duration::from_millis(30),
+        ..Setup::default()
+    });
+    let args = [
+        "infer",
+        "Hi there",
+        "-m",
+        "m",
+        "--engine",
+        &studio.url(),
+        "--stream-timeout",
+        "500ms",
+        "-o",
+        "a.txt",
+    ];
+    let child = machine.command(&args).spawn().unwrap();
+    let partial = machine.work().join("a.txt.partial");
+    let start = std::time::Instant::now();
+    while !std::fs::metadata(&partial).is_ok_and(|file| file.len() > 0) {
+        assert!(start.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    kill_process(Pid::from_child(&child), Signal::STOP).unwrap();
+    std::thread::sleep(Duration::from_millis(1200));
+    kill_process(Pid::from_child(&child), Signal::CONT).unwrap();
+    assert_complete(&finish(child));
+}

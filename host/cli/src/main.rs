@@ -18,6 +18,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use lmstrix::batch;
+#[cfg(unix)]
+use lmstrix::engine::format_bytes;
 use lmstrix::sink::{escape_controls, is_control};
 
 use args::{Cli, Command, answer_completion_request};
@@ -57,7 +59,7 @@ fn main() -> ExitCode {
         std::process::exit(code);
     }
     let env = Env::read();
-    if let Err(failure) = check_open_files() {
+    if let Err(failure) = check_limits(&cli.command) {
         let messages = Messages::new(false, env.stderr_is_terminal, env.colour);
         messages.error(&failure.message);
         failure.hints.iter().for_each(|hint| messages.hint(hint));
@@ -91,22 +93,46 @@ fn main() -> ExitCode {
 #[cfg(unix)]
 const OPEN_FILES_MIN: u64 = 32;
 
-/// Checks the limit of open files (`ulimit -n`).
+/// The address space in bytes without which packs cannot run; with less, the process ends
+/// where an allocation fails.
 #[cfg(unix)]
-fn check_open_files() -> Result<(), Failure> {
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    match limit {
-        Some(limit) if limit < OPEN_FILES_MIN => Err(Failure::new(
+const ADDRESS_SPACE_MIN: u64 = 1 << 30;
+
+/// Checks the limits of open files (`ulimit -n`) and, for commands that run packs, of address
+/// space (`ulimit -v`).
+#[cfg(unix)]
+fn check_limits(command: &Command) -> Result<(), Failure> {
+    use rustix::process::{Resource, getrlimit};
+
+    let runs_packs = matches!(
+        command,
+        Command::Infer(_) | Command::Render(_) | Command::Batch(_)
+    );
+    let open_files = getrlimit(Resource::Nofile).current;
+    let address_space = getrlimit(Resource::As).current.filter(|_| runs_packs);
+    if let Some(limit) = open_files.filter(|limit| *limit < OPEN_FILES_MIN) {
+        return Err(Failure::new(
             Exit::Broken,
             format!("the limit of open files is {limit}, and at least {OPEN_FILES_MIN} are needed"),
         )
-        .hint("raise it with `ulimit -n 1024`")),
-        _ => Ok(()),
+        .hint("raise it with `ulimit -n 1024`"));
     }
+    if let Some(limit) = address_space.filter(|limit| *limit < ADDRESS_SPACE_MIN) {
+        return Err(Failure::new(
+            Exit::Broken,
+            format!(
+                "the limit of address space is {}, and packs need at least {}",
+                format_bytes(limit),
+                format_bytes(ADDRESS_SPACE_MIN)
+            ),
+        )
+        .hint("raise it with `ulimit -v unlimited`"));
+    }
+    Ok(())
 }
 
 #[cfg(not(unix))]
-fn check_open_files() -> Result<(), Failure> {
+fn check_limits(_command: &Command) -> Result<(), Failure> {
     Ok(())
 }
 

@@ -37,11 +37,15 @@ pub(crate) fn watch_signals(
             };
             let _dropped = ready_sender.send(());
             let signal = signals.next().await;
-            let _dropped = first_sender.send(());
             if is_batch_run && signal == StopSignal::Interrupt {
+                let _dropped = first_sender.send(());
                 signals.next().await;
+                let _dropped = second_sender.send(());
+            } else {
+                // The second one comes first, so that nobody waits for it.
+                let _dropped = second_sender.send(());
+                let _dropped = first_sender.send(());
             }
-            let _dropped = second_sender.send(());
             let exit_timeout = if is_batch_run {
                 BATCH_EXIT_TIMEOUT
             } else {

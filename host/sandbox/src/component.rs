@@ -19,6 +19,11 @@ use super::wasi::{self, StoreState};
 /// recursive parsers in JavaScript and Python.
 const WASM_STACK_BYTES: usize = 1 << 20;
 
+/// Address space in bytes that each memory of a guest reserves: the default limit of its size.
+const MEMORY_RESERVATION_BYTES: u64 = 64 << 20;
+/// Inaccessible address space in bytes around each memory.
+const MEMORY_GUARD_BYTES: u64 = 64 << 10;
+
 /// Prefix of the contract's interface names.
 const CONTRACT_PACKAGE: &str = "lmstrix:prompts/";
 /// Major and minor version of the contract that this host supports.
@@ -37,6 +42,11 @@ pub(super) fn create_engine() -> Result<Engine, Error> {
     config.relaxed_simd_deterministic(true);
     // No pack needs 64-bit memories; disabling them reduces the attack surface.
     config.wasm_memory64(false);
+    // By default, each memory reserves 4 GiB of address space, which clusters limit. A memory
+    // that grows further is moved.
+    config.memory_reservation(MEMORY_RESERVATION_BYTES);
+    config.memory_reservation_for_growth(0);
+    config.memory_guard_size(MEMORY_GUARD_BYTES);
     Engine::new(&config).map_err(|error| Error::Sandbox(format!("{error:#}")))
 }
 

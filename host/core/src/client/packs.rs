@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lmstrix_sandbox::{
     ByteSize, CompiledPackCache, Compiler, PackFolders, PackLoader, PackNotice, STOCK_PROMPTS,
@@ -14,6 +15,15 @@ use crate::config::Config;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::job::PackSet;
+use crate::store::Sweep;
+
+/// The compiled code of packs that is kept: a Python pack has about 60 MiB.
+const COMPILED_CODE: Sweep = Sweep {
+    prefix: "",
+    suffix: ".cwasm",
+    age_max: Duration::from_secs(180 * 24 * 60 * 60),
+    bytes_max: 256 << 20,
+};
 
 /// The file name of the built-in prompts in messages.
 const STOCK_NAME: &str = "stock.toml";
@@ -43,14 +53,18 @@ pub fn pack_source(
     notices: &Notices,
 ) -> Result<PackSource, Error> {
     let notices = notices.clone();
+    let cache = env.paths.cache.join("packs");
     let loader = PackLoader::new(
         config.limits,
-        CompiledPackCache::new(env.paths.cache.join("packs")),
+        CompiledPackCache::new(cache.clone()),
         env.compiler
             .clone()
             .map_or(Compiler::InProcess, Compiler::Child),
         move |notice| match notice {
             PackNotice::Compiling { name, bytes } => {
+                for sweep in [COMPILED_CODE, Sweep::of_temporary_files(".compiling-")] {
+                    sweep.run(&cache);
+                }
                 let size = ByteSize(bytes);
                 notices.status(&format!("compiling pack {name} ({size}), once"));
             }

@@ -8,9 +8,9 @@ use lmstrix_inference::{Event, FinishReason, Usage};
 use lmstrix_sandbox::StopReason;
 
 use super::loop_guard::LoopGuard;
-use super::timeouts::{PhaseTimer, Timeouts};
+use super::timeouts::{PhaseTimer, TimeoutPhase, Timeouts};
 use super::{Answer, JobError, ProcessorChain, Warning};
-use crate::engine::{InferenceStream, Instance, SelectedModel};
+use crate::engine::{InferenceStream, Instance, SelectedModel, Unloader};
 use crate::sink::{self, Sink};
 
 /// The time that processors get to complete an answer that was cancelled: the shell
@@ -33,8 +33,15 @@ pub(super) struct StreamedAnswer {
     pub(super) result: Result<FinishReason, JobError>,
 }
 
+/// The time in which a cancelled load is undone: a process that was asked to end has little.
+const UNDO_LIMIT: Duration = Duration::from_millis(1500);
+
+/// The time in which a stream must have something to read after a limit was reached: the
+/// process may have been stopped, and what arrived meanwhile counts.
+const READ_AFTER_STOP: Duration = Duration::from_millis(100);
+
 /// Loads the model within the load timeout; the sinks receive the progress. `start`
-/// is when the job began.
+/// is when the job began. A load that is cancelled is undone, or named in a warning.
 ///
 /// # Errors
 /// Returns an error if the engine cannot load the model, if a limit is reached, or
@@ -47,6 +54,8 @@ pub async fn load(
     start: Instant,
 ) -> Result<Instance, JobError> {
     let timer = PhaseTimer::new(timeouts, start.into());
+    let unloader = model.unloader();
+    let name = model.model.clone();
     let mut shown = Ok(());
     let mut emit_event = |event: Event| {
         if shown.is_ok() {
@@ -59,7 +68,23 @@ pub async fn load(
         expired = timer.expired() => Err(JobError::Expired(expired)),
         loaded = model.load(&mut emit_event) => loaded.map_err(JobError::Engine),
     };
+    if matches!(loaded, Err(JobError::Cancelled))
+        && let Some(warning) = undo_load(&unloader, &name).await
+    {
+        emit_event(Event::Warning(warning));
+    }
     shown.and(loaded)
+}
+
+/// Unloads what a cancelled load leaves at the server. Returns a warning if that is not
+/// certain.
+async fn undo_load(unloader: &Unloader, model: &str) -> Option<String> {
+    match tokio::time::timeout(UNDO_LIMIT, unloader.unload()).await {
+        Ok(Ok(_)) => None,
+        Ok(Err(_)) | Err(_) => Some(format!(
+            "`{model}` may still be loading; `lmstrix-host unload --all` unloads it"
+        )),
+    }
 }
 
 /// Reads a stream to its end.
@@ -166,7 +191,13 @@ async fn read(
             biased;
             () = &mut cancel => return Err(JobError::Cancelled),
             event = stream.next() => event.map_err(JobError::Engine)?,
-            expired = timer.expired() => return Err(JobError::Expired(expired)),
+            expired = timer.expired() => {
+                let is_of_phase = expired.phase != TimeoutPhase::Total;
+                match tokio::time::timeout(READ_AFTER_STOP, stream.next()).await {
+                    Ok(event) if is_of_phase => event.map_err(JobError::Engine)?,
+                    _ => return Err(JobError::Expired(expired)),
+                }
+            }
         };
         timer.observe(&event);
         let elapsed = start.elapsed().as_secs_f64();
@@ -184,6 +215,9 @@ async fn read(
                 answer.reasoning.push_str(&text);
                 if guard.push(&text) {
                     return Ok(FinishReason::Repetition);
+                }
+                if is_too_long(answer) {
+                    return Ok(FinishReason::Length);
                 }
             }
             Event::Text(text) => {
@@ -214,6 +248,9 @@ async fn read(
                 if repeats {
                     return ended(crashed, FinishReason::Repetition);
                 }
+                if is_too_long(answer) {
+                    return ended(crashed, FinishReason::Length);
+                }
             }
             Event::TextWasReasoning => {
                 restart(answer, sinks)?;
@@ -227,6 +264,14 @@ async fn read(
         }
         timer.was_busy();
     }
+}
+
+/// The maximum size of an answer with its reasoning in bytes. They are kept in memory; no
+/// model writes as much on purpose.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+
+fn is_too_long(answer: &Answer) -> bool {
+    answer.raw.len() + answer.reasoning.len() > ANSWER_BYTES_MAX
 }
 
 /// Makes the text so far reasoning. Text that was printed cannot be taken back, so that it

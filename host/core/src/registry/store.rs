@@ -12,7 +12,7 @@ use fs_err as fs;
 
 use super::observations::{self, Observation};
 use super::record::{Registry, SCHEMA};
-use crate::store::{AtomicFile, FileLock, unused_path};
+use crate::store::{AtomicFile, FileLock, Sweep, TEMPORARY_PREFIX, unused_path};
 
 /// Limit on waiting for the lock of the registry. Other processes hold it for milliseconds.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
@@ -22,6 +22,8 @@ const OBSERVATION_LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 const FILE: &str = "registry.json";
 const BACKUP: &str = "registry.backup.json";
 const LOCK: &str = "registry.lock";
+/// The backup until it is complete.
+const NEW_BACKUP: &str = ".registry-backup";
 const OBSERVATIONS: &str = "observations.jsonl";
 const OBSERVATIONS_LOCK: &str = "observations.lock";
 
@@ -186,6 +188,9 @@ impl RegistryStore {
     ) -> Result<(T, Vec<String>), Error> {
         fs::create_dir_all(&self.folder).map_err(|source| self.write_error(source))?;
         let _lock = self.lock(LOCK, LOCK_TIMEOUT)?;
+        for prefix in [TEMPORARY_PREFIX, NEW_BACKUP] {
+            Sweep::of_temporary_files(prefix).run(&self.folder);
+        }
         let mut warnings = Vec::new();
         let (mut registry, old_text, previous) = match read_registry_file(&self.path())? {
             RegistryFile::Valid(registry, text) => (*registry, Some(text), PreviousFile::Valid),
@@ -314,7 +319,7 @@ impl RegistryStore {
         match previous {
             PreviousFile::Missing => {}
             PreviousFile::Valid => {
-                let new_backup = self.folder.join(".registry-backup");
+                let new_backup = self.folder.join(NEW_BACKUP);
                 let _ignored = fs::remove_file(&new_backup);
                 link_or_copy(&new_backup)?;
                 fs::rename(&new_backup, self.folder.join(BACKUP))?;

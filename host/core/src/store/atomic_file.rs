@@ -7,7 +7,7 @@ use fs_err as fs;
 use tempfile::NamedTempFile;
 
 /// The prefix of temporary files, which users may find after a kill.
-const PREFIX: &str = ".lmstrix-";
+pub const TEMPORARY_PREFIX: &str = ".lmstrix-";
 
 /// A file under a temporary name beside its target. Dropping it removes it.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl AtomicFile {
         permissions: Option<std::fs::Permissions>,
     ) -> std::io::Result<Self> {
         let mut builder = tempfile::Builder::new();
-        builder.prefix(PREFIX);
+        builder.prefix(TEMPORARY_PREFIX);
         let file = builder.tempfile_in(folder_of(target))?;
         if let Some(permissions) = permissions {
             file.as_file().set_permissions(permissions)?;

@@ -1,11 +1,12 @@
 //! Keeps the raw text of an answer that failed.
 
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fs_err as fs;
 use lmstrix::job::Answer;
 use lmstrix::sink::AnswerFile;
+use lmstrix::store::{AtomicFile, Sweep};
 
 use crate::error::{Exit, Failure};
 
@@ -52,6 +53,16 @@ fn keep_raw(state: &Path, raw: &str) -> std::io::Result<PathBuf> {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     let path = folder.join(format!("{}-{}.txt", now.as_millis(), std::process::id()));
-    fs::write(&path, raw)?;
+    // A new file is private.
+    AtomicFile::replace(&path, raw.as_bytes())?;
+    KEPT_ANSWERS.run(&folder);
     Ok(path)
 }
+
+/// The answers that are kept.
+const KEPT_ANSWERS: Sweep = Sweep {
+    prefix: "",
+    suffix: ".txt",
+    age_max: Duration::from_secs(30 * 24 * 60 * 60),
+    bytes_max: 64 << 20,
+};

@@ -9,6 +9,7 @@ use lmstrix::engine::{EMBEDDED, EngineSelection, Memory, format_bytes, query_cat
 use lmstrix::error_chain::error_chain;
 use lmstrix::job::{Cancel, on_pack_thread};
 use lmstrix::quantity::count;
+use lmstrix::store::folder_bytes;
 use serde::Serialize;
 
 use super::{escape_for_terminal, print, print_json};
@@ -197,7 +198,12 @@ fn folders(env: &Env, findings: &mut Findings) {
                 "check permissions and free space, or set LMSTRIX_HOST_HOME to another folder",
             );
         } else {
-            findings.add(Severity::Ok, about, folder.display().to_string());
+            let size = format_bytes(folder_bytes(folder));
+            findings.add(
+                Severity::Ok,
+                about,
+                format!("{} ({size})", folder.display()),
+            );
         }
     }
 }

@@ -176,12 +176,14 @@ struct LoadProgress {
 
 impl Sink for LoadProgress {
     fn event(&mut self, event: &Event) -> Result<(), sink::Error> {
-        if let Event::Loading(progress) = event {
-            self.observer.event(BatchEvent::ModelLoading {
+        match event {
+            Event::Loading(progress) => self.observer.event(BatchEvent::ModelLoading {
                 model: &self.model,
                 context: self.context,
                 progress: *progress,
-            });
+            }),
+            Event::Warning(text) => self.observer.warning(text),
+            _ => {}
         }
         Ok(())
     }
