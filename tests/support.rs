@@ -271,3 +271,17 @@ fn create_private_folder(path: &Path) {
 fn create_private_folder(path: &Path) {
     std::fs::create_dir_all(path).unwrap();
 }
+
+/// A generator of pseudo-random numbers (Knuth's constants for 64 bits).
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    /// Returns a number below `limit`.
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % limit
+    }
+}

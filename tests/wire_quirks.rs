@@ -11,7 +11,7 @@ use crate::servers::scripted::{
     stream_end, text_chunk,
 };
 use crate::servers::studio::{FakeStudio, Setup};
-use crate::support::{Machine, Run};
+use crate::support::{Machine, Random, Run};
 
 const ANSWER: &str = "Good morning.";
 
@@ -368,19 +368,6 @@ fn all_leaves_out_models_that_generate_no_text() {
     assert_eq!(chats(&server).len(), 1);
     // An explicit name is used.
     infer(&machine, &url, &["-m", "bge-m3"]).ok();
-}
-
-/// A generator of pseudo-random numbers (Knuth's constants for 64 bits).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % limit
-    }
 }
 
 /// Returns a stream with a random fault, or none.

@@ -1,5 +1,6 @@
 //! `batch`: plans, scheduling, results, failures and resuming.
 
+mod campaign;
 mod faults;
 mod foreign_folders;
 mod kills;

@@ -45,13 +45,17 @@ pub(in crate::engine) async fn unload_instances(
     let mut ownership = Ownership::lock(state_dir, server.client.base_url()).await?;
     let mut skipped = Vec::new();
     for (model, instance) in instances {
-        let is_free = || !is_used(state_dir, server.client.base_url(), model, None);
-        if force || (ownership.is_owned(&instance.id, instance.context) && is_free()) {
+        let is_owned = ownership.is_owned(&instance.id, instance.context);
+        let is_in_use = is_used(state_dir, server.client.base_url(), model, None);
+        if force || (is_owned && !is_in_use) {
             load::unload(server, model, &instance.id, lms).await?;
             ownership.release(&instance.id)?;
-        } else {
-            skipped.push(instance.id.clone());
+            continue;
         }
+        if is_owned {
+            ownership.hand_over(&instance.id)?;
+        }
+        skipped.push(instance.id.clone());
     }
     Ok(skipped)
 }
