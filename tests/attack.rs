@@ -12,7 +12,6 @@ fn assert_no_panic(run: &Run) {
 }
 
 /// Runs the program by a shell, after a command of the shell.
-#[cfg(unix)]
 fn run_in_shell(machine: &Machine, before: &str, args: &str) -> Run {
     let mut command = machine.command_of(std::path::Path::new("/bin/sh"), &["-c"]);
     let program = env!("CARGO_BIN_EXE_lmstrix-host");
@@ -48,7 +47,6 @@ fn names_that_are_not_utf8_are_no_panic() {
     assert!(!machine.work().join("no/batch.journal.jsonl").exists());
 }
 
-#[cfg(unix)]
 #[test]
 fn too_few_open_files_are_an_error() {
     let machine = Machine::new();
@@ -76,7 +74,6 @@ fn packs_run_in_little_address_space() {
     );
 }
 
-#[cfg(unix)]
 #[test]
 fn a_home_that_is_a_file_has_no_config() {
     let machine = Machine::new();
@@ -105,7 +102,6 @@ fn output_that_cannot_be_written_is_no_success() {
     assert_eq!(run_in_shell(&machine, "", "--help | true").code, Some(0));
 }
 
-#[cfg(unix)]
 #[test]
 fn a_journal_that_is_removed_while_a_batch_runs_is_an_error() {
     use std::time::Duration;
@@ -148,7 +144,6 @@ fn a_journal_that_is_removed_while_a_batch_runs_is_an_error() {
     );
 }
 
-#[cfg(unix)]
 #[test]
 fn a_lock_that_another_process_holds_costs_no_job_its_time() {
     let machine = Machine::new();
@@ -163,7 +158,6 @@ fn a_lock_that_another_process_holds_costs_no_job_its_time() {
     assert!(run.stderr.contains("for more than 0.5 s"), "{run:?}");
 }
 
-#[cfg(unix)]
 #[test]
 fn escape_sequences_of_others_are_visible_on_terminals_and_in_messages() {
     use crate::servers::studio::{Answer, FakeStudio, Model, Setup};
@@ -217,7 +211,6 @@ fn escape_sequences_of_others_are_visible_on_terminals_and_in_messages() {
 }
 
 /// A server that repeats the key in every way.
-#[cfg(unix)]
 #[test]
 fn a_key_that_a_server_repeats_is_shown_and_written_nowhere() {
     use base64::prelude::{BASE64_STANDARD, Engine};
@@ -320,7 +313,6 @@ fn a_key_that_a_server_repeats_is_shown_and_written_nowhere() {
     }
 }
 
-#[cfg(unix)]
 #[test]
 fn a_config_that_others_can_write_is_a_warning_if_it_names_keys() {
     use std::os::unix::fs::PermissionsExt;
@@ -346,7 +338,6 @@ fn a_config_that_others_can_write_is_a_warning_if_it_names_keys() {
     }
 }
 
-#[cfg(unix)]
 #[test]
 fn answers_that_are_kept_are_private_and_do_not_grow_without_bound() {
     use std::os::unix::fs::PermissionsExt;
@@ -397,7 +388,6 @@ fn answers_that_are_kept_are_private_and_do_not_grow_without_bound() {
 }
 
 /// The fake sends tokens without end; the answer ends at a limit.
-#[cfg(unix)]
 #[test]
 fn an_endless_answer_ends() {
     use crate::servers::scripted::{

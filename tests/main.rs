@@ -24,7 +24,8 @@ mod support;
 
 /// Images that are sent with prompts.
 mod attachments;
-/// Odd environments, limits and terminals.
+/// Odd environments, limits and terminals. Unix only: most tests need its shell and limits.
+#[cfg(unix)]
 mod attack;
 /// `batch`: plans, results, faults, kills and resuming.
 mod batch;

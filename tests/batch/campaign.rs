@@ -18,6 +18,10 @@ const DEFAULT: (u64, u64) = (1, 3);
 /// The disturbances of a round.
 const DISTURBANCES: u64 = 6;
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the program under test has an environment of its own"
+)]
 fn campaign() -> (u64, u64) {
     let given = std::env::var("LMSTRIX_CAMPAIGN").ok();
     let parsed = given.as_deref().and_then(|given| {
