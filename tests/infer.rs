@@ -87,6 +87,32 @@ fn a_pipe_without_a_writer_obeys_the_timeout() {
 }
 
 #[test]
+fn a_silent_stdin_obeys_the_timeout() {
+    let machine = Machine::new();
+    for more in [&[][..], &["--text-file", "-"]] {
+        let mut args = vec![
+            "infer",
+            "tldr",
+            "--engine",
+            "embedded",
+            "--timeout",
+            "300ms",
+        ];
+        args.extend(more);
+        let mut command = machine.command(&args);
+        let mut child = command.stdin(std::process::Stdio::piped()).spawn().unwrap();
+        // Open, and silent.
+        let stdin = child.stdin.take();
+        let run = crate::support::finish(child);
+        drop(stdin);
+        assert!(
+            run.fails(124).contains("--timeout sets this limit"),
+            "{run:?}"
+        );
+    }
+}
+
+#[test]
 fn utf16_files_are_read() {
     let machine = Machine::new();
     let text = "\u{feff}Zażółć gęślą jaźń.";

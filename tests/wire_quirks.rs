@@ -563,3 +563,39 @@ fn a_login_page_is_recognised() {
     assert!(stderr.contains("asks for a login"), "{stderr}");
     assert!(!stderr.contains("takes the base URL"), "{stderr}");
 }
+
+/// LM Studio's native chat names the model at its start and at its end.
+#[test]
+fn another_model_at_the_end_of_an_answer_is_an_error() {
+    for (model, code) in [("m", 0), ("other", 5)] {
+        let server = ScriptedServer::start(move |request, _| match request.path.as_str() {
+            "/lmstudio-greeting" => json_response(json!({"lmstudio": true})),
+            "/api/v1/models" => json_response(json!({"models": [{
+                "type": "llm", "key": "m", "max_context_length": 8192,
+                "loaded_instances": [{"id": "m", "config": {"context_length": 8192}}],
+            }]})),
+            "/api/v1/chat" => {
+                let events = [
+                    json!({"type": "chat.start", "model_instance_id": "m"}),
+                    json!({"type": "message.delta", "content": ANSWER}),
+                    json!({"type": "chat.end", "result": {"model_instance_id": model,
+                        "output": [], "stats": {"input_tokens": 9, "total_output_tokens": 2}}}),
+                ];
+                let event = |event: &Value| {
+                    let name = event["type"].as_str().unwrap();
+                    Step::Send(format!("event: {name}\ndata: {event}\n\n").into_bytes())
+                };
+                std::iter::once(sse_head())
+                    .chain(events.iter().map(event))
+                    .collect()
+            }
+            _ => not_found(),
+        });
+        let run = infer(
+            &Machine::new(),
+            &server.url(),
+            &["-m", "m", "--min-p", "0.1"],
+        );
+        assert_eq!(run.code, Some(code), "{run:?}");
+    }
+}

@@ -114,8 +114,9 @@ mod tests {
             ),
             (
                 Endpoint::LmStudioChat,
-                r#"{"type":"chat.end","result":{"stats":{"input_tokens":3,"total_output_tokens":2}}}"#,
+                r#"{"type":"chat.end","result":{"model_instance_id":"m","stats":{"input_tokens":3,"total_output_tokens":2}}}"#,
                 vec![
+                    WireEvent::Model("m".to_owned()),
                     WireEvent::Usage(usage),
                     WireEvent::Finish(ReportedEnd::Finished(FinishReason::End)),
                     WireEvent::Done,
