@@ -103,7 +103,7 @@ fn a_silent_stdin_obeys_the_timeout() {
         let mut child = command.stdin(std::process::Stdio::piped()).spawn().unwrap();
         // Open, and silent.
         let stdin = child.stdin.take();
-        let run = crate::support::finish(child);
+        let run = finish(child);
         drop(stdin);
         assert!(
             run.fails(124).contains("--timeout sets this limit"),
