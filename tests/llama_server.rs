@@ -438,3 +438,38 @@ fn a_batch_runs_the_six_stock_prompts() {
     let again = machine.run(&["batch", "status", "out", "--json"]);
     assert!(total(&again.json(), "done") >= done, "{again:?}");
 }
+
+/// Without an alias, the server calls its model by the path of the file.
+#[test]
+#[ignore = "needs Python with llama.cpp from PyPI"]
+fn all_commands_name_the_model_of_the_server_and_use_it() {
+    let server = LlamaServer::demo_model();
+    let machine = Machine::new();
+    let url = &server.url;
+    let infer = machine.run(&infer_args(&server, &["--temperature", "0", "--json"]));
+    assert_eq!(infer.json()["text"].as_str().unwrap().trim(), FIRST);
+    machine.run(&["scan", "--engine", url]).ok();
+    for args in [&["list"][..], &["ps", "--engine", url]] {
+        let run = machine.run(args);
+        assert!(run.ok().contains("demo"), "{args:?}: {run:?}");
+    }
+    let args = [
+        "batch",
+        "-P",
+        "tldr",
+        "--text",
+        TEXT,
+        "--engine",
+        url,
+        "-m",
+        "all",
+        "-o",
+        "out",
+        "--temperature",
+        "0",
+    ];
+    machine.run(&args).ok();
+    assert_eq!(machine.read("out/tldr--demo.txt").trim(), FIRST);
+    let test = machine.run(&["test", "demo", "--engine", url, "--level", "accepts"]);
+    assert_eq!(test.code, Some(0), "{test:?}");
+}
