@@ -1,8 +1,8 @@
-//! Odd environments, limits and terminals: no panic, no success that is none, no escape
-//! sequence of others.
+//! Odd environments, limits and terminals: the program does not panic, does not report success
+//! after a failure, and prints no escape sequences of models, servers and files.
 
 use crate::guests::component;
-use crate::support::{Machine, Run, finish};
+use crate::support::{Machine, Run, finish, wait_until};
 
 const TEXT: &str = "The shop is closed on Mondays. It opens on Tuesday.";
 
@@ -98,7 +98,7 @@ fn output_that_cannot_be_written_is_no_success() {
         assert_eq!(run.code, Some(1), "{args}: {run:?}");
         assert!(run.stderr.contains("No space left"), "{args}: {run:?}");
     }
-    // A reader that does not want the help is none.
+    // A reader may close the pipe.
     assert_eq!(run_in_shell(&machine, "", "--help | true").code, Some(0));
 }
 
@@ -131,9 +131,7 @@ fn a_journal_that_is_removed_while_a_batch_runs_is_an_error() {
     ];
     let child = machine.command(&args).spawn().unwrap();
     let journal = machine.work().join("out/batch.journal.jsonl");
-    while !journal.exists() {
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    wait_until(|| journal.exists());
     std::fs::remove_file(&journal).unwrap();
     let run = finish(child);
     assert_eq!(run.code, Some(1), "{run:?}");

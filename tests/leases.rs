@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::servers::studio::{Answer, FakeStudio, Model, Setup};
-use crate::support::{Machine, Run, finish};
+use crate::support::{Machine, Run, finish, wait_until};
 
 /// A server with one model that is not loaded, and answers that take 200 ms.
 fn studio(jit: bool) -> FakeStudio {
@@ -43,19 +43,14 @@ fn write_rows(machine: &Machine, name: &str, rows: usize) {
 
 /// Waits until a folder has this many results.
 fn wait_for_results(machine: &Machine, out: &str, count: usize) {
-    let start = std::time::Instant::now();
-    loop {
+    wait_until(|| {
         let entries = std::fs::read_dir(machine.work().join(out));
         let results = entries.into_iter().flatten().flatten().filter(|entry| {
             let name = entry.file_name().into_string().unwrap();
             name.ends_with(".txt")
         });
-        if results.count() >= count {
-            return;
-        }
-        assert!(start.elapsed() < Duration::from_secs(60), "timed out");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+        results.count() >= count
+    });
 }
 
 #[track_caller]
@@ -218,11 +213,7 @@ fn a_load_that_a_signal_ends_is_undone() {
         let mut args = command.clone();
         args.extend(["--engine", &url]);
         let child = machine.command(&args).spawn().unwrap();
-        let start = std::time::Instant::now();
-        while studio.loaded_instances().is_empty() {
-            assert!(start.elapsed() < Duration::from_secs(60), "{command:?}");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        wait_until(|| !studio.loaded_instances().is_empty());
         for signal in &signals {
             kill_process(Pid::from_child(&child), *signal).unwrap();
             std::thread::sleep(Duration::from_millis(200));
@@ -272,15 +263,12 @@ fn a_load_that_cannot_be_undone_is_named() {
         .command(&["infer", "Hi there", "-m", "m", "--engine", &url])
         .spawn()
         .unwrap();
-    let start = std::time::Instant::now();
-    while !server
-        .requests()
-        .iter()
-        .any(|request| request.path.ends_with("/load"))
-    {
-        assert!(start.elapsed() < Duration::from_secs(60));
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_until(|| {
+        let requests = server.requests();
+        requests
+            .iter()
+            .any(|request| request.path.ends_with("/load"))
+    });
     crate::support::interrupt(&child);
     let run = finish(child);
     assert_eq!(run.code, Some(130), "{run:?}");
@@ -318,13 +306,26 @@ fn a_stop_of_the_process_is_not_a_silence_of_the_server() {
     ];
     let child = machine.command(&args).spawn().unwrap();
     let partial = machine.work().join("a.txt.partial");
-    let start = std::time::Instant::now();
-    while !std::fs::metadata(&partial).is_ok_and(|file| file.len() > 0) {
-        assert!(start.elapsed() < Duration::from_secs(60));
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    wait_until(|| std::fs::metadata(&partial).is_ok_and(|file| file.len() > 0));
     kill_process(Pid::from_child(&child), Signal::STOP).unwrap();
     std::thread::sleep(Duration::from_millis(1200));
     kill_process(Pid::from_child(&child), Signal::CONT).unwrap();
     assert_complete(&finish(child));
+}
+
+/// A container with a read-only home.
+#[test]
+fn a_loaded_model_is_used_without_a_state_folder() {
+    let machine = Machine::new();
+    let studio = FakeStudio::start(Setup {
+        models: vec![Model {
+            loaded: vec![("m".to_owned(), 8192)],
+            ..Model::llm("m", 32_768)
+        }],
+        ..Setup::default()
+    });
+    std::fs::write(machine.home().join("state"), "not a folder").unwrap();
+    let url = studio.url();
+    let run = machine.run(&["infer", "Hi there", "--engine", &url, "-m", "m"]);
+    run.ok();
 }

@@ -285,3 +285,15 @@ impl Random {
         (self.0 >> 33) as usize % limit
     }
 }
+
+/// Waits until the condition holds. Panics after 60 s.
+pub(crate) fn wait_until(condition: impl Fn() -> bool) {
+    let start = std::time::Instant::now();
+    while !condition() {
+        assert!(
+            start.elapsed() < std::time::Duration::from_secs(60),
+            "timed out"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Child;
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::servers::studio::{Answer, FakeStudio, Model, Setup};
+pub(super) use crate::support::wait_until;
 use crate::support::{Machine, Run, finish};
 
 pub(super) const LOAD: &str = "/api/v1/models/load";
@@ -135,14 +135,5 @@ impl WatchedRun {
         self.reader.join().unwrap();
         run.stderr = self.stderr.lock().unwrap().clone();
         run
-    }
-}
-
-/// Waits until the condition holds. Panics after 60 s.
-pub(super) fn wait_until(condition: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(60), "timed out");
-        std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -42,7 +42,7 @@ pub(crate) fn watch_signals(
                 signals.next().await;
                 let _dropped = second_sender.send(());
             } else {
-                // The second one comes first, so that nobody waits for it.
+                // In this order, so that a batch does not announce a wait for its jobs.
                 let _dropped = second_sender.send(());
                 let _dropped = first_sender.send(());
             }

@@ -152,9 +152,7 @@ impl AttachmentError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NotAnImage(_) => Some("convert it, for example with `magick FILE FILE.png`"),
-            Self::TooLarge(_) | Self::TooLargeTogether { .. } => {
-                Some("scale images down; models see about 1000 pixels per side")
-            }
+            Self::TooLarge(_) | Self::TooLargeTogether { .. } => Some("scale the images down"),
             Self::IsDirectory(_) => Some(PATTERN_HINT),
             Self::Read { path, .. } if path.to_string_lossy().contains(['*', '?', '[']) => {
                 Some(PATTERN_HINT)

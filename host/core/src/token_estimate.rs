@@ -18,10 +18,10 @@ pub struct TokenEstimate {
 const TEMPLATE_TOKENS: f64 = 20.0;
 
 /// The likely number of tokens of an image.
-// 256 with Gemma 3, about 1,300 for a photo with Qwen2.5-VL.
+// Models with a fixed number use a few hundred, models that keep the resolution a thousand or
+// more for a photo.
 const IMAGE_TOKENS_LIKELY: u32 = 1024;
 /// An upper estimate of the tokens of an image.
-// The limit of llama.cpp.
 const IMAGE_TOKENS_HIGH: u32 = 4096;
 
 /// Returns a number of tokens that tokenizers exceed for ordinary `texts`: a word of twelve

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::job::PackSet;
 use crate::store::Sweep;
 
-/// The compiled code of packs that is kept: a Python pack has about 60 MiB.
+/// The limits of the compiled packs in the cache.
 const COMPILED_CODE: Sweep = Sweep {
     prefix: "",
     suffix: ".cwasm",

@@ -39,7 +39,7 @@ impl SelectedModel {
     pub async fn load(mut self, emit: &mut (dyn FnMut(Event) + Send)) -> Result<Instance, Error> {
         let mut worker = None;
         if let Backend::Server(target) = &mut self.backend {
-            target.begin_use()?;
+            target.begin_use();
         }
         let (instance, warnings) = match &self.backend {
             Backend::Embedded(model) => {

@@ -36,8 +36,8 @@ pub(super) struct StreamedAnswer {
 /// The time in which a cancelled load is undone: a process that was asked to end has little.
 const UNDO_LIMIT: Duration = Duration::from_millis(1500);
 
-/// The time in which a stream must have something to read after a limit was reached: the
-/// process may have been stopped, and what arrived meanwhile counts.
+/// The time to read what the server has sent, after a limit was reached: the process itself may
+/// have been stopped (Ctrl-Z).
 const READ_AFTER_STOP: Duration = Duration::from_millis(100);
 
 /// Loads the model within the load timeout; the sinks receive the progress. `start`

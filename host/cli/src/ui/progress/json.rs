@@ -15,7 +15,7 @@ use super::view::{BatchView, RunCounts, write_line};
 /// The schema version of all lines. New fields do not change it.
 const SCHEMA: u32 = 1;
 
-/// The error of a write to stdout, once there was one. A closed pipe is none.
+/// The first error of a write to stdout. A closed pipe is not an error.
 pub(crate) type WriteError = Arc<OnceLock<std::io::Error>>;
 
 /// Writes batch progress as JSON lines.

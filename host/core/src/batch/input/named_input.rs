@@ -141,8 +141,8 @@ pub fn with_distinct_names(mut inputs: Vec<Input>) -> Result<Vec<Input>, Error> 
     Ok(inputs)
 }
 
-/// Returns the next longer name of a file. Returns `None` if there is none or the input
-/// is not a file.
+/// Returns the next longer name of a file, or `None` if the present name is the longest or
+/// the input is not a file.
 fn longer_name(input: &Input, common: &Path) -> Option<String> {
     let path = input.source.path()?;
     let names = [
@@ -173,7 +173,7 @@ fn common_folder(inputs: &[Input]) -> PathBuf {
     common
 }
 
-/// Returns the absolute path, or `path` itself if there is none.
+/// Returns the absolute path, or `path` itself if the current folder is unknown.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

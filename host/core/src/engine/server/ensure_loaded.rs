@@ -150,7 +150,7 @@ async fn find_or_load_locked(
                 "the server no longer lists the model".to_owned(),
             ));
         };
-        // An instance that another process uses is not reloaded, whoever loaded it.
+        // An instance that another process uses is never reloaded.
         let is_shared = target.is_shared();
         let copies = loaded_copies(&listed.instances, |instance| {
             let is_owned = ownership.is_owned(&instance.id, instance.context);

@@ -13,7 +13,7 @@ use super::server_instance::ServerInstance;
 use super::server_kind::ServerKind;
 use crate::engine::lease::{Lease, is_used};
 use crate::engine::ownership;
-use crate::engine::{Error, KnownModel, LifecycleOptions};
+use crate::engine::{KnownModel, LifecycleOptions};
 
 /// A model selected on a server, not necessarily loaded.
 #[derive(Clone, Debug)]
@@ -39,17 +39,16 @@ impl ServerTarget {
     }
 
     /// Begins a use of the model, on servers that can unload. Must be called before an
-    /// instance is selected.
-    ///
-    /// # Errors
-    /// Returns an error if the state folder cannot be written.
-    pub(in crate::engine) fn begin_use(&mut self) -> Result<(), Error> {
+    /// instance is selected. A state folder that cannot be written does not keep the user from
+    /// a loaded model; other processes do not know of the use then.
+    pub(in crate::engine) fn begin_use(&mut self) {
         if load_method(self.server.kind, &self.listed) != LoadMethod::StartedWithModel {
             let folder = &self.lifecycle.state_dir;
-            let lease = Lease::acquire(folder, self.base_url(), &self.listed.id)?;
-            self.lease = Some(Arc::new(lease));
+            match Lease::acquire(folder, self.base_url(), &self.listed.id) {
+                Ok(lease) => self.lease = Some(Arc::new(lease)),
+                Err(error) => tracing::info!(%error, "no lease"),
+            }
         }
-        Ok(())
     }
 
     /// Returns whether another process uses the model.
