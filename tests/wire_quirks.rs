@@ -2,6 +2,7 @@
 //! of models, refusals, compression, token counts.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use lmstrix::{Output, Request};
 use serde_json::{Value, json};
@@ -583,10 +584,12 @@ fn another_model_at_the_end_of_an_answer_is_an_error() {
                 ];
                 let event = |event: &Value| {
                     let name = event["type"].as_str().unwrap();
-                    Step::Send(format!("event: {name}\ndata: {event}\n\n").into_bytes())
+                    let bytes = format!("event: {name}\ndata: {event}\n\n").into_bytes();
+                    // Each is read by itself, so that the first model is checked, too.
+                    [Step::Send(bytes), Step::Pause(Duration::from_millis(50))]
                 };
                 std::iter::once(sse_head())
-                    .chain(events.iter().map(event))
+                    .chain(events.iter().flat_map(event))
                     .collect()
             }
             _ => not_found(),
