@@ -50,6 +50,8 @@ mod llama_server;
 mod models;
 /// Files that use each other in a circle.
 mod module_cycles;
+/// Files and answers with random changes.
+mod mutations;
 /// A job has the same outcome in `infer`, the library and `batch`. Unix only: one scenario
 /// sends SIGINT.
 #[cfg(unix)]

@@ -1,6 +1,7 @@
 //! Runs the program in a temporary folder with a cleared environment.
 
 use std::io::Write;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -284,6 +285,20 @@ impl Random {
             .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) as usize % limit
     }
+}
+
+/// Returns the seeds of a random test: a variable `SEED:COUNT`, or the first `count`.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the program under test has an environment of its own"
+)]
+pub(crate) fn seeds(variable: &str, count: u64) -> Range<u64> {
+    let Ok(given) = std::env::var(variable) else {
+        return 1..1 + count;
+    };
+    let (first, count) = given.split_once(':').unwrap();
+    let first = first.parse().unwrap();
+    first..first + count.parse::<u64>().unwrap()
 }
 
 /// Waits until the condition holds. Panics after 60 s.

@@ -11,26 +11,13 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::support::*;
 use crate::servers::studio::{FakeStudio, Model, Setup};
-use crate::support::{Machine, Random, finish};
+use crate::support::{Machine, Random, finish, seeds};
 
-/// The seed and the number of rounds without the variable.
-const DEFAULT: (u64, u64) = (1, 3);
+/// The number of rounds without the variable.
+const ROUNDS: u64 = 3;
 
 /// The disturbances of a round.
 const DISTURBANCES: u64 = 6;
-
-#[allow(
-    clippy::disallowed_methods,
-    reason = "the program under test has an environment of its own"
-)]
-fn campaign() -> (u64, u64) {
-    let given = std::env::var("LMSTRIX_CAMPAIGN").ok();
-    let parsed = given.as_deref().and_then(|given| {
-        let (seed, rounds) = given.split_once(':')?;
-        Some((seed.parse().ok()?, rounds.parse().ok()?))
-    });
-    parsed.unwrap_or(DEFAULT)
-}
 
 fn setup(port: u16) -> Setup {
     Setup {
@@ -220,8 +207,7 @@ fn assert_complete(machine: &Machine, out: &str, seed: u64) {
 #[test]
 #[ignore = "needs minutes"]
 fn two_batches_on_one_server_survive_random_disturbances() {
-    let (seed, rounds) = campaign();
-    for seed in seed..seed + rounds {
+    for seed in seeds("LMSTRIX_CAMPAIGN", ROUNDS) {
         println!("round with seed {seed}");
         round(seed);
     }
