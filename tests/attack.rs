@@ -208,6 +208,17 @@ fn escape_sequences_of_others_are_visible_on_terminals_and_in_messages() {
     }
 }
 
+#[test]
+fn a_dumb_terminal_gets_no_colours() {
+    let machine = Machine::new();
+    for (terminal, has_colours) in [("xterm", true), ("dumb", false)] {
+        let args = ["infer", "none/such", "--engine", "embedded"];
+        let (_, shown) = machine.run_on_terminal_with(&args, ("TERM", terminal));
+        assert!(shown.contains("error"), "{shown:?}");
+        assert_eq!(shown.contains('\x1b'), has_colours, "{terminal}: {shown:?}");
+    }
+}
+
 /// A server that repeats the key in every way.
 #[test]
 fn a_key_that_a_server_repeats_is_shown_and_written_nowhere() {

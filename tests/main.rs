@@ -58,6 +58,9 @@ mod mutations;
 mod outcomes;
 /// Packs in folders: finding, combining and rejecting them.
 mod packs;
+/// Power cuts. Linux only: so is strace.
+#[cfg(target_os = "linux")]
+mod power_cuts;
 /// `pull`: downloads, and faults of the hub.
 mod pull;
 /// The README's reference of commands and flags matches the program.

@@ -196,6 +196,17 @@ impl Machine {
     /// the terminal output.
     #[cfg(unix)]
     pub(crate) fn run_on_terminal(&self, args: &[&str]) -> (Option<i32>, String) {
+        self.run_on_terminal_with(args, ("NO_COLOR", "1"))
+    }
+
+    /// Runs with stdout and stderr on a terminal, and with a variable. Returns the exit code
+    /// and the terminal output.
+    #[cfg(unix)]
+    pub(crate) fn run_on_terminal_with(
+        &self,
+        args: &[&str],
+        (variable, value): (&str, &str),
+    ) -> (Option<i32>, String) {
         use std::io::Read;
 
         use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -210,7 +221,7 @@ impl Machine {
             .unwrap();
         let mut command = self.command(args);
         command
-            .env("NO_COLOR", "1")
+            .env(variable, value)
             .stdout(slave.try_clone().unwrap())
             .stderr(slave);
         let mut child = command.spawn().unwrap();

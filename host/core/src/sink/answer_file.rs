@@ -7,7 +7,7 @@
 //!
 //! `infer -o` opens its file at the start, so that a bad path fails before a model is
 //! loaded, and may write to a pipe or a device. A batch opens a file at the first text,
-//! and records a staged answer in its journal before it is published.
+//! and records a staged answer in its journal and flushes it before it is published.
 
 use std::io::{ErrorKind, IsTerminal, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -188,11 +188,12 @@ impl AnswerFile {
     }
 
     /// Writes the finished text under a temporary name. If it equals the raw answer,
-    /// that is the `.partial` file.
+    /// that is the `.partial` file. Also returns the open file, which must be on the disk
+    /// before the answer is published.
     ///
     /// # Errors
     /// Returns an error if the text cannot be written; the raw answer then stays.
-    pub fn stage(self, text: &str, raw: &str) -> Result<StagedAnswer, Error> {
+    pub fn stage(self, text: &str, raw: &str) -> Result<(StagedAnswer, fs::File), Error> {
         let Self { target, raw: place } = self;
         let partial = match place {
             RawText::Direct(_) => None,
@@ -202,12 +203,12 @@ impl AnswerFile {
                 is_written: true,
                 ..
             } if text == raw => {
-                return Ok(StagedAnswer {
+                let staged = StagedAnswer {
                     target,
                     path,
                     partial: None,
-                    file,
-                });
+                };
+                return Ok((staged, file));
             }
             RawText::Partial { path, .. } => Some(path),
         };
@@ -217,12 +218,14 @@ impl AnswerFile {
             Ok(file)
         });
         match written {
-            Ok(file) => Ok(StagedAnswer {
-                target,
-                path,
-                partial,
-                file,
-            }),
+            Ok(file) => {
+                let staged = StagedAnswer {
+                    target,
+                    path,
+                    partial,
+                };
+                Ok((staged, file))
+            }
             Err(source) => {
                 let _absent = fs::remove_file(&path);
                 Err(Error::File { path, source })
@@ -258,17 +261,17 @@ impl AnswerFile {
         write_error_file(&target, reason)
     }
 
-    /// Stages the reason of a failure in place of the answer, for `--errors inline`.
-    /// The raw answer stays. Also returns the length of the text in bytes.
+    /// Stages the reason of a failure in place of the answer, for `--errors inline`; see
+    /// [`Self::stage`]. The raw answer stays. Also returns the length of the text in bytes.
     ///
     /// # Errors
     /// Returns an error if the file cannot be written.
-    pub fn fail_inline(self, reason: &str) -> Result<(StagedAnswer, u64), Error> {
+    pub fn fail_inline(self, reason: &str) -> Result<(StagedAnswer, fs::File, u64), Error> {
         let text = error_text(reason);
         let length = text.len() as u64;
-        let mut staged = self.stage(&text, "")?;
+        let (mut staged, file) = self.stage(&text, "")?;
         staged.partial = None;
-        Ok((staged, length))
+        Ok((staged, file, length))
     }
 
     /// Returns whether a file is a failure that `--errors inline` wrote in place of an
@@ -522,7 +525,7 @@ mod tests {
             assert_eq!(names(folder.path()), [""; 0]);
             file.raw("RA").unwrap();
             file.raw("W").unwrap();
-            let staged = file.stage(text, "RAW").unwrap();
+            let (staged, _) = file.stage(text, "RAW").unwrap();
             assert_eq!(staged.name(), format!("a.txt{suffix}"));
             assert!(!target.exists());
             staged.publish(|_, _| false).unwrap();
@@ -540,11 +543,11 @@ mod tests {
             fs::write(&target, existing).unwrap();
             let mut file = AnswerFile::in_folder(&target);
             file.raw("new").unwrap();
-            let staged = file.stage("new", "new").unwrap();
+            let (staged, _) = file.stage("new", "new").unwrap();
             let is_own = |path: &Path, length: u64| {
                 length == 3 && fs::read_to_string(path).unwrap() == "own"
             };
-            let (_, aside) = staged.publish(is_own).unwrap();
+            let aside = staged.publish(is_own).unwrap();
             assert_eq!(aside.is_some(), is_kept);
             assert_eq!(fs::read_to_string(&target).unwrap(), "new");
         }
@@ -558,7 +561,7 @@ mod tests {
         let target = folder.path().join("a.txt");
         let mut file = AnswerFile::in_folder(&target);
         file.raw("half").unwrap();
-        let (staged, length) = file.fail_inline("it broke").unwrap();
+        let (staged, _, length) = file.fail_inline("it broke").unwrap();
         assert!(!target.exists());
         staged.publish(|_, _| false).unwrap();
         let text = fs::read_to_string(&target).unwrap();

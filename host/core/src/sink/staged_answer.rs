@@ -14,7 +14,6 @@ pub struct StagedAnswer {
     pub(super) path: PathBuf,
     /// The raw answer, if it is another file.
     pub(super) partial: Option<PathBuf>,
-    pub(super) file: fs::File,
 }
 
 impl StagedAnswer {
@@ -25,17 +24,13 @@ impl StagedAnswer {
         name.to_string_lossy().into_owned()
     }
 
-    /// Renames the staged file to the answer. An existing file is replaced if it is
-    /// empty or `is_own` returns `true` for its path and length; otherwise it is moved
-    /// to a free name, which is returned. The caller must still sync the returned file
-    /// to disk.
+    /// Renames the staged file, which must be on the disk, to the answer. An existing file
+    /// is replaced if it is empty or `is_own` returns `true` for its path and length;
+    /// otherwise it is moved to a free name, which is returned.
     ///
     /// # Errors
     /// Returns an error if a file cannot be renamed.
-    pub fn publish(
-        self,
-        is_own: impl Fn(&Path, u64) -> bool,
-    ) -> Result<(fs::File, Option<PathBuf>), Error> {
+    pub fn publish(self, is_own: impl Fn(&Path, u64) -> bool) -> Result<Option<PathBuf>, Error> {
         let aside = move_aside(&self.target, is_own)?;
         fs::rename(&self.path, &self.target).map_err(|source| Error::File {
             path: self.target.clone(),
@@ -45,7 +40,7 @@ impl StagedAnswer {
             let _absent = fs::remove_file(partial);
         }
         remove_error_file(&self.target);
-        Ok((self.file, aside))
+        Ok(aside)
     }
 }
 

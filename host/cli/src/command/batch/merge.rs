@@ -11,7 +11,7 @@ use lmstrix::batch::{
     has_digest,
 };
 use lmstrix::quantity::count;
-use lmstrix::store::{AtomicFile, read_plain, sha256_hex, write_plain};
+use lmstrix::store::{AtomicFile, Sweep, TEMPORARY_PREFIX, read_plain, sha256_hex, write_plain};
 
 use crate::args::MergeArgs;
 use crate::environment::Env;
@@ -49,6 +49,7 @@ pub(super) fn merge(args: &MergeArgs, env: &Env) -> Result<Exit, Failure> {
     let template = common_template(&folders)?;
     // The lock keeps other runs out while files are copied.
     let _lock = FolderLock::acquire(out)?;
+    Sweep::of_temporary_files(TEMPORARY_PREFIX).run(out);
     let mut target = Target::open(out, template.as_deref())?;
     for (dir, folder) in folders {
         target.add(&dir, folder)?;

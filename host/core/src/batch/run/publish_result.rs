@@ -16,8 +16,8 @@ use crate::store::sha256_hex;
 /// The suffix of the file with a job's reasoning.
 pub(super) const REASONING_SUFFIX: &str = ".reasoning.txt";
 
-/// Gives the result its name, in an order that survives a kill at any moment: text,
-/// journal, name, disk, journal.
+/// Gives the result its name, in an order that survives a kill or a power cut at any moment:
+/// text, journal, disk, name, disk, journal.
 pub(super) async fn publish(
     folder: &ResultFolder<'_>,
     job: &PlannedJob,
@@ -36,7 +36,7 @@ pub(super) async fn publish(
         // That of an earlier attempt or an earlier answer.
         file.remove_beside(REASONING_SUFFIX);
     }
-    let staged = file.stage(&answer.text, &answer.raw)?;
+    let (staged, text) = file.stage(&answer.text, &answer.raw)?;
     folder.record(&Record::Answer(AnswerRecord {
         job: done.job.clone(),
         identity: done.identity.clone(),
@@ -45,9 +45,9 @@ pub(super) async fn publish(
         sha256: done.sha256.clone(),
         file: staged.name(),
     }))?;
+    folder.committer.flush(text).await.map_err(Error::from)?;
     let is_own = |path: &Path, length: u64| is_own_result(job, path, length);
-    let (file, aside) = staged.publish(is_own)?;
-    if let Some(aside) = aside {
+    if let Some(aside) = staged.publish(is_own)? {
         folder.observer.warning(&format!(
             "{} had been changed by hand; the old file is kept as {}",
             job.name,
@@ -55,11 +55,7 @@ pub(super) async fn publish(
         ));
     }
     let record = Record::Done(Box::new(done));
-    Ok(folder
-        .committer
-        .commit(file, record)
-        .await
-        .map_err(Error::from)?)
+    Ok(folder.committer.record(record).map_err(Error::from)?)
 }
 
 /// Returns the journal's record of a job that is done.

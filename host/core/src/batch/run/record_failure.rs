@@ -56,10 +56,11 @@ pub(super) fn record_failure(
         error: failure.message.clone(),
         seconds,
         attempts,
-        inline: staged.as_ref().map(|(_, length)| *length),
+        inline: staged.as_ref().map(|(.., length)| *length),
     })))?;
     // Only now, so that the file is never taken for a result.
-    if let Some((staged, _)) = staged {
+    if let Some((staged, text, _)) = staged {
+        folder.flush(&text)?;
         let is_failure = |path: &Path, _: u64| AnswerFile::is_failure(path);
         if let Err(WriteError::Run(error)) = staged.publish(is_failure).map_err(WriteError::from) {
             return Err(error);

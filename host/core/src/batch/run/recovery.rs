@@ -84,6 +84,11 @@ pub(super) fn adopt(
     journal: &mut Journal,
 ) -> Result<usize, Error> {
     let mut adopted = Vec::new();
+    let is_adopted = |job: &PlannedJob| matches!(job.decision, ResumeDecision::Adopt(..));
+    if jobs.iter().any(is_adopted) {
+        // The records of these answers are on the disk before a file gets its name.
+        journal.sync()?;
+    }
     for job in jobs {
         let ResumeDecision::Adopt(kept, file) = &job.decision else {
             continue;
@@ -123,16 +128,14 @@ pub(super) fn adopt(
 /// Gives a complete answer its final name; returns whether the answer has it.
 fn complete(kept: &KeptResult, known: Option<&JobHistory>, target: &Path, staged: &Path) -> bool {
     let is_whole = |path: &Path| batch::has_digest(path, &kept.sha256);
-    let to_disk = |path: &Path| {
-        let synced = fs::File::open(path).and_then(|file| file.sync_all());
-        if let Some(Ok(folder)) = path.parent().map(fs::File::open) {
-            // Not every system can sync a folder.
-            let _unsupported = folder.sync_all();
-        }
-        synced.is_ok()
+    let flush = |path: &Path| fs::File::open(path).and_then(|file| file.sync_all());
+    let flush_name = || {
+        // Not every system can sync a folder.
+        let _unsupported = target.parent().map(flush);
+        true
     };
     if is_whole(target) {
-        return to_disk(target);
+        return flush(target).is_ok() && flush_name();
     }
     // Any other file in its place is the user's.
     let is_free = fs::symlink_metadata(target).is_err()
@@ -140,7 +143,11 @@ fn complete(kept: &KeptResult, known: Option<&JobHistory>, target: &Path, staged
         || known
             .and_then(|known| known.kept.as_ref())
             .is_some_and(|kept| batch::has_digest(target, &kept.sha256));
-    is_free && is_whole(staged) && fs::rename(staged, target).is_ok() && to_disk(target)
+    is_free
+        && is_whole(staged)
+        && flush(staged).is_ok()
+        && fs::rename(staged, target).is_ok()
+        && flush_name()
 }
 
 /// Unloads models that a killed run of this folder left loaded and that have no jobs
