@@ -1,7 +1,7 @@
 //! Random changes of components, journals, registries, plans and answers of servers: no
-//! panic, no hang, and no file outside the folders of a command.
+//! panic, no hang, and no changed file outside the folders of a command.
 //!
-//! Each seed is one changed file, the same at every run:
+//! Each seed is one changed file; a failed test keeps it:
 //! `LMSTRIX_MUTATIONS=SEED:COUNT cargo test --locked --test main mutations`.
 
 use std::collections::BTreeMap;
@@ -61,13 +61,25 @@ const VALUES: [&str; 22] = [
     "\"9999-99-99T99:99:99Z\"",
 ];
 
-/// Prints the seed of a test that fails.
-struct Seed(u64);
+/// The changed file of a seed, which a test that fails keeps.
+struct Changed {
+    name: String,
+    bytes: Vec<u8>,
+}
 
-impl Drop for Seed {
+impl Changed {
+    fn new(kind: &str, seed: u64, bytes: Vec<u8>) -> Self {
+        let name = format!("mutations-{kind}-{seed}");
+        Self { name, bytes }
+    }
+}
+
+impl Drop for Changed {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            println!("the seed is {}", self.0);
+            let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&self.name);
+            println!("the changed file is kept as {}", path.display());
+            drop(std::fs::write(path, &self.bytes));
         }
     }
 }
@@ -159,17 +171,19 @@ fn replace_value(bytes: &mut Vec<u8>, at: usize, value: &str) {
     drop(bytes.splice(start..end, value.bytes()));
 }
 
-/// A machine with a file that no command may change, and the commands' outputs.
+/// A machine with a file that no command may change.
 struct Target {
     machine: Machine,
     values: Vec<String>,
-    /// The names in the work folder that commands may write.
+    /// The folders in the work folder that commands may write.
     folders: &'static [&'static str],
 }
 
 impl Target {
     fn new(folders: &'static [&'static str]) -> Self {
         let machine = Machine::new();
+        let config = "[defaults]\ndiscover = false\n[timeouts]\nload = \"5s\"\n";
+        std::fs::write(machine.home().join("config.toml"), config).unwrap();
         let kept = machine.write(KEPT, "mine");
         let mut values = VALUES.map(str::to_owned).to_vec();
         values.push(Value::from(kept.to_str().unwrap()).to_string());
@@ -180,23 +194,35 @@ impl Target {
         }
     }
 
+    /// Returns the files of the work folder outside the folders of commands.
+    fn files_outside(&self) -> Vec<(String, Vec<u8>)> {
+        let names = self.machine.file_names().into_iter();
+        let outside = names.filter(|name| !self.folders.contains(&name.as_str()));
+        outside
+            .map(|name| {
+                let content = std::fs::read(self.machine.work().join(&name));
+                (name, content.unwrap_or_default())
+            })
+            .collect()
+    }
+
     /// Runs a command. It must end with an exit code that the README lists, and must not
-    /// have written outside its folders.
+    /// have changed a file outside its folders.
     fn run(&self, args: &[&str]) -> Run {
-        let names = |work: &Machine| -> Vec<String> {
-            let names = work.file_names().into_iter();
-            names
-                .filter(|name| !self.folders.contains(&name.as_str()))
-                .collect()
-        };
-        let before = names(&self.machine);
+        let before = self.files_outside();
         let run = run_until(&self.machine, args);
         assert!(!run.stderr.contains("panicked"), "{args:?}: {run:?}");
         let code = run.code.unwrap_or(-1);
         assert!((0..=7).contains(&code) || code == 124, "{args:?}: {run:?}");
-        assert_eq!(names(&self.machine), before, "{args:?}");
-        assert_eq!(self.machine.read(KEPT), "mine", "{args:?}");
+        assert_eq!(self.files_outside(), before, "{args:?}");
         run
+    }
+
+    /// Runs the commands on files without a change, so that a change is what fails.
+    fn check(&self, commands: &[&[&str]]) {
+        for args in commands {
+            self.run(args).ok();
+        }
     }
 
     fn remove(&self, name: &str) {
@@ -204,7 +230,7 @@ impl Target {
     }
 }
 
-/// Runs a command, and ends it after [`HANG`].
+/// Runs a command, and kills it after [`HANG`].
 fn run_until(machine: &Machine, args: &[&str]) -> Run {
     let output = |name: &str| machine.home().join(name);
     let file = |name: &str| std::fs::File::create(output(name)).unwrap();
@@ -246,24 +272,26 @@ fn components() {
         finish_time: time,
         ..SandboxLimits::default()
     };
+    let mut loaded = 0;
     for seed in seeds(VARIABLE, COMPONENTS) {
-        let _shown = Seed(seed);
         let mut random = Random(seed);
         let original = &originals[random.below(originals.len())];
-        std::fs::write(&path, mutated(&mut random, original, &[])).unwrap();
+        let changed = Changed::new("component", seed, mutated(&mut random, original, &[]));
+        std::fs::write(&path, &changed.bytes).unwrap();
         // A loader keeps what it loaded.
         let cache = CompiledPackCache::new(folder.path().join("cache"));
-        let loader = PackLoader::new(limits.clone(), cache, Compiler::InProcess, |_| {}).unwrap();
-        use_component(&loader, &path);
+        let loader = PackLoader::new(limits, cache, Compiler::InProcess, |_| {}).unwrap();
+        let start = Instant::now();
+        loaded += usize::from(use_component(&loader, &path).is_some());
+        assert!(start.elapsed() < HANG, "seed {seed}");
         drop(std::fs::remove_dir_all(folder.path().join("cache")));
     }
+    assert!(loaded > 0, "no changed component can be loaded");
 }
 
-/// Calls all functions of a component. Errors are allowed.
-fn use_component(loader: &PackLoader, path: &Path) {
-    let Ok(pack) = loader.load_file(path) else {
-        return;
-    };
+/// Calls all functions of a component. Errors are allowed; `None` if it does not load.
+fn use_component(loader: &PackLoader, path: &Path) -> Option<()> {
+    let pack = loader.load_file(path).ok()?;
     let file = TextFile {
         name: "names.txt".into(),
         display_path: String::new(),
@@ -271,7 +299,7 @@ fn use_component(loader: &PackLoader, path: &Path) {
     };
     let files = vec![file];
     let Ok(contents) = pack.describe(&files) else {
-        return;
+        return Some(());
     };
     for prompt in contents.prompts.iter().take(3) {
         let request = ResolveRequest {
@@ -295,6 +323,7 @@ fn use_component(loader: &PackLoader, path: &Path) {
             drop(processor.finish(&StopReason::Finished(FinishReason::End)));
         }
     }
+    Some(())
 }
 
 /// Returns the names and contents of a folder's files.
@@ -367,8 +396,8 @@ fn journals() {
         ],
         &batch,
     ];
+    target.check(&commands);
     for seed in seeds(VARIABLE, COUNT) {
-        let _shown = Seed(seed);
         let mut random = Random(seed);
         target.remove("out");
         target.remove("all");
@@ -376,8 +405,16 @@ fn journals() {
             target.machine.write(&format!("out/{name}"), content);
         }
         let journal = mutated(&mut random, original.as_bytes(), &target.values);
-        target.machine.write(JOURNAL, journal);
-        drop(target.run(commands[random.below(commands.len())]));
+        let changed = Changed::new("journal", seed, journal);
+        target.machine.write(JOURNAL, &changed.bytes);
+        // `retry` asks the server that the plan in the journal names, which must be this one.
+        let text = String::from_utf8_lossy(&changed.bytes);
+        let is_url_kept = text.matches(&url).count() == original.matches(&url).count();
+        let usable: Vec<&&[&str]> = commands
+            .iter()
+            .filter(|args| is_url_kept || args[1] != "retry")
+            .collect();
+        drop(target.run(usable[random.below(usable.len())]));
     }
 }
 
@@ -395,13 +432,13 @@ fn registries() {
         &["list", "--json"],
         &["list", "--sort", "smart", "--all"],
         &["about", "--json"],
-        &["doctor"],
+        &["doctor", "--engine", &url],
         &["scan", "--engine", &url],
         &["reset", "m", "--engine", &url],
         &infer,
     ];
+    target.check(&commands);
     for seed in seeds(VARIABLE, COUNT) {
-        let _shown = Seed(seed);
         let mut random = Random(seed);
         std::fs::remove_dir_all(&data).unwrap();
         std::fs::create_dir(&data).unwrap();
@@ -410,8 +447,9 @@ fn registries() {
         }
         let name = ["registry.json", "registry.json", "observations.jsonl"][random.below(3)];
         let (_, original) = originals.iter().find(|(other, _)| other == name).unwrap();
-        let changed = mutated(&mut random, original, &target.values);
-        std::fs::write(data.join(name), changed).unwrap();
+        let bytes = mutated(&mut random, original, &target.values);
+        let changed = Changed::new("registry", seed, bytes);
+        std::fs::write(data.join(name), &changed.bytes).unwrap();
         let before = std::fs::read(data.join("registry.json")).unwrap();
         drop(target.run(commands[random.below(commands.len())]));
         if serde_json::from_slice::<Value>(&before).is_err() {
@@ -426,23 +464,29 @@ fn plans() {
     let target = Target::new(&[]);
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../tests/data/compatibility/plans/every-key.toml");
-    let original = std::fs::read(path).unwrap();
+    let every_key = std::fs::read(path).unwrap();
     let simple = b"engine = \"embedded\"\nmodels = \"demo\"\nout = \"out\"\njobs = 2\n\
         params = { lang = [\"pl\", \"de\"] }\n[[prompt]]\nname = \"tldr\"\n\
         [[prompt]]\nname = \"Say {{text}} in {{lang}}\"\nmax_tokens = 10\n[[input]]\ntext = \"A text.\"\n[[input]]\nfile = \"keep.txt\"\n";
+    // No command asks a server that a changed plan names.
+    let commands: [(&[u8], &[&str]); 2] = [
+        (&every_key, &["batch", "plan.toml", "--print-plan"]),
+        (
+            simple,
+            &["batch", "plan.toml", "--dry-run", "--engine", "embedded"],
+        ),
+    ];
+    for (original, args) in &commands {
+        target.machine.write("plan.toml", original);
+        target.check(&[args]);
+    }
     for seed in seeds(VARIABLE, COUNT) {
-        let _shown = Seed(seed);
         let mut random = Random(seed);
-        let original = if random.below(2) == 0 {
-            original.as_slice()
-        } else {
-            simple.as_slice()
-        };
+        let (original, args) = commands[random.below(commands.len())];
         let plan = mutated(&mut random, original, &target.values);
-        target.machine.write("plan.toml", plan);
-        let how = ["--dry-run", "--print-plan"][random.below(2)];
-        // Nothing listens there.
-        drop(target.run(&["batch", "plan.toml", how, "--server-timeout", "1s"]));
+        let changed = Changed::new("plan", seed, plan);
+        target.machine.write("plan.toml", &changed.bytes);
+        drop(target.run(args));
     }
 }
 
@@ -551,28 +595,35 @@ fn recorded(url: &str, path: &str, body: Option<&Value>) -> Vec<u8> {
 fn answers_of_servers() {
     let target = Target::new(&[]);
     let dialects = [openai_answers(), ollama_answers(), studio_answers()];
-    for seed in seeds(VARIABLE, COUNT) {
-        let _shown = Seed(seed);
-        let mut random = Random(seed);
-        let mut answers = dialects[random.below(dialects.len())].clone();
-        let path = *answers.keys().nth(random.below(answers.len())).unwrap();
-        let answer = mutated(&mut random, &answers[path], &target.values);
-        answers.insert(path, answer);
+    let commands: [&[&str]; 5] = [
+        &["infer", "Say hi", "-m", "m", "--timeout", "20s"],
+        &["infer", "Say hi", "-m", "m", "--timeout", "20s", "--json"],
+        &["ps"],
+        &["scan"],
+        &["load", "m"],
+    ];
+    let run = |args: &[&str], answers: Answers| {
         let server =
             ScriptedServer::start(move |request, _| match answers.get(request.path.as_str()) {
                 Some(answer) => vec![Step::Send(answer.clone())],
                 None => not_found(),
             });
         let url = server.url();
-        let commands: [&[&str]; 5] = [
-            &["infer", "Say hi", "-m", "m", "--timeout", "20s"],
-            &["infer", "Say hi", "-m", "m", "--timeout", "20s", "--json"],
-            &["ps"],
-            &["scan"],
-            &["load", "m"],
-        ];
-        let mut args = commands[random.below(commands.len())].to_vec();
-        args.extend(["--engine", &url]);
-        drop(target.run(&args));
+        target.run(&[args, &["--engine", &url]].concat())
+    };
+    for answers in &dialects {
+        // No server of OpenAI's dialect loads models.
+        for args in &commands[..4] {
+            run(args, answers.clone()).ok();
+        }
+    }
+    for seed in seeds(VARIABLE, COUNT) {
+        let mut random = Random(seed);
+        let mut answers = dialects[random.below(dialects.len())].clone();
+        let path = *answers.keys().nth(random.below(answers.len())).unwrap();
+        let answer = mutated(&mut random, &answers[path], &target.values);
+        let _kept = Changed::new("answer", seed, answer.clone());
+        answers.insert(path, answer);
+        drop(run(commands[random.below(commands.len())], answers));
     }
 }

@@ -298,8 +298,8 @@ impl Random {
     }
 }
 
-/// Returns the seeds of a random test: a variable `SEED:COUNT`, or the first `count`.
-#[allow(
+/// Returns the seeds that `variable` gives as `SEED:COUNT`, else 1 to `count`.
+#[expect(
     clippy::disallowed_methods,
     reason = "the program under test has an environment of its own"
 )]
@@ -307,9 +307,11 @@ pub(crate) fn seeds(variable: &str, count: u64) -> Range<u64> {
     let Ok(given) = std::env::var(variable) else {
         return 1..1 + count;
     };
-    let (first, count) = given.split_once(':').unwrap();
-    let first = first.parse().unwrap();
-    first..first + count.parse::<u64>().unwrap()
+    let parsed = given.split_once(':').and_then(|(first, count)| {
+        let (first, count): (u64, u64) = (first.parse().ok()?, count.parse().ok()?);
+        Some(first..first + count)
+    });
+    parsed.unwrap_or_else(|| panic!("{variable} is SEED:COUNT"))
 }
 
 /// Waits until the condition holds. Panics after 60 s.

@@ -1,4 +1,4 @@
-//! What a power cut may leave of recorded changes.
+//! The states that a power cut can leave of recorded changes.
 //!
 //! The changes of one file's content are written in their order, and so are the changes of
 //! one folder's names; between files and folders there is no order. A sync writes all earlier
@@ -13,7 +13,7 @@ use super::trace::Event;
 /// The files by path.
 pub(super) type Files = BTreeMap<PathBuf, Vec<u8>>;
 
-/// What is written in an order of its own.
+/// Changes that are written in an order of their own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Stream {
     /// The content of a file, whatever its name is.
@@ -48,7 +48,7 @@ pub(super) struct Recording {
     steps: Vec<(Stream, Step)>,
 }
 
-/// How much of a stream's changes a cut leaves.
+/// The changes of a stream that a cut leaves.
 #[derive(Clone, Copy)]
 struct Kept {
     changes: usize,
@@ -125,7 +125,10 @@ impl Recording {
             Event::Sync { path, before } => {
                 let stream = match names.get(&path) {
                     Some(file) => Stream::Content(*file),
-                    None => Stream::Names(path),
+                    None => {
+                        assert!(path.is_dir(), "{} is not known", path.display());
+                        Stream::Names(path)
+                    }
                 };
                 let before = steps_before.get(before).copied().unwrap_or(0);
                 (stream, Step::Sync { before })
@@ -134,8 +137,9 @@ impl Recording {
         self.steps.push((stream, step));
     }
 
-    /// Returns every state that a cut can leave if it loses a number of changes of one file
-    /// or folder, and all or none of the others.
+    /// Returns every state that a cut can leave if it loses any number of changes of one file
+    /// or folder, and all or none of the others. Other combinations are left out: they are
+    /// too many.
     pub(super) fn states(&self) -> BTreeSet<Files> {
         let mut states = BTreeSet::new();
         for cut in 0..=self.steps.len() {

@@ -1,24 +1,25 @@
-//! Power cuts: after every loss of changes that were not synced, results and the registry are
+//! Power cuts: after a loss of changes that were not flushed, results and the registry are
 //! whole, old or new, and the same command completes a batch.
 
 mod disk;
 mod trace;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use disk::{Files, Recording};
+use lmstrix::store::TEMPORARY_PREFIX;
 
 use crate::servers::studio::{Answer, FakeStudio, Model, Setup};
-use crate::support::Machine;
+use crate::support::{Machine, Run};
 
-fn studio(models: &[&str]) -> FakeStudio {
+fn studio(models: &[&str], answer: Answer) -> FakeStudio {
     let model = |name: &&str| Model {
         loaded: vec![((*name).to_owned(), 8192)],
         ..Model::llm(name, 8192)
     };
     FakeStudio::start(Setup {
         models: models.iter().map(model).collect(),
-        answer: Answer::Echo,
+        answer,
         ..Setup::default()
     })
 }
@@ -50,71 +51,64 @@ fn restore(folder: &Path, files: &Files) {
     }
 }
 
-/// Runs a command, and calls `check` on the folder in every state that a power cut could have
-/// left.
-fn after_every_cut(machine: &Machine, args: &[&str], folder: &Path, check: impl Fn(&str)) {
+/// Runs a command, and calls `check` on the folder in every state of
+/// [`Recording::states`], which the folder then has.
+fn after_every_cut(machine: &Machine, args: &[&str], folder: &Path, check: impl Fn(&Files)) {
     std::fs::create_dir_all(folder).unwrap();
     let before = files(folder);
     let events = trace::record(&machine.command(args), folder);
+    assert!(!events.is_empty(), "{args:?} changed nothing");
     let states = Recording::new(before, events).states();
-    assert!(states.len() > 3, "{args:?} changed nothing");
     println!("{args:?}: {} states", states.len());
     for state in states {
         restore(folder, &state);
-        let shown = |content: &[u8]| String::from_utf8_lossy(content).into_owned();
-        let shown: Vec<String> = state
-            .iter()
-            .map(|(path, content)| format!("{}: {}\n", path.display(), shown(content)))
-            .collect();
-        check(&shown.concat());
+        check(&state);
     }
 }
 
-/// Asserts that a folder has the whole answers to a prompt, and no other file but temporary
-/// ones, which are removed when they are a day old.
-fn assert_complete(folder: &Path, prompt: &str, shown: &str) {
-    let mut names = Vec::new();
-    for (path, content) in files(folder) {
-        let name = path.file_name().unwrap().to_str().unwrap();
-        if name.starts_with(".lmstrix-") {
-            continue;
-        }
-        names.push(name.to_owned());
-        if let Some(input) = name.strip_suffix(".txt") {
-            let content = String::from_utf8(content).unwrap();
-            let sent = prompt.replace("{{text}}", &format!("text {input}"));
-            assert!(content.ends_with(&sent), "{name}: {content}\n{shown}");
-        }
-    }
-    let expected = [
-        ".batch.lock",
-        "a.txt",
-        "b.txt",
-        "batch.journal.jsonl",
-        "c.txt",
-    ];
-    assert_eq!(names, expected, "{shown}");
+/// Shows a state in the message of a failed test.
+fn shown(state: &Files) -> String {
+    let shown = state.iter().map(|(path, content)| {
+        let content = String::from_utf8_lossy(content);
+        format!("{}: {content}\n", path.display())
+    });
+    shown.collect()
 }
 
-#[test]
-#[ignore = "needs strace"]
-fn a_batch_is_completed_with_whole_results() {
-    let machine = Machine::new();
-    let studio = studio(&["m"]);
-    let url = studio.url();
-    for name in ["a", "b", "c"] {
-        machine.write(&format!("in/{name}.txt"), format!("text {name}"));
+const INPUTS: [&str; 3] = ["a", "b", "c"];
+
+/// A server, and a batch with three inputs in the folder `out`.
+struct Batch {
+    machine: Machine,
+    studio: FakeStudio,
+}
+
+impl Batch {
+    fn new(answer: Answer) -> Self {
+        let machine = Machine::new();
+        for name in INPUTS {
+            machine.write(&format!("in/{name}.txt"), format!("text {name}"));
+        }
+        Self {
+            machine,
+            studio: studio(&["m"], answer),
+        }
     }
-    let out = machine.work().join("out");
-    let args = |prompt| {
-        [
+
+    fn out(&self) -> PathBuf {
+        self.machine.work().join("out")
+    }
+
+    /// Cuts the power of the batch, and runs it again in every state. `check` gets the state,
+    /// the second run, and the inputs that it asked the model for.
+    fn after_every_cut(&self, more: &[&str], check: impl Fn(&Files, &Run, &[&str])) {
+        let url = self.studio.url();
+        let mut args = vec![
             "batch",
             "--engine",
             &url,
             "-m",
             "m",
-            "-P",
-            prompt,
             "--name",
             "{input}",
             "--inputs",
@@ -123,36 +117,166 @@ fn a_batch_is_completed_with_whole_results() {
             "out",
             "--changed",
             "rerun",
-        ]
-    };
-    let completes = |prompt| {
-        let args = args(prompt);
-        after_every_cut(&machine, &args, &out, |state| {
-            let resumed = machine.run(&args);
-            assert_eq!(resumed.code, Some(0), "{resumed:?}\n{state}");
-            assert_complete(&out, prompt, &format!("{resumed:?}\n{state}"));
+        ];
+        args.extend(more);
+        after_every_cut(&self.machine, &args, &self.out(), |state| {
+            let before = self.studio.requests().len();
+            let run = self.machine.run(&args);
+            let requests = self.studio.requests();
+            let bodies = requests[before..]
+                .iter()
+                .map(|request| request.body.to_string());
+            let bodies: Vec<String> = bodies.collect();
+            let is_asked = |name: &&str| {
+                let text = format!("text {name}");
+                bodies.iter().any(|body| body.contains(&text))
+            };
+            let asked: Vec<&str> = INPUTS.into_iter().filter(is_asked).collect();
+            check(state, &run, &asked);
         });
+    }
+
+    /// Cuts the power of a batch that succeeds. The second run completes it: every result is
+    /// whole, and a job that the journal had as done is not run again.
+    fn is_completed(&self, prompt: &str, more: &[&str]) {
+        let args = [&["-P", prompt], more].concat();
+        let done_before = INPUTS.map(|name| done_records(&files(&self.out()), name));
+        self.after_every_cut(&args, |state, run, asked| {
+            assert_eq!(run.code, Some(0), "{run:?}\n{}", shown(state));
+            assert_complete(&self.out(), prompt, &|| {
+                format!("{run:?}\n{}", shown(state))
+            });
+            for (name, before) in INPUTS.into_iter().zip(done_before) {
+                let is_done = done_records(state, name) > before;
+                assert!(
+                    !is_done || !asked.contains(&name),
+                    "{name} is asked again: {run:?}\n{}",
+                    shown(state)
+                );
+            }
+        });
+    }
+}
+
+/// Returns the number of complete records in the journal that say that a job is done.
+fn done_records(state: &Files, name: &str) -> usize {
+    let journal = state
+        .iter()
+        .find(|(path, _)| path.ends_with("batch.journal.jsonl"));
+    let Some((_, journal)) = journal else {
+        return 0;
     };
-    completes("First {{text}}.");
-    // Other answers replace those.
-    completes("Second {{text}}.");
+    let start = format!("{{\"kind\":\"done\",\"job\":\"{name}.txt\"");
+    let lines = journal.split_inclusive(|byte| *byte == b'\n');
+    lines
+        .filter(|line| line.starts_with(start.as_bytes()) && line.ends_with(b"\n"))
+        .count()
+}
+
+/// Asserts that a folder has the whole answers to a prompt, and no other file but those that
+/// the user made or asked for, and temporary ones, which are removed when they are a day old.
+fn assert_complete(folder: &Path, prompt: &str, shown: &dyn Fn() -> String) {
+    let found = files(folder);
+    for name in INPUTS {
+        let result = folder.canonicalize().unwrap().join(format!("{name}.txt"));
+        assert!(found.contains_key(&result), "{name}: {}", shown());
+    }
+    for (path, content) in found {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let is_known = [".batch.lock", "batch.journal.jsonl"].contains(&name)
+            || name.starts_with(TEMPORARY_PREFIX)
+            || name.ends_with(".kept-1");
+        if is_known {
+            continue;
+        }
+        let input = name
+            .strip_suffix(".txt.raw.txt")
+            .or_else(|| name.strip_suffix(".txt"));
+        let sent = input.map(|input| prompt.replace("{{text}}", &format!("text {input}")));
+        let content = String::from_utf8(content).unwrap();
+        let is_whole = sent.is_some_and(|sent| content.ends_with(&sent));
+        assert!(is_whole, "{name}: {content}\n{}", shown());
+    }
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_batch_is_completed_with_whole_results() {
+    let batch = Batch::new(Answer::Echo);
+    batch.is_completed("First {{text}}.", &[]);
+    // Other answers replace those. They differ from what the model said.
+    let processed = ["--post", "replace:from=Echo,to=Reply", "--keep-raw"];
+    batch.is_completed("Second {{text}}.", &processed);
+    let args = ["batch", "merge", "out", "-o", "all"];
+    let all = batch.machine.work().join("all");
+    after_every_cut(&batch.machine, &args, &all, |state| {
+        let merged = batch.machine.run(&args);
+        assert_eq!(merged.code, Some(0), "{merged:?}\n{}", shown(state));
+        assert_complete(&all, "Second {{text}}.", &|| {
+            format!("{merged:?}\n{}", shown(state))
+        });
+    });
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn complete_answers_of_a_killed_batch_are_adopted() {
+    let batch = Batch::new(Answer::Echo);
+    let url = batch.studio.url();
+    let (prompt, out) = ("First {{text}}.", batch.out());
+    let first = [
+        "batch", "--engine", &url, "-m", "m", "--name", "{input}", "--inputs", "in/*.txt", "-o",
+        "out", "-P", prompt,
+    ];
+    batch.machine.run(&first).ok();
     // As a kill leaves it when the answers are complete and do not have their names yet.
-    let journal = machine.read("out/batch.journal.jsonl");
+    let journal = batch.machine.read("out/batch.journal.jsonl");
     let is_after_kill = |line: &&str| line.contains("\"done\"") || line.contains("\"end\"");
     let until_kill = journal.lines().filter(|line| !is_after_kill(line));
     let until_kill: String = until_kill.map(|line| format!("{line}\n")).collect();
-    machine.write("out/batch.journal.jsonl", until_kill);
-    for name in ["a", "b", "c"] {
+    batch.machine.write("out/batch.journal.jsonl", until_kill);
+    for name in INPUTS {
         let result = out.join(format!("{name}.txt"));
         std::fs::rename(&result, out.join(format!("{name}.txt.partial"))).unwrap();
     }
-    completes("Second {{text}}.");
-    let args = ["batch", "merge", "out", "-o", "all"];
-    let all = machine.work().join("all");
-    after_every_cut(&machine, &args, &all, |state| {
-        let merged = machine.run(&args);
-        assert_eq!(merged.code, Some(0), "{merged:?}\n{state}");
-        assert_complete(&all, "Second {{text}}.", &format!("{merged:?}\n{state}"));
+    batch.after_every_cut(&["-P", prompt], |state, run, asked| {
+        assert_eq!(run.code, Some(0), "{run:?}\n{}", shown(state));
+        assert!(asked.is_empty(), "{asked:?}: {run:?}\n{}", shown(state));
+        assert_complete(&out, prompt, &|| format!("{run:?}\n{}", shown(state)));
+    });
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_result_that_the_user_changed_survives() {
+    let batch = Batch::new(Answer::Echo);
+    batch.is_completed("First {{text}}.", &[]);
+    batch.machine.write("out/a.txt", "mine");
+    batch.after_every_cut(&["-P", "Second {{text}}."], |state, run, _| {
+        assert_eq!(run.code, Some(0), "{run:?}\n{}", shown(state));
+        let found = files(&batch.out());
+        let is_kept = found.values().any(|content| content == b"mine");
+        assert!(is_kept, "{run:?}\n{}", shown(state));
+    });
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_failure_in_place_of_a_result_is_never_taken_for_a_file_of_the_user() {
+    let batch = Batch::new(Answer::Text(String::new()));
+    let args = ["-P", "First {{text}}.", "--errors", "inline"];
+    batch.after_every_cut(&args, |state, run, asked| {
+        assert_eq!(run.code, Some(1), "{run:?}\n{}", shown(state));
+        assert_eq!(asked, INPUTS, "{run:?}\n{}", shown(state));
+        for name in INPUTS {
+            let failure = batch.machine.read(&format!("out/{name}.txt"));
+            let reason = "the answer has no text";
+            assert!(
+                failure.contains(reason),
+                "{failure}: {run:?}\n{}",
+                shown(state)
+            );
+        }
     });
 }
 
@@ -160,7 +284,7 @@ fn a_batch_is_completed_with_whole_results() {
 #[ignore = "needs strace"]
 fn a_result_of_infer_is_old_or_new() {
     let machine = Machine::new();
-    let studio = studio(&["m"]);
+    let studio = studio(&["m"], Answer::Echo);
     let url = studio.url();
     let folder = machine.work().join("answers");
     let args = [
@@ -181,7 +305,8 @@ fn a_result_of_infer_is_old_or_new() {
         after_every_cut(&machine, &args, &folder, |state| {
             let found = std::fs::read_to_string(folder.join("a.txt")).ok();
             let is_new = found.as_ref().is_some_and(|text| text.ends_with("Say hi"));
-            assert!(is_new || found.as_deref() == old, "{found:?}\n{state}");
+            let is_old = found.as_deref() == old;
+            assert!(is_new || is_old, "{found:?}\n{}", shown(state));
         });
     }
 }
@@ -191,19 +316,19 @@ fn a_result_of_infer_is_old_or_new() {
 fn a_registry_is_old_or_new() {
     let machine = Machine::new();
     let url = {
-        let old = studio(&["m"]);
+        let old = studio(&["m"], Answer::Echo);
         machine.run(&["scan", "--engine", &old.url()]).ok();
         machine
             .run(&["infer", "Say hi", "--engine", &old.url(), "-m", "m"])
             .ok();
         old.url()
     };
-    let new = studio(&["m", "n"]);
+    let new = studio(&["m", "n"], Answer::Echo);
     let data = machine.home().join("data");
     let args = ["scan", "--engine", &new.url()];
     after_every_cut(&machine, &args, &data, |state| {
         let listed = machine.run(&["list", "--json"]);
-        assert_eq!(listed.stderr, "", "{listed:?}\n{state}");
+        assert_eq!(listed.stderr, "", "{listed:?}\n{}", shown(state));
         let models: Vec<String> = listed.json()["models"]
             .as_array()
             .unwrap()
@@ -217,7 +342,8 @@ fn a_registry_is_old_or_new() {
             .count();
         assert!(
             has_old && [0, 2].contains(&new_models),
-            "{models:?}\n{state}"
+            "{models:?}\n{}",
+            shown(state)
         );
     });
 }

@@ -1,7 +1,8 @@
 //! Group commit of results, so that a power cut loses no result that the journal reports, and
-//! leaves no torn file under a result's name: the text and the journal so far are flushed to
-//! the disk, then the text gets its name, then the folder and the `done` record are flushed.
-//! One thread does this for the whole run, for all jobs that wait at the same time.
+//! leaves no incomplete file under a result's name: the text is flushed to the disk, then the
+//! record that it is complete, then the text gets its name, then the folder and the `done`
+//! record are flushed. One thread does this for the whole run. A job waits until its text and
+//! the record are flushed, together with those of the other jobs that wait.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -21,20 +22,26 @@ const GROUP_WAIT: Duration = Duration::from_millis(200);
 /// at once.
 const SYNC_THREADS: usize = 4;
 
-/// What the commit thread does for a job.
-#[derive(Debug)]
+/// A task of the commit thread.
 enum Task {
-    /// Flush a text that has no name yet.
-    Flush(fs::File, oneshot::Sender<()>),
-    /// Record a result that has its name.
-    Record(Record),
+    Flush(Flush),
+    /// Append the record of a result that has its name.
+    Record(Box<Record>),
+}
+
+/// Files that get their names once they and their record are on the disk.
+struct Flush {
+    files: Vec<fs::File>,
+    record: Record,
+    then: Box<dyn FnOnce() + Send>,
 }
 
 /// Flushes results to disk and records them in the journal.
 #[derive(Debug)]
 pub struct Committer {
-    tasks: Option<mpsc::Sender<Task>>,
-    thread: Option<JoinHandle<()>>,
+    /// Not bounded: each running job has at most one task that is not done.
+    tasks: mpsc::Sender<Task>,
+    thread: JoinHandle<()>,
     failure: Arc<Mutex<Option<Error>>>,
 }
 
@@ -47,18 +54,19 @@ impl Committer {
         let (sender, tasks) = mpsc::channel();
         let failure = Arc::new(Mutex::new(None));
         let thread_failure = Arc::clone(&failure);
-        let mut rounds = Rounds {
+        let mut commit_loop = CommitLoop {
             tasks,
             folder: folder.to_owned(),
             journal,
+            flushes: Vec::new(),
             records: Vec::new(),
-            waiting: Vec::new(),
+            deadline: None,
         };
         let thread = std::thread::Builder::new()
             .name("commit".to_owned())
             .spawn(move || {
-                // Jobs that wait are told only once the failure can be taken.
-                if let Err(error) = rounds.run()
+                // The failure is stored before the loop and its waiting jobs are dropped.
+                if let Err(error) = commit_loop.run()
                     && let Ok(mut failure) = thread_failure.lock()
                 {
                     *failure = Some(error);
@@ -69,23 +77,50 @@ impl Committer {
                 source,
             })?;
         Ok(Self {
-            tasks: Some(sender),
-            thread: Some(thread),
+            tasks: sender,
+            thread,
             failure,
         })
     }
 
-    /// Waits until the text of a result and the journal so far are on the disk. Only then may
-    /// the text get its name.
+    /// Flushes the files of a result, then appends and flushes the record that they are
+    /// complete. Only after this may they get their names. The work starts at once; the future
+    /// waits for it.
     ///
     /// # Errors
     /// Returns an error if they, or an earlier result, could not be written. The run must end
     /// then.
-    pub async fn flush(&self, file: fs::File) -> Result<(), Error> {
-        let (done, is_done) = oneshot::channel();
-        self.send(Task::Flush(file, done))?;
-        let failed = |_| self.take_failure().unwrap_or_else(thread_died);
-        is_done.await.map_err(failed)
+    pub fn flush(
+        &self,
+        files: Vec<fs::File>,
+        record: Record,
+    ) -> impl Future<Output = Result<(), Error>> {
+        let (done, flushed) = oneshot::channel();
+        let sent = self.flush_then(files, record, move || {
+            // The job may have been cancelled.
+            let _gone = done.send(());
+        });
+        async move {
+            sent?;
+            flushed.await.map_err(|_| self.failure())
+        }
+    }
+
+    /// Calls `then` once the files and their record are on the disk; see [`Self::flush`].
+    ///
+    /// # Errors
+    /// Returns an error if an earlier result could not be written. The run must end then.
+    pub fn flush_then(
+        &self,
+        files: Vec<fs::File>,
+        record: Record,
+        then: impl FnOnce() + Send + 'static,
+    ) -> Result<(), Error> {
+        self.send(Task::Flush(Flush {
+            files,
+            record,
+            then: Box::new(then),
+        }))
     }
 
     /// Appends the record of a result that has its name, once the name is on the disk.
@@ -94,34 +129,36 @@ impl Committer {
     /// Returns an error if an earlier result could not be committed. The run must end
     /// then.
     pub fn record(&self, record: Record) -> Result<(), Error> {
-        self.send(Task::Record(record))
+        self.send(Task::Record(Box::new(record)))
     }
 
     fn send(&self, task: Task) -> Result<(), Error> {
-        let sent = self.tasks.as_ref().map(|tasks| tasks.send(task));
-        match sent {
-            Some(Ok(())) => Ok(()),
-            _ => Err(self.take_failure().unwrap_or_else(thread_died)),
-        }
+        self.tasks.send(task).map_err(|_| self.failure())
     }
 
     /// Waits until all results are committed.
     ///
     /// # Errors
     /// Returns an error if a result could not be committed.
-    pub fn finish(mut self) -> Result<(), Error> {
-        self.tasks = None;
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
+    pub fn finish(self) -> Result<(), Error> {
+        let Self {
+            tasks,
+            thread,
+            failure,
+        } = self;
+        drop(tasks);
+        if thread.join().is_err() {
             return Err(thread_died());
         }
-        self.take_failure().map_or(Ok(()), Err)
+        let mut failure = failure.lock().map_err(|_| thread_died())?;
+        failure.take().map_or(Ok(()), Err)
     }
 
-    fn take_failure(&self) -> Option<Error> {
-        let mut failure = self.failure.lock().ok()?;
-        failure.take()
+    /// Returns the error that ended the commit thread.
+    fn failure(&self) -> Error {
+        let mut failure = self.failure.lock().ok();
+        let failure = failure.as_mut().and_then(|failure| failure.take());
+        failure.unwrap_or_else(thread_died)
     }
 }
 
@@ -132,86 +169,97 @@ fn thread_died() -> Error {
     }
 }
 
-/// The work of the commit thread. Each round flushes what waits.
-struct Rounds {
+/// The work of the commit thread.
+struct CommitLoop {
     tasks: mpsc::Receiver<Task>,
     folder: PathBuf,
     journal: Journal,
+    flushes: Vec<Flush>,
     /// The records of results that have their names.
     records: Vec<Record>,
-    /// The jobs whose texts this round flushes.
-    waiting: Vec<oneshot::Sender<()>>,
+    /// The time at which the records are committed.
+    deadline: Option<Instant>,
 }
 
-impl Rounds {
-    /// Works until all senders are gone.
+impl CommitLoop {
+    /// Works until the sender is gone.
     fn run(&mut self) -> Result<(), Error> {
-        let mut is_open = true;
-        while is_open {
-            let Ok(first) = self.tasks.recv() else { break };
-            let mut files = Vec::new();
-            self.take(first, &mut files);
-            let deadline = Instant::now() + GROUP_WAIT;
-            // A text does not wait for others; those that came meanwhile are taken along.
-            while files.is_empty() && is_open {
-                let left = deadline.saturating_duration_since(Instant::now());
-                match self.tasks.recv_timeout(left) {
-                    Ok(task) => self.take(task, &mut files),
-                    Err(RecvTimeoutError::Timeout) => break,
-                    Err(RecvTimeoutError::Disconnected) => is_open = false,
+        loop {
+            let left = self.deadline.map_or(Duration::MAX, |deadline| {
+                deadline.saturating_duration_since(Instant::now())
+            });
+            match self.tasks.recv_timeout(left) {
+                Ok(task) => {
+                    self.take(task);
+                    while let Ok(task) = self.tasks.try_recv() {
+                        self.take(task);
+                    }
+                    self.flush_texts()?;
                 }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.commit_records(),
             }
-            while let Ok(task) = self.tasks.try_recv() {
-                self.take(task, &mut files);
+            if self
+                .deadline
+                .is_some_and(|deadline| deadline <= Instant::now())
+            {
+                self.commit_records()?;
             }
-            self.flush(&files)?;
         }
-        Ok(())
     }
 
-    fn take(&mut self, task: Task, files: &mut Vec<fs::File>) {
+    fn take(&mut self, task: Task) {
         match task {
-            Task::Flush(file, done) => {
-                files.push(file);
-                self.waiting.push(done);
+            Task::Flush(flush) => self.flushes.push(flush),
+            Task::Record(record) => {
+                self.records.push(*record);
+                self.deadline
+                    .get_or_insert_with(|| Instant::now() + GROUP_WAIT);
             }
-            Task::Record(record) => self.records.push(record),
         }
     }
 
-    fn flush(&mut self, files: &[fs::File]) -> Result<(), Error> {
-        flush_files(files).map_err(|source| Error::Write {
+    fn flush_texts(&mut self) -> Result<(), Error> {
+        if self.flushes.is_empty() {
+            return Ok(());
+        }
+        let files: Vec<&fs::File> = self.flushes.iter().flat_map(|flush| &flush.files).collect();
+        flush_files(&files).map_err(|source| Error::Write {
             path: self.folder.clone(),
             source,
         })?;
-        if !self.records.is_empty() {
-            // Some systems cannot flush a folder, so an error is ignored.
-            if let Ok(folder) = fs::File::open(&self.folder) {
-                let _unsupported = folder.sync_all();
-            }
-            for record in self.records.drain(..) {
-                self.journal.append(&record)?;
-            }
+        for flush in &self.flushes {
+            self.journal.append(&flush.record)?;
         }
         self.journal.sync()?;
-        for done in self.waiting.drain(..) {
-            // The job may have been cancelled.
-            let _gone = done.send(());
+        for flush in self.flushes.drain(..) {
+            (flush.then)();
         }
         Ok(())
     }
+
+    fn commit_records(&mut self) -> Result<(), Error> {
+        self.deadline = None;
+        if self.records.is_empty() {
+            return Ok(());
+        }
+        // Some systems cannot flush a folder, so an error is ignored.
+        if let Ok(folder) = fs::File::open(&self.folder) {
+            let _unsupported = folder.sync_all();
+        }
+        for record in self.records.drain(..) {
+            self.journal.append(&record)?;
+        }
+        self.journal.sync()
+    }
 }
 
-fn flush_files(files: &[fs::File]) -> std::io::Result<()> {
-    let flush = |files: &[fs::File]| files.iter().try_for_each(fs::File::sync_data);
-    if let [file] = files {
-        return file.sync_data();
-    }
+fn flush_files(files: &[&fs::File]) -> std::io::Result<()> {
     let chunk_length = files.len().div_ceil(SYNC_THREADS).max(1);
     std::thread::scope(|scope| {
         let threads: Vec<_> = files
             .chunks(chunk_length)
-            .map(|files| scope.spawn(move || flush(files)))
+            .map(|files| scope.spawn(move || files.iter().try_for_each(|file| file.sync_data())))
             .collect();
         threads.into_iter().try_for_each(|thread| {
             thread
@@ -225,28 +273,56 @@ fn flush_files(files: &[fs::File]) -> std::io::Result<()> {
 mod tests {
     use super::*;
     use crate::batch::history::read_history;
-    use crate::batch::record::DoneRecord;
+    use crate::batch::record::{AnswerRecord, DoneRecord};
+
+    fn answer(job: &str) -> Record {
+        Record::Answer(AnswerRecord {
+            job: job.to_owned(),
+            ..AnswerRecord::default()
+        })
+    }
+
+    fn done(job: &str) -> Record {
+        Record::Done(Box::new(DoneRecord {
+            job: job.to_owned(),
+            ..DoneRecord::default()
+        }))
+    }
 
     #[tokio::test]
     async fn finish_commits_all_results() {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::open(folder.path()).unwrap();
         let committer = Committer::start(folder.path(), journal).unwrap();
-        for number in 0..600 {
-            let name = format!("{number}.txt");
-            let path = folder.path().join(&name);
-            fs::write(&path, "x").unwrap();
-            let record = Record::Done(Box::new(DoneRecord {
-                job: name,
-                ..DoneRecord::default()
-            }));
-            committer
-                .flush(fs::File::open(&path).unwrap())
-                .await
-                .unwrap();
-            committer.record(record).unwrap();
+        let names: Vec<String> = (0..600).map(|number| format!("{number}.txt")).collect();
+        let flushes: Vec<_> = names
+            .iter()
+            .map(|name| {
+                let file = fs::File::create(folder.path().join(name)).unwrap();
+                committer.flush(vec![file], answer(name))
+            })
+            .collect();
+        // The first one waits while the others are sent.
+        for (flush, name) in flushes.into_iter().zip(&names) {
+            flush.await.unwrap();
+            committer.record(done(name)).unwrap();
         }
         committer.finish().unwrap();
         assert_eq!(read_history(folder.path()).unwrap().jobs.len(), 600);
+    }
+
+    /// Linux cannot flush this device.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_file_that_cannot_be_flushed_ends_the_run_without_a_record() {
+        let folder = tempfile::tempdir().unwrap();
+        let journal = Journal::open(folder.path()).unwrap();
+        let committer = Committer::start(folder.path(), journal).unwrap();
+        let file = fs::File::open("/dev/null").unwrap();
+        let error = committer.flush(vec![file], answer("a")).await.unwrap_err();
+        assert!(error.to_string().contains("cannot write"), "{error}");
+        committer.record(done("a")).unwrap_err();
+        committer.finish().unwrap();
+        assert!(read_history(folder.path()).unwrap().jobs.is_empty());
     }
 }

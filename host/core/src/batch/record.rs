@@ -138,7 +138,7 @@ pub struct StartRecord {
 }
 
 /// A complete answer whose result file still has its temporary name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AnswerRecord {
     /// File name of the result.
     #[serde(deserialize_with = "file_name")]

@@ -19,7 +19,7 @@ use super::error_file::{
 };
 use super::staged_answer::StagedAnswer;
 use super::{Error, Sink, escape_controls};
-use crate::store::{AtomicFile, create_plain, open_plain, write_plain};
+use crate::store::{AtomicFile, create_plain, open_plain};
 
 /// Writes an answer to a file.
 #[derive(Debug)]
@@ -213,33 +213,24 @@ impl AnswerFile {
             RawText::Partial { path, .. } => Some(path),
         };
         let path = with_suffix(&target, ".finished");
-        let written = create_plain(&path).and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            Ok(file)
-        });
-        match written {
-            Ok(file) => {
-                let staged = StagedAnswer {
-                    target,
-                    path,
-                    partial,
-                };
-                Ok((staged, file))
-            }
-            Err(source) => {
-                let _absent = fs::remove_file(&path);
-                Err(Error::File { path, source })
-            }
+        let written = write_open(&path, text);
+        if written.is_err() {
+            let _absent = fs::remove_file(&path);
         }
+        let staged = StagedAnswer {
+            target,
+            path,
+            partial,
+        };
+        written.map(|file| (staged, file))
     }
 
-    /// Writes a text to a file beside the answer.
+    /// Writes a text to a file beside the answer, and returns the open file.
     ///
     /// # Errors
     /// Returns an error if the file cannot be written.
-    pub fn write_beside(&self, suffix: &str, text: &str) -> Result<(), Error> {
-        let path = with_suffix(&self.target, suffix);
-        write_plain(&path, text).map_err(|source| Error::File { path, source })
+    pub fn write_beside(&self, suffix: &str, text: &str) -> Result<fs::File, Error> {
+        write_open(&with_suffix(&self.target, suffix), text)
     }
 
     /// Removes a file beside the answer, if it exists.
@@ -367,6 +358,18 @@ fn resolve_links(path: &Path) -> PathBuf {
         path = path.parent().unwrap_or(Path::new("")).join(next);
     }
     path
+}
+
+/// Writes a file beside an answer and returns it open.
+fn write_open(path: &Path, text: &str) -> Result<fs::File, Error> {
+    let written = create_plain(path).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        Ok(file)
+    });
+    written.map_err(|source| Error::File {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use lmstrix::batch::{
     has_digest,
 };
 use lmstrix::quantity::count;
-use lmstrix::store::{AtomicFile, Sweep, TEMPORARY_PREFIX, read_plain, sha256_hex, write_plain};
+use lmstrix::store::{AtomicFile, Sweep, TEMPORARY_PREFIX, read_plain, sha256_hex};
 
 use crate::args::MergeArgs;
 use crate::environment::Env;
@@ -290,8 +290,9 @@ fn copy_beside(dir: &Path, out: &Path, name: &str, suffixes: &[&str]) -> std::io
     for suffix in suffixes {
         let name = format!("{name}{suffix}");
         let is_free = fs::symlink_metadata(out.join(&name)).is_err();
-        if is_free && let Ok(content) = read_plain(&dir.join(&name)) {
-            write_plain(&out.join(&name), content)?;
+        let from = dir.join(&name);
+        if is_free && let Ok(content) = read_plain(&from) {
+            write_like(&from, &out.join(&name), &content)?;
         }
     }
     Ok(())

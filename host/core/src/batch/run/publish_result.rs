@@ -17,7 +17,7 @@ use crate::store::sha256_hex;
 pub(super) const REASONING_SUFFIX: &str = ".reasoning.txt";
 
 /// Gives the result its name, in an order that survives a kill or a power cut at any moment:
-/// text, journal, disk, name, disk, journal.
+/// text, disk, journal, disk, name, disk, journal.
 pub(super) async fn publish(
     folder: &ResultFolder<'_>,
     job: &PlannedJob,
@@ -27,25 +27,26 @@ pub(super) async fn publish(
     used: JobFacts,
 ) -> Result<(), WriteError> {
     let done = done_record(folder.inputs, job, attempt, answer, used);
+    let mut files = Vec::new();
     if folder.results.keep_raw {
-        file.write_beside(".raw.txt", &answer.raw)?;
+        files.push(file.write_beside(".raw.txt", &answer.raw)?);
     }
-    if folder.results.keep_reasoning && !answer.reasoning.is_empty() {
-        file.write_beside(REASONING_SUFFIX, &answer.reasoning)?;
-    } else {
-        // That of an earlier attempt or an earlier answer.
-        file.remove_beside(REASONING_SUFFIX);
+    let keeps_reasoning = folder.results.keep_reasoning && !answer.reasoning.is_empty();
+    if keeps_reasoning {
+        files.push(file.write_beside(REASONING_SUFFIX, &answer.reasoning)?);
     }
     let (staged, text) = file.stage(&answer.text, &answer.raw)?;
-    folder.record(&Record::Answer(AnswerRecord {
+    files.push(text);
+    let record = Record::Answer(AnswerRecord {
         job: done.job.clone(),
         identity: done.identity.clone(),
         key: done.key.clone(),
         length: done.length,
         sha256: done.sha256.clone(),
         file: staged.name(),
-    }))?;
-    folder.committer.flush(text).await.map_err(Error::from)?;
+    });
+    let flushed = folder.committer.flush(files, record);
+    flushed.await.map_err(Error::from)?;
     let is_own = |path: &Path, length: u64| is_own_result(job, path, length);
     if let Some(aside) = staged.publish(is_own)? {
         folder.observer.warning(&format!(
@@ -53,6 +54,10 @@ pub(super) async fn publish(
             job.name,
             aside.display()
         ));
+    }
+    if !keeps_reasoning {
+        // That of an earlier attempt or an earlier answer.
+        AnswerFile::in_folder(&folder.path(job)).remove_beside(REASONING_SUFFIX);
     }
     let record = Record::Done(Box::new(done));
     Ok(folder.committer.record(record).map_err(Error::from)?)

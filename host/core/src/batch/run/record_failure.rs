@@ -47,7 +47,7 @@ pub(super) fn record_failure(
             None
         }
     };
-    folder.record(&Record::Failed(Box::new(FailedRecord {
+    let record = Record::Failed(Box::new(FailedRecord {
         job: job.name.clone(),
         identity: job.identity.clone(),
         at: Timestamp::now(),
@@ -57,14 +57,15 @@ pub(super) fn record_failure(
         seconds,
         attempts,
         inline: staged.as_ref().map(|(.., length)| *length),
-    })))?;
-    // Only now, so that the file is never taken for a result.
-    if let Some((staged, text, _)) = staged {
-        folder.flush(&text)?;
+    }));
+    let Some((staged, text, _)) = staged else {
+        return folder.record(&record);
+    };
+    // After the record, so that the file is never taken for a result.
+    let publish = move || {
         let is_failure = |path: &Path, _: u64| AnswerFile::is_failure(path);
-        if let Err(WriteError::Run(error)) = staged.publish(is_failure).map_err(WriteError::from) {
-            return Err(error);
-        }
-    }
-    Ok(())
+        // The journal has the failure.
+        let _not_in_place = staged.publish(is_failure);
+    };
+    Ok(folder.committer.flush_then(vec![text], record, publish)?)
 }

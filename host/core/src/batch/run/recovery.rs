@@ -20,6 +20,7 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::quantity::count;
 use crate::sink::AnswerFile;
+use crate::store::open_plain;
 
 /// Warns about failed jobs of the folder that its last plan no longer has: another plan
 /// or part ran there, too.
@@ -128,26 +129,27 @@ pub(super) fn adopt(
 /// Gives a complete answer its final name; returns whether the answer has it.
 fn complete(kept: &KeptResult, known: Option<&JobHistory>, target: &Path, staged: &Path) -> bool {
     let is_whole = |path: &Path| batch::has_digest(path, &kept.sha256);
-    let flush = |path: &Path| fs::File::open(path).and_then(|file| file.sync_all());
-    let flush_name = || {
-        // Not every system can sync a folder.
-        let _unsupported = target.parent().map(flush);
-        true
+    let flush = |path: &Path| {
+        // Windows flushes only what can be written.
+        let file = open_plain(path, fs::OpenOptions::new().write(true));
+        file.and_then(|file| file.sync_all()).is_ok()
     };
-    if is_whole(target) {
-        return flush(target).is_ok() && flush_name();
-    }
     // Any other file in its place is the user's.
     let is_free = fs::symlink_metadata(target).is_err()
         || AnswerFile::is_failure(target)
         || known
             .and_then(|known| known.kept.as_ref())
             .is_some_and(|kept| batch::has_digest(target, &kept.sha256));
-    is_free
-        && is_whole(staged)
-        && flush(staged).is_ok()
-        && fs::rename(staged, target).is_ok()
-        && flush_name()
+    let has_name = if is_whole(target) {
+        flush(target)
+    } else {
+        is_free && is_whole(staged) && flush(staged) && fs::rename(staged, target).is_ok()
+    };
+    // Not every system can flush a folder.
+    let _unsupported = target
+        .parent()
+        .map(|folder| fs::File::open(folder).and_then(|folder| folder.sync_all()));
+    has_name
 }
 
 /// Unloads models that a killed run of this folder left loaded and that have no jobs

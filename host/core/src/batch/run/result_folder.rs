@@ -3,12 +3,10 @@
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-use fs_err as fs;
-
 use super::event::SharedObserver;
 use super::job_inputs::JobInputs;
 use super::planned_job::PlannedJob;
-use crate::batch::{Committer, Journal, JournalError, Record, ResultOptions};
+use crate::batch::{Committer, Journal, Record, ResultOptions};
 use crate::error::{Error, ErrorKind};
 use crate::sink;
 
@@ -35,15 +33,6 @@ impl ResultFolder<'_> {
     /// Appends a record to the journal.
     pub(super) fn record(&self, record: &Record) -> Result<(), Error> {
         Ok(self.journal.borrow_mut().append(record)?)
-    }
-
-    /// Waits until a text and the journal so far are on the disk.
-    pub(super) fn flush(&self, text: &fs::File) -> Result<(), Error> {
-        text.sync_data().map_err(|source| JournalError::Write {
-            path: text.path().to_owned(),
-            source,
-        })?;
-        Ok(self.journal.borrow().sync()?)
     }
 }
 
