@@ -183,16 +183,6 @@ fn files_that_are_not_packs_are_rejected_with_the_reason() {
         ("compiled", compiled, "precompiled machine code"),
         ("truncated", truncated, "invalid WebAssembly"),
         (
-            "files",
-            import("wasi:filesystem/types@0.2.6"),
-            "`wasi:filesystem/types@0.2.6`",
-        ),
-        (
-            "sockets",
-            import("wasi:sockets/tcp@0.2.6"),
-            "`wasi:sockets/tcp@0.2.6`",
-        ),
-        (
             "http",
             import("wasi:http/outgoing-handler@0.2.6"),
             "`wasi:http/outgoing-handler@0.2.6`",

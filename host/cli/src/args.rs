@@ -179,6 +179,9 @@ pub(crate) struct PromptArgs {
     /// repeatable
     #[arg(long, value_name = "DIR")]
     pub pack_dir: Vec<PathBuf>,
+    /// Show on stderr what packs write to stdout and stderr, also after success
+    #[arg(long)]
+    pub show_pack_output: bool,
     /// Processor for the answer, replacing those of the prompt; repeatable.
     /// `\,` `\:` `\=` are literal
     #[arg(long, value_name = "NAME[:KEY=VALUE,…]")]

@@ -40,6 +40,13 @@ pub enum Event {
     Usage(Usage),
     /// A warning that does not stop the inference.
     Warning(String),
+    /// What a pack wrote to stdout and stderr. It is no part of the answer.
+    PackOutput {
+        /// The pack, or the processor as `pack/processor`.
+        from: String,
+        /// The text, which may contain control characters.
+        text: String,
+    },
     /// The end of the answer. No event follows.
     Finished(FinishReason),
 }

@@ -29,7 +29,14 @@ const CONTRACT_PACKAGE: &str = "lmstrix:prompts/";
 /// Major and minor version of the contract that this host supports.
 const CONTRACT_VERSION: (u64, u64) = (0, 1);
 /// The WASI packages that the `wasi` module implements as stubs.
-const STUBBED_WASI_PACKAGES: [&str; 4] = ["wasi:cli/", "wasi:io/", "wasi:clocks/", "wasi:random/"];
+const STUBBED_WASI_PACKAGES: [&str; 6] = [
+    "wasi:cli/",
+    "wasi:clocks/",
+    "wasi:filesystem/",
+    "wasi:io/",
+    "wasi:random/",
+    "wasi:sockets/",
+];
 
 /// Creates a wasmtime engine. Compiler and loader must use the same settings, because
 /// wasmtime rejects code that was compiled with other settings.
@@ -208,7 +215,7 @@ fn check_contract_version(sandbox: &Sandbox, component: &Component) -> Result<()
 }
 
 /// Instantiates a component under the limits, since instantiation runs guest code. The
-/// error contains the guest's stdout and stderr.
+/// error contains what the guest wrote.
 pub(super) fn instantiate(
     sandbox: &Sandbox,
     exports: &ComponentExports,

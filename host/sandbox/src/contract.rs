@@ -71,6 +71,8 @@ pub struct ResolvedPrompt {
     pub warnings: Vec<String>,
     /// Further entries for the JSON report.
     pub extra: Vec<(String, String)>,
+    /// What the pack wrote to stdout and stderr.
+    pub written: String,
 }
 
 /// The file extensions that a pack may request. Others are ignored, so that a pack cannot
@@ -123,6 +125,8 @@ pub struct FinishedText {
     pub warnings: Vec<String>,
     /// Further entries for the JSON report.
     pub extra: Vec<(String, String)>,
+    /// What the processor wrote to stdout and stderr, from its start.
+    pub written: String,
 }
 
 /// A parameter of a prompt, or an option of a processor.

@@ -242,6 +242,7 @@ pub(super) fn resolved_prompt(
         extension,
         warnings,
         extra: pairs(resolved.extra),
+        written: String::new(),
     })
 }
 
@@ -315,5 +316,6 @@ pub(super) fn finished_text(
         tail: outcome.tail,
         warnings: outcome.warnings,
         extra: pairs(outcome.extra),
+        written: String::new(),
     })
 }

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use super::captured_output::{WrittenLines, last_line};
 use super::limits::{ByteSize, LimitExceeded};
 
 /// An error from loading or calling a pack.
@@ -49,7 +50,7 @@ pub enum Error {
     #[error("{0}")]
     Guest(Box<GuestError>),
     /// The pack returned an error that the contract defines.
-    #[error("{error}")]
+    #[error("{error}{}", WrittenLines(written))]
     Contract {
         /// Name of the pack.
         pack: String,
@@ -57,6 +58,8 @@ pub enum Error {
         item: String,
         /// The error that the pack returned.
         error: ContractError,
+        /// What the pack wrote to stdout and stderr.
+        written: String,
     },
     /// The pack does not export the required interface.
     #[error("pack `{pack}` has no {interface}")]
@@ -145,7 +148,7 @@ pub enum LoadError {
     CompileTimeout(u64),
 }
 
-/// A failed call into a pack, with the pack, the function and the pack's stderr.
+/// A failed call into a pack, with the pack, the function and what the pack wrote.
 #[derive(Debug)]
 pub struct GuestError {
     /// Name of the pack.
@@ -158,12 +161,9 @@ pub struct GuestError {
     pub item: String,
     /// The reason.
     pub cause: GuestFailure,
-    /// The beginning of the pack's stdout and stderr.
-    pub stderr: String,
+    /// What the pack wrote to stdout and stderr.
+    pub written: String,
 }
-
-/// Maximum number of stderr lines that an error displays.
-const STDERR_LINES: usize = 5;
 
 impl std::fmt::Display for GuestError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -173,17 +173,18 @@ impl std::fmt::Display for GuestError {
             function,
             item,
             cause,
-            stderr,
+            written,
         } = self;
         write!(f, "pack `{pack}` (sha256 {digest}) failed in {function}")?;
         if !item.is_empty() {
             write!(f, " for `{item}`")?;
         }
         write!(f, ": {cause}")?;
-        for line in stderr.lines().take(STDERR_LINES) {
-            write!(f, "\n  {pack} stderr: {line}")?;
+        let last = last_line(written);
+        if cause.is_of_guest() && !last.is_empty() {
+            write!(f, ": {last}")?;
         }
-        Ok(())
+        write!(f, "{}", WrittenLines(written))
     }
 }
 
@@ -216,6 +217,13 @@ pub enum GuestFailure {
         /// The error message.
         message: String,
     },
+}
+
+impl GuestFailure {
+    /// Returns whether the guest ended itself, usually after it wrote why.
+    fn is_of_guest(&self) -> bool {
+        matches!(self, Self::Trap(_) | Self::Exit(_))
+    }
 }
 
 /// An error that a pack returns, as defined by the contract.

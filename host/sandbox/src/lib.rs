@@ -8,6 +8,7 @@
 mod bindings;
 mod cache;
 mod call;
+mod captured_output;
 mod compile;
 mod component;
 mod contract;
@@ -30,6 +31,7 @@ use component::{ComponentExports, Sandbox};
 use discovery::FileCheckError;
 
 pub use cache::CompiledPackCache;
+pub use captured_output::WrittenLines;
 pub use compile::{CHILD_COMMAND, Compiler, run_compile_child};
 pub use contract::{
     ALLOWED_EXTENSIONS, FinishedText, ModelFacts, PackContents, PackItemInfo, ParamInfo,

@@ -70,9 +70,6 @@ pub struct SandboxLimits {
     /// time.
     #[serde(rename = "pack_compile_seconds", deserialize_with = "seconds")]
     pub compile_time: Duration,
-    /// Bytes of a pack's stdout and stderr that are kept for error messages.
-    #[serde(skip)]
-    pub stderr_bytes: usize,
 }
 
 impl Default for SandboxLimits {
@@ -92,7 +89,6 @@ impl Default for SandboxLimits {
             file_bytes: 64 << 20,
             compile_memory_bytes: 4 << 30,
             compile_time: Duration::from_secs(180),
-            stderr_bytes: 16 << 10,
         }
     }
 }

@@ -141,8 +141,10 @@ impl Pack {
             },
         );
         let resolved = self.check_call_result(result, &store, FUNCTION, item)?;
-        convert::resolved_prompt(resolved, ListLimit(limits.list_entries))
-            .map_err(|cause| self.guest_error(cause, &store, FUNCTION, item))
+        let mut resolved = convert::resolved_prompt(resolved, ListLimit(limits.list_entries))
+            .map_err(|cause| self.guest_error(cause, &store, FUNCTION, item))?;
+        resolved.written = store.data().output.text();
+        Ok(resolved)
     }
 
     /// Opens a processor for one job.
@@ -192,7 +194,7 @@ impl Pack {
         item: &str,
     ) -> Result<(Store<StoreState>, wasmtime::component::Instance), Error> {
         component::instantiate(&self.sandbox, &self.exports)
-            .map_err(|(cause, stderr)| self.guest_error_with_stderr(cause, stderr, function, item))
+            .map_err(|(cause, written)| self.guest_error_with(cause, written, function, item))
     }
 
     /// Returns the value of a call, or converts its error.
@@ -215,6 +217,7 @@ impl Pack {
                 pack: self.name.clone(),
                 item: item.to_owned(),
                 error,
+                written: store.data().output.text(),
             },
             CallError::Failure(cause) => self.guest_error(cause, store, function, item),
         })
@@ -227,13 +230,13 @@ impl Pack {
         function: &'static str,
         item: &str,
     ) -> Error {
-        self.guest_error_with_stderr(cause, store.data().output.text(), function, item)
+        self.guest_error_with(cause, store.data().output.text(), function, item)
     }
 
-    fn guest_error_with_stderr(
+    fn guest_error_with(
         &self,
         cause: GuestFailure,
-        stderr: String,
+        written: String,
         function: &'static str,
         item: &str,
     ) -> Error {
@@ -243,7 +246,7 @@ impl Pack {
             function,
             item: item.to_owned(),
             cause,
-            stderr,
+            written,
         }))
     }
 }
@@ -308,8 +311,8 @@ impl Processor {
         let outcome = self
             .pack
             .check_call_result(result, &self.store, FUNCTION, &self.item)?;
-        let finished =
-            convert::finished_text(outcome, ListLimit(limits.list_entries)).map_err(|cause| {
+        let mut finished = convert::finished_text(outcome, ListLimit(limits.list_entries))
+            .map_err(|cause| {
                 self.pack
                     .guest_error(cause, &self.store, FUNCTION, &self.item)
             })?;
@@ -322,6 +325,7 @@ impl Processor {
             self.pack
                 .guest_error(cause, &self.store, "the destructor", &self.item)
         });
+        finished.written = self.store.data().output.text();
         Ok((finished, warning))
     }
 

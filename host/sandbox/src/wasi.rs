@@ -1,23 +1,21 @@
 //! WASI stubs that give guests no access to the system.
 //!
-//! Guests built with a standard library import `wasi:cli`, `wasi:io`, clocks and random
-//! even if they never use them. They get an empty environment, a closed stdin, clocks
-//! that count calls, random numbers from a fixed seed, and a stdout and stderr whose
-//! first bytes are kept for error messages. Waiting for a clock traps, because epochs
-//! cannot interrupt a sleeping host function.
+//! Guests built with a standard library import these interfaces even if they never use
+//! them. They get an empty environment, a closed stdin, clocks that count calls, random
+//! numbers from a fixed seed, a stdout and stderr that are kept for messages, a file system
+//! without folders, and sockets that cannot be created. Waiting for a clock traps, because
+//! epochs cannot interrupt a sleeping host function.
 //!
-//! A component that imports another WASI package (filesystem, sockets, http) is rejected
-//! at load by the `component` module.
-
-use std::sync::{Arc, Mutex};
+//! A component that imports another WASI package, such as http, is rejected at load by the
+//! `component` module.
 
 use wasmtime::component::{HasData, HasSelf, Linker, Resource, ResourceTable};
-use wasmtime_wasi::async_trait;
-use wasmtime_wasi::p2::bindings::{cli, clocks, random, sync};
-use wasmtime_wasi::p2::{
-    DynInputStream, DynOutputStream, DynPollable, OutputStream, Pollable, StreamResult,
-};
+use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemCtx, WasiFilesystemCtxView};
+use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, random, sockets, sync};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable};
+use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsCtx, WasiSocketsCtxView};
 
+use super::captured_output::CapturedOutput;
 use super::limits::{Meter, SandboxLimits};
 
 /// The data of one store.
@@ -25,14 +23,16 @@ pub(super) struct StoreState {
     pub(super) meter: Meter,
     pub(super) output: CapturedOutput,
     table: ResourceTable,
+    /// Without folders.
+    filesystem: WasiFilesystemCtx,
+    /// Without permission for TCP, UDP and the lookup of names.
+    sockets: WasiSocketsCtx,
     ticks: u64,
     random: u64,
 }
 
 /// Maximum number of streams and pollables that a guest may hold at the same time.
 const TABLE_ENTRIES_MAX: usize = 256;
-/// Maximum number of random bytes per call.
-const RANDOM_BYTES_MAX: u64 = 64 << 10;
 /// Seed of the random numbers of every store, so that runs are reproducible.
 const RANDOM_SEED: u64 = 0x6c6d_7374_7269_7821;
 
@@ -42,8 +42,10 @@ impl StoreState {
         table.set_max_capacity(TABLE_ENTRIES_MAX);
         Self {
             meter: Meter::new(limits),
-            output: CapturedOutput::new(limits.stderr_bytes),
+            output: CapturedOutput::default(),
             table,
+            filesystem: WasiFilesystemCtx::default(),
+            sockets: WasiSocketsCtx::default(),
             ticks: 0,
             random: RANDOM_SEED,
         }
@@ -64,8 +66,9 @@ impl StoreState {
     }
 
     fn random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
-        if len > RANDOM_BYTES_MAX {
-            wasmtime::bail!("requested {len} random bytes, the limit is {RANDOM_BYTES_MAX}");
+        let memory_bytes = self.limits().memory_bytes as u64;
+        if len > memory_bytes {
+            wasmtime::bail!("requested {len} random bytes; its memory has at most {memory_bytes}");
         }
         let mut bytes = Vec::new();
         while (bytes.len() as u64) < len {
@@ -106,6 +109,33 @@ pub(super) fn link(linker: &mut Linker<StoreState>) -> wasmtime::Result<()> {
     sync::io::error::add_to_linker::<_, WasiIo>(linker, |state| &mut state.table)?;
     sync::io::poll::add_to_linker::<_, WasiIo>(linker, |state| &mut state.table)?;
     sync::io::streams::add_to_linker::<_, WasiIo>(linker, |state| &mut state.table)?;
+    link_denied(linker)
+}
+
+/// Adds the file system and the sockets of wasmtime, with nothing that can be opened.
+fn link_denied(linker: &mut Linker<StoreState>) -> wasmtime::Result<()> {
+    fn files(state: &mut StoreState) -> WasiFilesystemCtxView<'_> {
+        WasiFilesystemCtxView {
+            ctx: &mut state.filesystem,
+            table: &mut state.table,
+        }
+    }
+    fn network(state: &mut StoreState) -> WasiSocketsCtxView<'_> {
+        WasiSocketsCtxView {
+            ctx: &mut state.sockets,
+            table: &mut state.table,
+        }
+    }
+    filesystem::preopens::add_to_linker::<_, WasiFilesystem>(linker, files)?;
+    sync::filesystem::types::add_to_linker::<_, WasiFilesystem>(linker, files)?;
+    let options = sockets::network::LinkOptions::default();
+    sockets::network::add_to_linker::<_, WasiSockets>(linker, &options, network)?;
+    sockets::instance_network::add_to_linker::<_, WasiSockets>(linker, network)?;
+    sockets::ip_name_lookup::add_to_linker::<_, WasiSockets>(linker, network)?;
+    sockets::tcp_create_socket::add_to_linker::<_, WasiSockets>(linker, network)?;
+    sockets::udp_create_socket::add_to_linker::<_, WasiSockets>(linker, network)?;
+    sync::sockets::tcp::add_to_linker::<_, WasiSockets>(linker, network)?;
+    sync::sockets::udp::add_to_linker::<_, WasiSockets>(linker, network)?;
     Ok(())
 }
 
@@ -114,54 +144,6 @@ struct WasiIo;
 
 impl HasData for WasiIo {
     type Data<'a> = &'a mut ResourceTable;
-}
-
-/// The first bytes of a pack's stdout and stderr combined.
-#[derive(Clone, Debug)]
-pub(super) struct CapturedOutput {
-    bytes: Arc<Mutex<Vec<u8>>>,
-    bytes_max: usize,
-}
-
-impl CapturedOutput {
-    fn new(bytes_max: usize) -> Self {
-        Self {
-            bytes: Arc::default(),
-            bytes_max,
-        }
-    }
-
-    /// Returns the captured output as text.
-    pub(super) fn text(&self) -> String {
-        self.bytes
-            .lock()
-            .map(|bytes| String::from_utf8_lossy(&bytes).trim_end().to_owned())
-            .unwrap_or_default()
-    }
-}
-
-#[async_trait]
-impl Pollable for CapturedOutput {
-    async fn ready(&mut self) {}
-}
-
-impl OutputStream for CapturedOutput {
-    fn write(&mut self, written: bytes::Bytes) -> StreamResult<()> {
-        if let Ok(mut bytes) = self.bytes.lock() {
-            let remaining = self.bytes_max.saturating_sub(bytes.len());
-            bytes.extend(written.iter().take(remaining));
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> StreamResult<()> {
-        Ok(())
-    }
-
-    fn check_write(&mut self) -> StreamResult<usize> {
-        // Always ready: a guest that writes too much only uses up its own CPU time.
-        Ok(64 << 10)
-    }
 }
 
 /// The error of a call of `wasi:cli/exit` with this status.

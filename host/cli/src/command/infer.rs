@@ -75,7 +75,7 @@ pub(crate) async fn infer(
     let requested_context = model.requested_context();
     let mut stdout = stdout_sink(output, env, file.is_some());
     let mut progress = progress_sink(&args.common, env, output, file.is_some());
-    let mut shown_warnings = Warnings::new(messages);
+    let mut shown_warnings = Warnings::new(messages, args.prompt.show_pack_output);
     let mut unloader = None;
     let store = registry_store(env);
     if let (Some(stdout), true) = (&mut stdout, output.events) {

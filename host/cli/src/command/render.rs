@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Instant;
 
 use lmstrix::client::{self, RunLimit, TextFiles};
-use lmstrix::job::{Cancel, PackUsed, ResolvedJob};
+use lmstrix::job::{Cancel, PackOutput, PackUsed, ResolvedJob};
 use lmstrix::sink::{Sink, Stdout, escape_controls_json};
 use lmstrix_inference::{Prompt, SettingsLayer};
 use serde_json::json;
@@ -14,7 +14,7 @@ use crate::args::RenderArgs;
 use crate::command::notices;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
-use crate::ui::Messages;
+use crate::ui::{Messages, print_pack_output};
 
 /// Schema version of the `--json` output.
 const SCHEMA: u32 = 1;
@@ -43,6 +43,7 @@ pub(crate) async fn render(
         start: Instant::now(),
     };
     let of_args = notices.clone();
+    let show_pack_output = prompt.show_pack_output;
     let read = move || resolve_args::request_from_args(&prompt, &sampling, &of_args);
     let request = client::read_files(no_limit, cancel.as_mut(), read).await?;
     let settings = client::settings_by_origin(request.settings.clone(), env, &config)?;
@@ -68,6 +69,10 @@ pub(crate) async fn render(
     for warning in &warnings {
         messages.warning(warning);
     }
+    let pack_output = PackOutput::new(resolver.name(), &resolved.written);
+    if let (Some(output), true) = (&pack_output, show_pack_output) {
+        print_pack_output(messages, &output.from, &output.text);
+    }
     let settings = settings.resolve(&resolved.settings, &SettingsLayer::default());
     if json {
         let processors: Vec<_> = steps
@@ -91,6 +96,7 @@ pub(crate) async fn render(
             "extra": resolved.extra,
             "packs": packs,
             "warnings": warnings,
+            "pack_output": pack_output,
         });
         let text = serde_json::to_string_pretty(&object).unwrap_or_default();
         let text = if env.stdout_is_terminal {

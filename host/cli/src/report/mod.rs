@@ -1,6 +1,6 @@
 //! The report of `infer --json`, and the line of statistics on stderr.
 
-use lmstrix::job::{Answer, JobFacts, Outcome, PackUsed, Timings};
+use lmstrix::job::{Answer, JobFacts, Outcome, PackOutput, PackUsed, Timings};
 use lmstrix_inference::{FinishReason, Settings, Usage};
 use serde::Serialize;
 
@@ -29,6 +29,8 @@ pub(crate) struct Report<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     extra: Vec<PackExtra<'a>>,
     warnings: Vec<String>,
+    #[serde(skip_serializing_if = "<[PackOutput]>::is_empty")]
+    pack_output: &'a [PackOutput],
 }
 
 /// The model as it was loaded.
@@ -87,6 +89,7 @@ impl<'a> Report<'a> {
             extension: extension.as_deref(),
             extra,
             warnings: answer.warnings.iter().map(ToString::to_string).collect(),
+            pack_output: &answer.pack_output,
         }
     }
 }

@@ -11,4 +11,4 @@ mod warnings;
 pub(crate) use download::DownloadProgress;
 pub(crate) use messages::Messages;
 pub(crate) use progress::{BatchProgress, InferProgress, ProgressMode, WriteError};
-pub(crate) use warnings::Warnings;
+pub(crate) use warnings::{Warnings, print_pack_output};

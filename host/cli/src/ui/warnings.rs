@@ -1,8 +1,8 @@
-//! Prints warnings on stderr. Warnings before the answer appear at once, for
-//! example that a server is busy. Later ones are held until the end, so that
-//! they do not interrupt the answer.
+//! Prints warnings on stderr, and with `--show-pack-output` what packs wrote. Those before the
+//! answer appear at once, for example that a server is busy. Later ones are held until the end,
+//! so that they do not interrupt the answer.
 
-use lmstrix::sink::{Error, Sink};
+use lmstrix::sink::{Error, Sink, escape_controls};
 use lmstrix_inference::Event;
 
 use super::Messages;
@@ -11,27 +11,47 @@ use super::Messages;
 #[derive(Debug)]
 pub(crate) struct Warnings {
     messages: Messages,
+    shows_pack_output: bool,
     answer_started: bool,
-    held: Vec<String>,
+    held: Vec<Event>,
 }
 
 impl Warnings {
     /// Creates a sink that prints with `messages`.
     #[must_use]
-    pub(crate) fn new(messages: Messages) -> Self {
+    pub(crate) fn new(messages: Messages, shows_pack_output: bool) -> Self {
         Self {
             messages,
+            shows_pack_output,
             answer_started: false,
             held: Vec::new(),
         }
     }
+
+    fn print(&self, event: &Event) {
+        match event {
+            Event::Warning(warning) => self.messages.warning(warning),
+            Event::PackOutput { from, text } if self.shows_pack_output => {
+                print_pack_output(self.messages, from, text);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Prints what a pack wrote.
+pub(crate) fn print_pack_output(messages: Messages, from: &str, text: &str) {
+    let text = escape_controls(text).replace('\n', "\n  ");
+    messages.print(&format!("{from} wrote:\n  {text}"));
 }
 
 impl Sink for Warnings {
     fn event(&mut self, event: &Event) -> Result<(), Error> {
         match event {
-            Event::Warning(warning) if self.answer_started => self.held.push(warning.clone()),
-            Event::Warning(warning) => self.messages.warning(warning),
+            Event::Warning(_) | Event::PackOutput { .. } if self.answer_started => {
+                self.held.push(event.clone());
+            }
+            Event::Warning(_) | Event::PackOutput { .. } => self.print(event),
             Event::Reasoning(_) => self.answer_started = true,
             _ => {}
         }
@@ -48,8 +68,8 @@ impl Sink for Warnings {
     }
 
     fn end(&mut self) -> Result<(), Error> {
-        for warning in self.held.drain(..) {
-            self.messages.warning(&warning);
+        for event in std::mem::take(&mut self.held) {
+            self.print(&event);
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Errors of packs and of the resolution of prompts.
 
-use lmstrix_sandbox::ContractError;
+use lmstrix_sandbox::{ContractError, WrittenLines};
 
 use super::definition::{Error, ErrorKind};
 use super::suggestion::{did_you_mean, quoted_list};
@@ -20,7 +20,16 @@ pub(super) fn resolve_error(error: &job::ResolveError) -> Error {
 
 pub(super) fn pack_error(error: &lmstrix_sandbox::Error) -> Error {
     match error {
-        lmstrix_sandbox::Error::Contract { pack, item, error } => contract_error(pack, item, error),
+        lmstrix_sandbox::Error::Contract {
+            pack,
+            item,
+            error,
+            written,
+        } => {
+            let mut error = contract_error(pack, item, error);
+            error.message += &WrittenLines(written).to_string();
+            error
+        }
         lmstrix_sandbox::Error::NotFound {
             name,
             searched,

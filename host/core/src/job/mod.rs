@@ -21,8 +21,8 @@ mod timeouts;
 mod warning;
 
 pub use outcome::{
-    Answer, Cancellation, End, FailureClass, InstanceUsed, JobError, JobFacts, Outcome, PackUsed,
-    Timings,
+    Answer, Cancellation, End, FailureClass, InstanceUsed, JobError, JobFacts, Outcome, PackOutput,
+    PackUsed, Timings,
 };
 pub use pack_set::PackSet;
 pub use placement::PlacementError;

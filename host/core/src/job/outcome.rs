@@ -1,6 +1,6 @@
 //! The outcome of a job.
 
-use lmstrix_inference::{FinishReason, Settings, Usage};
+use lmstrix_inference::{Event, FinishReason, Settings, Usage};
 use lmstrix_sandbox::Pack;
 use serde::Serialize;
 
@@ -107,6 +107,36 @@ pub struct Answer {
     pub warnings: Vec<Warning>,
     /// Report entries of processors, by processor.
     pub extra: Vec<(String, Vec<(String, String)>)>,
+    /// What the packs wrote to stdout and stderr.
+    pub pack_output: Vec<PackOutput>,
+}
+
+/// What a pack wrote to stdout and stderr during a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PackOutput {
+    /// The pack that resolved the prompt, or a processor as `pack/processor`.
+    pub from: String,
+    /// The text, which may contain control characters.
+    pub text: String,
+}
+
+impl PackOutput {
+    /// Returns the output of a pack, or `None` if it wrote nothing.
+    #[must_use]
+    pub fn new(from: &str, text: &str) -> Option<Self> {
+        (!text.is_empty()).then(|| Self {
+            from: from.to_owned(),
+            text: text.to_owned(),
+        })
+    }
+
+    /// Returns the event that passes it to sinks.
+    pub(super) fn event(&self) -> Event {
+        Event::PackOutput {
+            from: self.from.clone(),
+            text: self.text.clone(),
+        }
+    }
 }
 
 /// Times of one job, in seconds from its start.

@@ -8,8 +8,8 @@ use lmstrix_inference::{Origin, Prompt, Settings, WithOrigin};
 use lmstrix_sandbox::{ModelFacts, Pack};
 
 use super::{
-    JobError, JobFacts, JobSpec, PackUsed, ProcessorChain, ProcessorStep, ResolvedJob, Timeouts,
-    Warning,
+    JobError, JobFacts, JobSpec, PackOutput, PackUsed, ProcessorChain, ProcessorStep, ResolvedJob,
+    Timeouts, Warning,
 };
 use crate::attachment::{AttachedImage, load_images};
 use crate::engine::{EMBEDDED, SelectedModel};
@@ -42,6 +42,8 @@ pub struct PreparedJob {
     pub steps: Vec<ProcessorStep>,
     /// Warnings that are known before the model is asked.
     pub warnings: Vec<Warning>,
+    /// What the resolver wrote to stdout and stderr.
+    pub pack_output: Vec<PackOutput>,
     pub(super) chain: ProcessorChain,
 }
 
@@ -93,6 +95,9 @@ pub async fn prepare(
         strict: spec.strict,
         timeouts: spec.timeouts,
         extension: resolved.extension,
+        pack_output: PackOutput::new(resolver.name(), &resolved.written)
+            .into_iter()
+            .collect(),
         resolver,
         resolver_extra: resolved.extra,
         steps,

@@ -7,7 +7,7 @@ use lmstrix_inference::FinishReason;
 use lmstrix_sandbox::{Error, Processor, PushOutput, StopReason, THREAD_STACK_BYTES};
 use tokio::sync::oneshot;
 
-use super::ProcessorStep;
+use super::{PackOutput, ProcessorStep};
 
 /// The open processors of one job.
 #[derive(Debug)]
@@ -32,6 +32,8 @@ pub struct ChainEnd {
     pub warnings: Vec<String>,
     /// Report entries, by processor.
     pub extra: Vec<(String, Vec<(String, String)>)>,
+    /// What they wrote to stdout and stderr.
+    pub pack_output: Vec<PackOutput>,
 }
 
 fn died() -> Error {
@@ -229,6 +231,8 @@ impl Pipeline {
             ended
                 .warnings
                 .extend(dropped.map(|error| error.to_string()));
+            let written = PackOutput::new(&name, &outcome.written);
+            ended.pack_output.extend(written);
             if !outcome.extra.is_empty() {
                 ended.extra.push((name, outcome.extra));
             }

@@ -15,7 +15,7 @@ use crate::engine::{InferenceRequest, Instance, SelectedModel};
 pub async fn run(
     job: PreparedJob,
     instance: &Instance,
-    sinks: Sinks<'_>,
+    mut sinks: Sinks<'_>,
     cancel: Cancel<'_>,
     context: RunContext<'_>,
 ) -> Outcome {
@@ -33,9 +33,13 @@ pub async fn run(
         strict,
         timeouts,
         mut warnings,
+        mut pack_output,
         chain,
         ..
     } = job;
+    for output in &pack_output {
+        pass(&output.event(), &mut sinks);
+    }
     let observed = ObservedModel::new(&instance.selected, &prompt);
     let request = InferenceRequest {
         prompt,
@@ -53,6 +57,8 @@ pub async fn run(
     };
     let StreamedAnswer { mut answer, result } = streamed;
     warnings.append(&mut answer.warnings);
+    pack_output.append(&mut answer.pack_output);
+    answer.pack_output = pack_output;
     let truncation = observed.truncation(&answer, instance.context());
     warnings.extend(observed.record(&answer, &result, context));
     let result = match (&truncation, result) {
@@ -112,14 +118,18 @@ pub async fn load_for(
     }
 }
 
-/// Passes warnings to sinks. A sink that fails here fails again at the first text, and
-/// is removed then.
+/// Passes warnings to sinks.
 pub fn announce(warnings: &[Warning], sinks: &mut Sinks<'_>) {
     for warning in warnings {
-        let event = Event::Warning(warning.to_string());
-        for sink in &mut *sinks {
-            let _reported_later = sink.event(&event);
-        }
+        pass(&Event::Warning(warning.to_string()), sinks);
+    }
+}
+
+/// Passes an event to sinks before the answer. A sink that fails here fails again at the
+/// first text, and is removed then.
+fn pass(event: &Event, sinks: &mut Sinks<'_>) {
+    for sink in sinks {
+        let _reported_later = sink.event(event);
     }
 }
 

@@ -206,7 +206,7 @@ async fn read(
             emit(sinks, |sink| sink.event(&event))?;
         }
         match event {
-            Event::Loading(_) => {}
+            Event::Loading(_) | Event::PackOutput { .. } => {}
             Event::Prefill { .. } => {
                 answer.timings.load_s.get_or_insert(elapsed);
             }
@@ -332,6 +332,13 @@ async fn finish(
         Err(error) => return streamed.and(Err(JobError::Pack(error))),
     };
     answer.extra = ended.extra;
+    for output in ended.pack_output {
+        let event = output.event();
+        answer.pack_output.push(output);
+        if let Err(error) = emit(sinks, |sink| sink.event(&event)) {
+            return streamed.and(Err(error));
+        }
+    }
     for warning in ended.warnings {
         let event = Event::Warning(warning.clone());
         answer.warnings.push(Warning::Processor(warning));

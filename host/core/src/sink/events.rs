@@ -56,6 +56,9 @@ impl<W: Write> Sink for Events<W> {
                 "completion_tokens": usage.completion_tokens,
             }),
             Event::Warning(message) => json!({ "kind": "warning", "message": message }),
+            Event::PackOutput { from, text } => {
+                json!({ "kind": "pack-output", "from": from, "text": text })
+            }
             Event::Finished(reason) => json!({ "kind": "finished", "reason": reason }),
             // `text` writes the text after processing.
             Event::Text(_) => return Ok(()),

@@ -83,6 +83,7 @@ pub(crate) fn request_from_args(
         attach,
         system,
         raw,
+        show_pack_output: _,
     } = prompt;
     Ok(Request {
         prompt: prompt.clone(),

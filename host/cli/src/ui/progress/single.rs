@@ -114,7 +114,7 @@ impl Sink for InferProgress {
             }
             Event::Usage(usage) => self.reported = usage.completion_tokens,
             // The `Warnings` sink prints it after this call.
-            Event::Warning(_) => self.suspend(),
+            Event::Warning(_) | Event::PackOutput { .. } => self.suspend(),
             Event::Text(_) | Event::TextWasReasoning | Event::Finished(_) => {}
         }
         Ok(())

@@ -101,6 +101,7 @@ impl Spool {
             extension,
             warnings: _,
             extra,
+            written: _,
         } = resolved;
         let (step_prompt, step_params, step_model) = steps
             .first()
@@ -175,6 +176,7 @@ impl Spool {
                 extension,
                 warnings: Vec::new(),
                 extra,
+                written: String::new(),
             },
             steps: steps.ok_or_else(missing)?,
             resolver: self.packs.get(resolver).ok_or_else(missing)?.clone(),
