@@ -56,6 +56,8 @@ mod mutations;
 /// sends SIGINT.
 #[cfg(unix)]
 mod outcomes;
+/// What packs write, and their errors.
+mod pack_output;
 /// Packs in folders: finding, combining and rejecting them.
 mod packs;
 /// Power cuts. Linux only: so is strace.

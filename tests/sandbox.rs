@@ -78,7 +78,7 @@ fn run(pack: &Pack, name: &str, chunks: &[&str]) -> Result<(String, Option<Error
 }
 
 /// Misbehaviours that are possible in every function, and a part of their error messages.
-const MISBEHAVIOURS: [(&str, &str); 9] = [
+const MISBEHAVIOURS: [(&str, &str); 11] = [
     ("trap", "this pack panics on purpose"),
     ("loop", "CPU time"),
     ("sleep", "waited for a clock"),
@@ -87,6 +87,8 @@ const MISBEHAVIOURS: [(&str, &str); 9] = [
     ("allocate", "memory limit of 64 MiB"),
     ("recurse", "stack overflow"),
     ("random", "random bytes"),
+    ("files", "crashed: 0 of its files were opened"),
+    ("sockets", "crashed: 0 of its sockets were opened"),
     ("handle", "handle"),
 ];
 

@@ -437,7 +437,7 @@ post = ["shout/upper"]
 #[ignore = "needs Node.js, and componentize-qjs from npm"]
 fn one_plan_can_use_a_pack_in_javascript_and_the_standard_pack() {
     let machine = Machine::new();
-    machine.install_pack("script", javascript::component());
+    machine.install_pack("script", &javascript::component());
     let found = run_library_plan(
         &machine,
         r#"

@@ -101,12 +101,20 @@ impl std::fmt::Display for WrittenLines<'_> {
     }
 }
 
-/// Returns the last line that says something; empty if there is none. Rust ends the message
-/// of a panic with a note about backtraces.
-pub(super) fn last_line(written: &str) -> &str {
-    let lines = written.lines().map(str::trim);
-    let mut lines = lines.filter(|line| !line.is_empty() && !line.starts_with("note: run with `"));
-    lines.next_back().unwrap_or_default()
+/// Returns what a pack that crashed wrote last: the last line that has a word, or nothing.
+///
+/// Rust ends the message of a panic with a note about backtraces. Python's traceback is
+/// followed by a panic of its runtime that says nothing of the reason.
+pub(super) fn reason_of_crash(written: &str) -> &str {
+    let before_panic = written
+        .rsplit_once("\n\nthread '")
+        .map(|(before, _)| before);
+    let of_traceback = before_panic.filter(|text| text.contains("Traceback (most recent"));
+    let has_word = |line: &&str| line.contains(char::is_alphanumeric);
+    let lines = of_traceback.unwrap_or(written).lines();
+    let mut lines = lines.map(str::trim).filter(has_word);
+    let last = lines.rfind(|line| !line.starts_with("note: run with `"));
+    last.unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -129,15 +137,31 @@ mod tests {
         assert!(text.len() < FIRST_BYTES + LAST_BYTES + 100);
         let shown = WrittenLines(&text).to_string();
         assert_eq!(shown.lines().count(), 2 + 2 * SHOWN_LINES + 1);
-        assert_eq!(last_line(&text), "line 9999");
+        assert_eq!(reason_of_crash(&text), "line 9999");
     }
 
     #[test]
-    fn the_note_about_backtraces_is_not_what_a_panic_says() {
-        let panic = "thread 'main' panicked at src/lib.rs:1:2:\nno such key\n\
-            note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace";
-        assert_eq!(last_line(panic), "no such key");
-        assert_eq!(last_line(" \n"), "");
+    fn the_reason_of_a_crash_is_the_last_line_that_says_it() {
+        for (written, reason) in [
+            (
+                "thread 'main' panicked at src/lib.rs:1:2:\nno such key\n\
+                 note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace",
+                "no such key",
+            ),
+            (
+                "one\nTraceback (most recent call last):\n  File \"/0/app.py\", line 3, in x\n\
+                 KeyError: 'a'\n\nthread '<unnamed>' (1) panicked at lib.rs:1:2:\nunexpected",
+                "KeyError: 'a'",
+            ),
+            ("error: x\n)\n", "error: x"),
+            (" \n", ""),
+        ] {
+            assert_eq!(reason_of_crash(written), reason, "{written}");
+        }
+    }
+
+    #[test]
+    fn lines_are_shown_below_a_heading() {
         assert_eq!(WrittenLines("").to_string(), "");
         assert_eq!(
             WrittenLines("a\nb").to_string(),

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::captured_output::{WrittenLines, last_line};
+use super::captured_output::{WrittenLines, reason_of_crash};
 use super::limits::{ByteSize, LimitExceeded};
 
 /// An error from loading or calling a pack.
@@ -179,10 +179,11 @@ impl std::fmt::Display for GuestError {
         if !item.is_empty() {
             write!(f, " for `{item}`")?;
         }
-        write!(f, ": {cause}")?;
-        let last = last_line(written);
-        if cause.is_of_guest() && !last.is_empty() {
-            write!(f, ": {last}")?;
+        match (cause, reason_of_crash(written)) {
+            (GuestFailure::Trap(_), reason) if !reason.is_empty() => {
+                write!(f, ": crashed: {reason}")?;
+            }
+            _ => write!(f, ": {cause}")?,
         }
         write!(f, "{}", WrittenLines(written))
     }
@@ -217,13 +218,6 @@ pub enum GuestFailure {
         /// The error message.
         message: String,
     },
-}
-
-impl GuestFailure {
-    /// Returns whether the guest ended itself, usually after it wrote why.
-    fn is_of_guest(&self) -> bool {
-        matches!(self, Self::Trap(_) | Self::Exit(_))
-    }
 }
 
 /// An error that a pack returns, as defined by the contract.

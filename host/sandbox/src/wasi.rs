@@ -133,7 +133,7 @@ fn link_denied(linker: &mut Linker<StoreState>) -> wasmtime::Result<()> {
     sockets::instance_network::add_to_linker::<_, WasiSockets>(linker, network)?;
     sockets::ip_name_lookup::add_to_linker::<_, WasiSockets>(linker, network)?;
     sockets::tcp_create_socket::add_to_linker::<_, WasiSockets>(linker, network)?;
-    sockets::udp_create_socket::add_to_linker::<_, WasiSockets>(linker, network)?;
+    sync::sockets::udp_create_socket::add_to_linker::<_, WasiSockets>(linker, network)?;
     sync::sockets::tcp::add_to_linker::<_, WasiSockets>(linker, network)?;
     sync::sockets::udp::add_to_linker::<_, WasiSockets>(linker, network)?;
     Ok(())

@@ -5,10 +5,9 @@
 // and functions of that file in camel case. A function with a `result` returns the value or
 // throws the error. Build it with
 //
-//     componentize-qjs --sync --stub-wasi --wit wit --world pack --js pack.js --output js.wasm
+//     componentize-qjs --sync --wit wit --world pack --js pack.js --output js.wasm
 //
 // `--sync`, because the host does not support the asynchronous part of the component model.
-// `--stub-wasi`, because a pack has no access to the system.
 
 const text = {
   name: "text",

@@ -55,6 +55,27 @@ fn misbehave(misbehaviour: &str) -> Vec<String> {
         "random" => {
             wasip2::random::random::get_random_bytes(1 << 30);
         }
+        "files" => {
+            let opened = [
+                std::fs::read("/etc/passwd").map(drop),
+                std::fs::read("../../etc/passwd").map(drop),
+                std::fs::write("written", "x"),
+                std::fs::create_dir("/folder"),
+                std::fs::read_dir(".").map(drop),
+            ];
+            let opened = opened.iter().filter(|opened| opened.is_ok()).count();
+            panic!("{opened} of its files were opened");
+        }
+        "sockets" => {
+            let opened = [
+                std::net::TcpStream::connect("127.0.0.1:80").map(drop),
+                std::net::TcpListener::bind("127.0.0.1:0").map(drop),
+                std::net::UdpSocket::bind("127.0.0.1:0").map(drop),
+                std::net::ToSocketAddrs::to_socket_addrs("localhost:80").map(drop),
+            ];
+            let opened = opened.iter().filter(|opened| opened.is_ok()).count();
+            panic!("{opened} of its sockets were opened");
+        }
         "gigabyte" => return vec![uninitialized_string(1 << 30)],
         "overlap" => return overlapping_strings(),
         "handle" => {
