@@ -56,6 +56,8 @@ mod mutations;
 /// sends SIGINT.
 #[cfg(unix)]
 mod outcomes;
+/// `pack`: lists, shows and checks packs.
+mod pack_command;
 /// What packs write, and their errors.
 mod pack_output;
 /// Packs in folders: finding, combining and rejecting them.

@@ -60,7 +60,9 @@ fn the_readme_reference_matches_all_commands_and_flags() {
         .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
         .filter(|command| command != "help")
         .flat_map(|command| match command.as_str() {
-            // `batch` has subcommands.
+            "pack" => [" list", " show", " check", " wit"]
+                .map(|subcommand| format!("pack{subcommand}"))
+                .to_vec(),
             "batch" => ["", " status", " retry", " export", " merge"]
                 .map(|subcommand| format!("batch{subcommand}"))
                 .to_vec(),

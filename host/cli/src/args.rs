@@ -7,6 +7,7 @@ mod batch;
 mod choices;
 mod complete;
 mod models;
+mod pack;
 mod sampling;
 
 use std::path::PathBuf;
@@ -30,6 +31,7 @@ pub(crate) use models::{
     AboutArgs, CompletionsArgs, DoctorArgs, EngineArgs, ListArgs, LoadArgs, PsArgs, PullArgs,
     ResetArgs, SaveArgs, ScanArgs, TestArgs, UnloadArgs,
 };
+pub(crate) use pack::{PackArgs, PackCheckArgs, PackCommand, PackListArgs, PackShowArgs};
 pub(crate) use sampling::SamplingArgs;
 
 /// Run prompts on local language models, with prompt packs (WebAssembly
@@ -56,6 +58,9 @@ pub(crate) enum Command {
     Render(Box<RenderArgs>),
     /// Run prompts over models and inputs; run the same command to resume
     Batch(Box<BatchArgs>),
+    /// List, show and check prompt packs
+    #[command(alias = "packs")]
+    Pack(PackArgs),
     /// Update the registry with the models of all engines
     Scan(ScanArgs),
     /// List the models in the registry; contacts no server
@@ -107,6 +112,7 @@ impl Command {
                 Some(BatchCommand::Export(args)) => &args.common,
                 Some(BatchCommand::Merge(args)) => &args.common,
             },
+            Self::Pack(args) => args.command.common(),
             Self::Scan(args) => &args.common,
             Self::List(args) => &args.common,
             Self::Load(args) => &args.common,

@@ -106,7 +106,7 @@ fn check_limits(command: &Command) -> Result<(), Failure> {
 
     let runs_packs = matches!(
         command,
-        Command::Infer(_) | Command::Render(_) | Command::Batch(_)
+        Command::Infer(_) | Command::Render(_) | Command::Batch(_) | Command::Pack(_)
     );
     let open_files = getrlimit(Resource::Nofile).current;
     let address_space = getrlimit(Resource::As).current.filter(|_| runs_packs);
@@ -156,6 +156,7 @@ async fn run(
             };
             command::batch(*args, env, interrupts).await
         }
+        Command::Pack(args) => command::pack(args, env, first_signal.as_mut()).await,
         Command::Scan(args) => command::scan(args, env, first_signal.as_mut()).await,
         Command::List(args) => command::list(&args, env),
         Command::Load(args) => command::load(args, env, first_signal.as_mut()).await,

@@ -108,6 +108,27 @@ pub(super) struct ComponentExports {
     pub(super) catalog: catalog::GuestIndices,
     pub(super) resolver: Option<resolver::GuestIndices>,
     pub(super) post_processor: Option<post_processor::GuestIndices>,
+    /// The names of the imported and exported interfaces.
+    pub(super) names: Arc<InterfaceNames>,
+}
+
+/// The names of the interfaces that a component imports and exports.
+#[derive(Debug)]
+pub(super) struct InterfaceNames {
+    pub(super) imports: Vec<String>,
+    pub(super) exports: Vec<String>,
+}
+
+impl InterfaceNames {
+    fn of(component: &Component, engine: &Engine) -> Self {
+        let component_type = component.component_type();
+        let imports = component_type.imports(engine);
+        let exports = component_type.exports(engine);
+        Self {
+            imports: imports.map(|(name, _)| name.to_owned()).collect(),
+            exports: exports.map(|(name, _)| name.to_owned()).collect(),
+        }
+    }
 }
 
 /// Checks a compiled component and determines which interfaces it exports.
@@ -139,6 +160,7 @@ pub(super) fn inspect(
         catalog: catalog::GuestIndices::new(&instance_pre).map_err(mismatch)?,
         resolver: resolver::GuestIndices::new(&instance_pre).ok(),
         post_processor: post_processor::GuestIndices::new(&instance_pre).ok(),
+        names: Arc::new(InterfaceNames::of(component, &sandbox.engine)),
         instance_pre,
     };
     exports

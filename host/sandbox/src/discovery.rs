@@ -31,6 +31,15 @@ pub struct FoundPack {
     pub shadowed: Vec<PathBuf>,
 }
 
+/// A `.wasm` file in a packs folder that cannot be a pack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnusedFile {
+    /// Path of the file.
+    pub path: PathBuf,
+    /// The rule that its name violates.
+    pub reason: &'static str,
+}
+
 /// Checks that a name is a valid pack name.
 ///
 /// # Errors
@@ -61,7 +70,14 @@ impl PackFolders {
     /// are skipped.
     #[must_use]
     pub fn list(&self) -> Vec<FoundPack> {
+        self.scan().0
+    }
+
+    /// Returns the packs as [`Self::list`] does, and the files whose names are invalid.
+    #[must_use]
+    pub fn scan(&self) -> (Vec<FoundPack>, Vec<UnusedFile>) {
         let mut packs: Vec<FoundPack> = Vec::new();
+        let mut unused = Vec::new();
         for folder in &self.0 {
             let mut paths: Vec<PathBuf> = fs::read_dir(folder)
                 .into_iter()
@@ -75,17 +91,22 @@ impl PackFolders {
                 .collect();
             paths.sort();
             for path in paths {
-                let Some(name) = path.file_stem().and_then(|stem| stem.to_str()) else {
-                    continue;
+                let name = path.file_stem().unwrap_or_default().to_string_lossy();
+                let name = name.as_ref();
+                let reason = match check_name(name) {
+                    Err(Error::InvalidName { reason, .. }) => Some(reason),
+                    _ if RESERVED_NAMES.contains(&name) => Some("the name is reserved"),
+                    _ => None,
                 };
-                if check_name(name).is_err() || RESERVED_NAMES.contains(&name) {
-                    tracing::debug!(?path, "skipped a file with an invalid pack name");
+                if let Some(reason) = reason {
+                    unused.push(UnusedFile { path, reason });
                     continue;
                 }
+                let name = name.to_owned();
                 match packs.iter_mut().find(|pack| pack.name == name) {
                     Some(pack) => pack.shadowed.push(path),
                     None => packs.push(FoundPack {
-                        name: name.to_owned(),
+                        name,
                         path,
                         shadowed: Vec::new(),
                     }),
@@ -93,7 +114,7 @@ impl PackFolders {
             }
         }
         packs.sort_by(|a, b| a.name.cmp(&b.name));
-        packs
+        (packs, unused)
     }
 
     /// Returns the pack of this name from the folder of the highest precedence.

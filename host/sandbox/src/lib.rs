@@ -9,6 +9,7 @@ mod bindings;
 mod cache;
 mod call;
 mod captured_output;
+mod check;
 mod compile;
 mod component;
 mod contract;
@@ -32,13 +33,14 @@ use discovery::FileCheckError;
 
 pub use cache::CompiledPackCache;
 pub use captured_output::WrittenLines;
+pub use check::{Finding, Severity, check};
 pub use compile::{CHILD_COMMAND, Compiler, run_compile_child};
 pub use contract::{
     ALLOWED_EXTENSIONS, FinishedText, ModelFacts, PackContents, PackItemInfo, ParamInfo,
     ProcessorContext, ProcessorRef, PushOutput, ResolveRequest, ResolvedPrompt, StopReason,
     TextFile,
 };
-pub use discovery::{FoundPack, PackFolders, RESERVED_NAMES, check_name};
+pub use discovery::{FoundPack, PackFolders, RESERVED_NAMES, UnusedFile, check_name};
 pub use error::{ContractError, Error, GuestError, GuestFailure, LoadError};
 pub use limits::{ByteSize, LimitExceeded, SandboxLimits};
 pub use loaded::{Pack, Processor, THREAD_STACK_BYTES};
@@ -49,6 +51,9 @@ pub const STANDARD_PACK: &str = "standard";
 
 /// The component of the standard pack.
 pub const STANDARD_WASM: &[u8] = include_bytes!("../assets/standard.wasm");
+
+/// The contract between this host and packs, in WIT.
+pub const CONTRACT: &str = include_str!("../wit/prompts.wit");
 
 /// The prompt file of the standard pack, with the built-in prompts.
 pub const STOCK_PROMPTS: &str = include_str!("../assets/stock.toml");
@@ -124,6 +129,25 @@ impl PackLoader {
             });
         }
         self.load_path(&name, path, false)
+    }
+
+    /// Returns whether the cache has the compiled code of a file, as it is now.
+    #[must_use]
+    pub fn is_compiled(&self, path: &Path) -> bool {
+        let fingerprint = || {
+            let metadata = fs::metadata(path).ok()?;
+            FileFingerprint::new(&fs::canonicalize(path).ok()?, &metadata)
+        };
+        fingerprint()
+            .and_then(|fingerprint| self.cache.cached_digest(&fingerprint))
+            .is_some_and(|digest| self.cache.contains(&self.sandbox.engine, &digest))
+    }
+
+    /// Returns whether the cache has the compiled code of the standard pack.
+    #[must_use]
+    pub fn is_standard_compiled(&self) -> bool {
+        let digest = cache::sha256(STANDARD_WASM);
+        self.cache.contains(&self.sandbox.engine, &digest)
     }
 
     fn load_path(&self, name: &str, path: &Path, in_folder: bool) -> Result<Pack, Error> {

@@ -81,6 +81,24 @@ impl Pack {
         &self.sidecar_files.skipped
     }
 
+    /// Returns the names of the interfaces that the component imports.
+    #[must_use]
+    pub fn imports(&self) -> &[String] {
+        &self.exports.names.imports
+    }
+
+    /// Returns the names of the interfaces that the component exports.
+    #[must_use]
+    pub fn exports(&self) -> &[String] {
+        &self.exports.names.exports
+    }
+
+    /// Returns true if the pack exports the `resolver` interface.
+    #[must_use]
+    pub fn has_prompts(&self) -> bool {
+        self.exports.resolver.is_some()
+    }
+
     /// Returns true if the pack exports the `post-processor` interface.
     #[must_use]
     pub fn has_processors(&self) -> bool {

@@ -11,12 +11,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 wit_bindgen::generate!({ world: "pack" });
 
-use exports::lmstrix::prompts::catalog::{self, Contents};
+use exports::lmstrix::prompts::catalog::{self, Contents, ProcessorInfo, PromptInfo};
 use exports::lmstrix::prompts::post_processor::{
     self, Context, GuestProcessor, Outcome, Processor, Pushed, Stop,
 };
 use exports::lmstrix::prompts::resolver::{self, Input, Request, Resolved};
-use lmstrix::prompts::types::{Entry, Error, File, Message, Role, Setting};
+use lmstrix::prompts::types::{Entry, Error, File, Message, ProcessorRef, Role, Setting};
 
 struct Hostile;
 
@@ -114,12 +114,41 @@ fn overlapping_strings() -> Vec<String> {
         .collect()
 }
 
+/// Returns a description that the functions of this pack do not match.
+fn faulty_contents() -> Contents {
+    let prompt = |name: &str| PromptInfo {
+        name: name.into(),
+        summary: String::new(),
+        params: vec![],
+        extra: vec![],
+    };
+    let processor = |name: &str| ProcessorInfo {
+        name: name.into(),
+        summary: String::new(),
+        options: vec![],
+        extra: vec![],
+    };
+    Contents {
+        summary: "Faults".into(),
+        prompts: ["text", "secret-param", "secret-processor", "assistant"]
+            .map(prompt)
+            .to_vec(),
+        processors: ["pass", "count-pieces", "push:trap"]
+            .map(processor)
+            .to_vec(),
+        extra: vec![],
+    }
+}
+
 impl catalog::Guest for Hostile {
     fn describe(files: Vec<File>) -> Result<Contents, Error> {
         let misbehaviour = files
             .iter()
             .find(|file| file.name == "describe")
             .map(|file| file.text.as_str());
+        if misbehaviour == Some("faults") {
+            return Ok(faulty_contents());
+        }
         let summary = misbehave(misbehaviour.unwrap_or_default())
             .pop()
             .unwrap_or_default();
@@ -165,6 +194,7 @@ impl resolver::Guest for Hostile {
         let prompt = request.prompt.as_str();
         let mut warnings = misbehave(prompt);
         let mut settings = vec![];
+        let mut post = vec![];
         let mut messages = vec![message(format!("call {calls}"))];
         match prompt {
             "messages" => messages = (0..1_000_000).map(|_| message(String::new())).collect(),
@@ -200,6 +230,15 @@ impl resolver::Guest for Hostile {
                     "unsupported on purpose".into(),
                 )));
             }
+            "secret-param" => return Err(Error::MissingParams(vec!["secret".into()])),
+            "secret-processor" => {
+                let name = "nowhere".into();
+                let options = vec![];
+                post.push(ProcessorRef { name, options });
+            }
+            "assistant" => messages
+                .iter_mut()
+                .for_each(|message| message.role = Role::Assistant),
             "escape" => {
                 return Err(Error::Other(("E".into(), "\x1b]0;owned\x07 title".into())));
             }
@@ -208,7 +247,7 @@ impl resolver::Guest for Hostile {
         Ok(Resolved {
             input: Input::Chat(messages),
             settings,
-            post: vec![],
+            post,
             extension: Some("exe".into()),
             warnings,
             extra: vec![],
@@ -268,6 +307,7 @@ impl GuestProcessor for HostileProcessor {
                 let last = held.pop().map(String::from).unwrap_or_default();
                 std::mem::replace(&mut *held, last)
             }
+            "count-pieces" => ".".into(),
             "hold" => {
                 self.held.borrow_mut().push_str(&chunk);
                 String::new()

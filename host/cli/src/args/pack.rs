@@ -1,0 +1,89 @@
+//! Arguments of `pack` and its subcommands.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCandidates;
+
+use super::{CommonArgs, complete};
+
+/// Arguments of `pack`.
+#[derive(Debug, Args)]
+pub(crate) struct PackArgs {
+    #[command(subcommand)]
+    pub command: PackCommand,
+}
+
+/// The subcommands of `pack`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PackCommand {
+    /// List the packs in the pack folders, without loading them
+    List(PackListArgs),
+    /// Show the prompts, processors and files of a pack
+    Show(PackShowArgs),
+    /// Check a pack without a model: every prompt and every processor
+    Check(PackCheckArgs),
+    /// Print the contract that packs implement, in WIT
+    Wit(PackWitArgs),
+}
+
+impl PackCommand {
+    /// Returns the common flags.
+    pub(super) fn common(&self) -> &CommonArgs {
+        match self {
+            Self::List(args) => &args.common,
+            Self::Show(args) => &args.common,
+            Self::Check(args) => &args.common,
+            Self::Wit(args) => &args.common,
+        }
+    }
+}
+
+/// Arguments of `pack list`.
+#[derive(Debug, Args)]
+pub(crate) struct PackListArgs {
+    /// Folder to search for packs after ./packs and the user's pack folder; repeatable
+    #[arg(long, value_name = "DIR")]
+    pub pack_dir: Vec<PathBuf>,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Arguments of `pack show`.
+#[derive(Debug, Args)]
+pub(crate) struct PackShowArgs {
+    /// Name of a pack, or a .wasm file
+    #[arg(value_name = "NAME|FILE", add = ArgValueCandidates::new(complete::packs))]
+    pub pack: String,
+    /// Folder to search for packs after ./packs and the user's pack folder; repeatable
+    #[arg(long, value_name = "DIR")]
+    pub pack_dir: Vec<PathBuf>,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Arguments of `pack check`.
+#[derive(Debug, Args)]
+pub(crate) struct PackCheckArgs {
+    /// Name of a pack, or a .wasm file
+    #[arg(value_name = "NAME|FILE", add = ArgValueCandidates::new(complete::packs))]
+    pub pack: String,
+    /// Folder to search for packs after ./packs and the user's pack folder; repeatable
+    #[arg(long, value_name = "DIR")]
+    pub pack_dir: Vec<PathBuf>,
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Arguments of `pack wit`.
+#[derive(Debug, Args)]
+pub(crate) struct PackWitArgs {
+    #[command(flatten)]
+    pub common: CommonArgs,
+}

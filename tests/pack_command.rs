@@ -1,0 +1,125 @@
+//! `pack`: lists, shows and checks packs, and prints the contract.
+
+use crate::guests::component;
+use crate::support::Machine;
+
+#[test]
+fn packs_are_listed_with_what_they_hide_and_what_is_not_used() {
+    let machine = Machine::new();
+    machine.install_pack("hello", &component("hello"));
+    machine.install_pack("Bad name", &component("hello"));
+    machine.install_pack("stock", &component("hello"));
+    machine.write("more/hello.wasm", "hidden");
+    machine.write(
+        "more/shout.wasm",
+        std::fs::read(component("shout")).unwrap(),
+    );
+    let args = ["pack", "list", "--pack-dir", "more"];
+    let run = machine.run(&args);
+    let rows: Vec<Vec<&str>> = run
+        .ok()
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    assert_eq!(rows[0], ["PACK", "SIZE", "COMPILED", "FILE"]);
+    assert_eq!(rows[1][0], "standard");
+    assert_eq!(rows[1][3..], ["yes", "built", "in"]);
+    assert_eq!(rows[2][0], "hello");
+    assert_eq!(rows[2][3..], ["no", "packs/hello.wasm"]);
+    assert_eq!(rows[3][3..], ["no", "more/shout.wasm"]);
+    assert_eq!(rows.len(), 4);
+    for warning in [
+        "packs/Bad name.wasm is not used: only a-z",
+        "packs/stock.wasm is not used: the name is reserved",
+        "more/hello.wasm is not used: packs/hello.wasm has the same name",
+    ] {
+        assert!(run.stderr.contains(warning), "{warning}: {run:?}");
+    }
+    machine
+        .run(&["render", "hello/greet", "-p", "name=Ada"])
+        .ok();
+    let list = machine.run(&[&args[..], &["--json"]].concat()).json();
+    assert_eq!(list["packs"][1]["name"], "hello");
+    assert_eq!(list["packs"][1]["compiled"], true);
+    assert_eq!(list["packs"][1]["hides"][0], "more/hello.wasm");
+    assert_eq!(list["unused"].as_array().unwrap().len(), 2);
+    assert_eq!(machine.run(&["packs", "list"]).ok().lines().count(), 3);
+}
+
+#[test]
+fn a_pack_is_shown_with_its_prompts_processors_and_files() {
+    let machine = Machine::new();
+    let path = machine.install_pack("shout", &component("shout"));
+    machine.write("packs/shout/notes.txt", "x");
+    let by_name = machine.run(&["pack", "show", "shout"]);
+    for part in [
+        "shout: Example processors",
+        "\nfile      packs/shout.wasm\n",
+        "\ncontract  lmstrix:prompts/post-processor@0.1.0",
+        "\nfiles     packs/shout/notes.txt\n",
+        "\nprocessors\n  shout/upper: Converts the answer to upper case\n",
+    ] {
+        assert!(by_name.ok().contains(part), "{part}: {by_name:?}");
+    }
+    let by_file = machine.run(&["pack", "show", path.to_str().unwrap()]);
+    assert!(by_file.ok().contains("shout/count"), "{by_file:?}");
+    let standard = machine.run(&["pack", "show", "standard"]);
+    for part in [
+        "\nfile      built in\n",
+        "\n    -p to [default: English]\n    -p text [required]\n",
+        "\n    option name: name of the tag [default: output]\n",
+    ] {
+        assert!(standard.ok().contains(part), "{part}: {standard:?}");
+    }
+    let shown = machine.run(&["pack", "show", "standard", "--json"]).json();
+    assert_eq!(shown["prompts"][0]["params"][0]["default"], "English");
+    let missing = machine.run(&["pack", "show", "shoot"]);
+    assert!(
+        missing.fails(2).contains("did you mean `shout`?"),
+        "{missing:?}"
+    );
+}
+
+#[test]
+fn a_check_finds_what_does_not_match_the_description_or_the_contract() {
+    let machine = Machine::new();
+    for name in ["hello", "shout"] {
+        machine.install_pack(name, &component(name));
+        machine.run(&["pack", "check", name]).ok();
+    }
+    let standard = machine.run(&["pack", "check", "standard"]);
+    assert!(!standard.ok().contains("wrong"), "{standard:?}");
+    machine.install_pack("evil", &component("hostile"));
+    machine.write("packs/evil/describe", "faults");
+    let run = machine.run(&["pack", "check", "evil"]);
+    assert_eq!(run.code, Some(3), "{run:?}");
+    for finding in [
+        "ok       prompt `text`: resolves\n",
+        "wrong    prompt `secret-param`: needs `secret`, which `describe` does not have\n",
+        "wrong    prompt `secret-processor`: uses the processor `nowhere`, which neither",
+        "warning  prompt `assistant`: ends with a message of the assistant\n",
+        "wrong    a prompt that does not exist: the error must be `unknown-prompt`, but is: no error\n",
+        "ok       processor `pass`: processes answers, however they are cut\n",
+        "wrong    processor `count-pieces`: the output depends on how the answer is cut: ",
+        "wrong    processor `push:trap`: the answer ",
+        "wrong    a processor that does not exist: the error must be `unknown-processor`",
+    ] {
+        assert!(run.text().contains(finding), "{finding}: {}", run.text());
+    }
+    assert!(run.stderr.contains("error: pack `evil` has "), "{run:?}");
+    // A failure in `describe` is a finding, too.
+    machine.write("packs/evil/describe", "trap");
+    let run = machine.run(&["pack", "check", "evil"]);
+    assert_eq!(run.code, Some(3), "{run:?}");
+    assert!(
+        run.text().starts_with("wrong    describe: pack `evil`"),
+        "{run:?}"
+    );
+}
+
+#[test]
+fn the_contract_is_part_of_the_program() {
+    let machine = Machine::new();
+    let contract = include_str!("../wit/prompts.wit");
+    assert_eq!(machine.run(&["pack", "wit"]).ok(), contract);
+}
