@@ -371,3 +371,113 @@ fn a_cache_writable_by_others_is_not_trusted() {
     std::fs::set_permissions(&cache, std::fs::Permissions::from_mode(0o777)).unwrap();
     assert_eq!(render().ok(), "<x>\n");
 }
+
+#[test]
+fn declared_parameters_and_options_are_checked_and_have_their_defaults() {
+    let machine = Machine::new();
+    machine.install_pack("hello", &component("hello"));
+    machine.install_pack("evil", &component("hostile"));
+    machine.write("packs/evil/describe", "declared");
+    let unknown = machine.run(&["render", "hello/greet", "-p", "name=Ada", "-p", "nmae=Bo"]);
+    unknown.ok();
+    let warning = "hello/greet has no parameter `nmae`; did you mean `name`?";
+    assert!(unknown.stderr.contains(warning), "{unknown:?}");
+    // The pack itself shows what it got.
+    let defaults = machine.run(&["render", "evil/shown", "-p", "must=1"]);
+    assert_eq!(defaults.ok(), "must=1\nstyle=warm\n");
+    let given = machine.run(&["render", "evil/shown", "-p", "style=cold", "-p", "must=1"]);
+    assert_eq!(given.ok(), "style=cold\nmust=1\n");
+    let missing = machine.run(&["render", "evil/shown"]);
+    let message = "prompt `shown` is missing a parameter: `must`";
+    assert!(missing.fails(2).contains(message), "{missing:?}");
+    let args = ["render", "evil/shown", "-p", "must=1", "--post"];
+    let options = machine.run(&[&args[..], &["evil/options:lnog=1"]].concat());
+    options.ok();
+    let warning = "evil/options has no option `lnog`; did you mean `long`?";
+    assert!(options.stderr.contains(warning), "{options:?}");
+    let report = machine
+        .run(&[&args[..], &["evil/options", "--json"]].concat())
+        .json();
+    assert_eq!(report["post"][0]["options"][0][0], "long");
+    // The columns of a table may be unused, and defaults do not change what a job is.
+    machine.write("rows.csv", "must,other\n1,x\n");
+    let batch = [
+        "batch",
+        "-P",
+        "evil/shown",
+        "--engine",
+        "embedded",
+        "-m",
+        "demo",
+        "--inputs",
+        "rows.csv",
+        "-o",
+        "out",
+        "--dry-run",
+    ];
+    let planned = machine.run(&batch);
+    planned.ok();
+    assert!(!planned.stderr.contains("no parameter"), "{planned:?}");
+}
+
+#[test]
+fn a_processor_that_nobody_has_is_named_with_similar_ones() {
+    let machine = Machine::new();
+    machine.install_pack("hello", &component("hello"));
+    machine.install_pack("shout", &component("shout"));
+    machine.install_pack("evil", &component("hostile"));
+    for (args, message) in [
+        (
+            &["render", "hello/greet", "-p", "name=Ada", "--post", "shout"][..],
+            "did you mean `shout/upper`, `shout/count`?",
+        ),
+        (
+            &["render", "hello/greet", "-p", "name=Ada", "--post", "trmi"],
+            "did you mean `trim`?",
+        ),
+        (
+            &["render", "evil/secret-processor"],
+            "no processor `nowhere` in pack `evil` or the standard pack",
+        ),
+        (
+            &["render", "tldr", "--text", "x", "--post", "nowhere"],
+            "no processor `nowhere` in pack `standard`\n",
+        ),
+    ] {
+        let run = machine.run(args);
+        assert!(run.fails(2).contains(message), "{args:?}: {run:?}");
+    }
+}
+
+#[test]
+fn values_and_errors_that_make_no_sense_are_named() {
+    let machine = Machine::new();
+    machine.install_pack("evil", &component("hostile"));
+    for (prompt, code, message) in [
+        (
+            "top-k",
+            2,
+            "invalid value `4294967295` for `top_k`: expected a number from 0 to 1000000",
+        ),
+        ("schema", 2, "the prompt's json_schema is not JSON"),
+        (
+            "wrong-error",
+            3,
+            "returned the error `unknown-processor`, which resolve must not return",
+        ),
+    ] {
+        let run = machine.run(&["render", &format!("evil/{prompt}")]);
+        assert!(run.fails(code).contains(message), "{prompt}: {run:?}");
+    }
+    for (prompt, warning) in [
+        (
+            "assistant",
+            "the prompt ends with a message of the assistant",
+        ),
+        ("empty", "the prompt has a message without text"),
+    ] {
+        let run = machine.run(&["render", &format!("evil/{prompt}")]);
+        run.ok();
+        assert!(run.stderr.contains(warning), "{prompt}: {run:?}");
+    }
+}

@@ -97,3 +97,16 @@ fn the_readme_reference_matches_all_commands_and_flags() {
     }
     assert_eq!(documented, commands);
 }
+
+#[test]
+fn the_readme_has_all_limits_with_their_defaults() {
+    let readme = readme();
+    let (_, config) = readme.split_once("## Configuration").unwrap();
+    let (_, block) = config.split_once("```toml\n").unwrap();
+    let (block, _) = block.split_once("```").unwrap();
+    let config: toml::Table = toml::from_str(block).unwrap();
+    let limits = config["limits"].as_table().unwrap();
+    assert_eq!(limits.len(), 14);
+    let parsed: lmstrix_sandbox::SandboxLimits = limits.clone().try_into().unwrap();
+    assert_eq!(parsed, lmstrix_sandbox::SandboxLimits::default());
+}

@@ -25,7 +25,7 @@ macro_rules! settings_table {
             /// Sampling temperature; 0 always picks the most likely token
             temperature { f64 = 0.8, Range(0.0, 100.0), "T", ["param_temp", "param-temp"] }
             /// Sample from the K most likely tokens; 0 disables
-            top_k { u32 = 40, Any, "K", ["param_top_k", "param-top-k"] }
+            top_k { u32 = 40, Range(0.0, 1_000_000.0), "K", ["param_top_k", "param-top-k"] }
             /// Sample from the most likely tokens with total probability P; 1 disables
             top_p { f64 = 0.95, Range(0.0, 1.0), "P", ["param_top_p", "param-top-p"] }
             /// Drop tokens less likely than P times the most likely one; 0 disables

@@ -101,14 +101,46 @@ pub(super) fn stop_reason(stop: &StopReason) -> post_processor::Stop {
     }
 }
 
-/// Converts an error that a pack returned.
-pub(super) fn call_error(error: types::Error, limit: ListLimit) -> CallError {
+/// Returns the name of an error's case in the contract.
+fn error_kind(error: &types::Error) -> &'static str {
+    match error {
+        types::Error::UnknownPrompt(_) => "unknown-prompt",
+        types::Error::UnknownProcessor(_) => "unknown-processor",
+        types::Error::MissingParams(_) => "missing-params",
+        types::Error::InvalidParam(_) => "invalid-param",
+        types::Error::InvalidFile(_) => "invalid-file",
+        types::Error::Rejected(_) => "rejected",
+        types::Error::Other(_) => "other",
+    }
+}
+
+/// Returns whether an error makes sense as the result of a function.
+fn may_return(function: &str, error: &types::Error) -> bool {
+    match error {
+        types::Error::UnknownPrompt(_) => function == "resolve",
+        types::Error::UnknownProcessor(_) => function == "open",
+        types::Error::MissingParams(_) | types::Error::InvalidParam(_) => {
+            ["resolve", "open"].contains(&function)
+        }
+        types::Error::InvalidFile(_) => ["describe", "resolve", "open"].contains(&function),
+        types::Error::Rejected(_) => ["push", "finish"].contains(&function),
+        types::Error::Other(_) => true,
+    }
+}
+
+/// Converts an error that a pack returned from a function.
+pub(super) fn call_error(error: types::Error, function: &str, limit: ListLimit) -> CallError {
     if let types::Error::UnknownPrompt(list)
     | types::Error::UnknownProcessor(list)
     | types::Error::MissingParams(list) = &error
         && let Err(cause) = limit.check("names", list)
     {
         return CallError::Failure(cause);
+    }
+    if !may_return(function, &error) {
+        let kind = error_kind(&error);
+        let text = format!("returned the error `{kind}`, which {function} must not return");
+        return CallError::Failure(GuestFailure::Contract(text));
     }
     let contract_error = match error {
         types::Error::UnknownPrompt(similar) => ContractError::UnknownPrompt(similar),

@@ -226,7 +226,8 @@ impl Pack {
         let call_error = match result {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(error)) => {
-                convert::call_error(error, ListLimit(self.sandbox.limits.list_entries))
+                let limit = ListLimit(self.sandbox.limits.list_entries);
+                convert::call_error(error, function, limit)
             }
             Err(cause) => CallError::Failure(cause),
         };

@@ -1,6 +1,6 @@
 //! Errors of packs and of the resolution of prompts.
 
-use lmstrix_sandbox::{ContractError, WrittenLines};
+use lmstrix_sandbox::{ContractError, STANDARD_PACK, WrittenLines};
 
 use super::definition::{Error, ErrorKind};
 use super::suggestion::{did_you_mean, quoted_list};
@@ -13,6 +13,14 @@ pub(super) fn resolve_error(error: &job::ResolveError) -> Error {
         job::ResolveError::Pack(error) => pack_error(error),
         job::ResolveError::Placement(error) => {
             Error::usage(error_chain(error)).optional_hint(error.hint())
+        }
+        job::ResolveError::UnknownProcessor { pack, similar, .. } => {
+            let error = Error::usage(if pack == STANDARD_PACK {
+                error.to_string().replace(" or the standard pack", "")
+            } else {
+                error.to_string()
+            });
+            did_you_mean(error, similar)
         }
         other => Error::usage(error_chain(other)),
     }

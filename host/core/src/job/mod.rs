@@ -5,13 +5,16 @@
 //! `infer`, the library and batches all call these functions. Nothing here knows
 //! the command line, exit codes or a terminal.
 
+mod declared;
 mod loop_guard;
 mod outcome;
 mod pack_set;
 mod placement;
 mod prepare;
 mod processor_chain;
+mod processor_steps;
 mod resolve;
+mod resolve_error;
 mod run;
 mod run_context;
 mod spec;
@@ -28,7 +31,9 @@ pub use pack_set::PackSet;
 pub use placement::PlacementError;
 pub use prepare::{PreparedJob, model_facts, prepare};
 pub use processor_chain::ProcessorChain;
-pub use resolve::{ProcessorStep, ResolveError, ResolvedJob, resolve};
+pub use processor_steps::ProcessorStep;
+pub use resolve::{ResolvedJob, resolve};
+pub use resolve_error::ResolveError;
 pub use run::{announce, load_for, run};
 pub use run_context::RunContext;
 pub use spec::{JobSpec, ModelReference, PromptRequest, SettingsByOrigin};

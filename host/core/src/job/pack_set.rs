@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use lmstrix_sandbox::{Error, Pack, PackFolders, PackLoader, STANDARD_PACK, TextFile};
+use lmstrix_sandbox::{
+    Error, Pack, PackContents, PackFolders, PackLoader, STANDARD_PACK, TextFile,
+};
 
 use super::Warning;
 
@@ -14,6 +16,8 @@ pub struct PackSet {
     folders: PackFolders,
     stock: TextFile,
     loaded: BTreeMap<String, Pack>,
+    /// The last description of each pack, with the files that it was asked with.
+    described: BTreeMap<String, (Vec<TextFile>, Arc<PackContents>)>,
     warnings: Vec<Warning>,
 }
 
@@ -26,6 +30,7 @@ impl PackSet {
             folders,
             stock,
             loaded: BTreeMap::new(),
+            described: BTreeMap::new(),
             warnings: Vec::new(),
         }
     }
@@ -78,8 +83,12 @@ impl PackSet {
                     .iter()
                     .map(|path| path.display().to_string())
                     .collect();
+                let others = match hidden.len() {
+                    1 => "has the same name and is",
+                    _ => "have the same name and are",
+                };
                 self.warn(format!(
-                    "pack `{name}` is {}; {} has the same name and is not used",
+                    "pack `{name}` is {}; {} {others} not used",
                     found.path.display(),
                     hidden.join(", ")
                 ));
@@ -88,6 +97,38 @@ impl PackSet {
         };
         self.keep(name.to_owned(), &pack);
         Ok(pack)
+    }
+
+    /// Returns what a pack declares. It is asked again only with other files.
+    ///
+    /// # Errors
+    /// Returns an error if the pack fails or rejects a file.
+    pub fn describe(
+        &mut self,
+        pack: &Pack,
+        files: &[TextFile],
+    ) -> Result<Arc<PackContents>, Error> {
+        match self.described.get(pack.digest()) {
+            Some((known, contents)) if known == files => Ok(Arc::clone(contents)),
+            _ => {
+                let contents = Arc::new(pack.describe(files)?);
+                let described = (files.to_vec(), Arc::clone(&contents));
+                self.described.insert(pack.digest().to_owned(), described);
+                Ok(contents)
+            }
+        }
+    }
+
+    /// Returns the names of the processors of the pack of that name; none if it cannot be
+    /// described.
+    pub(super) fn processor_names(&mut self, name: &str) -> Vec<String> {
+        let contents = self.get(name).and_then(|pack| {
+            let files = pack.sidecar_files().to_vec();
+            self.describe(&pack, &files)
+        });
+        let processors = contents.map(|contents| contents.processors.clone());
+        let names = processors.into_iter().flatten();
+        names.map(|processor| processor.name).collect()
     }
 
     pub(super) fn warn(&mut self, text: String) {

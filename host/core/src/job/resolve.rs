@@ -1,15 +1,15 @@
 //! Resolution: selects the pack of a prompt, calls it, and locates the processors.
 
-use lmstrix_inference::{InvalidSetting, Message, Prompt, Role};
+use lmstrix_inference::{Message, Prompt, Role};
 use lmstrix_sandbox::{
-    ContractError, ModelFacts, Pack, ProcessorContext, ProcessorRef, ResolveRequest,
-    ResolvedPrompt, STANDARD_PACK, TextFile,
+    ContractError, ModelFacts, Pack, ResolveRequest, ResolvedPrompt, STANDARD_PACK,
 };
 
-use super::placement::{PlacementError, place_attachments};
+use super::declared::{apply_defaults, unknown_values};
+use super::placement::place_attachments;
+use super::processor_steps::{ProcessorStep, locate_processors, with_unique_names};
+use super::resolve_error::{ResolveError, locate};
 use super::{PackSet, PromptRequest, Warning};
-use crate::distinct_name::distinct_name;
-use crate::source_snippet::{Position, source_snippet};
 
 /// The pack name that stands for the standard pack with the built-in prompts.
 const STOCK: &str = "stock";
@@ -23,10 +23,6 @@ const TEMPLATE: &str = "template";
 const OPTIONAL_PARAMS: &str = "optional-params";
 /// The `extra` key of a request for the name of an attachment, once for each.
 const ATTACHMENT: &str = "attachment";
-
-/// The most processors of one job. Each has a memory of its own; more than a handful
-/// is a mistake, or a pack that takes up the machine.
-const PROCESSORS_MAX: usize = 32;
 
 /// A prompt's address, as the user typed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,15 +63,6 @@ impl PromptAddress {
     }
 }
 
-/// A processor of one of the packs, ready to be opened.
-#[derive(Clone, Debug)]
-pub struct ProcessorStep {
-    /// The pack that has the processor.
-    pub pack: Pack,
-    /// The options, parameters and files that the processor is opened with.
-    pub context: ProcessorContext,
-}
-
 /// A job whose prompt is resolved and whose processors are located.
 #[derive(Clone, Debug)]
 pub struct ResolvedJob {
@@ -87,48 +74,6 @@ pub struct ResolvedJob {
     pub resolver: Pack,
     /// Warnings of the resolver and of the search for packs.
     pub warnings: Vec<Warning>,
-}
-
-/// An error while a prompt is resolved.
-#[derive(Debug, thiserror::Error)]
-pub enum ResolveError {
-    /// A pack is missing or failed.
-    #[error(transparent)]
-    Pack(#[from] lmstrix_sandbox::Error),
-    /// A prompt file is invalid.
-    #[error("{at}: {message}{}", Snippet(snippet))]
-    File {
-        /// `file:line:column`, as far as known.
-        at: String,
-        /// The problem.
-        message: String,
-        /// The line and a caret, or nothing.
-        snippet: String,
-    },
-    /// Options that exclude each other, or too many processors.
-    #[error("{0}")]
-    Usage(String),
-    /// The attachments cannot be placed.
-    #[error(transparent)]
-    Placement(#[from] PlacementError),
-    /// A setting of the prompt is out of range.
-    #[error("the prompt's settings: {0}")]
-    Setting(InvalidSetting),
-    /// Stdin cannot be read.
-    #[error("cannot read the text from stdin: {0}")]
-    Stdin(String),
-}
-
-struct Snippet<'a>(&'a str);
-
-impl std::fmt::Display for Snippet<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            write!(f, "\n{}", self.0)
-        }
-    }
 }
 
 /// Resolves the prompt and locates its processors. Blocks, and calls packs.
@@ -188,6 +133,7 @@ pub fn resolve(
         model: model.cloned(),
         extra,
     };
+    let mut warnings = check_params(packs, &resolver, prompt, &mut request, stdin)?;
     let resolved = match resolver.resolve(&request) {
         Err(lmstrix_sandbox::Error::Contract {
             error: ContractError::MissingParams(names),
@@ -213,16 +159,16 @@ pub fn resolve(
     }
     let mut resolved = resolved.map_err(|error| locate(error, &request.files))?;
     resolved.settings.check().map_err(ResolveError::Setting)?;
-    let mut warnings: Vec<Warning> = std::mem::take(&mut resolved.warnings)
-        .into_iter()
-        .map(Warning::Resolver)
-        .collect();
+    check_schema(&resolved)?;
+    let of_resolver = std::mem::take(&mut resolved.warnings).into_iter();
+    warnings.extend(of_resolver.map(Warning::Resolver));
     warnings.extend(apply_system(prompt.system.as_deref(), &mut resolved.prompt));
     if prompt.raw {
         apply_raw(&mut resolved.prompt)?;
     }
     place_attachments(&mut resolved.prompt, &prompt.attachments)?;
-    let steps = locate_processors(packs, prompt, &resolver, &resolved, &request)?;
+    warnings.extend(check_messages(&resolved.prompt));
+    let steps = locate_processors(packs, prompt, &resolver, &resolved, &request, &mut warnings)?;
     warnings.extend(packs.take_warnings());
     Ok(ResolvedJob {
         resolved,
@@ -232,64 +178,90 @@ pub fn resolve(
     })
 }
 
+/// Checks the parameters against what the pack declares, and applies its defaults. The
+/// standard pack checks them itself: its prompts can be composed.
+///
+/// Returns warnings about unknown parameters.
+fn check_params(
+    packs: &mut PackSet,
+    resolver: &Pack,
+    prompt: &PromptRequest,
+    request: &mut ResolveRequest,
+    stdin: &mut dyn FnMut() -> Result<Option<String>, String>,
+) -> Result<Vec<Warning>, ResolveError> {
+    if resolver.name() == STANDARD_PACK {
+        return Ok(Vec::new());
+    }
+    // A pack without prompts, or one that fails, has its own error in `resolve`.
+    let contents = packs.describe(resolver, &request.files).ok();
+    let declared = contents.as_ref().and_then(|contents| {
+        let mut prompts = contents.prompts.iter();
+        prompts.find(|declared| declared.name == request.prompt)
+    });
+    let Some(declared) = declared else {
+        return Ok(Vec::new());
+    };
+    let of = format!("{}/{}", resolver.name(), declared.name);
+    let warnings = unknown_values(
+        declared,
+        &request.params,
+        &prompt.optional_params,
+        "parameter",
+        &of,
+    );
+    let mut missing = apply_defaults(declared, &mut request.params);
+    if missing.iter().any(|name| name == TEXT)
+        && let Some(text) = stdin().map_err(ResolveError::Stdin)?
+    {
+        request.params.push((TEXT.to_owned(), text));
+        missing.retain(|name| name != TEXT);
+    }
+    if missing.is_empty() {
+        return Ok(warnings);
+    }
+    Err(ResolveError::Pack(lmstrix_sandbox::Error::Contract {
+        pack: resolver.name().to_owned(),
+        item: request.prompt.clone(),
+        error: ContractError::MissingParams(missing),
+        written: String::new(),
+    }))
+}
+
+/// Returns an error if the prompt's JSON schema is not JSON.
+fn check_schema(resolved: &ResolvedPrompt) -> Result<(), ResolveError> {
+    let schema = resolved.settings.json_schema.as_ref();
+    let parsed = schema.map(|schema| serde_json::from_str::<serde_json::Value>(schema));
+    match parsed {
+        Some(Err(error)) => Err(ResolveError::Usage(format!(
+            "the prompt's json_schema is not JSON: {error}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Returns warnings about messages that models do not expect.
+fn check_messages(prompt: &Prompt) -> Vec<Warning> {
+    let messages = prompt.messages();
+    let ends_with_assistant = messages
+        .last()
+        .is_some_and(|message| message.role == Role::Assistant);
+    let has_empty = messages
+        .iter()
+        .any(|message| message.content.trim().is_empty() && message.attachments.is_empty());
+    let ends = ends_with_assistant.then_some(
+        "the prompt ends with a message of the assistant; some models continue it, others refuse",
+    );
+    let empty = has_empty.then_some("the prompt has a message without text");
+    let warnings = ends.into_iter().chain(empty);
+    warnings
+        .map(|text| Warning::Resolver(text.to_owned()))
+        .collect()
+}
+
 fn first_or_standard(packs: &mut PackSet, named: &[Pack]) -> Result<Pack, lmstrix_sandbox::Error> {
     match named.first() {
         Some(pack) => Ok(pack.clone()),
         None => packs.get(STANDARD_PACK),
-    }
-}
-
-/// Returns all files under distinct names: a pack knows bare names only, and an error
-/// that it reports for one `p.toml` must not be shown for another.
-fn with_unique_names(lists: &[&[TextFile]]) -> Vec<TextFile> {
-    let mut all: Vec<TextFile> = Vec::new();
-    for file in lists.iter().copied().flatten() {
-        let name = distinct_name(&file.name, |name| {
-            all.iter().any(|known| known.name == name)
-        });
-        all.push(TextFile {
-            name,
-            ..file.clone()
-        });
-    }
-    all
-}
-
-/// Adds path and line to a pack's error about a file: a pack knows bare names only.
-fn locate(error: lmstrix_sandbox::Error, files: &[TextFile]) -> ResolveError {
-    let lmstrix_sandbox::Error::Contract {
-        error:
-            ContractError::InvalidFile {
-                file,
-                line,
-                column,
-                message,
-            },
-        ..
-    } = &error
-    else {
-        return error.into();
-    };
-    let known = files.iter().find(|known| known.name == *file);
-    let mut at = known.map_or(file, |known| &known.display_path).clone();
-    let mut snippet = String::new();
-    if let Some(line) = line {
-        at += &format!(":{line}");
-        if let Some(column) = column {
-            at += &format!(":{column}");
-        }
-        if let Some(known) = known {
-            let position = Position {
-                line: *line as usize,
-                column: column.unwrap_or(1) as usize,
-            };
-            snippet = source_snippet(&known.text, position);
-        }
-    }
-    ResolveError::File {
-        at,
-        message: message.clone(),
-        snippet,
     }
 }
 
@@ -327,68 +299,6 @@ fn apply_raw(prompt: &mut Prompt) -> Result<(), ResolveError> {
             )))
         }
     }
-}
-
-fn locate_processors(
-    packs: &mut PackSet,
-    prompt: &PromptRequest,
-    resolver: &Pack,
-    resolved: &ResolvedPrompt,
-    request: &ResolveRequest,
-) -> Result<Vec<ProcessorStep>, ResolveError> {
-    let refs: &[ProcessorRef] = prompt.processors.as_ref().unwrap_or(&resolved.processors);
-    if refs.len() > PROCESSORS_MAX {
-        return Err(ResolveError::Usage(format!(
-            "the answer would pass {} processors; the maximum is {PROCESSORS_MAX}",
-            refs.len()
-        )));
-    }
-    let mut own: Option<Vec<String>> = None;
-    let mut steps = Vec::new();
-    for wanted in refs {
-        let (pack, processor) = match wanted.name.split_once('/') {
-            Some((pack, processor)) => (packs.get(pack)?, processor),
-            None => {
-                let own = match &mut own {
-                    Some(own) => own,
-                    None => own.insert(own_processors(resolver, &request.files)?),
-                };
-                let pack = if own.contains(&wanted.name) {
-                    resolver.clone()
-                } else {
-                    packs.get(STANDARD_PACK)?
-                };
-                (pack, wanted.name.as_str())
-            }
-        };
-        let files = with_unique_names(&[pack.sidecar_files(), &prompt.files]);
-        let context = ProcessorContext {
-            processor: processor.to_owned(),
-            options: wanted.options.clone(),
-            prompt: prompt.address.clone(),
-            params: request.params.clone(),
-            files,
-            model: request.model.clone(),
-        };
-        steps.push(ProcessorStep { pack, context });
-    }
-    Ok(steps)
-}
-
-/// Returns the names of the resolving pack's processors, which come before those of the
-/// standard pack.
-fn own_processors(resolver: &Pack, files: &[TextFile]) -> Result<Vec<String>, ResolveError> {
-    if resolver.name() == STANDARD_PACK || !resolver.has_processors() {
-        return Ok(Vec::new());
-    }
-    let contents = resolver
-        .describe(files)
-        .map_err(|error| locate(error, files))?;
-    Ok(contents
-        .processors
-        .into_iter()
-        .map(|processor| processor.name)
-        .collect())
 }
 
 #[cfg(test)]

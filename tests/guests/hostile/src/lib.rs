@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 wit_bindgen::generate!({ world: "pack" });
 
-use exports::lmstrix::prompts::catalog::{self, Contents, ProcessorInfo, PromptInfo};
+use exports::lmstrix::prompts::catalog::{self, Contents, ParamInfo, ProcessorInfo, PromptInfo};
 use exports::lmstrix::prompts::post_processor::{
     self, Context, GuestProcessor, Outcome, Processor, Pushed, Stop,
 };
@@ -114,6 +114,36 @@ fn overlapping_strings() -> Vec<String> {
         .collect()
 }
 
+/// Returns a description with parameters and options.
+fn declared_contents() -> Contents {
+    let param = |name: &str, required, default: Option<&str>| ParamInfo {
+        name: name.into(),
+        summary: String::new(),
+        required,
+        default: default.map(Into::into),
+        extra: vec![],
+    };
+    Contents {
+        summary: "Parameters".into(),
+        prompts: vec![PromptInfo {
+            name: "shown".into(),
+            summary: String::new(),
+            params: vec![
+                param("must", true, None),
+                param("style", false, Some("warm")),
+            ],
+            extra: vec![],
+        }],
+        processors: vec![ProcessorInfo {
+            name: "options".into(),
+            summary: String::new(),
+            options: vec![param("long", false, Some("no"))],
+            extra: vec![],
+        }],
+        extra: vec![],
+    }
+}
+
 /// Returns a description that the functions of this pack do not match.
 fn faulty_contents() -> Contents {
     let prompt = |name: &str| PromptInfo {
@@ -146,8 +176,10 @@ impl catalog::Guest for Hostile {
             .iter()
             .find(|file| file.name == "describe")
             .map(|file| file.text.as_str());
-        if misbehaviour == Some("faults") {
-            return Ok(faulty_contents());
+        match misbehaviour {
+            Some("faults") => return Ok(faulty_contents()),
+            Some("declared") => return Ok(declared_contents()),
+            _ => {}
         }
         let summary = misbehave(misbehaviour.unwrap_or_default())
             .pop()
@@ -230,6 +262,15 @@ impl resolver::Guest for Hostile {
                     "unsupported on purpose".into(),
                 )));
             }
+            "shown" => {
+                let params = request.params.iter();
+                let lines = params.map(|param| format!("{}={}\n", param.key, param.value));
+                messages = vec![message(lines.collect())];
+            }
+            "top-k" => settings = vec![Setting::TopK(u32::MAX)],
+            "schema" => settings = vec![Setting::JsonSchema("{".into())],
+            "wrong-error" => return Err(Error::UnknownProcessor(vec![])),
+            "empty" => messages = vec![message(" ".into())],
             "secret-param" => return Err(Error::MissingParams(vec!["secret".into()])),
             "secret-processor" => {
                 let name = "nowhere".into();

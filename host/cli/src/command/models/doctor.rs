@@ -110,7 +110,7 @@ pub(crate) async fn doctor(
     tokio::select! {
         biased;
         () = &mut interrupt => return Err(Failure::interrupted()),
-        () = packs(env, &config, &mut findings) => {}
+        () = packs(&args, env, &config, &mut findings) => {}
     }
     match client::lm_studio_home(env) {
         Some(home) => findings.add(
@@ -364,9 +364,9 @@ fn registry(env: &Env, findings: &mut Findings) {
     }
 }
 
-async fn packs(env: &Env, config: &Config, findings: &mut Findings) {
-    let quiet = Messages::new(true, false, false);
-    let PackSource { loader, folders } = match client::pack_source(env, config, &notices(quiet)) {
+async fn packs(args: &DoctorArgs, env: &Env, config: &Config, findings: &mut Findings) {
+    let shown = Messages::new(args.common.quiet, env.stderr_is_terminal, env.colour);
+    let PackSource { loader, folders } = match client::pack_source(env, config, &notices(shown)) {
         Ok(source) => source,
         Err(failure) => return findings.failure("packs", failure),
     };

@@ -1,0 +1,153 @@
+//! The processors of a job: their packs, their options, and the files that they get.
+
+use lmstrix_sandbox::{
+    Pack, PackItemInfo, ProcessorContext, ProcessorRef, ResolveRequest, ResolvedPrompt,
+    STANDARD_PACK, TextFile,
+};
+
+use super::declared::{apply_defaults, unknown_values};
+use super::resolve_error::{ResolveError, locate};
+use super::{PackSet, PromptRequest, Warning};
+use crate::distinct_name::distinct_name;
+use crate::suggest::similar_names;
+
+/// The most processors of one job. Each has a memory of its own; more than a handful
+/// is a mistake, or a pack that takes up the machine.
+const PROCESSORS_MAX: usize = 32;
+
+/// A processor of one of the packs, ready to be opened.
+#[derive(Clone, Debug)]
+pub struct ProcessorStep {
+    /// The pack that has the processor.
+    pub pack: Pack,
+    /// The options, parameters and files that the processor is opened with.
+    pub context: ProcessorContext,
+}
+
+/// Locates the processors of a prompt, and checks their options.
+pub(super) fn locate_processors(
+    packs: &mut PackSet,
+    prompt: &PromptRequest,
+    resolver: &Pack,
+    resolved: &ResolvedPrompt,
+    request: &ResolveRequest,
+    warnings: &mut Vec<Warning>,
+) -> Result<Vec<ProcessorStep>, ResolveError> {
+    let refs: &[ProcessorRef] = prompt.processors.as_ref().unwrap_or(&resolved.processors);
+    if refs.len() > PROCESSORS_MAX {
+        return Err(ResolveError::Usage(format!(
+            "the answer would pass {} processors; the maximum is {PROCESSORS_MAX}",
+            refs.len()
+        )));
+    }
+    let mut steps = Vec::new();
+    for wanted in refs {
+        let (pack, processor) = match wanted.name.split_once('/') {
+            Some((pack, processor)) => (packs.get(pack)?, processor),
+            None => {
+                let pack = unqualified_processor(packs, resolver, &wanted.name, request)?;
+                (pack, wanted.name.as_str())
+            }
+        };
+        let files = with_unique_names(&[pack.sidecar_files(), &prompt.files]);
+        let mut options = wanted.options.clone();
+        warnings.extend(check_options(packs, &pack, processor, &mut options, &files));
+        let context = ProcessorContext {
+            processor: processor.to_owned(),
+            options,
+            prompt: prompt.address.clone(),
+            params: request.params.clone(),
+            files,
+            model: request.model.clone(),
+        };
+        steps.push(ProcessorStep { pack, context });
+    }
+    Ok(steps)
+}
+
+/// Returns the pack of a processor that is named without one: the resolving pack, if it
+/// declares it, else the standard pack.
+fn unqualified_processor(
+    packs: &mut PackSet,
+    resolver: &Pack,
+    name: &str,
+    request: &ResolveRequest,
+) -> Result<Pack, ResolveError> {
+    let is_own = |processor: &PackItemInfo| processor.name == name;
+    let mut known = Vec::new();
+    if resolver.name() != STANDARD_PACK && resolver.has_processors() {
+        let contents = packs
+            .describe(resolver, &request.files)
+            .map_err(|error| locate(error, &request.files))?;
+        if contents.processors.iter().any(is_own) {
+            return Ok(resolver.clone());
+        }
+        known.extend(contents.processors.iter().map(|own| own.name.clone()));
+    }
+    let standard = packs.processor_names(STANDARD_PACK);
+    if standard.iter().any(|known| known == name) {
+        return Ok(packs.get(STANDARD_PACK)?);
+    }
+    known.extend(standard);
+    let in_pack = if packs.has(name) {
+        packs.processor_names(name)
+    } else {
+        Vec::new()
+    };
+    let similar = if in_pack.is_empty() {
+        similar_names(name, known.iter().map(String::as_str))
+    } else {
+        let of_pack = in_pack.into_iter();
+        of_pack
+            .map(|processor| format!("{name}/{processor}"))
+            .collect()
+    };
+    Err(ResolveError::UnknownProcessor {
+        name: name.to_owned(),
+        pack: resolver.name().to_owned(),
+        similar,
+    })
+}
+
+/// Applies the declared defaults of a processor's options. Returns warnings about unknown
+/// ones. The standard pack checks its options itself.
+fn check_options(
+    packs: &mut PackSet,
+    pack: &Pack,
+    processor: &str,
+    options: &mut Vec<(String, String)>,
+    files: &[TextFile],
+) -> Vec<Warning> {
+    if pack.name() == STANDARD_PACK {
+        return Vec::new();
+    }
+    let contents = packs.describe(pack, files).ok();
+    let declared = contents.as_ref().and_then(|contents| {
+        let mut processors = contents.processors.iter();
+        processors.find(|declared| declared.name == processor)
+    });
+    let Some(declared) = declared else {
+        return Vec::new();
+    };
+    let of = format!("{}/{processor}", pack.name());
+    let warnings = unknown_values(declared, options, &[], "option", &of);
+    // The pack says what is missing, and may know more of the option.
+    let _missing = apply_defaults(declared, options);
+    warnings
+}
+
+/// Returns all files under distinct names: a pack knows bare names only, and an error
+/// that it reports for one `p.toml` must not be shown for another.
+pub(super) fn with_unique_names(lists: &[&[TextFile]]) -> Vec<TextFile> {
+    let mut all: Vec<TextFile> = Vec::new();
+    for file in lists.iter().copied().flatten() {
+        let name = distinct_name(&file.name, |name| {
+            all.iter().any(|known| known.name == name)
+        });
+        all.push(TextFile {
+            name,
+            ..file.clone()
+        });
+    }
+    all
+}
