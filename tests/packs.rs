@@ -481,3 +481,128 @@ fn values_and_errors_that_make_no_sense_are_named() {
         assert!(run.stderr.contains(warning), "{prompt}: {run:?}");
     }
 }
+
+#[test]
+fn a_dry_run_shows_the_jobs_whose_packs_fail() {
+    let machine = Machine::new();
+    machine.install_pack("evil", &component("hostile"));
+    let run = machine.run(&[
+        "batch",
+        "-P",
+        "evil/trap",
+        "-P",
+        "tldr",
+        "--text",
+        "x",
+        "--engine",
+        "embedded",
+        "-m",
+        "demo",
+        "-o",
+        "out",
+        "--dry-run",
+    ]);
+    assert_eq!(run.code, Some(1), "{run:?}");
+    let failing = run
+        .text()
+        .lines()
+        .find(|line| line.starts_with("evil_trap"));
+    let message = "fail: pack `evil`";
+    assert!(
+        failing.is_some_and(|line| line.contains(message)),
+        "{run:?}"
+    );
+    assert!(
+        run.stderr.contains("error: the packs of 1 of 2 jobs fail"),
+        "{run:?}"
+    );
+}
+
+#[test]
+fn a_named_pack_offers_its_processors_to_prompts_of_the_standard_pack() {
+    let machine = Machine::new();
+    let shout = machine.install_pack("shout", &component("shout"));
+    let hello = machine.install_pack("hello", &component("hello"));
+    let shout = shout.to_str().unwrap();
+    let hello = hello.to_str().unwrap();
+    let first = "Bread is baked every morning.";
+    for (args, answer) in [
+        // A text, and prompts that only the standard pack has.
+        (
+            &["{{text}}", "--pack", shout, "--post", "shout/upper"][..],
+            None,
+        ),
+        (
+            &["tldr", "--pack", shout, "--post", "shout/upper"],
+            Some(first.to_uppercase()),
+        ),
+        (&["tldr", "--pack", hello], Some(first.to_owned())),
+        (&["think,tldr", "--pack", hello], None),
+        // The first that has the prompt.
+        (
+            &["greet", "--pack", shout, "--pack", hello, "-p", "name=Ada"],
+            Some("Hello, Ada, and welcome to the pack!".to_owned()),
+        ),
+    ] {
+        let mut args = [
+            &["infer", "--engine", "embedded", "--max-tokens", "30"],
+            args,
+        ]
+        .concat();
+        if !args.contains(&"greet") {
+            args.extend(["--text", TEXT]);
+        }
+        let run = machine.run(&args);
+        match answer {
+            Some(answer) => assert_eq!(run.ok().trim_end(), answer, "{args:?}"),
+            None => assert!([Some(0), Some(7)].contains(&run.code), "{args:?}: {run:?}"),
+        }
+    }
+    let unknown = machine.run(&["render", "nowhere", "--pack", hello]);
+    let message = "pack `hello` has no prompt `nowhere`";
+    assert!(unknown.fails(2).contains(message), "{unknown:?}");
+}
+
+#[test]
+fn a_processor_with_a_plus_is_added_to_those_of_the_prompt() {
+    let machine = Machine::new();
+    machine.install_pack("shout", &component("shout"));
+    machine.write(
+        "p.toml",
+        "[q]\nprompt = \"Say {{text}}\"\npost = [\"trim\"]\n",
+    );
+    let render = |posts: &[&str]| {
+        let mut args = vec![
+            "render",
+            "q",
+            "--prompts",
+            "p.toml",
+            "--text",
+            "x",
+            "--json",
+        ];
+        for post in posts {
+            args.extend(["--post", post]);
+        }
+        machine.run(&args)
+    };
+    for (posts, expected) in [
+        (&["+shout/upper"][..], &["trim", "upper"][..]),
+        (&["+json", "+shout/count"], &["trim", "json", "count"]),
+        (&["json"], &["json"]),
+    ] {
+        let report = render(posts).json();
+        let found: Vec<&str> = report["post"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|step| step["processor"].as_str().unwrap())
+            .collect();
+        assert_eq!(found, expected, "{posts:?}");
+    }
+    let mixed = render(&["+json", "trim"]);
+    assert!(
+        mixed.fails(2).contains("give all with `+`, or none"),
+        "{mixed:?}"
+    );
+}

@@ -188,8 +188,8 @@ pub(crate) struct PromptArgs {
     /// Show on stderr what packs write to stdout and stderr, also after success
     #[arg(long)]
     pub show_pack_output: bool,
-    /// Processor for the answer, replacing those of the prompt; repeatable.
-    /// `\,` `\:` `\=` are literal
+    /// Processor for the answer, replacing those of the prompt, or with `+NAME` added to
+    /// them; repeatable. `\,` `\:` `\=` are literal
     #[arg(long, value_name = "NAME[:KEY=VALUE,…]")]
     pub post: Vec<String>,
     /// Do not process the answer

@@ -84,7 +84,8 @@ pub(crate) struct JobArgs {
     /// repeatable
     #[arg(long, value_name = "DIR")]
     pub pack_dir: Vec<PathBuf>,
-    /// Processor for the answers, replacing those of the prompts; repeatable
+    /// Processor for the answers, replacing those of the prompts, or with `+NAME` added to
+    /// them; repeatable
     #[arg(long, value_name = "NAME[:KEY=VALUE,…]")]
     pub post: Vec<String>,
     /// Do not process the answers

@@ -119,6 +119,12 @@ impl PackSet {
         }
     }
 
+    /// Returns whether a pack declares a prompt; false if it cannot be described.
+    pub(super) fn declares(&mut self, pack: &Pack, files: &[TextFile], prompt: &str) -> bool {
+        let contents = self.describe(pack, files);
+        contents.is_ok_and(|contents| contents.prompts.iter().any(|info| info.name == prompt))
+    }
+
     /// Returns the names of the processors of the pack of that name; none if it cannot be
     /// described.
     pub(super) fn processor_names(&mut self, name: &str) -> Vec<String> {

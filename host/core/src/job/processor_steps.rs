@@ -24,6 +24,36 @@ pub struct ProcessorStep {
     pub context: ProcessorContext,
 }
 
+/// The start of the name of a processor that is added to those of the prompt.
+const ADDED: char = '+';
+
+/// Returns the processors of the prompt, those that replace them, or both.
+fn wanted_processors(
+    prompt: &PromptRequest,
+    resolved: &ResolvedPrompt,
+) -> Result<Vec<ProcessorRef>, ResolveError> {
+    let Some(given) = &prompt.processors else {
+        return Ok(resolved.processors.clone());
+    };
+    let added: Vec<ProcessorRef> = given
+        .iter()
+        .filter_map(|wanted| {
+            let name = wanted.name.strip_prefix(ADDED)?.to_owned();
+            let options = wanted.options.clone();
+            Some(ProcessorRef { name, options })
+        })
+        .collect();
+    match added.len() {
+        0 => Ok(given.clone()),
+        all if all == given.len() => Ok([&resolved.processors[..], &added].concat()),
+        _ => Err(ResolveError::Usage(
+            "`--post +NAME` adds to the processors of the prompt, and `--post NAME` replaces \
+             them: give all with `+`, or none"
+                .to_owned(),
+        )),
+    }
+}
+
 /// Locates the processors of a prompt, and checks their options.
 pub(super) fn locate_processors(
     packs: &mut PackSet,
@@ -33,7 +63,7 @@ pub(super) fn locate_processors(
     request: &ResolveRequest,
     warnings: &mut Vec<Warning>,
 ) -> Result<Vec<ProcessorStep>, ResolveError> {
-    let refs: &[ProcessorRef] = prompt.processors.as_ref().unwrap_or(&resolved.processors);
+    let refs = wanted_processors(prompt, resolved)?;
     if refs.len() > PROCESSORS_MAX {
         return Err(ResolveError::Usage(format!(
             "the answer would pass {} processors; the maximum is {PROCESSORS_MAX}",
@@ -41,7 +71,7 @@ pub(super) fn locate_processors(
         )));
     }
     let mut steps = Vec::new();
-    for wanted in refs {
+    for wanted in &refs {
         let (pack, processor) = match wanted.name.split_once('/') {
             Some((pack, processor)) => (packs.get(pack)?, processor),
             None => {

@@ -2,7 +2,7 @@
 
 use lmstrix_inference::{Message, Prompt, Role};
 use lmstrix_sandbox::{
-    ContractError, ModelFacts, Pack, ResolveRequest, ResolvedPrompt, STANDARD_PACK,
+    ContractError, ModelFacts, Pack, ResolveRequest, ResolvedPrompt, STANDARD_PACK, TextFile,
 };
 
 use super::declared::{apply_defaults, unknown_values};
@@ -99,9 +99,15 @@ pub fn resolve(
     let (resolver, name) = match PromptAddress::parse(&prompt.address) {
         PromptAddress::Inline(text) => {
             extra.push((TEMPLATE.to_owned(), text));
-            (first_or_standard(packs, &named)?, "inline".to_owned())
+            (
+                resolving_pack(packs, &named, None, &files)?,
+                "inline".to_owned(),
+            )
         }
-        PromptAddress::Named { pack: None, prompt } => (first_or_standard(packs, &named)?, prompt),
+        PromptAddress::Named { pack: None, prompt } => {
+            let pack = resolving_pack(packs, &named, Some(&prompt), &files)?;
+            (pack, prompt)
+        }
         PromptAddress::Named {
             pack: Some(pack),
             prompt,
@@ -258,11 +264,37 @@ fn check_messages(prompt: &Prompt) -> Vec<Warning> {
         .collect()
 }
 
-fn first_or_standard(packs: &mut PackSet, named: &[Pack]) -> Result<Pack, lmstrix_sandbox::Error> {
-    match named.first() {
-        Some(pack) => Ok(pack.clone()),
-        None => packs.get(STANDARD_PACK),
+/// Returns the pack that resolves a prompt without a pack in its name; `None` is a text. It is
+/// the first of `--pack` that declares the prompt; else the standard pack, if it has it; else
+/// the first that has prompts. A pack without prompts is there for its processors.
+fn resolving_pack(
+    packs: &mut PackSet,
+    named: &[Pack],
+    prompt: Option<&str>,
+    files: &[TextFile],
+) -> Result<Pack, lmstrix_sandbox::Error> {
+    let with_prompts: Vec<&Pack> = named.iter().filter(|pack| pack.has_prompts()).collect();
+    let Some(first) = with_prompts.first() else {
+        return packs.get(STANDARD_PACK);
+    };
+    let Some(prompt) = prompt else {
+        return Ok((*first).clone());
+    };
+    for pack in &with_prompts {
+        let files = with_unique_names(&[pack.sidecar_files(), files]);
+        if packs.declares(pack, &files, prompt) {
+            return Ok((*pack).clone());
+        }
     }
+    let standard = packs.get(STANDARD_PACK)?;
+    let stock = [packs.stock().clone()];
+    let files = if files.is_empty() { &stock } else { files };
+    // A composed prompt: its tasks are prompts.
+    let task = prompt.split(',').next().unwrap_or(prompt);
+    if packs.declares(&standard, files, task) {
+        return Ok(standard);
+    }
+    Ok((*first).clone())
 }
 
 fn apply_system(system: Option<&str>, prompt: &mut Prompt) -> Option<Warning> {

@@ -28,7 +28,7 @@ struct Total {
 /// Prints what a run would do.
 ///
 /// # Errors
-/// Returns an error if stdout cannot be written.
+/// Returns an error if stdout cannot be written, or if the packs of some jobs fail.
 pub(super) fn show(batch: &PreparedBatch<'_>, env: &Env) -> Result<Exit, Failure> {
     let mut total = Total::default();
     let mut text = model_table(batch, env, &mut total);
@@ -57,7 +57,18 @@ pub(super) fn show(batch: &PreparedBatch<'_>, env: &Env) -> Result<Exit, Failure
         ));
     }
     print(&text)?;
-    Ok(Exit::Done)
+    let is_failing = |job: &&PlannedJob| job.runs() && job.failure.is_some();
+    match batch.jobs().iter().filter(is_failing).count() {
+        0 => Ok(Exit::Done),
+        failing => Err(Failure::new(
+            Exit::Broken,
+            format!(
+                "the packs of {} of {} fail",
+                failing,
+                count(total.jobs, "job")
+            ),
+        )),
+    }
 }
 
 fn model_table(batch: &PreparedBatch<'_>, env: &Env, total: &mut Total) -> String {
@@ -132,7 +143,13 @@ fn job_table(batch: &PreparedBatch<'_>, env: &Env) -> String {
             0 => "-".to_owned(),
             tokens => format!("~{tokens}"),
         };
-        let decision = described(&job.decision, is_too_long).to_owned();
+        let decision = match (&job.failure, job.runs()) {
+            (Some(failure), true) => {
+                let first = failure.lines().next().unwrap_or_default();
+                format!("fail: {}", escape_for_terminal(first, env))
+            }
+            _ => described(&job.decision, is_too_long).to_owned(),
+        };
         vec![escape_for_terminal(&job.name, env), tokens, decision]
     });
     format_table(&["job", "prompt tokens", "what"], rows.collect())

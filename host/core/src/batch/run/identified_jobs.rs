@@ -31,6 +31,8 @@ pub(super) struct IdentifiedJob {
     pub(super) prompt_bytes: u64,
     pub(super) need: TokenNeed,
     pub(super) resolved: Option<SpoolEntry>,
+    /// The message of a pack that failed.
+    pub(super) failure: Option<String>,
 }
 
 /// Identifies the jobs of a plan.
@@ -129,13 +131,14 @@ impl<'a> JobIdentifier<'a> {
                 Ok(None)
             }
             // A pack that fails costs its jobs only; they fail when it is their turn.
-            Err(_) => Ok(Some(IdentifiedJob {
+            Err(failure) => Ok(Some(IdentifiedJob {
                 name: self.names.name(self.inputs, job, None),
                 identity: "unresolved".to_owned(),
                 key: key.to_owned(),
                 prompt_bytes: 0,
                 need: TokenNeed::default(),
                 resolved: None,
+                failure: Some(failure.message),
             })),
         }
     }
@@ -179,6 +182,7 @@ impl<'a> JobIdentifier<'a> {
             prompt_bytes: prompt.bytes() as u64,
             need: batch::token_need(estimate, settings.max_tokens.value),
             resolved: self.spool.as_mut().and_then(|spool| spool.put(resolved)),
+            failure: None,
         })
     }
 }
@@ -204,6 +208,7 @@ fn known(key: &str, history: &FolderHistory) -> Option<IdentifiedJob> {
             ..TokenNeed::default()
         },
         resolved: None,
+        failure: None,
     })
 }
 

@@ -30,6 +30,8 @@ pub struct PlannedJob {
     pub need: TokenNeed,
     /// Run, skip, adopt or keep.
     pub decision: ResumeDecision,
+    /// The message of the pack that could not resolve the prompt; it will be asked again.
+    pub failure: Option<String>,
     /// The digest of what the job is made of.
     pub(super) key: String,
     /// Results of earlier runs that may be replaced.
@@ -76,6 +78,7 @@ pub(super) fn decide(
             .map(|known| known.results().into_iter().cloned().collect())
             .unwrap_or_default(),
         resolved: identified.resolved,
+        failure: identified.failure,
     }
 }
 
