@@ -606,3 +606,45 @@ fn a_processor_with_a_plus_is_added_to_those_of_the_prompt() {
         "{mixed:?}"
     );
 }
+
+#[test]
+fn folders_of_the_config_are_searched_and_packs_see_the_facts_of_render() {
+    let machine = Machine::new();
+    let pack = std::fs::read(component("hostile")).unwrap();
+    std::fs::create_dir(machine.home().join("team")).unwrap();
+    std::fs::write(machine.home().join("team/evil.wasm"), pack).unwrap();
+    let config = "[defaults]\ndiscover = false\npack_dirs = [\"team\", \"none\"]\n";
+    std::fs::write(machine.home().join("config.toml"), config).unwrap();
+    let facts = machine.run(&[
+        "render",
+        "evil/model",
+        "--context",
+        "8192",
+        "--model-fact",
+        "id=qwen",
+        "--model-fact",
+        "vision=true",
+    ]);
+    for part in [
+        "id: \"qwen\"",
+        "context-length: Some(8192)",
+        "vision",
+        "architecture: None",
+    ] {
+        assert!(facts.ok().contains(part), "{part}: {facts:?}");
+    }
+    assert!(facts.stderr.contains("none is not a folder"), "{facts:?}");
+    let none = machine.run(&["render", "evil/model"]);
+    assert_eq!(none.ok().trim_end(), "None");
+    assert!(
+        machine
+            .run(&["pack", "list"])
+            .ok()
+            .contains("team/evil.wasm")
+    );
+    let odd = machine.run(&["render", "evil/model", "--model-fact", "x"]);
+    assert!(
+        odd.fails(2).contains("--model-fact takes KEY=VALUE"),
+        "{odd:?}"
+    );
+}

@@ -28,6 +28,9 @@ pub struct Config {
     pub model: Option<String>,
     /// Default prompt files, resolved relative to the config file.
     pub prompts: Vec<PathBuf>,
+    /// Folders that are searched for packs after the usual ones, resolved relative to the
+    /// config file.
+    pub pack_dirs: Vec<PathBuf>,
     /// Sampling settings.
     pub settings: SettingsLayer,
     /// Named servers, sorted by name.
@@ -99,6 +102,7 @@ settings_table!(table_with_settings {
         discover: Option<bool>,
         model: Option<String>,
         prompts: OneOrMore,
+        pack_dirs: OneOrMore,
     }
 });
 
@@ -122,6 +126,7 @@ impl Default for Config {
             discover: true,
             model: None,
             prompts: Vec::new(),
+            pack_dirs: Vec::new(),
             settings: SettingsLayer::default(),
             engines: Vec::new(),
             timeouts: TimeoutConfig::default(),
@@ -180,6 +185,7 @@ impl ConfigToml {
                 headers: engine.headers,
             });
         let prompts = defaults.prompts.into_vec();
+        let pack_dirs = defaults.pack_dirs.into_vec();
         Ok(Config {
             engine: defaults.engine,
             discover: defaults.discover.unwrap_or(true),
@@ -187,6 +193,7 @@ impl ConfigToml {
                 .model
                 .map(|model| resolve_model_path(folder, model)),
             prompts: prompts.iter().map(|path| folder.join(path)).collect(),
+            pack_dirs: pack_dirs.iter().map(|path| folder.join(path)).collect(),
             settings,
             engines: engines.collect(),
             timeouts: self.timeouts.0,
@@ -223,7 +230,7 @@ mod tests {
     fn reads_all_sections() {
         let config = parse(
             "schema = 1\n[defaults]\nengine = 'embedded'\nmodel = 'm.gguf'\nprompts = ['a.toml', '/b.toml']\n\
-             temperature = 0.2\nmax_tokens = '50%'\nstop = 'END'\n[limits]\npack_push_ms = 5\n",
+             pack_dirs = 'packs'\ntemperature = 0.2\nmax_tokens = '50%'\nstop = 'END'\n[limits]\npack_push_ms = 5\n",
         )
         .unwrap();
         assert_eq!(config.engine.as_deref(), Some("embedded"));
@@ -232,6 +239,7 @@ mod tests {
             config.prompts,
             [Path::new("/etc/a.toml"), Path::new("/b.toml")]
         );
+        assert_eq!(config.pack_dirs, [Path::new("/etc/packs")]);
         assert_eq!(config.settings.max_tokens, Some(MaxTokens::Percent(50)));
         assert_eq!(
             config.settings.stop.as_deref(),

@@ -53,13 +53,13 @@ pub enum Error {
     #[error("{error}{}", WrittenLines(written))]
     Contract {
         /// Name of the pack.
-        pack: String,
+        pack: Box<str>,
         /// The requested prompt or processor.
-        item: String,
+        item: Box<str>,
         /// The error that the pack returned.
         error: ContractError,
         /// What the pack wrote to stdout and stderr.
-        written: String,
+        written: Box<str>,
     },
     /// The pack does not export the required interface.
     #[error("pack `{pack}` has no {interface}")]

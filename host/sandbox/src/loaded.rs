@@ -233,10 +233,10 @@ impl Pack {
         };
         Err(match call_error {
             CallError::Contract(error) => Error::Contract {
-                pack: self.name.clone(),
-                item: item.to_owned(),
+                pack: self.name.as_str().into(),
+                item: item.into(),
                 error,
-                written: store.data().output.text(),
+                written: store.data().output.text().into(),
             },
             CallError::Failure(cause) => self.guest_error(cause, store, function, item),
         })

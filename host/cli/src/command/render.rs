@@ -7,6 +7,7 @@ use lmstrix::client::{self, RunLimit, TextFiles};
 use lmstrix::job::{Cancel, PackOutput, PackUsed, ResolvedJob};
 use lmstrix::sink::{Sink, Stdout, escape_controls_json};
 use lmstrix_inference::{Prompt, SettingsLayer};
+use lmstrix_sandbox::ModelFacts;
 use serde_json::json;
 
 use super::resolve_args;
@@ -31,9 +32,12 @@ pub(crate) async fn render(
     let RenderArgs {
         prompt,
         sampling,
+        context,
+        model_fact,
         json,
         common,
     } = args;
+    let model = model_facts(context, &model_fact)?;
     let messages = Messages::new(common.quiet, env.stderr_is_terminal, env.colour);
     let notices = notices(messages);
     client::warn_about_unknown_variables(env, &notices);
@@ -53,7 +57,7 @@ pub(crate) async fn render(
     let prompt = client::read_files(no_limit, cancel.as_mut(), read).await?;
     let packs = client::pack_source(env, &config, &notices)?;
     let packs = packs.pack_set(&request.pack_dirs, &notices);
-    let resolving = client::resolve_prompt(packs, prompt, None, env.stdin_has_text, &notices);
+    let resolving = client::resolve_prompt(packs, prompt, model, env.stdin_has_text, &notices);
     let resolved = tokio::select! {
         biased;
         () = cancel => return Err(Failure::interrupted()),
@@ -127,6 +131,31 @@ pub(crate) async fn render(
         }
     }
     Ok(Exit::Done)
+}
+
+/// Returns the model that packs are told of; `None` without a flag about it.
+fn model_facts(context: Option<u32>, facts: &[String]) -> Result<Option<ModelFacts>, Failure> {
+    if context.is_none() && facts.is_empty() {
+        return Ok(None);
+    }
+    let mut model = ModelFacts {
+        id: "model".to_owned(),
+        context_length: context,
+        ..ModelFacts::default()
+    };
+    for fact in facts {
+        let Some((key, value)) = fact.split_once('=') else {
+            return Err(Failure::usage(format!(
+                "--model-fact takes KEY=VALUE; `{fact}` has no `=`"
+            )));
+        };
+        match key {
+            "id" => value.clone_into(&mut model.id),
+            "architecture" => model.architecture = Some(value.to_owned()),
+            _ => model.extra.push((key.to_owned(), value.to_owned())),
+        }
+    }
+    Ok(Some(model))
 }
 
 /// Formats a prompt: a single message as it is, several messages each with a line that names

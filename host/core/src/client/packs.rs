@@ -52,7 +52,7 @@ pub fn pack_source(
     config: &Config,
     notices: &Notices,
 ) -> Result<PackSource, Error> {
-    let notices = notices.clone();
+    let (notices, of_config) = (notices.clone(), notices);
     let cache = env.paths.cache.join("packs");
     let loader = PackLoader::new(
         config.limits,
@@ -74,7 +74,14 @@ pub fn pack_source(
             )),
         },
     )?;
-    let folders = vec![PathBuf::from("packs"), env.paths.data.join("packs")];
+    for folder in config.pack_dirs.iter().filter(|folder| !folder.is_dir()) {
+        let folder = folder.display();
+        of_config.warning(&format!(
+            "pack_dirs in the config: {folder} is not a folder"
+        ));
+    }
+    let mut folders = vec![PathBuf::from("packs"), env.paths.data.join("packs")];
+    folders.extend(config.pack_dirs.iter().cloned());
     Ok(PackSource {
         loader: Arc::new(loader),
         folders: PackFolders(folders),

@@ -226,10 +226,10 @@ fn check_params(
         return Ok(warnings);
     }
     Err(ResolveError::Pack(lmstrix_sandbox::Error::Contract {
-        pack: resolver.name().to_owned(),
-        item: request.prompt.clone(),
+        pack: resolver.name().into(),
+        item: request.prompt.as_str().into(),
         error: ContractError::MissingParams(missing),
-        written: String::new(),
+        written: "".into(),
     }))
 }
 

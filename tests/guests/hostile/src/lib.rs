@@ -267,6 +267,7 @@ impl resolver::Guest for Hostile {
                 let lines = params.map(|param| format!("{}={}\n", param.key, param.value));
                 messages = vec![message(lines.collect())];
             }
+            "model" => messages = vec![message(format!("{:?}", request.model))],
             "top-k" => settings = vec![Setting::TopK(u32::MAX)],
             "schema" => settings = vec![Setting::JsonSchema("{".into())],
             "wrong-error" => return Err(Error::UnknownProcessor(vec![])),
