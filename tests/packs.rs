@@ -457,7 +457,7 @@ fn values_and_errors_that_make_no_sense_are_named() {
         (
             "top-k",
             2,
-            "invalid value `4294967295` for `top_k`: expected a number from 0 to 1000000",
+            "invalid value `4294967295` for `top_k`: expected an integer from 0 to 1000000",
         ),
         ("schema", 2, "the prompt's json_schema is not JSON"),
         (

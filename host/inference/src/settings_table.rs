@@ -80,7 +80,10 @@ impl Allowed {
     pub(crate) fn expected(self, of_type: &str) -> String {
         match self {
             Self::Any => of_type.to_owned(),
-            Self::Range(min, max) => format!("a number from {min} to {max}"),
+            Self::Range(min, max) => {
+                let (noun, _) = of_type.split_once(" from ").unwrap_or((of_type, ""));
+                format!("{noun} from {min} to {max}")
+            }
             Self::OneOf(texts) => format!("one of {}", texts.join(", ")),
         }
     }
