@@ -58,7 +58,7 @@ mod mutations;
 mod outcomes;
 /// `pack`: lists, shows and checks packs.
 mod pack_command;
-/// What packs write, and their errors.
+/// The output of packs, and their errors.
 mod pack_output;
 /// Packs in folders: finding, combining and rejecting them.
 mod packs;

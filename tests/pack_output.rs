@@ -1,4 +1,4 @@
-//! What packs write to stdout and stderr, and the messages of packs that fail.
+//! The output of packs on stdout and stderr, and the messages of packs that fail.
 
 use crate::guests::component;
 use crate::support::Machine;
@@ -62,8 +62,9 @@ fn the_output_of_a_pack_is_shown_on_request_and_with_errors() {
     // A crash says the reason first, then all that was written.
     let crashed = machine.run(&["render", "evil/trap"]);
     let stderr = crashed.fails(3);
-    let reason = "failed in resolve for `trap`: crashed: this pack panics on purpose\n";
+    let reason = "failed in resolve for `trap`: crashed: this pack panics on purpose (wasm trap: ";
     assert!(stderr.contains(reason), "{stderr}");
+    assert!(stderr.contains(", in "), "{stderr}");
     assert!(stderr.contains("\n  the pack wrote:\n"), "{stderr}");
     assert!(stderr.contains("panicked at"), "{stderr}");
 }

@@ -1,5 +1,7 @@
 //! Packs in folders: finding, combining and rejecting them.
 
+use std::path::Path;
+
 use crate::guests::component;
 use crate::support::Machine;
 
@@ -398,7 +400,8 @@ fn declared_parameters_and_options_are_checked_and_have_their_defaults() {
     let report = machine
         .run(&[&args[..], &["evil/options", "--json"]].concat())
         .json();
-    assert_eq!(report["post"][0]["options"][0][0], "long");
+    assert_eq!(report["post"][0]["options"].as_array().unwrap().len(), 0);
+    assert_eq!(report["post"][0]["defaults"][0][0], "long");
     // The columns of a table may be unused, and defaults do not change what a job is.
     machine.write("rows.csv", "must,other\n1,x\n");
     let batch = [
@@ -421,7 +424,7 @@ fn declared_parameters_and_options_are_checked_and_have_their_defaults() {
 }
 
 #[test]
-fn a_processor_that_nobody_has_is_named_with_similar_ones() {
+fn an_unknown_processor_is_named_with_similar_ones() {
     let machine = Machine::new();
     machine.install_pack("hello", &component("hello"));
     machine.install_pack("shout", &component("shout"));
@@ -450,7 +453,7 @@ fn a_processor_that_nobody_has_is_named_with_similar_ones() {
 }
 
 #[test]
-fn values_and_errors_that_make_no_sense_are_named() {
+fn values_and_errors_that_are_not_allowed_are_named() {
     let machine = Machine::new();
     machine.install_pack("evil", &component("hostile"));
     for (prompt, code, message) in [
@@ -519,48 +522,68 @@ fn a_dry_run_shows_the_jobs_whose_packs_fail() {
 }
 
 #[test]
-fn a_named_pack_offers_its_processors_to_prompts_of_the_standard_pack() {
+fn the_first_named_pack_that_has_the_prompt_resolves_it() {
     let machine = Machine::new();
-    let shout = machine.install_pack("shout", &component("shout"));
-    let hello = machine.install_pack("hello", &component("hello"));
-    let shout = shout.to_str().unwrap();
-    let hello = hello.to_str().unwrap();
-    let first = "Bread is baked every morning.";
-    for (args, answer) in [
-        // A text, and prompts that only the standard pack has.
+    let standard = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sandbox/assets/standard.wasm");
+    machine.install_pack("shout", &component("shout"));
+    machine.install_pack("hello", &component("hello"));
+    machine.install_pack("adam", &standard);
+    machine.write(
+        "packs/adam.toml",
+        "tldr = \"Adam's {{text}}\"\nnear = \"Near {{text}}\"\n",
+    );
+    let render = |args: &[&str]| {
+        let args = [&["render", "--text", "x", "--json"], args].concat();
+        machine.run(&args)
+    };
+    for (args, packs) in [
+        // A text, and prompts that only the standard pack has: the processors are offered.
         (
-            &["{{text}}", "--pack", shout, "--post", "shout/upper"][..],
-            None,
+            &["{{text}}", "--pack", "shout", "--post", "shout/upper"][..],
+            &["standard", "shout"][..],
         ),
         (
-            &["tldr", "--pack", shout, "--post", "shout/upper"],
-            Some(first.to_uppercase()),
+            &["tldr", "--pack", "shout", "--post", "shout/upper"],
+            &["standard", "shout"],
         ),
-        (&["tldr", "--pack", hello], Some(first.to_owned())),
-        (&["think,tldr", "--pack", hello], None),
-        // The first that has the prompt.
+        (&["tldr", "--pack", "hello", "--no-post"], &["standard"]),
         (
-            &["greet", "--pack", shout, "--pack", hello, "-p", "name=Ada"],
-            Some("Hello, Ada, and welcome to the pack!".to_owned()),
+            &["think,tldr", "--pack", "hello", "--no-post"],
+            &["standard"],
         ),
+        (
+            &[
+                "greet", "--pack", "shout", "--pack", "hello", "-p", "name=Ada",
+            ],
+            &["hello"],
+        ),
+        (&["tldr", "--pack", "adam"], &["adam"]),
+        (&["near,tldr", "--pack", "adam"], &["adam"]),
+        (&["tldr,near", "--pack", "adam"], &["adam"]),
     ] {
-        let mut args = [
-            &["infer", "--engine", "embedded", "--max-tokens", "30"],
-            args,
-        ]
-        .concat();
-        if !args.contains(&"greet") {
-            args.extend(["--text", TEXT]);
-        }
-        let run = machine.run(&args);
-        match answer {
-            Some(answer) => assert_eq!(run.ok().trim_end(), answer, "{args:?}"),
-            None => assert!([Some(0), Some(7)].contains(&run.code), "{args:?}: {run:?}"),
-        }
+        let run = render(args);
+        let _succeeds = run.ok();
+        let report = run.json();
+        let used: Vec<&str> = report["packs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|pack| pack["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(used, packs, "{args:?}");
+        // The standard pack reports unused parameters itself, also under another name.
+        assert!(
+            run.stderr.matches("`text`").count() <= 1,
+            "{args:?}: {run:?}"
+        );
     }
-    let unknown = machine.run(&["render", "nowhere", "--pack", hello]);
+    let unknown = render(&["nowhere", "--pack", "hello"]);
     let message = "pack `hello` has no prompt `nowhere`";
     assert!(unknown.fails(2).contains(message), "{unknown:?}");
+    // A pack that cannot be described is not passed over.
+    machine.write("packs/adam.toml", "tldr = \n");
+    let broken = render(&["tldr", "--pack", "adam"]);
+    assert!(broken.fails(2).contains("adam.toml"), "{broken:?}");
 }
 
 #[test]

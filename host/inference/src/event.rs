@@ -40,7 +40,7 @@ pub enum Event {
     Usage(Usage),
     /// A warning that does not stop the inference.
     Warning(String),
-    /// What a pack wrote to stdout and stderr. It is no part of the answer.
+    /// The output of a pack on stdout and stderr, which is no part of the answer.
     PackOutput {
         /// The pack, or the processor as `pack/processor`.
         from: String,

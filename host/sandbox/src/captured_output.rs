@@ -1,4 +1,4 @@
-//! What a pack writes to stdout and stderr, which is kept for its author.
+//! The output of a pack on stdout and stderr, which is kept for its author.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -101,20 +101,31 @@ impl std::fmt::Display for WrittenLines<'_> {
     }
 }
 
-/// Returns what a pack that crashed wrote last: the last line that has a word, or nothing.
-///
-/// Rust ends the message of a panic with a note about backtraces. Python's traceback is
-/// followed by a panic of its runtime that says nothing of the reason.
-pub(super) fn reason_of_crash(written: &str) -> &str {
-    let before_panic = written
-        .rsplit_once("\n\nthread '")
-        .map(|(before, _)| before);
-    let of_traceback = before_panic.filter(|text| text.contains("Traceback (most recent"));
-    let has_word = |line: &&str| line.contains(char::is_alphanumeric);
-    let lines = of_traceback.unwrap_or(written).lines();
-    let mut lines = lines.map(str::trim).filter(has_word);
-    let last = lines.rfind(|line| !line.starts_with("note: run with `"));
-    last.unwrap_or_default()
+/// The line that starts the message of a panic in Rust, and the one that ends it.
+const PANIC: &str = " panicked at ";
+const PANIC_NOTE: &str = "note: run with `RUST_BACKTRACE";
+/// The line that starts an error in Python. The runtime in Rust panics after it.
+const TRACEBACK: &str = "Traceback (most recent call last):";
+
+/// Returns the message of a pack that crashed: the last line of Python's traceback, or the
+/// message of a panic. `None` if there is neither.
+pub(super) fn reason_of_crash(written: &str) -> Option<String> {
+    let lines: Vec<&str> = written.lines().map(str::trim_end).collect();
+    if let Some(start) = lines.iter().rposition(|line| line.starts_with(TRACEBACK)) {
+        // The traceback ends with the first line that is not indented.
+        let mut rest = lines.iter().skip(start + 1);
+        return rest
+            .find(|line| !line.is_empty() && !line.starts_with(' '))
+            .map(|line| (*line).to_owned());
+    }
+    let start = lines.iter().rposition(|line| line.contains(PANIC))?;
+    let message = lines.iter().skip(start + 1);
+    let message: Vec<&str> = message
+        .take_while(|line| !line.starts_with(PANIC_NOTE))
+        .map(|line| line.trim())
+        .filter(|line| !line.is_empty())
+        .collect();
+    (!message.is_empty()).then(|| message.join(" "))
 }
 
 #[cfg(test)]
@@ -137,26 +148,31 @@ mod tests {
         assert!(text.len() < FIRST_BYTES + LAST_BYTES + 100);
         let shown = WrittenLines(&text).to_string();
         assert_eq!(shown.lines().count(), 2 + 2 * SHOWN_LINES + 1);
-        assert_eq!(reason_of_crash(&text), "line 9999");
     }
 
     #[test]
-    fn the_reason_of_a_crash_is_the_last_line_that_says_it() {
+    fn the_reason_of_a_crash_is_the_message_of_a_panic_or_a_traceback() {
         for (written, reason) in [
             (
-                "thread 'main' panicked at src/lib.rs:1:2:\nno such key\n\
+                "one\nthread 'main' panicked at src/lib.rs:1:2:\nno such key\n\
                  note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace",
-                "no such key",
+                Some("no such key"),
+            ),
+            (
+                "thread 'main' panicked at src/lib.rs:1:2:\nassertion `left == right` failed\n  \
+                 left: 1\n right: 2\nnote: run with `RUST_BACKTRACE=1` …",
+                Some("assertion `left == right` failed left: 1 right: 2"),
             ),
             (
                 "one\nTraceback (most recent call last):\n  File \"/0/app.py\", line 3, in x\n\
                  KeyError: 'a'\n\nthread '<unnamed>' (1) panicked at lib.rs:1:2:\nunexpected",
-                "KeyError: 'a'",
+                Some("KeyError: 'a'"),
             ),
-            ("error: x\n)\n", "error: x"),
-            (" \n", ""),
+            ("a line of a log\n", None),
+            ("", None),
         ] {
-            assert_eq!(reason_of_crash(written), reason, "{written}");
+            let found = reason_of_crash(written);
+            assert_eq!(found.as_deref(), reason, "{written}");
         }
     }
 

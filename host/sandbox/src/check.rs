@@ -1,7 +1,7 @@
 //! Checks a pack against its own description and the rules of the contract, without a model.
 //!
-//! That the same call has the same result needs no check: each call gets a new instance, and
-//! clocks and random numbers are the same in each.
+//! Determinism needs no check: each call gets a new instance, and clocks and random numbers
+//! are the same in each.
 
 use lmstrix_inference::{FinishReason, Role};
 
@@ -83,15 +83,19 @@ impl Check<'_> {
             for prompt in &contents.prompts {
                 self.prompt(prompt, &contents);
             }
-            let error = self.resolve(UNKNOWN, Vec::new()).err();
-            self.unknown_name("prompt", error);
+            if !contents.prompts.is_empty() {
+                let error = self.resolve(UNKNOWN, Vec::new()).err();
+                self.unknown_name("prompt", error);
+            }
         }
         if self.pack.has_processors() {
             for processor in &contents.processors {
                 self.processor(processor);
             }
-            let error = self.pack.open(&self.context(UNKNOWN, Vec::new())).err();
-            self.unknown_name("processor", error);
+            if !contents.processors.is_empty() {
+                let error = self.pack.open(&self.context(UNKNOWN, Vec::new())).err();
+                self.unknown_name("processor", error);
+            }
         }
     }
 
@@ -165,29 +169,27 @@ impl Check<'_> {
     fn prompt(&mut self, prompt: &PackItemInfo, contents: &PackContents) {
         let of = format!("prompt `{}`", prompt.name);
         let before = self.findings.len();
-        match self.resolve(&prompt.name, Vec::new()) {
-            Ok(_) => {
-                for param in prompt.params.iter().filter(|param| is_needed(param)) {
-                    let text = format!("resolves without `{}`, which is required", param.name);
-                    self.warning(&of, &text);
-                }
+        // The host adds the defaults, and calls no pack without the required parameters.
+        let (needed, optional): (Vec<_>, Vec<_>) = prompt.params.iter().partition(is_needed);
+        let has_default = |param: &&ParamInfo| param.default.is_some();
+        let defaults = optional.iter().copied().filter(has_default);
+        let least = sample_values(needed.iter().copied().chain(defaults));
+        for params in [least, sample_values(&prompt.params)] {
+            match self.resolve(&prompt.name, params) {
+                Ok(resolved) => self.resolved(&resolved, contents, &of),
+                Err(Error::Contract {
+                    error: error @ ContractError::InvalidParam { .. },
+                    ..
+                }) => self.warning(&of, &format!("not checked: {error}")),
+                Err(error) => self.missing_params(&error, prompt, &of),
             }
-            Err(error) => self.missing_params(&error, prompt, &of),
-        }
-        match self.resolve(&prompt.name, sample_values(&prompt.params)) {
-            Ok(resolved) => self.resolved(&resolved, contents, &of),
-            Err(Error::Contract {
-                error: error @ ContractError::InvalidParam { .. },
-                ..
-            }) => self.warning(&of, &format!("not checked with parameters: {error}")),
-            Err(error) => self.missing_params(&error, prompt, &of),
         }
         if self.findings.len() == before {
             self.add(Severity::Ok, &of, "resolves");
         }
     }
 
-    /// Checks the error of a prompt whose parameters are missing or all set.
+    /// Checks the error of a prompt that has its required parameters.
     fn missing_params(&mut self, error: &Error, prompt: &PackItemInfo, of: &str) {
         let Error::Contract {
             error: ContractError::MissingParams(missing),
@@ -197,10 +199,11 @@ impl Check<'_> {
             return self.wrong(of, &error.to_string());
         };
         for name in missing {
-            let reason = match prompt.params.iter().find(|param| param.name == *name) {
-                None => "does not have",
-                Some(param) if !is_needed(param) => "has as optional",
-                Some(_) => continue,
+            let is_declared = prompt.params.iter().any(|param| param.name == *name);
+            let reason = if is_declared {
+                "does not declare as required"
+            } else {
+                "does not have"
             };
             self.wrong(of, &format!("needs `{name}`, which `describe` {reason}"));
         }
@@ -244,9 +247,9 @@ impl Check<'_> {
     fn processor(&mut self, processor: &PackItemInfo) {
         let of = format!("processor `{}`", processor.name);
         let before = self.findings.len();
-        let required = processor.params.iter().filter(|option| option.required);
-        let required: Vec<ParamInfo> = required.cloned().collect();
-        let context = self.context(&processor.name, sample_values(&required));
+        let is_set = |option: &&ParamInfo| option.required || option.default.is_some();
+        let options = sample_values(processor.params.iter().filter(is_set));
+        let context = self.context(&processor.name, options);
         match self.pack.open(&context) {
             Ok(_) => {}
             Err(Error::Contract {
@@ -308,14 +311,15 @@ impl Check<'_> {
 }
 
 /// Returns whether a parameter must be set.
-fn is_needed(param: &ParamInfo) -> bool {
+fn is_needed(param: &&ParamInfo) -> bool {
     param.required && param.default.is_none()
 }
 
-fn sample_values(params: &[ParamInfo]) -> Vec<(String, String)> {
+/// Returns the defaults of parameters, and a text for those that have none.
+fn sample_values<'a>(params: impl IntoIterator<Item = &'a ParamInfo>) -> Vec<(String, String)> {
     let value = |param: &ParamInfo| param.default.clone().unwrap_or_else(|| SAMPLE.to_owned());
     params
-        .iter()
+        .into_iter()
         .map(|param| (param.name.clone(), value(param)))
         .collect()
 }

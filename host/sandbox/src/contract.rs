@@ -71,7 +71,7 @@ pub struct ResolvedPrompt {
     pub warnings: Vec<String>,
     /// Further entries for the JSON report.
     pub extra: Vec<(String, String)>,
-    /// What the pack wrote to stdout and stderr.
+    /// The output of the pack on stdout and stderr.
     pub written: String,
 }
 
@@ -86,8 +86,10 @@ pub const ALLOWED_EXTENSIONS: [&str; 12] = [
 pub struct ProcessorContext {
     /// The processor's name inside the pack.
     pub processor: String,
-    /// The options of the processor.
+    /// The options of the processor, as they were given.
     pub options: Vec<(String, String)>,
+    /// The declared defaults of the others.
+    pub defaults: Vec<(String, String)>,
     /// The prompt of the job, as the user named it.
     pub prompt: String,
     /// The parameters of the prompt.
@@ -125,7 +127,7 @@ pub struct FinishedText {
     pub warnings: Vec<String>,
     /// Further entries for the JSON report.
     pub extra: Vec<(String, String)>,
-    /// What the processor wrote to stdout and stderr, from its start.
+    /// The output of the processor on stdout and stderr, from its start.
     pub written: String,
 }
 

@@ -68,7 +68,7 @@ pub(super) fn request(request: &ResolveRequest) -> resolver::Request {
 pub(super) fn context(context: &ProcessorContext) -> post_processor::Context {
     post_processor::Context {
         processor: context.processor.clone(),
-        options: entries(&context.options),
+        options: entries(&[&context.options[..], &context.defaults].concat()),
         prompt: context.prompt.clone(),
         params: entries(&context.params),
         files: files(&context.files),
@@ -114,17 +114,17 @@ fn error_kind(error: &types::Error) -> &'static str {
     }
 }
 
-/// Returns whether an error makes sense as the result of a function.
+/// Returns whether a function may return an error. The contract has one type for all
+/// functions; an error about a prompt from `push` would be shown as one of the user.
 fn may_return(function: &str, error: &types::Error) -> bool {
     match error {
         types::Error::UnknownPrompt(_) => function == "resolve",
         types::Error::UnknownProcessor(_) => function == "open",
-        types::Error::MissingParams(_) | types::Error::InvalidParam(_) => {
-            ["resolve", "open"].contains(&function)
-        }
-        types::Error::InvalidFile(_) => ["describe", "resolve", "open"].contains(&function),
+        types::Error::MissingParams(_) => ["resolve", "open"].contains(&function),
         types::Error::Rejected(_) => ["push", "finish"].contains(&function),
-        types::Error::Other(_) => true,
+        types::Error::InvalidParam(_) | types::Error::InvalidFile(_) | types::Error::Other(_) => {
+            true
+        }
     }
 }
 

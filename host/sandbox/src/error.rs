@@ -58,7 +58,7 @@ pub enum Error {
         item: Box<str>,
         /// The error that the pack returned.
         error: ContractError,
-        /// What the pack wrote to stdout and stderr.
+        /// The output of the pack on stdout and stderr.
         written: Box<str>,
     },
     /// The pack does not export the required interface.
@@ -161,7 +161,7 @@ pub struct GuestError {
     pub item: String,
     /// The reason.
     pub cause: GuestFailure,
-    /// What the pack wrote to stdout and stderr.
+    /// The output of the pack on stdout and stderr.
     pub written: String,
 }
 
@@ -180,8 +180,8 @@ impl std::fmt::Display for GuestError {
             write!(f, " for `{item}`")?;
         }
         match (cause, reason_of_crash(written)) {
-            (GuestFailure::Trap(_), reason) if !reason.is_empty() => {
-                write!(f, ": crashed: {reason}")?;
+            (GuestFailure::Trap(trap), Some(reason)) => {
+                write!(f, ": crashed: {reason} ({trap})")?;
             }
             _ => write!(f, ": {cause}")?,
         }

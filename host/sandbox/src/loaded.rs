@@ -2,7 +2,7 @@
 //! store until the answer of its job ends.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use wasmtime::Store;
 use wasmtime::component::ResourceAny;
@@ -61,6 +61,13 @@ impl Pack {
     #[must_use]
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    /// Returns whether this is the standard pack, or a copy of it under another name.
+    #[must_use]
+    pub fn is_standard(&self) -> bool {
+        static DIGEST: OnceLock<String> = OnceLock::new();
+        self.digest == *DIGEST.get_or_init(|| super::cache::sha256(super::STANDARD_WASM))
     }
 
     /// Returns the path of the pack file, or `None` for the standard pack.

@@ -68,7 +68,9 @@ impl StoreState {
     fn random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
         let memory_bytes = self.limits().memory_bytes as u64;
         if len > memory_bytes {
-            wasmtime::bail!("requested {len} random bytes; its memory has at most {memory_bytes}");
+            wasmtime::bail!(
+                "requested {len} random bytes, and a pack has at most {memory_bytes} bytes of memory"
+            );
         }
         let mut bytes = Vec::new();
         while (bytes.len() as u64) < len {

@@ -86,6 +86,7 @@ pub(crate) async fn render(
                     "pack": step.pack.name(),
                     "processor": step.context.processor,
                     "options": step.context.options,
+                    "defaults": step.context.defaults,
                 })
             })
             .collect();

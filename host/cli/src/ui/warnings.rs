@@ -39,10 +39,10 @@ impl Warnings {
     }
 }
 
-/// Prints what a pack wrote.
+/// Prints the output of a pack.
 pub(crate) fn print_pack_output(messages: Messages, from: &str, text: &str) {
-    let text = escape_controls(text).replace('\n', "\n  ");
-    messages.print(&format!("{from} wrote:\n  {text}"));
+    let shown = escape_controls(&format!("{from} wrote:\n{text}"));
+    messages.print(&shown.replace('\n', "\n  "));
 }
 
 impl Sink for Warnings {

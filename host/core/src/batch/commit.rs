@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::journal::{Error, Journal};
 use super::record::Record;
+use crate::store::open_plain;
 
 /// The longest time that a `done` record waits for others.
 const GROUP_WAIT: Duration = Duration::from_millis(200);
@@ -31,15 +32,32 @@ enum Task {
 
 /// Files that get their names once they and their record are on the disk.
 struct Flush {
-    files: Vec<fs::File>,
+    files: Vec<StagedFile>,
     record: Record,
     then: Box<dyn FnOnce() + Send>,
+}
+
+/// A file that is complete but not flushed.
+enum StagedFile {
+    Open(fs::File),
+    /// Opened to be flushed: failures may come faster than the disk takes them, and each open
+    /// file counts against the limit of the process.
+    At(PathBuf),
+}
+
+impl StagedFile {
+    fn sync(&self) -> std::io::Result<()> {
+        match self {
+            Self::Open(file) => file.sync_data(),
+            Self::At(path) => open_plain(path, fs::OpenOptions::new().write(true))?.sync_data(),
+        }
+    }
 }
 
 /// Flushes results to disk and records them in the journal.
 #[derive(Debug)]
 pub struct Committer {
-    /// Not bounded: each running job has at most one task that is not done.
+    /// Not bounded: a running job waits for its task, and the others hold no open file.
     tasks: mpsc::Sender<Task>,
     thread: JoinHandle<()>,
     failure: Arc<Mutex<Option<Error>>>,
@@ -96,28 +114,35 @@ impl Committer {
         record: Record,
     ) -> impl Future<Output = Result<(), Error>> {
         let (done, flushed) = oneshot::channel();
-        let sent = self.flush_then(files, record, move || {
+        let files = files.into_iter().map(StagedFile::Open).collect();
+        let then = move || {
             // The job may have been cancelled.
             let _gone = done.send(());
-        });
+        };
+        let sent = self.send(Task::Flush(Flush {
+            files,
+            record,
+            then: Box::new(then),
+        }));
         async move {
             sent?;
             flushed.await.map_err(|_| self.failure())
         }
     }
 
-    /// Calls `then` once the files and their record are on the disk; see [`Self::flush`].
+    /// Flushes the file at a path and its record as [`Self::flush`] does, and calls `then`. Does
+    /// not wait.
     ///
     /// # Errors
     /// Returns an error if an earlier result could not be written. The run must end then.
     pub fn flush_then(
         &self,
-        files: Vec<fs::File>,
+        path: PathBuf,
         record: Record,
         then: impl FnOnce() + Send + 'static,
     ) -> Result<(), Error> {
         self.send(Task::Flush(Flush {
-            files,
+            files: vec![StagedFile::At(path)],
             record,
             then: Box::new(then),
         }))
@@ -150,16 +175,27 @@ impl Committer {
         if thread.join().is_err() {
             return Err(thread_died());
         }
-        let mut failure = failure.lock().map_err(|_| thread_died())?;
-        failure.take().map_or(Ok(()), Err)
+        copied(&failure).map_or(Ok(()), Err)
     }
 
     /// Returns the error that ended the commit thread.
     fn failure(&self) -> Error {
-        let mut failure = self.failure.lock().ok();
-        let failure = failure.as_mut().and_then(|failure| failure.take());
-        failure.unwrap_or_else(thread_died)
+        copied(&self.failure).unwrap_or_else(thread_died)
     }
+}
+
+/// Returns the error of a write, which every job that waits for it gets.
+fn copied(failure: &Mutex<Option<Error>>) -> Option<Error> {
+    let failure = failure.lock().ok()?;
+    let Error::Write { path, source } = failure.as_ref()? else {
+        return None;
+    };
+    let source = match source.raw_os_error() {
+        Some(code) => std::io::Error::from_raw_os_error(code),
+        None => std::io::Error::new(source.kind(), source.to_string()),
+    };
+    let path = path.clone();
+    Some(Error::Write { path, source })
 }
 
 fn thread_died() -> Error {
@@ -223,7 +259,7 @@ impl CommitLoop {
         if self.flushes.is_empty() {
             return Ok(());
         }
-        let files: Vec<&fs::File> = self.flushes.iter().flat_map(|flush| &flush.files).collect();
+        let files: Vec<&StagedFile> = self.flushes.iter().flat_map(|flush| &flush.files).collect();
         flush_files(&files).map_err(|source| Error::Write {
             path: self.folder.clone(),
             source,
@@ -254,12 +290,12 @@ impl CommitLoop {
     }
 }
 
-fn flush_files(files: &[&fs::File]) -> std::io::Result<()> {
+fn flush_files(files: &[&StagedFile]) -> std::io::Result<()> {
     let chunk_length = files.len().div_ceil(SYNC_THREADS).max(1);
     std::thread::scope(|scope| {
         let threads: Vec<_> = files
             .chunks(chunk_length)
-            .map(|files| scope.spawn(move || files.iter().try_for_each(|file| file.sync_data())))
+            .map(|files| scope.spawn(move || files.iter().try_for_each(|file| file.sync())))
             .collect();
         threads.into_iter().try_for_each(|thread| {
             thread
@@ -322,7 +358,7 @@ mod tests {
         let error = committer.flush(vec![file], answer("a")).await.unwrap_err();
         assert!(error.to_string().contains("cannot write"), "{error}");
         committer.record(done("a")).unwrap_err();
-        committer.finish().unwrap();
+        committer.finish().unwrap_err();
         assert!(read_history(folder.path()).unwrap().jobs.is_empty());
     }
 }

@@ -92,12 +92,26 @@ impl PackSource {
     /// Returns the packs of a run, which also searches `pack_dirs`.
     #[must_use]
     pub fn pack_set(&self, pack_dirs: &[PathBuf], notices: &Notices) -> PackSet {
-        for folder in pack_dirs.iter().filter(|folder| !folder.is_dir()) {
-            notices.warning(&format!("--pack-dir {} is not a folder", folder.display()));
+        let folders = self.folders_with(pack_dirs, notices);
+        PackSet::new(Arc::clone(&self.loader), folders, stock_file())
+    }
+
+    /// Returns the folders that a run with `pack_dirs` searches, each once.
+    #[must_use]
+    pub fn folders_with(&self, pack_dirs: &[PathBuf], notices: &Notices) -> PackFolders {
+        let canonical = |folder: &PathBuf| std::fs::canonicalize(folder).ok();
+        let PackFolders(mut folders) = self.folders.clone();
+        for folder in pack_dirs {
+            if !folder.is_dir() {
+                notices.warning(&format!("--pack-dir {} is not a folder", folder.display()));
+            } else if !folders
+                .iter()
+                .any(|known| canonical(known) == canonical(folder))
+            {
+                folders.push(folder.clone());
+            }
         }
-        let PackFolders(folders) = &self.folders;
-        let folders = [folders, pack_dirs].concat();
-        PackSet::new(Arc::clone(&self.loader), PackFolders(folders), stock_file())
+        PackFolders(folders)
     }
 }
 

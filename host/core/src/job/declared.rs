@@ -1,6 +1,6 @@
-//! What a prompt gets, against what its pack declares in `describe`: defaults are applied,
-//! missing parameters are errors, and unknown ones get a warning. Then packs need no checks of
-//! their own.
+//! Parameters and options compared with the description of their pack: declared defaults are
+//! applied, missing ones are errors, and unknown ones get a warning. Then packs need no checks
+//! of their own.
 
 use lmstrix_sandbox::{PackItemInfo, ParamInfo};
 
@@ -51,6 +51,7 @@ pub(super) fn unknown_values(
         .filter(is_unknown)
         .filter(|name| !optional.contains(name))
         .collect();
+    unknown.sort();
     unknown.dedup();
     unknown
         .into_iter()

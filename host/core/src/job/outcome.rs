@@ -107,11 +107,11 @@ pub struct Answer {
     pub warnings: Vec<Warning>,
     /// Report entries of processors, by processor.
     pub extra: Vec<(String, Vec<(String, String)>)>,
-    /// What the packs wrote to stdout and stderr.
+    /// The output of the packs on stdout and stderr.
     pub pack_output: Vec<PackOutput>,
 }
 
-/// What a pack wrote to stdout and stderr during a job.
+/// The output of a pack on stdout and stderr during a job.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PackOutput {
     /// The pack that resolved the prompt, or a processor as `pack/processor`.

@@ -16,9 +16,17 @@ pub struct PackSet {
     folders: PackFolders,
     stock: TextFile,
     loaded: BTreeMap<String, Pack>,
-    /// The last description of each pack, with the files that it was asked with.
-    described: BTreeMap<String, (Vec<TextFile>, Arc<PackContents>)>,
+    described: Vec<Described>,
     warnings: Vec<Warning>,
+}
+
+/// The description of a pack.
+struct Described {
+    digest: String,
+    /// The files that it was asked with.
+    files: Vec<TextFile>,
+    /// `None` if the pack failed.
+    contents: Option<Arc<PackContents>>,
 }
 
 impl PackSet {
@@ -30,7 +38,7 @@ impl PackSet {
             folders,
             stock,
             loaded: BTreeMap::new(),
-            described: BTreeMap::new(),
+            described: Vec::new(),
             warnings: Vec::new(),
         }
     }
@@ -99,7 +107,7 @@ impl PackSet {
         Ok(pack)
     }
 
-    /// Returns what a pack declares. It is asked again only with other files.
+    /// Returns the contents that a pack declares. It is asked once for the same files.
     ///
     /// # Errors
     /// Returns an error if the pack fails or rejects a file.
@@ -108,33 +116,53 @@ impl PackSet {
         pack: &Pack,
         files: &[TextFile],
     ) -> Result<Arc<PackContents>, Error> {
-        match self.described.get(pack.digest()) {
-            Some((known, contents)) if known == files => Ok(Arc::clone(contents)),
-            _ => {
-                let contents = Arc::new(pack.describe(files)?);
-                let described = (files.to_vec(), Arc::clone(&contents));
-                self.described.insert(pack.digest().to_owned(), described);
-                Ok(contents)
-            }
+        if let Some(Some(contents)) = self.known_description(pack, files) {
+            return Ok(contents);
+        }
+        let described = pack.describe(files).map(Arc::new);
+        self.described.push(Described {
+            digest: pack.digest().to_owned(),
+            files: files.to_vec(),
+            contents: described.as_ref().ok().map(Arc::clone),
+        });
+        described
+    }
+
+    /// The same for checks that are left out if the pack cannot be described.
+    pub(super) fn described(
+        &mut self,
+        pack: &Pack,
+        files: &[TextFile],
+    ) -> Option<Arc<PackContents>> {
+        match self.known_description(pack, files) {
+            Some(known) => known,
+            None => self.describe(pack, files).ok(),
         }
     }
 
-    /// Returns whether a pack declares a prompt; false if it cannot be described.
-    pub(super) fn declares(&mut self, pack: &Pack, files: &[TextFile], prompt: &str) -> bool {
-        let contents = self.describe(pack, files);
-        contents.is_ok_and(|contents| contents.prompts.iter().any(|info| info.name == prompt))
+    /// Returns the contents of an earlier call; `Some(None)` if it failed.
+    fn known_description(
+        &self,
+        pack: &Pack,
+        files: &[TextFile],
+    ) -> Option<Option<Arc<PackContents>>> {
+        let mut known = self.described.iter();
+        let known = known.find(|known| known.digest == pack.digest() && known.files == files)?;
+        Some(known.contents.clone())
     }
 
-    /// Returns the names of the processors of the pack of that name; none if it cannot be
-    /// described.
+    /// Returns the processors of the pack of that name; none if it cannot be described.
     pub(super) fn processor_names(&mut self, name: &str) -> Vec<String> {
-        let contents = self.get(name).and_then(|pack| {
-            let files = pack.sidecar_files().to_vec();
-            self.describe(&pack, &files)
-        });
-        let processors = contents.map(|contents| contents.processors.clone());
-        let names = processors.into_iter().flatten();
-        names.map(|processor| processor.name).collect()
+        let Ok(pack) = self.get(name) else {
+            return Vec::new();
+        };
+        let files = match pack.path() {
+            Some(_) => pack.sidecar_files().to_vec(),
+            None => vec![self.stock.clone()],
+        };
+        let contents = self.described(&pack, &files);
+        let processors = contents.iter().flat_map(|contents| &contents.processors);
+        processors.map(|processor| processor.name.clone()).collect()
     }
 
     pub(super) fn warn(&mut self, text: String) {

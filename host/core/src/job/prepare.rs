@@ -42,7 +42,7 @@ pub struct PreparedJob {
     pub steps: Vec<ProcessorStep>,
     /// Warnings that are known before the model is asked.
     pub warnings: Vec<Warning>,
-    /// What the resolver wrote to stdout and stderr.
+    /// The output of the resolver on stdout and stderr.
     pub pack_output: Vec<PackOutput>,
     pub(super) chain: ProcessorChain,
 }

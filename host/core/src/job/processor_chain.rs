@@ -32,7 +32,7 @@ pub struct ChainEnd {
     pub warnings: Vec<String>,
     /// Report entries, by processor.
     pub extra: Vec<(String, Vec<(String, String)>)>,
-    /// What they wrote to stdout and stderr.
+    /// Their output on stdout and stderr.
     pub pack_output: Vec<PackOutput>,
 }
 

@@ -80,11 +80,12 @@ pub(super) fn locate_processors(
             }
         };
         let files = with_unique_names(&[pack.sidecar_files(), &prompt.files]);
-        let mut options = wanted.options.clone();
-        warnings.extend(check_options(packs, &pack, processor, &mut options, &files));
+        let options = wanted.options.clone();
+        let defaults = check_options(packs, &pack, processor, &options, &files, warnings)?;
         let context = ProcessorContext {
             processor: processor.to_owned(),
             options,
+            defaults,
             prompt: prompt.address.clone(),
             params: request.params.clone(),
             files,
@@ -139,31 +140,39 @@ fn unqualified_processor(
     })
 }
 
-/// Applies the declared defaults of a processor's options. Returns warnings about unknown
-/// ones. The standard pack checks its options itself.
+/// Returns the declared defaults of the options that are not given. Warns about unknown options.
+/// The standard pack checks its options itself.
+///
+/// # Errors
+/// Returns an error if a required option is missing.
 fn check_options(
     packs: &mut PackSet,
     pack: &Pack,
     processor: &str,
-    options: &mut Vec<(String, String)>,
+    options: &[(String, String)],
     files: &[TextFile],
-) -> Vec<Warning> {
-    if pack.name() == STANDARD_PACK {
-        return Vec::new();
+    warnings: &mut Vec<Warning>,
+) -> Result<Vec<(String, String)>, ResolveError> {
+    if pack.is_standard() {
+        return Ok(Vec::new());
     }
-    let contents = packs.describe(pack, files).ok();
+    let contents = packs.described(pack, files);
     let declared = contents.as_ref().and_then(|contents| {
         let mut processors = contents.processors.iter();
         processors.find(|declared| declared.name == processor)
     });
     let Some(declared) = declared else {
-        return Vec::new();
+        return Ok(Vec::new());
     };
     let of = format!("{}/{processor}", pack.name());
-    let warnings = unknown_values(declared, options, &[], "option", &of);
-    // The pack says what is missing, and may know more of the option.
-    let _missing = apply_defaults(declared, options);
-    warnings
+    warnings.extend(unknown_values(declared, options, &[], "option", &of));
+    let mut all = options.to_vec();
+    match &apply_defaults(declared, &mut all)[..] {
+        [] => Ok(all.split_off(options.len())),
+        [first, ..] => Err(ResolveError::Usage(format!(
+            "processor `{of}` needs the option `{first}`: --post {of}:{first}=VALUE"
+        ))),
+    }
 }
 
 /// Returns all files under distinct names: a pack knows bare names only, and an error

@@ -2,7 +2,8 @@
 
 use lmstrix_inference::{Message, Prompt, Role};
 use lmstrix_sandbox::{
-    ContractError, ModelFacts, Pack, ResolveRequest, ResolvedPrompt, STANDARD_PACK, TextFile,
+    ContractError, ModelFacts, Pack, PackContents, ResolveRequest, ResolvedPrompt, STANDARD_PACK,
+    TextFile,
 };
 
 use super::declared::{apply_defaults, unknown_values};
@@ -195,11 +196,11 @@ fn check_params(
     request: &mut ResolveRequest,
     stdin: &mut dyn FnMut() -> Result<Option<String>, String>,
 ) -> Result<Vec<Warning>, ResolveError> {
-    if resolver.name() == STANDARD_PACK {
+    if resolver.is_standard() {
         return Ok(Vec::new());
     }
     // A pack without prompts, or one that fails, has its own error in `resolve`.
-    let contents = packs.describe(resolver, &request.files).ok();
+    let contents = packs.described(resolver, &request.files);
     let declared = contents.as_ref().and_then(|contents| {
         let mut prompts = contents.prompts.iter();
         prompts.find(|declared| declared.name == request.prompt)
@@ -266,7 +267,7 @@ fn check_messages(prompt: &Prompt) -> Vec<Warning> {
 
 /// Returns the pack that resolves a prompt without a pack in its name; `None` is a text. It is
 /// the first of `--pack` that declares the prompt; else the standard pack, if it has it; else
-/// the first that has prompts. A pack without prompts is there for its processors.
+/// the first that has prompts. A pack without prompts offers its processors only.
 fn resolving_pack(
     packs: &mut PackSet,
     named: &[Pack],
@@ -282,19 +283,25 @@ fn resolving_pack(
     };
     for pack in &with_prompts {
         let files = with_unique_names(&[pack.sidecar_files(), files]);
-        if packs.declares(pack, &files, prompt) {
+        if declares(&*packs.describe(pack, &files)?, prompt) {
             return Ok((*pack).clone());
         }
     }
     let standard = packs.get(STANDARD_PACK)?;
     let stock = [packs.stock().clone()];
     let files = if files.is_empty() { &stock } else { files };
-    // A composed prompt: its tasks are prompts.
-    let task = prompt.split(',').next().unwrap_or(prompt);
-    if packs.declares(&standard, files, task) {
+    if declares(&*packs.describe(&standard, files)?, prompt) {
         return Ok(standard);
     }
     Ok((*first).clone())
+}
+
+/// Returns whether a pack declares a prompt, or the first task of a composed one.
+fn declares(contents: &PackContents, prompt: &str) -> bool {
+    let mut tasks = prompt.split(',').map(str::trim);
+    let first_task = tasks.find(|task| !task.is_empty());
+    let mut prompts = contents.prompts.iter();
+    prompts.any(|known| known.name == prompt || Some(known.name.as_str()) == first_task)
 }
 
 fn apply_system(system: Option<&str>, prompt: &mut Prompt) -> Option<Warning> {

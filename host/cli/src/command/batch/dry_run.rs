@@ -144,10 +144,7 @@ fn job_table(batch: &PreparedBatch<'_>, env: &Env) -> String {
             tokens => format!("~{tokens}"),
         };
         let decision = match (&job.failure, job.runs()) {
-            (Some(failure), true) => {
-                let first = failure.lines().next().unwrap_or_default();
-                format!("fail: {}", escape_for_terminal(first, env))
-            }
+            (Some(failure), true) => format!("fail: {}", escape_for_terminal(failure, env)),
             _ => described(&job.decision, is_too_long).to_owned(),
         };
         vec![escape_for_terminal(&job.name, env), tokens, decision]

@@ -1,11 +1,12 @@
 //! `pack list`: the packs in the pack folders.
 
-use lmstrix_sandbox::{ByteSize, FoundPack, PackFolders, STANDARD_PACK, STANDARD_WASM};
+use lmstrix_sandbox::{ByteSize, FoundPack, STANDARD_PACK, STANDARD_WASM};
 use serde::Serialize;
 
 use super::Setup;
 use crate::args::PackListArgs;
 use crate::command::models::{format_table, print, print_json};
+use crate::command::notices;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 
@@ -40,7 +41,7 @@ struct ListedFile {
 /// Returns an error if the config cannot be read or stdout cannot be written.
 pub(super) fn list(args: &PackListArgs, env: &Env) -> Result<Exit, Failure> {
     let Setup { messages, source } = Setup::new(&args.common, env)?;
-    let folders = PackFolders([&source.folders.0[..], &args.pack_dir].concat());
+    let folders = source.folders_with(&args.pack_dir, &notices(messages));
     let (found, unused) = folders.scan();
     let listed = |pack: FoundPack| ListedPack {
         size_bytes: std::fs::metadata(&pack.path).map(|file| file.len()).ok(),

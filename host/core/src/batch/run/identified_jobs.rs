@@ -31,7 +31,7 @@ pub(super) struct IdentifiedJob {
     pub(super) prompt_bytes: u64,
     pub(super) need: TokenNeed,
     pub(super) resolved: Option<SpoolEntry>,
-    /// The message of a pack that failed.
+    /// The first line of the message of a pack that failed.
     pub(super) failure: Option<String>,
 }
 
@@ -138,7 +138,7 @@ impl<'a> JobIdentifier<'a> {
                 prompt_bytes: 0,
                 need: TokenNeed::default(),
                 resolved: None,
-                failure: Some(failure.message),
+                failure: failure.message.lines().next().map(str::to_owned),
             })),
         }
     }

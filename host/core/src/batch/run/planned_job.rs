@@ -30,7 +30,8 @@ pub struct PlannedJob {
     pub need: TokenNeed,
     /// Run, skip, adopt or keep.
     pub decision: ResumeDecision,
-    /// The message of the pack that could not resolve the prompt; it will be asked again.
+    /// The first line of the message if the pack could not resolve the prompt; it will be
+    /// asked again.
     pub failure: Option<String>,
     /// The digest of what the job is made of.
     pub(super) key: String,

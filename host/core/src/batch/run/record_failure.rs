@@ -61,11 +61,13 @@ pub(super) fn record_failure(
     let Some((staged, text, _)) = staged else {
         return folder.record(&record);
     };
+    let path = text.path().to_owned();
+    drop(text);
     // After the record, so that the file is never taken for a result.
     let publish = move || {
         let is_failure = |path: &Path, _: u64| AnswerFile::is_failure(path);
-        // The journal has the failure.
+        // The journal has the failure, also if a full disk keeps the file from its place.
         let _not_in_place = staged.publish(is_failure);
     };
-    Ok(folder.committer.flush_then(vec![text], record, publish)?)
+    Ok(folder.committer.flush_then(path, record, publish)?)
 }

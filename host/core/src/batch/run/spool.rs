@@ -55,6 +55,7 @@ struct SpooledStep {
     files: usize,
     processor: String,
     options: Vec<(String, String)>,
+    defaults: Vec<(String, String)>,
 }
 
 impl Spool {
@@ -160,6 +161,7 @@ impl Spool {
                     context: ProcessorContext {
                         processor: step.processor,
                         options: step.options,
+                        defaults: step.defaults,
                         prompt: step_prompt.clone(),
                         params: step_params.clone(),
                         files: self.files.get(step.files)?.clone(),
@@ -188,6 +190,7 @@ impl Spool {
         let ProcessorContext {
             processor,
             options,
+            defaults,
             files,
             prompt: _,
             params: _,
@@ -198,6 +201,7 @@ impl Spool {
             files: position_or_push(&mut self.files, files, |a, b| a == b),
             processor,
             options,
+            defaults,
         }
     }
 
