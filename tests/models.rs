@@ -1022,6 +1022,18 @@ fn completions_offer_models_prompts_packs_and_commands() {
     );
     assert_eq!(candidates(&["infer", "tl"]), "tldr\n");
     assert_eq!(candidates(&["infer", "x", "--pack", "m"]), "mine\n");
+    // Packs are asked for their names once they are compiled.
+    machine.install_pack("shout", &crate::guests::component("shout"));
+    machine.install_pack("hello", &crate::guests::component("hello"));
+    assert_eq!(candidates(&["infer", "hello/"]), "");
+    machine.run(&["pack", "show", "hello"]).ok();
+    machine.run(&["pack", "show", "shout"]).ok();
+    assert_eq!(candidates(&["infer", "hello/"]), "hello/greet\n");
+    assert_eq!(candidates(&["infer", "x", "--post", "t"]), "tag\ntrim\n");
+    assert_eq!(
+        candidates(&["batch", "--post", "sh"]),
+        "shout/upper\nshout/count\n"
+    );
     assert_eq!(candidates(&["unl"]).split('\t').next(), Some("unload"));
 }
 

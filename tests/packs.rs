@@ -671,3 +671,84 @@ fn folders_of_the_config_are_searched_and_packs_see_the_facts_of_render() {
         "{odd:?}"
     );
 }
+
+#[test]
+fn a_prompt_file_in_the_packs_folder_is_a_pack() {
+    let machine = Machine::new();
+    machine.write(
+        "packs/adam.toml",
+        "[translate]\nprompt = \"Into {{to}}: {{text}}\"\npost = [\"trim\"]\n",
+    );
+    let args = ["render", "adam/translate", "-p", "to=Dutch", "--text", "x"];
+    assert_eq!(machine.run(&args).ok(), "Into Dutch: x\n");
+    let by_file = [
+        "render",
+        "translate",
+        "--pack",
+        "packs/adam.toml",
+        "-p",
+        "to=Dutch",
+    ];
+    let by_file = machine.run(&[&by_file[..], &["--text", "x"]].concat());
+    assert_eq!(by_file.ok(), "Into Dutch: x\n");
+    // It has its own prompts only, and the processors of the standard pack.
+    let report = machine.run(&[&args[..], &["--json"]].concat()).json();
+    assert_eq!(report["post"][0]["processor"], "trim");
+    let stock = machine.run(&["render", "adam/tldr", "--text", "x"]);
+    assert!(
+        stock.fails(2).contains("pack `adam` has no prompt `tldr`"),
+        "{stock:?}"
+    );
+    let shown = machine.run(&["pack", "show", "adam"]);
+    assert!(shown.ok().contains("\n  adam/translate"), "{shown:?}");
+    assert!(
+        machine
+            .run(&["pack", "list"])
+            .ok()
+            .contains("packs/adam.toml")
+    );
+    // An error names the line.
+    machine.write("packs/broken.toml", "a = 1\nb = [\n");
+    let broken = machine.run(&["render", "broken/a"]);
+    assert!(broken.fails(2).contains("packs/broken.toml:"), "{broken:?}");
+    // Beside a component it is a file of that pack.
+    machine.install_pack("adam", &component("hello"));
+    let component = machine.run(&args);
+    assert!(
+        component
+            .fails(2)
+            .contains("pack `adam` has no prompt `translate`"),
+        "{component:?}"
+    );
+    assert!(!machine.run(&["pack", "list"]).ok().contains("adam.toml"));
+}
+
+#[test]
+fn a_changed_pack_in_a_folder_of_the_config_makes_other_jobs() {
+    let machine = Machine::new();
+    let team = machine.home().join("team");
+    std::fs::create_dir(&team).unwrap();
+    let config = "[defaults]\ndiscover = false\npack_dirs = \"team\"\n";
+    std::fs::write(machine.home().join("config.toml"), config).unwrap();
+    let batch = [
+        "batch",
+        "-P",
+        "adam/short",
+        "--engine",
+        "embedded",
+        "-m",
+        "demo",
+        "--text",
+        TEXT,
+        "-o",
+        "out",
+    ];
+    for (number, prompt) in ["tldr = 1", "again"].iter().enumerate() {
+        let file = format!("[short]\nprompt = \"{prompt}: {{{{text}}}}\"\n");
+        std::fs::write(team.join("adam.toml"), file).unwrap();
+        let run = machine.run(&batch);
+        run.ok();
+        let is_changed = run.stderr.contains("has changed since the result was made");
+        assert_eq!(is_changed, number == 1, "{run:?}");
+    }
+}

@@ -197,7 +197,7 @@ pub(crate) struct PromptArgs {
     pub show_pack_output: bool,
     /// Processor for the answer, replacing those of the prompt, or with `+NAME` added to
     /// them; repeatable. `\,` `\:` `\=` are literal
-    #[arg(long, value_name = "NAME[:KEY=VALUE,…]")]
+    #[arg(long, value_name = "NAME[:KEY=VALUE,…]", add = ArgValueCandidates::new(complete::processors))]
     pub post: Vec<String>,
     /// Do not process the answer
     #[arg(long, conflicts_with = "post")]

@@ -20,12 +20,13 @@ const SIDECAR_BYTES_MAX: u64 = 16 << 20;
 #[derive(Clone, Debug, Default)]
 pub struct PackFolders(pub Vec<PathBuf>);
 
-/// A pack file that was found in a folder.
+/// A pack file that was found in a folder: a component, or a prompt file that the standard
+/// pack reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundPack {
     /// Name of the pack: the file stem.
     pub name: String,
-    /// Path of the pack file.
+    /// Path of the pack file, `.wasm` or `.toml`.
     pub path: PathBuf,
     /// Files of the same name in folders of lower precedence, which are not used.
     pub shadowed: Vec<PathBuf>,
@@ -79,18 +80,7 @@ impl PackFolders {
         let mut packs: Vec<FoundPack> = Vec::new();
         let mut unused = Vec::new();
         for folder in &self.0 {
-            let mut paths: Vec<PathBuf> = fs::read_dir(folder)
-                .into_iter()
-                .flatten()
-                .flatten()
-                .map(|entry| entry.path())
-                .filter(|path| {
-                    path.extension()
-                        .is_some_and(|extension| extension == "wasm")
-                })
-                .collect();
-            paths.sort();
-            for path in paths {
+            for path in pack_files(folder) {
                 let name = path.file_stem().unwrap_or_default().to_string_lossy();
                 let name = name.as_ref();
                 let reason = match check_name(name) {
@@ -99,7 +89,10 @@ impl PackFolders {
                     _ => None,
                 };
                 if let Some(reason) = reason {
-                    unused.push(UnusedFile { path, reason });
+                    // Other TOML files may be there, too.
+                    if !is_prompt_file(&path) {
+                        unused.push(UnusedFile { path, reason });
+                    }
                     continue;
                 }
                 let name = name.to_owned();
@@ -123,11 +116,14 @@ impl PackFolders {
     /// Returns an error if the name is invalid or no folder contains the pack.
     pub fn find(&self, name: &str) -> Result<FoundPack, Error> {
         check_name(name)?;
-        let mut candidates = self
-            .0
-            .iter()
-            .map(|folder| folder.join(format!("{name}.wasm")));
-        let first = candidates.find(|path| path.symlink_metadata().is_ok());
+        let exists = |path: &PathBuf| path.symlink_metadata().is_ok();
+        let mut candidates = self.0.iter().filter_map(|folder| {
+            let component = folder.join(format!("{name}.wasm"));
+            let prompt_file = folder.join(format!("{name}.toml"));
+            // Beside a component, a TOML file is one of its sidecar files.
+            [component, prompt_file].into_iter().find(exists)
+        });
+        let first = candidates.next();
         let Some(path) = first else {
             return Err(Error::NotFound {
                 name: name.to_owned(),
@@ -135,15 +131,35 @@ impl PackFolders {
                 available: self.list().into_iter().map(|pack| pack.name).collect(),
             });
         };
-        let shadowed = candidates
-            .filter(|path| path.symlink_metadata().is_ok())
-            .collect();
         Ok(FoundPack {
             name: name.to_owned(),
             path,
-            shadowed,
+            shadowed: candidates.collect(),
         })
     }
+}
+
+/// Returns whether a pack is a prompt file for the standard pack.
+pub(super) fn is_prompt_file(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "toml")
+}
+
+/// Returns the components of a folder, and the prompt files that are not beside a component of
+/// the same name, sorted.
+fn pack_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+    let is_component = |path: &Path| {
+        path.extension()
+            .is_some_and(|extension| extension == "wasm")
+    };
+    paths.retain(|path| {
+        let is_alone = || path.with_extension("wasm").symlink_metadata().is_err();
+        !path.is_dir() && (is_component(path) || (is_prompt_file(path) && is_alone()))
+    });
+    paths.sort();
+    paths
 }
 
 /// Checks that `path` is a regular file within the size limit. With `in_folder`, also

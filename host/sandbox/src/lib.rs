@@ -106,6 +106,17 @@ impl PackLoader {
         )
     }
 
+    /// Loads a prompt file as a pack: the standard pack with this file.
+    fn load_prompt_file(&self, name: &str, path: &Path) -> Result<Pack, Error> {
+        let standard = self.load_standard()?;
+        Ok(Pack {
+            name: name.to_owned(),
+            path: Some(path.to_owned()),
+            sidecar_files: discovery::read_sidecar_files(path),
+            ..standard
+        })
+    }
+
     /// Loads a pack that was found in a packs folder.
     ///
     /// # Errors
@@ -134,6 +145,9 @@ impl PackLoader {
     /// Returns whether the cache has the compiled code of a file, as it is now.
     #[must_use]
     pub fn is_compiled(&self, path: &Path) -> bool {
+        if discovery::is_prompt_file(path) {
+            return self.is_standard_compiled();
+        }
         let fingerprint = || {
             let metadata = fs::metadata(path).ok()?;
             FileFingerprint::new(&fs::canonicalize(path).ok()?, &metadata)
@@ -167,6 +181,9 @@ impl PackLoader {
                     FileCheckError::Load(cause) => load_error(cause),
                 }
             })?;
+        if discovery::is_prompt_file(path) {
+            return self.load_prompt_file(name, path);
+        }
         let canonical_path = fs::canonicalize(path).map_err(read_error)?;
         let fingerprint = FileFingerprint::new(&canonical_path, &metadata);
         let cached_digest = fingerprint

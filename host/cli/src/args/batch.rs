@@ -86,7 +86,7 @@ pub(crate) struct JobArgs {
     pub pack_dir: Vec<PathBuf>,
     /// Processor for the answers, replacing those of the prompts, or with `+NAME` added to
     /// them; repeatable
-    #[arg(long, value_name = "NAME[:KEY=VALUE,…]")]
+    #[arg(long, value_name = "NAME[:KEY=VALUE,…]", add = ArgValueCandidates::new(complete::processors))]
     pub post: Vec<String>,
     /// Do not process the answers
     #[arg(long, conflicts_with = "post")]

@@ -23,6 +23,8 @@ pub(crate) enum CompletionKind {
     Prompts,
     /// Names of packs.
     Packs,
+    /// Names of processors.
+    Processors,
 }
 
 /// clap's bash script with one change: bash splits words at `:`, which model
@@ -64,6 +66,10 @@ pub(super) fn prompts() -> Vec<CompletionCandidate> {
 
 pub(super) fn packs() -> Vec<CompletionCandidate> {
     candidates(CompletionKind::Packs)
+}
+
+pub(super) fn processors() -> Vec<CompletionCandidate> {
+    candidates(CompletionKind::Processors)
 }
 
 /// Answers a completion request of the shell. Returns false if the program was

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use lmstrix::client;
-use lmstrix_sandbox::PackFolders;
+use lmstrix::client::{self, Notices, PackSource};
+use lmstrix::config::Config;
+use lmstrix_sandbox::{PackContents, PackFolders, STANDARD_PACK};
 
 use super::models::print;
 use crate::args::{CompletionKind, CompletionsArgs, completion_script, supported_shells};
@@ -43,12 +44,54 @@ pub(crate) fn completion_candidates(env: &Env, kind: CompletionKind) -> Vec<Stri
             names.dedup();
             names
         }
-        CompletionKind::Prompts => client::stock_prompt_names(),
+        CompletionKind::Prompts => {
+            let mut names = client::stock_prompt_names();
+            for (pack, contents) in compiled_packs(env) {
+                let prompts = contents.prompts.iter();
+                names.extend(prompts.map(|prompt| format!("{pack}/{}", prompt.name)));
+            }
+            names
+        }
+        CompletionKind::Processors => {
+            let mut names = Vec::new();
+            for (pack, contents) in compiled_packs(env) {
+                let processors = contents.processors.into_iter();
+                names.extend(processors.map(|processor| match pack.as_str() {
+                    STANDARD_PACK => processor.name,
+                    pack => format!("{pack}/{}", processor.name),
+                }));
+            }
+            names
+        }
         CompletionKind::Packs => {
             let folders = PackFolders(vec![PathBuf::from("packs"), env.paths.data.join("packs")]);
             let mut names: Vec<String> = folders.list().into_iter().map(|pack| pack.name).collect();
-            names.push("standard".to_owned());
+            names.push(STANDARD_PACK.to_owned());
             names
         }
     }
+}
+
+/// Returns the contents of the packs that need not be compiled, which would take too long.
+fn compiled_packs(env: &Env) -> Vec<(String, PackContents)> {
+    let source = client::pack_source(env, &Config::default(), &Notices::ignore());
+    let Ok(PackSource { loader, folders }) = source else {
+        return Vec::new();
+    };
+    let mut packs = Vec::new();
+    if loader.is_standard_compiled() {
+        packs.extend(loader.load_standard());
+    }
+    for pack in folders.list() {
+        if loader.is_compiled(&pack.path) {
+            packs.extend(loader.load(&pack));
+        }
+    }
+    packs
+        .iter()
+        .filter_map(|pack| {
+            let contents = pack.describe(pack.sidecar_files()).ok()?;
+            Some((pack.name().to_owned(), contents))
+        })
+        .collect()
 }

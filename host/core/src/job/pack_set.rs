@@ -57,7 +57,7 @@ impl PackSet {
         let path = Path::new(name_or_file);
         let is_file = path
             .extension()
-            .is_some_and(|extension| extension == "wasm")
+            .is_some_and(|extension| extension == "wasm" || extension == "toml")
             || name_or_file.contains(std::path::is_separator);
         if !is_file {
             return self.get(name_or_file);

@@ -44,7 +44,7 @@ impl JobInputs {
         let mut prompts: Vec<PlanPrompt> = Vec::new();
         let notices = observer.notices();
         let source = client::pack_source(setup.env, setup.config, &notices)?;
-        let mut packs = PlanPacks::new(source, setup.env, notices);
+        let mut packs = PlanPacks::new(source, notices);
         let mut text_files = TextFiles::default();
         let mut labels = HashSet::new();
         for entry in &plan.prompts {

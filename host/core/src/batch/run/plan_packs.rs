@@ -8,14 +8,12 @@ use lmstrix_sandbox::STANDARD_WASM;
 
 use crate::batch::IdentityHasher;
 use crate::client::{Notices, PackSource};
-use crate::environment::Environment;
 use crate::job::PackSet;
 use crate::store::sha256_hex;
 
 /// The packs of a plan.
-pub(super) struct PlanPacks<'a> {
+pub(super) struct PlanPacks {
     source: PackSource,
-    env: &'a Environment,
     notices: Notices,
     standard_digest: String,
     /// The index of each set, by packs and folders.
@@ -45,11 +43,10 @@ impl PackIdentity {
     }
 }
 
-impl<'a> PlanPacks<'a> {
-    pub(super) fn new(source: PackSource, env: &'a Environment, notices: Notices) -> Self {
+impl PlanPacks {
+    pub(super) fn new(source: PackSource, notices: Notices) -> Self {
         Self {
             source,
-            env,
             notices,
             standard_digest: sha256_hex(STANDARD_WASM),
             indices: HashMap::new(),
@@ -87,10 +84,8 @@ impl<'a> PlanPacks<'a> {
 
     fn identity_parts(&self, packs: &[String], pack_dirs: &[PathBuf]) -> Vec<(String, String)> {
         let mut parts = vec![("standard".to_owned(), self.standard_digest.clone())];
-        let mut folders = vec![PathBuf::from("packs"), self.env.paths.data.join("packs")];
-        folders.extend(pack_dirs.iter().cloned());
-        for folder in folders {
-            add_folder(&folder, 2, &mut parts);
+        for folder in self.source.folders.0.iter().chain(pack_dirs) {
+            add_folder(folder, 2, &mut parts);
         }
         for pack in packs {
             let path = Path::new(pack);

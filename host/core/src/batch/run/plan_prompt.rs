@@ -32,7 +32,7 @@ pub(super) struct PlanPrompt {
 pub(super) fn plan_prompt(
     entry: &batch::PromptEntry,
     setup: &BatchSetup<'_>,
-    packs: &mut PlanPacks<'_>,
+    packs: &mut PlanPacks,
     text_files: &mut TextFiles,
 ) -> Result<PlanPrompt, Error> {
     let BatchSetup {
