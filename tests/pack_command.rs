@@ -123,3 +123,110 @@ fn the_contract_is_part_of_the_program() {
     let contract = include_str!("../wit/prompts.wit");
     assert_eq!(machine.run(&["pack", "wit"]).ok(), contract);
 }
+
+const CASES: &str = r#"# Tests of two packs.
+pack = "evil.wasm"
+
+[[case]]
+name = "a prompt"  # kept
+prompt = "model"
+context = 4096
+model = { id = "qwen", vision = "true" }
+
+[[case]]
+processor = "odd"
+answer = "Grüße, 漢字"
+
+[[case]]
+processor = "count-pieces"
+answer = "abc"
+
+[[case]]
+processor = "reason"
+answer = "cut"
+stop = "length"
+
+[[case]]
+prompt = "code"
+"#;
+
+#[test]
+fn cases_of_a_test_file_are_run_compared_and_updated() {
+    let machine = Machine::new();
+    let pack = std::fs::read(component("hostile")).unwrap();
+    machine.write("t/evil.wasm", pack);
+    machine.write("t/evil.test.toml", CASES);
+    let new = machine.run(&["pack", "test", "t"]);
+    assert_eq!(new.code, Some(1), "{new:?}");
+    assert!(new.text().contains("it has no expected values"), "{new:?}");
+    assert_eq!(machine.read("t/evil.test.toml"), CASES);
+    machine.run(&["pack", "test", "t", "--update"]).ok();
+    let updated = machine.read("t/evil.test.toml");
+    for part in [
+        "# Tests of two packs.\n",
+        "name = \"a prompt\"  # kept\n",
+        "context-length: Some(4096)",
+        "id: \"qwen\"",
+        "text = \"Grüße, 漢字\"\n",
+        "cut after ",
+        "text = \"cut [Stop::Length]\"\n",
+        "error = \"unsupported on purpose (code `E42`)\"\n",
+    ] {
+        assert!(updated.contains(part), "{part}: {updated}");
+    }
+    let same = machine.run(&["pack", "test", "t/evil.test.toml"]);
+    assert_eq!(same.ok().lines().count(), 5);
+    assert!(
+        same.text()
+            .starts_with("ok       t/evil.test.toml: a prompt\n"),
+        "{same:?}"
+    );
+    machine.write(
+        "t/evil.test.toml",
+        updated.replace(
+            "Grüße, 漢字\"\n\n[[case]]",
+            "Grüße\\nfrom afar\"\n\n[[case]]",
+        ),
+    );
+    let changed = machine.run(&["pack", "test", "t"]);
+    assert_eq!(changed.code, Some(1), "{changed:?}");
+    let difference = "failed   t/evil.test.toml: odd\n         text\n         - Grüße\n         \
+        - from afar\n         + Grüße, 漢字\n";
+    assert!(changed.text().contains(difference), "{}", changed.text());
+    assert!(
+        changed.stderr.contains("error: 1 of 5 cases failed"),
+        "{changed:?}"
+    );
+}
+
+#[test]
+fn invalid_test_files_are_errors() {
+    let machine = Machine::new();
+    for (text, message) in [
+        (
+            "pack = \"x.wasm\"\ncase = 1\n",
+            "t.test.toml: TOML parse error at line 2",
+        ),
+        (
+            "pack = \"x.wasm\"\n[[case]]\npromt = \"x\"\n",
+            "unknown field `promt`",
+        ),
+        (
+            "pack = \"x.wasm\"\n[[case]]\n",
+            "case 1 (`unnamed`) needs a `prompt` or a `processor`",
+        ),
+        ("pack = \"x.wasm\"\n", "x.wasm"),
+        ("pack = \"nowhere\"\n", "no pack named `nowhere`"),
+        ("", "missing field `pack`"),
+    ] {
+        machine.write("t.test.toml", text);
+        let run = machine.run(&["pack", "test"]);
+        assert!(run.fails(2).contains(message), "{text}: {run:?}");
+    }
+    machine.write("empty/x.toml", "");
+    let empty = machine.run(&["pack", "test", "empty"]);
+    assert!(
+        empty.fails(2).contains("no test file in empty"),
+        "{empty:?}"
+    );
+}

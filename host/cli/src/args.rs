@@ -31,7 +31,9 @@ pub(crate) use models::{
     AboutArgs, CompletionsArgs, DoctorArgs, EngineArgs, ListArgs, LoadArgs, PsArgs, PullArgs,
     ResetArgs, SaveArgs, ScanArgs, TestArgs, UnloadArgs,
 };
-pub(crate) use pack::{PackArgs, PackCheckArgs, PackCommand, PackListArgs, PackShowArgs};
+pub(crate) use pack::{
+    PackArgs, PackCheckArgs, PackCommand, PackListArgs, PackShowArgs, PackTestArgs,
+};
 pub(crate) use sampling::SamplingArgs;
 
 /// Run prompts on local language models, with prompt packs (WebAssembly
@@ -58,7 +60,7 @@ pub(crate) enum Command {
     Render(Box<RenderArgs>),
     /// Run prompts over models and inputs; run the same command to resume
     Batch(Box<BatchArgs>),
-    /// List, show and check prompt packs
+    /// List, show, check and test prompt packs
     #[command(alias = "packs")]
     Pack(PackArgs),
     /// Update the registry with the models of all engines

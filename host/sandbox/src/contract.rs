@@ -32,6 +32,17 @@ pub struct ModelFacts {
     pub extra: Vec<(String, String)>,
 }
 
+impl ModelFacts {
+    /// Sets a fact by its name: `id`, `architecture`, or a key of [`Self::extra`].
+    pub fn set(&mut self, key: &str, value: &str) {
+        match key {
+            "id" => value.clone_into(&mut self.id),
+            "architecture" => self.architecture = Some(value.to_owned()),
+            _ => self.extra.push((key.to_owned(), value.to_owned())),
+        }
+    }
+}
+
 /// The arguments of `resolve`.
 #[derive(Clone, Debug, Default)]
 pub struct ResolveRequest {

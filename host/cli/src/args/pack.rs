@@ -23,6 +23,8 @@ pub(crate) enum PackCommand {
     Show(PackShowArgs),
     /// Check a pack without a model: every prompt and every processor
     Check(PackCheckArgs),
+    /// Run the cases of test files on a pack, without a model
+    Test(PackTestArgs),
     /// Print the contract that packs implement, in WIT
     Wit(PackWitArgs),
 }
@@ -34,6 +36,7 @@ impl PackCommand {
             Self::List(args) => &args.common,
             Self::Show(args) => &args.common,
             Self::Check(args) => &args.common,
+            Self::Test(args) => &args.common,
             Self::Wit(args) => &args.common,
         }
     }
@@ -77,6 +80,19 @@ pub(crate) struct PackCheckArgs {
     /// Folder to search for packs after ./packs and the user's pack folder; repeatable
     #[arg(long, value_name = "DIR")]
     pub pack_dir: Vec<PathBuf>,
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Arguments of `pack test`.
+#[derive(Debug, Args)]
+pub(crate) struct PackTestArgs {
+    /// Test files, or folders with files whose names end with `.test.toml`
+    #[arg(value_name = "FILE|DIR", default_value = ".")]
+    pub paths: Vec<PathBuf>,
+    /// Write the results into the files as the expected values
+    #[arg(long)]
+    pub update: bool,
     #[command(flatten)]
     pub common: CommonArgs,
 }

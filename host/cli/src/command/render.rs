@@ -150,11 +150,7 @@ fn model_facts(context: Option<u32>, facts: &[String]) -> Result<Option<ModelFac
                 "--model-fact takes KEY=VALUE; `{fact}` has no `=`"
             )));
         };
-        match key {
-            "id" => value.clone_into(&mut model.id),
-            "architecture" => model.architecture = Some(value.to_owned()),
-            _ => model.extra.push((key.to_owned(), value.to_owned())),
-        }
+        model.set(key, value);
     }
     Ok(Some(model))
 }

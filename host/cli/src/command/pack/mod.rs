@@ -1,8 +1,9 @@
-//! `pack`: lists, shows and checks packs, and prints the contract.
+//! `pack`: lists, shows, checks and tests packs, and prints the contract.
 
 mod check;
 mod list;
 mod show;
+mod test;
 
 use std::path::PathBuf;
 
@@ -27,6 +28,7 @@ pub(crate) async fn pack(args: PackArgs, env: &Env, cancel: Cancel<'_>) -> Resul
             PackCommand::List(args) => list::list(&args, env),
             PackCommand::Show(args) => show::show(args, env).await,
             PackCommand::Check(args) => check::check(args, env).await,
+            PackCommand::Test(args) => test::test(args, env).await,
             PackCommand::Wit(_) => print(lmstrix_sandbox::CONTRACT).map(|()| Exit::Done),
         }
     };
