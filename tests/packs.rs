@@ -752,3 +752,20 @@ fn a_changed_pack_in_a_folder_of_the_config_makes_other_jobs() {
         assert_eq!(is_changed, number == 1, "{run:?}");
     }
 }
+
+#[test]
+fn the_same_warning_of_many_prompts_is_shown_once() {
+    let machine = Machine::new();
+    let mut plan = "engine = \"embedded\"\nmodels = \"demo\"\nout = \"out\"\n".to_owned();
+    for number in 0..3 {
+        plan += &format!(
+            "[[prompt]]\nname = \"tldr\"\nlabel = \"p{number}\"\nparams = {{ n = \"1\" }}\n"
+        );
+    }
+    plan += "[[input]]\ntext = \"x\"\n";
+    machine.write("plan.toml", plan);
+    let run = machine.run(&["batch", "plan.toml", "--dry-run"]);
+    run.ok();
+    let warning = "warning: p0 and 2 more: the parameter `n` is not used by the prompt\n";
+    assert_eq!(run.stderr, warning);
+}

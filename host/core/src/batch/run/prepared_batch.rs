@@ -1,6 +1,7 @@
 //! A batch whose jobs are known: models are found, prompts resolved, and the folder is
 //! compared.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::batch_model::BatchModel;
@@ -17,7 +18,7 @@ use crate::batch::{FolderHistory, FolderLock, is_pattern, plan_to_toml, read_his
 use crate::client;
 use crate::engine::ConnectTimeouts;
 use crate::error::Error;
-use crate::job::{Cancel, Timeouts};
+use crate::job::{Cancel, Timeouts, Warning};
 
 /// A batch whose jobs are known; nothing is loaded.
 pub struct PreparedBatch<'a> {
@@ -105,9 +106,7 @@ pub async fn prepare<'a>(
         () = cancel => return Err(Error::interrupted()),
         list = listing => list?,
     };
-    for (prompt, warning) in &list.warnings {
-        observer.warning(&format!("{prompt}: {warning}"));
-    }
+    show_warnings(&list.warnings, observer);
     warn_about_shards(&setup, observer);
     if setup.options.is_own_plan {
         warn_about_other_plans(&list.jobs, &history, observer);
@@ -125,6 +124,24 @@ pub async fn prepare<'a>(
         lock,
         start,
     })
+}
+
+/// Shows each warning of prompts once, with the first prompt that has it.
+fn show_warnings(warnings: &BTreeSet<(String, Warning)>, observer: &SharedObserver) {
+    let mut prompts: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for (prompt, warning) in warnings {
+        let of_text = prompts.entry(warning.to_string()).or_default();
+        of_text.push(prompt);
+    }
+    for (text, prompts) in prompts {
+        match &prompts[..] {
+            [] => {}
+            [prompt] => observer.warning(&format!("{prompt}: {text}")),
+            [first, others @ ..] => {
+                observer.warning(&format!("{first} and {} more: {text}", others.len()));
+            }
+        }
+    }
 }
 
 /// Warns if `--shard` splits models that patterns found here: all machines must find the
