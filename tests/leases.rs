@@ -156,7 +156,10 @@ fn an_instance_that_goes_away_is_loaded_again_and_costs_no_job() {
             std::thread::sleep(Duration::from_millis(300));
         }
         let run = finish(running);
-        assert_complete(&run);
+        // Both evictions may end the same answer, so that the batch itself loads the model again.
+        assert_eq!(run.code, Some(0), "{jit}: {run:?}");
+        assert!(run.stderr.contains("6/6 "), "{jit}: {run:?}");
+        assert!(!run.stderr.contains("context only"), "{jit}: {run:?}");
         assert!(run.stderr.contains("loading it again"), "{jit}: {run:?}");
         // What the server loads by itself, it unloads by itself.
         let left = studio.loaded_instances();
