@@ -155,10 +155,10 @@ pub(crate) struct RenderArgs {
     pub prompt: PromptArgs,
     #[command(flatten)]
     pub sampling: SamplingArgs,
-    /// Context length in tokens of the model that packs are told of
+    /// Context length of the model that is passed to packs [tokens]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub context: Option<u32>,
-    /// Fact about the model that packs are told: `id`, `architecture`, or another key;
+    /// Fact about the model that is passed to packs: `id`, `architecture`, or another key;
     /// repeatable
     #[arg(long, value_name = "KEY=VALUE")]
     pub model_fact: Vec<String>,

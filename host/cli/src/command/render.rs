@@ -134,7 +134,7 @@ pub(crate) async fn render(
     Ok(Exit::Done)
 }
 
-/// Returns the model that packs are told of; `None` without a flag about it.
+/// Returns the facts about the model for packs; `None` if no flag gives one.
 fn model_facts(context: Option<u32>, facts: &[String]) -> Result<Option<ModelFacts>, Failure> {
     if context.is_none() && facts.is_empty() {
         return Ok(None);

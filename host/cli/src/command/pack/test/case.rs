@@ -35,7 +35,7 @@ pub(super) struct Case {
     stop: Stop,
     /// Files that are passed to the pack, relative to the test file.
     files: Vec<PathBuf>,
-    /// The context length in tokens that the pack is told.
+    /// The context length that is passed to the pack, in tokens.
     context: Option<u32>,
     /// Further facts about the model.
     model: BTreeMap<String, String>,
