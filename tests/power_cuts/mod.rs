@@ -54,9 +54,31 @@ fn restore(folder: &Path, files: &Files) {
 /// Runs a command, and calls `check` on the folder in every state of
 /// [`Recording::states`], which the folder then has.
 fn after_every_cut(machine: &Machine, args: &[&str], folder: &Path, check: impl Fn(&Files)) {
+    after_every_cut_with(machine, args, folder, false, check);
+}
+
+/// The same; with `is_unflushed`, the contents of the files that exist before the command are
+/// not on the disk, as after a kill.
+fn after_every_cut_with(
+    machine: &Machine,
+    args: &[&str],
+    folder: &Path,
+    is_unflushed: bool,
+    check: impl Fn(&Files),
+) {
     std::fs::create_dir_all(folder).unwrap();
-    let before = files(folder);
-    let events = trace::record(&machine.command(args), folder);
+    let mut before = files(folder);
+    let mut events = Vec::new();
+    if is_unflushed {
+        for (path, content) in &mut before {
+            events.push(trace::Event::Write {
+                path: path.clone(),
+                at: Some(0),
+                bytes: std::mem::take(content),
+            });
+        }
+    }
+    trace::record(&machine.command(args), folder, &mut events);
     assert!(!events.is_empty(), "{args:?} changed nothing");
     let states = Recording::new(before, events).states();
     println!("{args:?}: {} states", states.len());
@@ -101,7 +123,12 @@ impl Batch {
 
     /// Cuts the power of the batch, and runs it again in every state. `check` gets the state,
     /// the second run, and the inputs that it asked the model for.
-    fn after_every_cut(&self, more: &[&str], check: impl Fn(&Files, &Run, &[&str])) {
+    fn after_every_cut(
+        &self,
+        more: &[&str],
+        is_unflushed: bool,
+        check: impl Fn(&Files, &Run, &[&str]),
+    ) {
         let url = self.studio.url();
         let mut args = vec![
             "batch",
@@ -119,7 +146,7 @@ impl Batch {
             "rerun",
         ];
         args.extend(more);
-        after_every_cut(&self.machine, &args, &self.out(), |state| {
+        after_every_cut_with(&self.machine, &args, &self.out(), is_unflushed, |state| {
             let before = self.studio.requests().len();
             let run = self.machine.run(&args);
             let requests = self.studio.requests();
@@ -141,7 +168,7 @@ impl Batch {
     fn is_completed(&self, prompt: &str, more: &[&str]) {
         let args = [&["-P", prompt], more].concat();
         let done_before = INPUTS.map(|name| done_records(&files(&self.out()), name));
-        self.after_every_cut(&args, |state, run, asked| {
+        self.after_every_cut(&args, false, |state, run, asked| {
             assert_eq!(run.code, Some(0), "{run:?}\n{}", shown(state));
             assert_complete(&self.out(), prompt, &|| {
                 format!("{run:?}\n{}", shown(state))
@@ -173,8 +200,8 @@ fn done_records(state: &Files, name: &str) -> usize {
         .count()
 }
 
-/// Asserts that a folder has the whole answers to a prompt, and no other file but those that
-/// the user made or asked for, and temporary ones, which are removed when they are a day old.
+/// Asserts that a folder has the whole answers to a prompt, and no other file but raw answers,
+/// and temporary files, which are removed when they are a day old.
 fn assert_complete(folder: &Path, prompt: &str, shown: &dyn Fn() -> String) {
     let found = files(folder);
     for name in INPUTS {
@@ -184,8 +211,7 @@ fn assert_complete(folder: &Path, prompt: &str, shown: &dyn Fn() -> String) {
     for (path, content) in found {
         let name = path.file_name().unwrap().to_str().unwrap();
         let is_known = [".batch.lock", "batch.journal.jsonl"].contains(&name)
-            || name.starts_with(TEMPORARY_PREFIX)
-            || name.ends_with(".kept-1");
+            || name.starts_with(TEMPORARY_PREFIX);
         if is_known {
             continue;
         }
@@ -239,10 +265,31 @@ fn complete_answers_of_a_killed_batch_are_adopted() {
         let result = out.join(format!("{name}.txt"));
         std::fs::rename(&result, out.join(format!("{name}.txt.partial"))).unwrap();
     }
-    batch.after_every_cut(&["-P", prompt], |state, run, asked| {
-        assert_eq!(run.code, Some(0), "{run:?}\n{}", shown(state));
-        assert!(asked.is_empty(), "{asked:?}: {run:?}\n{}", shown(state));
-        assert_complete(&out, prompt, &|| format!("{run:?}\n{}", shown(state)));
+    batch.after_every_cut(&["-P", prompt], true, |state, run, asked| {
+        let shown = || format!("{run:?}\n{}", shown(state));
+        assert_eq!(run.code, Some(0), "{}", shown());
+        assert_complete(&out, prompt, &shown);
+        assert!(!run.stderr.contains("no run wrote"), "{}", shown());
+        for name in asked {
+            assert_eq!(done_records(state, name), 0, "{name}: {}", shown());
+        }
+        // With all records and texts, every answer is adopted.
+        let has_all = |name: &&str| {
+            let partial = format!("{name}.txt.partial");
+            let found = state.iter().find(|(path, _)| path.ends_with(&partial));
+            found.is_some_and(|(_, content)| content.ends_with(b"."))
+        };
+        let journal = state
+            .iter()
+            .find(|(path, _)| path.ends_with("batch.journal.jsonl"));
+        let answers = journal.map_or(0, |(_, journal)| {
+            String::from_utf8_lossy(journal)
+                .matches("\"kind\":\"answer\"")
+                .count()
+        });
+        if answers == INPUTS.len() && INPUTS.iter().all(has_all) {
+            assert!(asked.is_empty(), "{asked:?}: {}", shown());
+        }
     });
 }
 
@@ -252,7 +299,7 @@ fn a_result_that_the_user_changed_survives() {
     let batch = Batch::new(Answer::Echo);
     batch.is_completed("First {{text}}.", &[]);
     batch.machine.write("out/a.txt", "mine");
-    batch.after_every_cut(&["-P", "Second {{text}}."], |state, run, _| {
+    batch.after_every_cut(&["-P", "Second {{text}}."], false, |state, run, _| {
         assert_eq!(run.code, Some(0), "{run:?}\n{}", shown(state));
         let found = files(&batch.out());
         let is_kept = found.values().any(|content| content == b"mine");
@@ -265,7 +312,7 @@ fn a_result_that_the_user_changed_survives() {
 fn a_failure_in_place_of_a_result_is_never_taken_for_a_file_of_the_user() {
     let batch = Batch::new(Answer::Text(String::new()));
     let args = ["-P", "First {{text}}.", "--errors", "inline"];
-    batch.after_every_cut(&args, |state, run, asked| {
+    batch.after_every_cut(&args, false, |state, run, asked| {
         assert_eq!(run.code, Some(1), "{run:?}\n{}", shown(state));
         assert_eq!(asked, INPUTS, "{run:?}\n{}", shown(state));
         for name in INPUTS {

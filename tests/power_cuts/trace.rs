@@ -46,8 +46,8 @@ pub(super) enum Event {
     },
 }
 
-/// Runs a command and returns what it did below `root`.
-pub(super) fn record(command: &Command, root: &Path) -> Vec<Event> {
+/// Runs a command and adds its changes below `root` to the events before it.
+pub(super) fn record(command: &Command, root: &Path, events: &mut Vec<Event>) {
     let trace = tempfile::NamedTempFile::new().unwrap();
     let folder = command.get_current_dir().unwrap().canonicalize().unwrap();
     let mut strace = Command::new("strace");
@@ -76,12 +76,12 @@ pub(super) fn record(command: &Command, root: &Path) -> Vec<Event> {
         folder,
         positions: HashMap::new(),
         unfinished: HashMap::new(),
-        events: Vec::new(),
+        events: std::mem::take(events),
     };
     for line in std::fs::read_to_string(trace.path()).unwrap().lines() {
         parser.line(line);
     }
-    parser.events
+    *events = parser.events;
 }
 
 struct Parser {
