@@ -97,7 +97,7 @@ fn a_check_finds_what_does_not_match_the_description_or_the_contract() {
         "ok       prompt `text`: resolves\n",
         "wrong    prompt `secret-param`: needs `secret`, which `describe` does not have\n",
         "wrong    prompt `secret-processor`: uses the processor `nowhere`, which neither",
-        "warning  prompt `assistant`: ends with a message of the assistant\n",
+        "warning  prompt `assistant`: ends with a message of the assistant; some models",
         "wrong    a prompt that does not exist: the error must be `unknown-prompt`, but is: no error\n",
         "ok       processor `pass`: processes answers, however they are cut\n",
         "wrong    processor `count-pieces`: the output depends on how the answer is cut: ",

@@ -72,6 +72,23 @@ impl Prompt {
             .chain(messages.map(|message| message.content.as_str()))
     }
 
+    /// Returns the properties of the messages that models do not expect: an end with the
+    /// assistant, which some continue and others refuse, and a message without text and
+    /// attachments.
+    pub fn oddities(&self) -> impl Iterator<Item = &'static str> {
+        let messages = self.messages();
+        let last = messages.last();
+        let ends_with_assistant = last.is_some_and(|message| message.role == Role::Assistant);
+        let has_empty = messages
+            .iter()
+            .any(|message| message.content.trim().is_empty() && message.attachments.is_empty());
+        let ends = ends_with_assistant.then_some(
+            "ends with a message of the assistant; some models continue it, others refuse",
+        );
+        ends.into_iter()
+            .chain(has_empty.then_some("has a message without text"))
+    }
+
     /// Returns the messages; none for a raw text.
     #[must_use]
     pub fn messages(&self) -> &[Message] {

@@ -3,7 +3,7 @@
 //! Determinism needs no check: each call gets a new instance, and clocks and random numbers
 //! are the same in each.
 
-use lmstrix_inference::{FinishReason, Role};
+use lmstrix_inference::FinishReason;
 
 use super::contract::{
     PackContents, PackItemInfo, ParamInfo, ProcessorContext, ResolveRequest, ResolvedPrompt,
@@ -222,16 +222,8 @@ impl Check<'_> {
                 self.wrong(of, &text);
             }
         }
-        let messages = resolved.prompt.messages();
-        let last = messages.last();
-        if last.is_some_and(|message| message.role == Role::Assistant) {
-            self.warning(of, "ends with a message of the assistant");
-        }
-        if messages
-            .iter()
-            .any(|message| message.content.trim().is_empty() && message.attachments.is_empty())
-        {
-            self.warning(of, "has a message without text");
+        for oddity in resolved.prompt.oddities() {
+            self.warning(of, oddity);
         }
     }
 

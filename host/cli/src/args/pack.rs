@@ -55,15 +55,22 @@ pub(crate) struct PackListArgs {
     pub common: CommonArgs,
 }
 
-/// Arguments of `pack show`.
+/// A pack, and the folders to search for it.
 #[derive(Debug, Args)]
-pub(crate) struct PackShowArgs {
-    /// Name of a pack, or a .wasm file
+pub(crate) struct WhichPackArgs {
+    /// Name of a pack, or a .wasm or .toml file
     #[arg(value_name = "NAME|FILE", add = ArgValueCandidates::new(complete::packs))]
     pub pack: String,
     /// Folder to search for packs after ./packs and the user's pack folder; repeatable
     #[arg(long, value_name = "DIR")]
     pub pack_dir: Vec<PathBuf>,
+}
+
+/// Arguments of `pack show`.
+#[derive(Debug, Args)]
+pub(crate) struct PackShowArgs {
+    #[command(flatten)]
+    pub which: WhichPackArgs,
     /// Print the result as one JSON object
     #[arg(long)]
     pub json: bool,
@@ -74,12 +81,8 @@ pub(crate) struct PackShowArgs {
 /// Arguments of `pack check`.
 #[derive(Debug, Args)]
 pub(crate) struct PackCheckArgs {
-    /// Name of a pack, or a .wasm file
-    #[arg(value_name = "NAME|FILE", add = ArgValueCandidates::new(complete::packs))]
-    pub pack: String,
-    /// Folder to search for packs after ./packs and the user's pack folder; repeatable
-    #[arg(long, value_name = "DIR")]
-    pub pack_dir: Vec<PathBuf>,
+    #[command(flatten)]
+    pub which: WhichPackArgs,
     #[command(flatten)]
     pub common: CommonArgs,
 }

@@ -174,7 +174,8 @@ pub fn resolve(
         apply_raw(&mut resolved.prompt)?;
     }
     place_attachments(&mut resolved.prompt, &prompt.attachments)?;
-    warnings.extend(check_messages(&resolved.prompt));
+    let oddities = resolved.prompt.oddities();
+    warnings.extend(oddities.map(|odd| Warning::Resolver(format!("the prompt {odd}"))));
     let steps = locate_processors(packs, prompt, &resolver, &resolved, &request, &mut warnings)?;
     warnings.extend(packs.take_warnings());
     Ok(ResolvedJob {
@@ -244,25 +245,6 @@ fn check_schema(resolved: &ResolvedPrompt) -> Result<(), ResolveError> {
         ))),
         _ => Ok(()),
     }
-}
-
-/// Returns warnings about messages that models do not expect.
-fn check_messages(prompt: &Prompt) -> Vec<Warning> {
-    let messages = prompt.messages();
-    let ends_with_assistant = messages
-        .last()
-        .is_some_and(|message| message.role == Role::Assistant);
-    let has_empty = messages
-        .iter()
-        .any(|message| message.content.trim().is_empty() && message.attachments.is_empty());
-    let ends = ends_with_assistant.then_some(
-        "the prompt ends with a message of the assistant; some models continue it, others refuse",
-    );
-    let empty = has_empty.then_some("the prompt has a message without text");
-    let warnings = ends.into_iter().chain(empty);
-    warnings
-        .map(|text| Warning::Resolver(text.to_owned()))
-        .collect()
 }
 
 /// Returns the pack that resolves a prompt without a pack in its name; `None` is a text. It is

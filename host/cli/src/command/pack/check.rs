@@ -16,14 +16,14 @@ use crate::error::{Exit, Failure};
 /// Returns an error if the pack cannot be loaded, or if a fault was found.
 pub(super) async fn check(args: PackCheckArgs, env: &Env) -> Result<Exit, Failure> {
     let setup = Setup::new(&args.common, env)?;
-    let name = args.pack.clone();
+    let name = args.which.pack.clone();
     let check = move |packs: &mut PackSet| {
         let standard = packs.get(STANDARD_PACK)?.describe(&[])?.processors;
         let standard: Vec<String> = standard.into_iter().map(|item| item.name).collect();
         let (pack, files) = load(packs, &name)?;
         Ok(lmstrix_sandbox::check(&pack, &files, &standard))
     };
-    let findings = setup.with_packs(&args.pack_dir, check).await?;
+    let findings = setup.with_packs(&args.which.pack_dir, check).await?;
     let line = |Finding { severity, text }: &Finding| {
         let word = match severity {
             Severity::Ok => "ok",
@@ -38,7 +38,7 @@ pub(super) async fn check(args: PackCheckArgs, env: &Env) -> Result<Exit, Failur
         0 => Ok(Exit::Done),
         faults => Err(Failure::new(
             Exit::Pack,
-            format!("pack `{}` has {}", args.pack, count(faults, "fault")),
+            format!("pack `{}` has {}", args.which.pack, count(faults, "fault")),
         )),
     }
 }

@@ -38,13 +38,13 @@ struct ShownPack {
 /// Returns an error if the pack cannot be loaded or described.
 pub(super) async fn show(args: PackShowArgs, env: &Env) -> Result<Exit, Failure> {
     let setup = Setup::new(&args.common, env)?;
-    let name = args.pack;
+    let name = args.which.pack;
     let describe = move |packs: &mut PackSet| {
         let (pack, files) = load(packs, &name)?;
         let contents = pack.describe(&files)?;
         Ok((pack, contents))
     };
-    let (pack, contents) = setup.with_packs(&args.pack_dir, describe).await?;
+    let (pack, contents) = setup.with_packs(&args.which.pack_dir, describe).await?;
     let shown = ShownPack::new(&pack, contents);
     if args.json {
         print_json(&shown, env)?;
