@@ -19,9 +19,7 @@ const COPIES: [(&str, &[&str]); 3] = [
         "wit/prompts.wit",
         &[
             "host/sandbox/wit/prompts.wit",
-            "guest-prompts/standard/wit/prompts.wit",
-            "guest-prompts/hello/wit/prompts.wit",
-            "guest-prompts/shout/wit/prompts.wit",
+            "guest-prompts/sdk/wit/prompts.wit",
             "tests/guests/hostile/wit/prompts.wit",
         ],
     ),

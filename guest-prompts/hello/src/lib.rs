@@ -1,69 +1,19 @@
 //! A minimal pack: one prompt, `greet`, with one parameter, `name`.
 
-// The exports of a component link only for WebAssembly. A build for other targets is empty.
-#![cfg(target_family = "wasm")]
+use lmstrix_pack::{Catalog, Error, ParamInfo, PromptInfo, Request, Resolved};
 
-wit_bindgen::generate!({ world: "resolver-pack" });
+lmstrix_pack::export!(pack());
 
-use exports::lmstrix::prompts::catalog::{self, Contents, ParamInfo, PromptInfo};
-use exports::lmstrix::prompts::resolver::{self, Input, Request, Resolved};
-use lmstrix::prompts::types::{Error, File, Message, Role};
-
-struct Hello;
-
-impl catalog::Guest for Hello {
-    fn describe(_files: Vec<File>) -> Result<Contents, Error> {
-        let name = ParamInfo {
-            name: "name".into(),
-            summary: "the person to greet".into(),
-            required: true,
-            default: None,
-            extra: vec![],
-        };
-        let greet = PromptInfo {
-            name: "greet".into(),
-            summary: "Greets a person by name".into(),
-            params: vec![name],
-            extra: vec![],
-        };
-        let summary = "A minimal pack with one prompt".into();
-        Ok(Contents {
-            summary,
-            prompts: vec![greet],
-            processors: vec![],
-            extra: vec![],
-        })
-    }
+/// Returns the prompts of the pack.
+pub fn pack() -> Catalog {
+    let greet_info = PromptInfo::new("greet", "Greets a person by name")
+        .param(ParamInfo::required("name", "the person to greet"));
+    Catalog::new("A minimal pack with one prompt").prompt(greet_info, greet)
 }
 
-impl resolver::Guest for Hello {
-    fn resolve(request: Request) -> Result<Resolved, Error> {
-        if request.prompt != "greet" {
-            return Err(Error::UnknownPrompt(vec!["greet".into()]));
-        }
-        let Some(name) = request.params.iter().find(|param| param.key == "name") else {
-            return Err(Error::MissingParams(vec!["name".into()]));
-        };
-        let content = format!(
-            "Repeat the greeting.\n\nHello, {}, and welcome to the pack! It was written in an hour.",
-            name.value
-        );
-        let message = Message {
-            role: Role::User,
-            content,
-            attachments: vec![],
-            extra: vec![],
-        };
-        let input = Input::Chat(vec![message]);
-        Ok(Resolved {
-            input,
-            settings: vec![],
-            post: vec![],
-            extension: None,
-            warnings: vec![],
-            extra: vec![],
-        })
-    }
+fn greet(request: &Request) -> Result<Resolved, Error> {
+    let name = request.param("name")?;
+    Ok(Resolved::user(format!(
+        "Repeat the greeting.\n\nHello, {name}, and welcome to the pack! It was written in an hour."
+    )))
 }
-
-export!(Hello);

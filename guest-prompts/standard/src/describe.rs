@@ -6,36 +6,14 @@ use crate::document::Document;
 use crate::processor::{self, ProcessorKind};
 use crate::prompt::{Prompt, Template};
 use crate::template::{TemplatePiece, pieces};
-use crate::types::{Entry, Error, File};
 use crate::value::Value;
+use lmstrix_pack::{Entry, Error, File, ParamInfo, PromptInfo};
 
 /// One-line description of the pack.
 pub const SUMMARY: &str = "TOML prompt files and the common processors";
 
 /// The maximum length of a summary that is taken from a prompt's text, in characters.
 const MAX_SUMMARY_CHARS: usize = 60;
-
-/// Description of a prompt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PromptInfo {
-    /// The dotted path.
-    pub name: String,
-    /// The description, or the beginning of the text.
-    pub summary: String,
-    /// The parameters, in order of appearance.
-    pub params: Vec<ParamInfo>,
-    /// The location: `file` and `line`.
-    pub extra: Vec<Entry>,
-}
-
-/// A parameter of a prompt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParamInfo {
-    /// The name.
-    pub name: String,
-    /// The default. A parameter without a default is required.
-    pub default: Option<String>,
-}
 
 /// Returns the prompts of all files that a request can address, and all processors.
 ///
@@ -139,8 +117,10 @@ impl<'a> ParamCollector<'a> {
             .iter()
             .find_map(|template| template.defaults?.get(name)?.value.to_text());
         self.params.push(ParamInfo {
-            name: name.to_owned(),
+            // A parameter without a default is required.
+            required: default.is_none(),
             default,
+            ..ParamInfo::optional(name, "")
         });
     }
 }

@@ -5,8 +5,8 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::types::{Error, File, FileError};
 use crate::value::{Node, Table, Value};
+use lmstrix_pack::{Error, File, FileError};
 
 /// A parsed prompt file.
 #[derive(Debug)]

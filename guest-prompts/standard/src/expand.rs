@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::document::Document;
 use crate::prompt::Template;
 use crate::template::{TemplatePiece, pieces};
-use crate::types::{Entry, Error, FileError};
 use crate::value::Value;
+use lmstrix_pack::{Entry, Error, FileError};
 
 /// The maximum size of an expanded prompt, in bytes. Far beyond any model's context; it
 /// stops files in which each text doubles the one before.
@@ -184,13 +184,13 @@ impl<'a> Expander<'a> {
         };
         let location = || definition.document.location(definition.key_offset);
         if self.params.contains_key(name) {
-            return Err(Error::InvalidParam(
+            return Err(Error::InvalidParam((
                 name.to_owned(),
                 format!(
                     "set as a parameter and also defined in {}; rename one of them",
                     location()
                 ),
-            ));
+            )));
         }
         if let Some(other) = definition.also_in {
             let warning = format!(

@@ -6,8 +6,8 @@
 
 use crate::document::Document;
 use crate::processor;
-use crate::types::{Entry, Error, ProcessorRef};
 use crate::value::{Node, Table, Value};
+use lmstrix_pack::{Entry, Error, ProcessorRef};
 
 /// Reads the `post` property. Adds a warning for each unknown key.
 ///
@@ -157,7 +157,7 @@ fn check_opens(document: &Document, node: &Node, processor: &ProcessorRef) -> Re
                 quoted(&similar)
             )
         }
-        Err(Error::InvalidParam(option, message)) => {
+        Err(Error::InvalidParam((option, message))) => {
             format!("invalid option `{option}` of `{name}`: {message}")
         }
         Err(other) => return Err(other),

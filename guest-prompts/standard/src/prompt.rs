@@ -1,10 +1,10 @@
 //! Prompts in a prompt file: strings, or tables with properties.
 
 use crate::document::Document;
-use crate::suggest::similar_names;
-use crate::types::{Error, ProcessorRef, Setting};
 use crate::value::{Node, Table, Value};
 use crate::{processor_refs, setting};
+use lmstrix_pack::similar_names;
+use lmstrix_pack::{Error, ProcessorRef, Setting};
 
 /// The properties that contain the text, the preferred one first.
 const TEXT_KEYS: [&str; 2] = ["prompt", "template"];

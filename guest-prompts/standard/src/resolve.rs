@@ -4,8 +4,7 @@ use crate::document::Document;
 use crate::expand::Expander;
 use crate::prompt::Prompt;
 use crate::setting;
-use crate::suggest::similar_names;
-use crate::types::{Error, ResolveRequest, ResolvedPrompt, Setting};
+use lmstrix_pack::{Error, ProcessorRef, Request, Resolved, Setting, similar_names};
 
 /// The key in `extra` for the text of an inline prompt.
 pub const INLINE_KEY: &str = "template";
@@ -14,12 +13,45 @@ pub const INLINE_KEY: &str = "template";
 /// unused without a warning. The host sets it for the columns of a table.
 pub const OPTIONAL_PARAMS_KEY: &str = "optional-params";
 
+/// The result of `resolve`: the messages, the settings and the processors.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ResolvedPrompt {
+    /// The system message, if any.
+    pub system: Option<String>,
+    /// The user message.
+    pub user: String,
+    /// The settings. Only stop strings may occur more than once.
+    pub settings: Vec<Setting>,
+    /// The processors of the answer, in order.
+    pub processors: Vec<ProcessorRef>,
+    /// Extension of the output file.
+    pub extension: Option<String>,
+    /// Warnings for the user.
+    pub warnings: Vec<String>,
+}
+
+impl From<ResolvedPrompt> for Resolved {
+    fn from(prompt: ResolvedPrompt) -> Self {
+        let mut resolved = Self::user(prompt.user);
+        if let Some(system) = prompt.system {
+            resolved = resolved.system(system);
+        }
+        Self {
+            settings: prompt.settings,
+            post: prompt.processors,
+            extension: prompt.extension,
+            warnings: prompt.warnings,
+            ..resolved
+        }
+    }
+}
+
 /// Resolves a request.
 ///
 /// # Errors
 /// Returns an error if a file is invalid, a prompt is unknown, parameters are missing, or
 /// the expansion fails.
-pub fn resolve(request: &ResolveRequest) -> Result<ResolvedPrompt, Error> {
+pub fn resolve(request: &Request) -> Result<ResolvedPrompt, Error> {
     let documents = Document::parse_all(&request.files)?;
     let inline = request.extra.iter().find(|entry| entry.key == INLINE_KEY);
     let (prompts, warnings) = match inline {

@@ -2,8 +2,8 @@
 
 use crate::document::Document;
 use crate::processor::json;
-use crate::types::{Entry, Error, Setting};
 use crate::value::{Node, Value};
+use lmstrix_pack::{Entry, Error, Setting};
 
 const REASONING_LEVELS: [&str; 5] = ["off", "on", "low", "medium", "high"];
 

@@ -1,4 +1,4 @@
-use lmstrix_pack_standard::types::StopReason;
+use lmstrix_pack::Stop;
 use proptest::prelude::*;
 
 use crate::error_line;
@@ -47,7 +47,7 @@ const CASES: &[(&str, &[(&str, &str)])] = &[
 
 /// Checks that the output, the warnings and the rejections are the same for the whole
 /// answer, for these chunks, and for single characters.
-fn check(name: &str, options: &[(&str, &str)], pieces: &[&str], stop: StopReason) {
+fn check(name: &str, options: &[(&str, &str)], pieces: &[&str], stop: &Stop) {
     let whole: String = pieces.concat();
     let outcome = |pieces: &[&str]| match run_processor(name, options, pieces, stop) {
         Ok(run) => Ok((run.text + &run.tail, run.warnings, run.done)),
@@ -149,7 +149,7 @@ proptest! {
 
     #[test]
     fn chunks_do_not_change_the_output_of_generated_answers(pieces in answer(), is_truncated in any::<bool>()) {
-        let stop = if is_truncated { StopReason::Truncated } else { StopReason::Complete };
+        let stop = if is_truncated { &Stop::Length } else { &Stop::End };
         for (name, options) in CASES {
             check(name, options, &pieces, stop);
         }
@@ -160,7 +160,7 @@ proptest! {
         let pieces = split(&text, &sizes);
         let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
         for (name, options) in CASES {
-            check(name, options, &pieces, StopReason::Complete);
+            check(name, options, &pieces, &Stop::End);
         }
     }
 
@@ -169,8 +169,8 @@ proptest! {
         let pieces = split(&text, &sizes);
         let pieces: Vec<&str> = pieces.iter().map(String::as_str).collect();
         for options in [&[][..], &[("indent", indent.as_str())]] {
-            check("json", options, &pieces, StopReason::Complete);
-            let ours = run_processor("json", options, &[&text], StopReason::Complete);
+            check("json", options, &pieces, &Stop::End);
+            let ours = run_processor("json", options, &[&text], &Stop::End);
             let theirs = serde_json::from_str::<serde_json::Value>(&text);
             prop_assert_eq!(ours.is_ok(), theirs.is_ok(), "{}", text);
             if let (Ok(run), Ok(value)) = (ours, theirs) {
@@ -181,7 +181,7 @@ proptest! {
 
     #[test]
     fn replace_agrees_with_str_replace(text in "[ab]{0,40}", from in "[ab]{1,4}", to in "[ab]{0,3}") {
-        let run = run_processor("replace", &[("from", &from), ("to", &to)], &[&text], StopReason::Complete).expect("runs");
+        let run = run_processor("replace", &[("from", &from), ("to", &to)], &[&text], &Stop::End).expect("runs");
         prop_assert_eq!(run.text + &run.tail, text.replace(&from, &to));
     }
 }

@@ -1,9 +1,9 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use lmstrix_pack::{Entry, Request};
 use lmstrix_pack_standard::describe::describe;
 use lmstrix_pack_standard::resolve::resolve;
-use lmstrix_pack_standard::types::{Entry, ResolveRequest};
 
 use crate::{error_line, error_of, file, resolve_prompt, try_resolve};
 
@@ -150,11 +150,11 @@ fn files_with_exponential_expansion_are_rejected() {
 
 #[test]
 fn inline_prompts_have_the_same_size_limit() {
-    let request = ResolveRequest {
+    let request = Request {
         prompt: "inline".to_owned(),
         files: vec![file("p.toml", &format!("x = '{}'", "y".repeat(100_000)))],
         extra: vec![Entry::new("template", "{{x}}".repeat(1000))],
-        ..ResolveRequest::default()
+        ..Request::default()
     };
     assert_eq!(
         error_of(resolve(&request)),

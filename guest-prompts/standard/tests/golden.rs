@@ -1,5 +1,6 @@
+use lmstrix_pack::Request;
+use lmstrix_pack_standard::resolve::ResolvedPrompt;
 use lmstrix_pack_standard::resolve::resolve;
-use lmstrix_pack_standard::types::{ResolveRequest, ResolvedPrompt};
 use serde_json::Value;
 
 use crate::{entries, error_of, file, resolve_prompt, try_resolve};
@@ -192,11 +193,12 @@ fn unused_parameters_in_single_braces_get_a_hint() {
 
 #[test]
 fn optional_params_may_be_unused() {
-    let request = ResolveRequest {
+    let request = Request {
         prompt: "a".to_owned(),
         params: entries(&[("topic", "AI"), ("x", ""), ("place", "Rome"), ("y", "")]),
         files: vec![file("p.toml", "a = 'about {{topic}}, not {place}'")],
         extra: entries(&[("optional-params", "topic\nx\nplace")]),
+        model: None,
     };
     assert_eq!(
         resolve(&request).unwrap().warnings,

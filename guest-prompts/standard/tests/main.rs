@@ -21,8 +21,9 @@ mod readme;
 /// The stock prompts of the host.
 mod stock;
 
+use lmstrix_pack::{Entry, Error, File, Request};
+use lmstrix_pack_standard::resolve::ResolvedPrompt;
 use lmstrix_pack_standard::resolve::resolve;
-use lmstrix_pack_standard::types::{Entry, Error, File, ResolveRequest, ResolvedPrompt};
 
 fn file(name: &str, text: &str) -> File {
     File {
@@ -38,11 +39,11 @@ fn entries(pairs: &[(&str, &str)]) -> Vec<Entry> {
 
 /// Resolves a prompt of a single file `p.toml`.
 fn try_resolve(text: &str, prompt: &str, params: &[(&str, &str)]) -> Result<ResolvedPrompt, Error> {
-    resolve(&ResolveRequest {
+    resolve(&Request {
         prompt: prompt.to_owned(),
         params: entries(params),
         files: vec![file("p.toml", text)],
-        extra: vec![],
+        ..Request::default()
     })
 }
 
@@ -65,7 +66,7 @@ fn error_line(error: &Error) -> String {
             format!("unknown processor, similar: {}", similar.join(" "))
         }
         Error::MissingParams(names) => format!("missing: {}", names.join(" ")),
-        Error::InvalidParam(name, message) => format!("{name}: {message}"),
+        Error::InvalidParam((name, message)) => format!("{name}: {message}"),
         Error::InvalidFile(error) => {
             let number =
                 |number: Option<u32>| number.map(|number| number.to_string()).unwrap_or_default();
@@ -73,5 +74,6 @@ fn error_line(error: &Error) -> String {
             format!("{}:{line}:{column}: {}", error.file, error.message)
         }
         Error::Rejected(reason) => format!("rejected: {reason}"),
+        Error::Other((code, message)) => format!("{code}: {message}"),
     }
 }

@@ -1,5 +1,5 @@
+use lmstrix_pack::{Error, Stop};
 use lmstrix_pack_standard::processor::open;
-use lmstrix_pack_standard::types::{Error, StopReason};
 
 use crate::{entries, error_line};
 
@@ -18,7 +18,7 @@ pub(crate) fn run_processor(
     name: &str,
     options: &[(&str, &str)],
     chunks: &[&str],
-    stop: StopReason,
+    stop: &Stop,
 ) -> Result<ProcessorRun, Error> {
     let mut processor = open(name, &entries(options))?;
     let mut text = String::new();
@@ -31,8 +31,8 @@ pub(crate) fn run_processor(
             break;
         }
     }
-    let stop = if done { StopReason::Complete } else { stop };
-    let outcome = processor.finish(stop)?;
+    let stop = if done { &Stop::Enough } else { stop };
+    let outcome = processor.finish(stop.clone())?;
     Ok(ProcessorRun {
         text,
         tail: outcome.tail,
@@ -43,7 +43,7 @@ pub(crate) fn run_processor(
 
 /// Compares the output, formatted as `text[tail] done ! warning`, with `expected`.
 fn check(name: &str, options: &[(&str, &str)], answer: &str, expected: &str) {
-    let formatted = match run_processor(name, options, &[answer], StopReason::Complete) {
+    let formatted = match run_processor(name, options, &[answer], &Stop::End) {
         Err(error) => error_line(&error),
         Ok(run) => {
             let tail = if run.tail.is_empty() {
@@ -392,13 +392,8 @@ fn reasoning() {
 
 #[test]
 fn an_answer_truncated_inside_reasoning_is_dropped() {
-    let run = run_processor(
-        "reasoning",
-        &[("open", "true")],
-        &["hm, "],
-        StopReason::Truncated,
-    )
-    .expect("no error");
+    let run = run_processor("reasoning", &[("open", "true")], &["hm, "], &Stop::Length)
+        .expect("no error");
     assert_eq!(run.text, "");
     assert!(
         run.warnings[0].contains("truncated before </think>"),
@@ -409,8 +404,7 @@ fn an_answer_truncated_inside_reasoning_is_dropped() {
 
 #[test]
 fn an_unclosed_span_of_a_truncated_answer_is_dropped() {
-    let run =
-        run_processor("reasoning", &[], &["A <think>b"], StopReason::Truncated).expect("no error");
+    let run = run_processor("reasoning", &[], &["A <think>b"], &Stop::Length).expect("no error");
     assert_eq!(
         (run.text.as_str(), run.tail.as_str(), run.warnings.len()),
         ("A ", "", 1)
@@ -532,8 +526,7 @@ fn json() {
         "",
         "indent: must be an integer from 0 to 8, not `9` (options: indent)",
     );
-    let rejection =
-        run_processor("json", &[], &["[1"], StopReason::Truncated).expect_err("rejected");
+    let rejection = run_processor("json", &[], &["[1"], &Stop::Length).expect_err("rejected");
     assert!(error_line(&rejection).ends_with("; the answer was truncated"));
 }
 

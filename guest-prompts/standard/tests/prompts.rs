@@ -1,6 +1,6 @@
-use lmstrix_pack_standard::describe::{ParamInfo, describe};
+use lmstrix_pack::{Entry, ParamInfo, ProcessorRef, Request, Setting};
+use lmstrix_pack_standard::describe::describe;
 use lmstrix_pack_standard::resolve::resolve;
-use lmstrix_pack_standard::types::{Entry, ProcessorRef, ResolveRequest, Setting};
 
 use crate::{entries, error_of, file, resolve_prompt, try_resolve};
 
@@ -302,10 +302,11 @@ system = " \n"
     assert_eq!(resolve_prompt(text, "d", &[]).system, None);
 }
 
-fn request(prompt: &str, extra: &[(&str, &str)]) -> ResolveRequest {
-    ResolveRequest {
+fn request(prompt: &str, extra: &[(&str, &str)]) -> Request {
+    Request {
         prompt: prompt.to_owned(),
         params: entries(&[("t", "T")]),
+        model: None,
         files: vec![
             file("one.toml", "a = '1{{x}}'\nx = 'one'\nboth = '1'"),
             file("notes.md", "a = broken"),
@@ -354,7 +355,7 @@ fn an_inline_prompt_can_reference_all_files() {
         error_of(resolve(&conflicting)),
         "x: set as a parameter and also defined in one.toml:2; rename one of them"
     );
-    let without_files = resolve(&ResolveRequest {
+    let without_files = resolve(&Request {
         files: vec![],
         ..request("inline", &[("template", "Hi {{t}}")])
     });

@@ -1,7 +1,7 @@
+use lmstrix_pack::Stop;
 use lmstrix_pack_standard::describe::describe;
 use lmstrix_pack_standard::processor::PROCESSORS;
 use lmstrix_pack_standard::setting;
-use lmstrix_pack_standard::types::StopReason;
 
 use crate::processors::run_processor;
 use crate::{file, resolve_prompt};
@@ -86,15 +86,9 @@ fn all_properties_processors_and_options_are_documented() {
 #[test]
 fn the_processors_of_the_last_example_work() {
     let answer = "Sure!\n```rs\nf(a,b)\n```\nBye";
-    let block = run_processor(
-        "fence",
-        &[("lang", "rust|rs")],
-        &[answer],
-        StopReason::Complete,
-    )
-    .expect("block");
+    let block =
+        run_processor("fence", &[("lang", "rust|rs")], &[answer], &Stop::End).expect("block");
     let spaced = [("from", "a,b"), ("to", "a, b")];
-    let spaced =
-        run_processor("replace", &spaced, &[&block.text], StopReason::Complete).expect("text");
+    let spaced = run_processor("replace", &spaced, &[&block.text], &Stop::End).expect("text");
     assert_eq!(spaced.text, "f(a, b)\n");
 }

@@ -1,5 +1,6 @@
+use lmstrix_pack::ProcessorRef;
 use lmstrix_pack_standard::describe::describe;
-use lmstrix_pack_standard::types::{ProcessorRef, ResolvedPrompt};
+use lmstrix_pack_standard::resolve::ResolvedPrompt;
 
 use crate::{file, resolve_prompt};
 

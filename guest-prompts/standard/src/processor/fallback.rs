@@ -1,8 +1,9 @@
 //! Handles answers without a match, for processors that extract a part of the answer: the
 //! whole answer with a warning, or a rejection.
 
-use super::{FinishedText, OptionInfo, ProcessorOptions};
-use crate::types::Error;
+use lmstrix_pack::{Error, Outcome};
+
+use super::{OptionInfo, ProcessorOptions};
 
 /// The option that rejects an answer without a match.
 pub(super) const REQUIRED: OptionInfo =
@@ -46,14 +47,16 @@ impl Fallback {
     ///
     /// # Errors
     /// Returns a rejection if a match is required.
-    pub(super) fn finish(&mut self, problem: &str) -> Result<FinishedText, Error> {
+    pub(super) fn finish(&mut self, problem: &str) -> Result<Outcome, Error> {
         if self.required {
             return Err(Error::Rejected(format!("{problem} in the answer")));
         }
+        let outcome = Outcome::tail(std::mem::take(&mut self.held));
         let warning = format!("{problem} in the answer; it is passed through unchanged");
-        Ok(FinishedText {
-            tail: std::mem::take(&mut self.held),
-            warnings: if self.quiet { vec![] } else { vec![warning] },
+        Ok(if self.quiet {
+            outcome
+        } else {
+            outcome.warning(warning)
         })
     }
 }

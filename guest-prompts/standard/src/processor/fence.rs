@@ -2,8 +2,9 @@
 
 use super::fallback::{Fallback, QUIET, REQUIRED};
 use super::line_reader::{LineKind, LinePart, LineReader};
-use super::{FinishedText, OptionInfo, Processor, ProcessorKind, ProcessorOptions, PushOutput};
-use crate::types::{Error, StopReason};
+use lmstrix_pack::{Error, Outcome, Processor, Pushed, Stop};
+
+use super::{OptionInfo, ProcessorKind, ProcessorOptions};
 
 pub(super) const KIND: ProcessorKind = ProcessorKind {
     name: "fence",
@@ -119,7 +120,7 @@ impl Fence {
 }
 
 impl Processor for Fence {
-    fn push(&mut self, chunk: &str) -> Result<PushOutput, Error> {
+    fn push(&mut self, chunk: &str) -> Result<Pushed, Error> {
         let mut text = String::new();
         for segment in chunk.split_inclusive('\n') {
             self.advance(Some(segment), &mut text);
@@ -127,13 +128,13 @@ impl Processor for Fence {
                 break;
             }
         }
-        Ok(PushOutput {
+        Ok(Pushed {
             text,
             done: self.done,
         })
     }
 
-    fn finish(&mut self, _: StopReason) -> Result<FinishedText, Error> {
+    fn finish(&mut self, _: Stop) -> Result<Outcome, Error> {
         let mut tail = String::new();
         if !self.done {
             self.advance(None, &mut tail);
@@ -141,11 +142,11 @@ impl Processor for Fence {
         if self.selected_blocks == 0 {
             return self.fallback.finish(&self.no_match_message());
         }
+        let outcome = Outcome::tail(tail);
         let unclosed = self.block.is_some_and(|block| block.selected);
-        let warning = "the code block is not closed in the answer".to_owned();
-        Ok(FinishedText {
-            tail,
-            warnings: if unclosed { vec![warning] } else { vec![] },
+        Ok(match unclosed {
+            true => outcome.warning("the code block is not closed in the answer"),
+            false => outcome,
         })
     }
 }

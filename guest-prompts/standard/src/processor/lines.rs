@@ -2,8 +2,9 @@
 
 use super::fallback::{Fallback, QUIET, REQUIRED};
 use super::line_reader::{LineKind, LinePart, LineReader};
-use super::{FinishedText, OptionInfo, Processor, ProcessorKind, ProcessorOptions, PushOutput};
-use crate::types::{Error, StopReason};
+use lmstrix_pack::{Error, Outcome, Processor, Pushed, Stop};
+
+use super::{OptionInfo, ProcessorKind, ProcessorOptions};
 
 pub(super) const KIND: ProcessorKind = ProcessorKind {
     name: "lines",
@@ -138,7 +139,7 @@ impl Lines {
 }
 
 impl Processor for Lines {
-    fn push(&mut self, chunk: &str) -> Result<PushOutput, Error> {
+    fn push(&mut self, chunk: &str) -> Result<Pushed, Error> {
         let mut text = String::new();
         for segment in chunk.split_inclusive('\n') {
             self.advance(Some(segment), &mut text);
@@ -146,13 +147,13 @@ impl Processor for Lines {
                 break;
             }
         }
-        Ok(PushOutput {
+        Ok(Pushed {
             text,
             done: self.state == LinesState::AfterEnd,
         })
     }
 
-    fn finish(&mut self, _: StopReason) -> Result<FinishedText, Error> {
+    fn finish(&mut self, _: Stop) -> Result<Outcome, Error> {
         let mut tail = String::new();
         self.advance(None, &mut tail);
         let missing = self
@@ -163,16 +164,13 @@ impl Processor for Lines {
             // Only an end marker is set, so that it counts as the match.
             (LinesState::Between, Some(missing)) if self.start.is_none() => {
                 let outcome = self.fallback.finish(&missing)?;
-                Ok(FinishedText { tail, ..outcome })
+                Ok(Outcome { tail, ..outcome })
             }
-            (LinesState::Between, Some(missing)) => Ok(FinishedText {
-                tail,
-                warnings: vec![format!("{missing} in the answer after the first marker")],
-            }),
-            _ => Ok(FinishedText {
-                tail,
-                warnings: Vec::new(),
-            }),
+            (LinesState::Between, Some(missing)) => {
+                let warning = format!("{missing} in the answer after the first marker");
+                Ok(Outcome::tail(tail).warning(warning))
+            }
+            _ => Ok(Outcome::tail(tail)),
         }
     }
 }

@@ -12,46 +12,12 @@ mod lines;
 mod options;
 mod reasoning;
 mod replace;
-mod scan;
 mod tag;
 mod trim;
 
-use crate::suggest::similar_names;
-use crate::types::{Entry, Error, StopReason};
+use lmstrix_pack::{Entry, Error, Processor, ProcessorInfo, similar_names};
 
 pub use options::{OptionInfo, ProcessorOptions};
-
-/// A processor that is open for one answer.
-pub trait Processor {
-    /// Processes the next chunk of the answer. Not called again after it returned `done`.
-    ///
-    /// # Errors
-    /// Returns an error if the processor rejects the answer.
-    fn push(&mut self, chunk: &str) -> Result<PushOutput, Error>;
-    /// Ends the answer. Called once, after the last chunk.
-    ///
-    /// # Errors
-    /// Returns an error if the processor rejects the answer.
-    fn finish(&mut self, stop: StopReason) -> Result<FinishedText, Error>;
-}
-
-/// The result of [`Processor::push`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PushOutput {
-    /// Output text; may be empty.
-    pub text: String,
-    /// True if the processor needs no more input.
-    pub done: bool,
-}
-
-/// The result of [`Processor::finish`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FinishedText {
-    /// The remaining output text.
-    pub tail: String,
-    /// Warnings for the user.
-    pub warnings: Vec<String>,
-}
 
 /// A processor of this pack.
 #[derive(Debug)]
@@ -63,6 +29,16 @@ pub struct ProcessorKind {
     /// The options.
     pub options: &'static [OptionInfo],
     open: fn(&ProcessorOptions<'_>) -> Result<Box<dyn Processor>, Error>,
+}
+
+impl ProcessorKind {
+    /// Returns the description for `describe`.
+    pub fn info(&self) -> ProcessorInfo {
+        ProcessorInfo {
+            options: self.options.iter().map(OptionInfo::info).collect(),
+            ..ProcessorInfo::new(self.name, self.summary)
+        }
+    }
 }
 
 /// All processors, in the order of listings.

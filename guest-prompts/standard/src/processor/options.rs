@@ -1,6 +1,6 @@
 //! The options of a processor.
 
-use crate::types::{Entry, Error};
+use lmstrix_pack::{Entry, Error, ParamInfo};
 
 /// Description of an option.
 #[derive(Debug)]
@@ -39,6 +39,15 @@ impl OptionInfo {
         Self {
             required: true,
             ..self
+        }
+    }
+
+    /// Returns the description for `describe`.
+    pub(super) fn info(&self) -> ParamInfo {
+        ParamInfo {
+            required: self.required,
+            default: self.default.map(str::to_owned),
+            ..ParamInfo::optional(self.name, self.summary)
         }
     }
 }
@@ -118,6 +127,6 @@ impl<'a> ProcessorOptions<'a> {
     pub(super) fn invalid_option(&self, name: &str, message: &str) -> Error {
         let names: Vec<&str> = self.declared.iter().map(|option| option.name).collect();
         let names = names.join(", ");
-        Error::InvalidParam(name.to_owned(), format!("{message} (options: {names})"))
+        Error::InvalidParam((name.to_owned(), format!("{message} (options: {names})")))
     }
 }

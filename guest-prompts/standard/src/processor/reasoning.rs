@@ -3,10 +3,11 @@
 //! The engine already separates a span with a common tag at the start of the answer. This
 //! processor also removes later spans, and spans with other tags.
 
-use super::scan::{MAX_NEEDLE_BYTES, ScanResult, find_first};
 use super::tag::check_tag_name;
-use super::{FinishedText, OptionInfo, Processor, ProcessorKind, ProcessorOptions, PushOutput};
-use crate::types::{Error, StopReason};
+use lmstrix_pack::{Error, Outcome, Processor, Pushed, Stop};
+use lmstrix_pack::{MAX_NEEDLE_BYTES, ScanResult, find_first};
+
+use super::{OptionInfo, ProcessorKind, ProcessorOptions};
 
 pub(super) const KIND: ProcessorKind = ProcessorKind {
     name: "reasoning",
@@ -129,7 +130,7 @@ impl Reasoning {
 }
 
 impl Processor for Reasoning {
-    fn push(&mut self, chunk: &str) -> Result<PushOutput, Error> {
+    fn push(&mut self, chunk: &str) -> Result<Pushed, Error> {
         let mut pending = std::mem::take(&mut self.pending);
         pending.push_str(chunk);
         let mut text = String::new();
@@ -143,10 +144,10 @@ impl Processor for Reasoning {
         }
         pending.drain(..settled);
         self.pending = pending;
-        Ok(PushOutput { text, done: false })
+        Ok(Pushed { text, done: false })
     }
 
-    fn finish(&mut self, stop: StopReason) -> Result<FinishedText, Error> {
+    fn finish(&mut self, stop: Stop) -> Result<Outcome, Error> {
         let mut warnings = Vec::new();
         let mut tail = String::new();
         let pending = std::mem::take(&mut self.pending);
@@ -156,7 +157,7 @@ impl Processor for Reasoning {
                 tail.push_str(&self.out.leading_whitespace);
             }
             // The answer was truncated inside the reasoning, so that there is no output.
-            Some(OpenSpan::FromTemplate) if stop == StopReason::Truncated => {
+            Some(OpenSpan::FromTemplate) if !stop.is_complete() => {
                 let closings = self.closings.join(" or ");
                 warnings.push(format!(
                     "the answer was truncated before {closings}; it is dropped"
@@ -173,7 +174,7 @@ impl Processor for Reasoning {
                 let opening = &self.needles[index];
                 // In a complete answer, an unclosed tag after other text is probably a
                 // mention of the tag.
-                if self.out.started && stop == StopReason::Complete {
+                if self.out.started && stop.is_complete() {
                     self.out.skip_whitespace = false;
                     tail = std::mem::take(&mut self.span_text) + &pending;
                     warnings.push(format!(
@@ -191,7 +192,11 @@ impl Processor for Reasoning {
                 "{closing} has no opening tag; if the answer starts with reasoning, set open=true"
             ));
         }
-        Ok(FinishedText { tail, warnings })
+        Ok(Outcome {
+            tail,
+            warnings,
+            ..Outcome::default()
+        })
     }
 }
 

@@ -1,7 +1,8 @@
 //! The `replace` processor: replaces occurrences of a text.
 
-use super::{FinishedText, OptionInfo, Processor, ProcessorKind, ProcessorOptions, PushOutput};
-use crate::types::{Error, StopReason};
+use lmstrix_pack::{Error, Outcome, Processor, Pushed, Stop};
+
+use super::{OptionInfo, ProcessorKind, ProcessorOptions};
 
 pub(super) const KIND: ProcessorKind = ProcessorKind {
     name: "replace",
@@ -55,7 +56,7 @@ fn border_lengths(pattern: &[u8]) -> Vec<usize> {
 }
 
 impl Processor for Replace {
-    fn push(&mut self, chunk: &str) -> Result<PushOutput, Error> {
+    fn push(&mut self, chunk: &str) -> Result<Pushed, Error> {
         let mut out: Vec<u8> = Vec::with_capacity(chunk.len());
         for (at, &byte) in chunk.as_bytes().iter().enumerate() {
             if self.remaining == Some(0) {
@@ -78,17 +79,14 @@ impl Processor for Replace {
                 self.remaining = self.remaining.map(|left| left - 1);
             }
         }
-        Ok(PushOutput {
+        Ok(Pushed {
             text: text(out),
             done: false,
         })
     }
 
-    fn finish(&mut self, _: StopReason) -> Result<FinishedText, Error> {
-        Ok(FinishedText {
-            tail: text(self.from[..self.matched].to_vec()),
-            warnings: Vec::new(),
-        })
+    fn finish(&mut self, _: Stop) -> Result<Outcome, Error> {
+        Ok(Outcome::tail(text(self.from[..self.matched].to_vec())))
     }
 }
 

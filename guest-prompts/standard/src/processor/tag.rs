@@ -1,10 +1,11 @@
 //! The `tag` processor: extracts the content of `<output>`, or of another tag.
 
 use super::fallback::{Fallback, QUIET, REQUIRED};
-use super::scan::{MAX_NEEDLE_BYTES, ScanResult, find_first};
 use super::trim::EdgeTrimmer;
-use super::{FinishedText, OptionInfo, Processor, ProcessorKind, ProcessorOptions, PushOutput};
-use crate::types::{Error, StopReason};
+use lmstrix_pack::{Error, Outcome, Processor, Pushed, Stop};
+use lmstrix_pack::{MAX_NEEDLE_BYTES, ScanResult, find_first};
+
+use super::{OptionInfo, ProcessorKind, ProcessorOptions};
 
 pub(super) const KIND: ProcessorKind = ProcessorKind {
     name: "tag",
@@ -71,7 +72,7 @@ struct Tag {
 }
 
 impl Processor for Tag {
-    fn push(&mut self, chunk: &str) -> Result<PushOutput, Error> {
+    fn push(&mut self, chunk: &str) -> Result<Pushed, Error> {
         self.pending.push_str(chunk);
         if self.state == TagState::Before {
             match find_first(&self.pending, &self.opening) {
@@ -83,7 +84,7 @@ impl Processor for Tag {
                 ScanResult::Partial(start) => {
                     self.fallback.hold(&self.pending[..start]);
                     self.pending.drain(..start);
-                    return Ok(PushOutput::default());
+                    return Ok(Pushed::default());
                 }
             }
         }
@@ -96,22 +97,20 @@ impl Processor for Tag {
         if closed {
             self.state = TagState::After;
         }
-        Ok(PushOutput { text, done: closed })
+        Ok(Pushed { text, done: closed })
     }
 
-    fn finish(&mut self, _: StopReason) -> Result<FinishedText, Error> {
+    fn finish(&mut self, _: Stop) -> Result<Outcome, Error> {
         let pending = std::mem::take(&mut self.pending);
         let [opening] = &self.opening;
         match self.state {
-            TagState::After => Ok(FinishedText::default()),
+            TagState::After => Ok(Outcome::default()),
             TagState::Before => {
                 self.fallback.hold(&pending);
                 self.fallback.finish(&format!("no {opening}"))
             }
-            TagState::Inside => Ok(FinishedText {
-                tail: self.edges.push(&pending),
-                warnings: vec![format!("{opening} is not closed in the answer")],
-            }),
+            TagState::Inside => Ok(Outcome::tail(self.edges.push(&pending))
+                .warning(format!("{opening} is not closed in the answer"))),
         }
     }
 }

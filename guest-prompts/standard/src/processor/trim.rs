@@ -1,7 +1,8 @@
 //! The `trim` processor: removes whitespace around the text.
 
-use super::{FinishedText, OptionInfo, Processor, ProcessorKind, ProcessorOptions, PushOutput};
-use crate::types::{Error, StopReason};
+use lmstrix_pack::{Error, Outcome, Processor, Pushed, Stop};
+
+use super::{OptionInfo, ProcessorKind, ProcessorOptions};
 
 pub(super) const KIND: ProcessorKind = ProcessorKind {
     name: "trim",
@@ -30,15 +31,15 @@ struct Trim {
 }
 
 impl Processor for Trim {
-    fn push(&mut self, chunk: &str) -> Result<PushOutput, Error> {
-        Ok(PushOutput {
+    fn push(&mut self, chunk: &str) -> Result<Pushed, Error> {
+        Ok(Pushed {
             text: self.edges.push(chunk),
             done: false,
         })
     }
 
-    fn finish(&mut self, _: StopReason) -> Result<FinishedText, Error> {
-        Ok(FinishedText::default())
+    fn finish(&mut self, _: Stop) -> Result<Outcome, Error> {
+        Ok(Outcome::default())
     }
 }
 

@@ -8,8 +8,9 @@ mod grammar;
 
 use grammar::{CharRole, Grammar};
 
-use super::{FinishedText, OptionInfo, Processor, ProcessorKind, ProcessorOptions, PushOutput};
-use crate::types::{Error, StopReason};
+use lmstrix_pack::{Error, Outcome, Processor, Pushed, Stop};
+
+use super::{OptionInfo, ProcessorKind, ProcessorOptions};
 
 pub(super) const KIND: ProcessorKind = ProcessorKind {
     name: "json",
@@ -132,20 +133,20 @@ impl Json {
 }
 
 impl Processor for Json {
-    fn push(&mut self, chunk: &str) -> Result<PushOutput, Error> {
+    fn push(&mut self, chunk: &str) -> Result<Pushed, Error> {
         let mut text = String::with_capacity(chunk.len());
         for c in chunk.chars() {
             if self.push_char(c, &mut text).map_err(Error::Rejected)? {
-                return Ok(PushOutput { text, done: true });
+                return Ok(Pushed { text, done: true });
             }
         }
-        Ok(PushOutput { text, done: false })
+        Ok(Pushed { text, done: false })
     }
 
-    fn finish(&mut self, stop: StopReason) -> Result<FinishedText, Error> {
+    fn finish(&mut self, stop: Stop) -> Result<Outcome, Error> {
         match self.check_complete() {
-            Ok(()) => Ok(FinishedText::default()),
-            Err(message) if stop == StopReason::Truncated => Err(Error::Rejected(format!(
+            Ok(()) => Ok(Outcome::default()),
+            Err(message) if !stop.is_complete() => Err(Error::Rejected(format!(
                 "{message}; the answer was truncated"
             ))),
             Err(message) => Err(Error::Rejected(message)),

@@ -1,11 +1,11 @@
 //! Finds the first of several short strings (needles) in a stream, ignoring ASCII case.
 
 /// The maximum length of a needle in bytes. It bounds the text that is held back.
-pub(super) const MAX_NEEDLE_BYTES: usize = 256;
+pub const MAX_NEEDLE_BYTES: usize = 256;
 
 /// The result of [`find_first`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ScanResult {
+pub enum ScanResult {
     /// A needle was found.
     Found {
         /// Byte offset of its first byte.
@@ -22,7 +22,7 @@ pub(super) enum ScanResult {
 
 /// Finds the first needle in `text`. If two match at the same offset, returns the shorter
 /// one, which is complete first however the text is split into chunks.
-pub(super) fn find_first(text: &str, needles: &[String]) -> ScanResult {
+pub fn find_first(text: &str, needles: &[String]) -> ScanResult {
     let bytes = text.as_bytes();
     for start in 0..bytes.len() {
         let rest = &bytes[start..];
