@@ -32,6 +32,13 @@ impl PromptInfo {
         self.params.push(param);
         self
     }
+
+    /// Accepts parameters that are not declared, without a warning.
+    #[must_use]
+    pub fn any_params(mut self) -> Self {
+        self.extra.push(Entry::new("any-params", "true"));
+        self
+    }
 }
 
 impl ProcessorInfo {

@@ -32,7 +32,8 @@ pub(crate) use models::{
     ResetArgs, SaveArgs, ScanArgs, TestArgs, UnloadArgs,
 };
 pub(crate) use pack::{
-    PackArgs, PackCheckArgs, PackCommand, PackListArgs, PackShowArgs, PackTestArgs,
+    PackArgs, PackCheckArgs, PackCommand, PackKind, PackLanguage, PackListArgs, PackNewArgs,
+    PackShowArgs, PackTestArgs,
 };
 pub(crate) use sampling::SamplingArgs;
 
@@ -219,6 +220,9 @@ pub(crate) struct PromptArgs {
     /// `@`; repeatable
     #[arg(short = 'p', long = "param", value_name = "KEY=VALUE")]
     pub param: Vec<String>,
+    /// Text file for packs, as if it were beside them; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub file: Vec<PathBuf>,
     /// Send an image with the last user message, or where the pack places it: PNG,
     /// JPEG or WebP [at most 20 MiB]; repeatable
     #[arg(long, value_name = "FILE")]

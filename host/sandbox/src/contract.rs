@@ -27,8 +27,8 @@ pub struct ModelFacts {
     pub architecture: Option<String>,
     /// The maximum context length in tokens with which this run would load the model.
     pub context_length: Option<u32>,
-    /// Further facts with the keys `engine`, `quantization`, `format`, `reasoning` and
-    /// `vision`.
+    /// Further facts with the keys `engine`, `quantization`, `format`, `reasoning`, `vision`,
+    /// `tokens-per-byte` and `max-tokens`.
     pub extra: Vec<(String, String)>,
 }
 
@@ -164,6 +164,9 @@ pub struct PackItemInfo {
     pub summary: String,
     /// The parameters of the prompt, or the options of the processor.
     pub params: Vec<ParamInfo>,
+    /// True if parameters or options that are not declared are used, too: the `extra` key
+    /// `any-params`.
+    pub any_params: bool,
 }
 
 /// The prompts and processors of a pack.

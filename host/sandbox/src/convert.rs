@@ -13,6 +13,9 @@ use super::contract::{
 use super::error::{ContractError, GuestFailure};
 use super::limits::LimitExceeded;
 
+/// The `extra` key of a prompt or processor that uses parameters which are not declared.
+const ANY_PARAMS: &str = "any-params";
+
 /// The error of a call: one that the contract defines, or a failure.
 pub(super) enum CallError {
     Contract(ContractError),
@@ -198,12 +201,18 @@ pub(super) fn contents(
             })
             .collect())
     };
+    let any_params = |extra: &[types::Entry]| {
+        extra
+            .iter()
+            .any(|entry| entry.key == ANY_PARAMS && entry.value == "true")
+    };
     let mut prompts = Vec::new();
     for prompt in contents.prompts {
         prompts.push(PackItemInfo {
             name: prompt.name,
             summary: prompt.summary,
             params: params(prompt.params)?,
+            any_params: any_params(&prompt.extra),
         });
     }
     let mut processors = Vec::new();
@@ -212,6 +221,7 @@ pub(super) fn contents(
             name: processor.name,
             summary: processor.summary,
             params: params(processor.options)?,
+            any_params: any_params(&processor.extra),
         });
     }
     Ok(PackContents {

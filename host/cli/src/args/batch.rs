@@ -121,6 +121,9 @@ pub(crate) struct JobArgs {
     /// one job per value
     #[arg(short = 'p', long = "param", value_name = "KEY=VALUE")]
     pub param: Vec<String>,
+    /// Text file for packs, as if it were beside them; repeatable
+    #[arg(long, value_name = "FILE")]
+    pub file: Vec<PathBuf>,
     /// Send an image with all prompts: PNG, JPEG or WebP [at most 20 MiB];
     /// repeatable
     #[arg(long, value_name = "FILE")]

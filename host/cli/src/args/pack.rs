@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCandidates;
 
 use super::{CommonArgs, complete};
@@ -17,6 +17,8 @@ pub(crate) struct PackArgs {
 /// The subcommands of `pack`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum PackCommand {
+    /// Write the project of a new pack into a new folder
+    New(PackNewArgs),
     /// List the packs in the pack folders, without loading them
     List(PackListArgs),
     /// Show the prompts, processors and files of a pack
@@ -33,6 +35,7 @@ impl PackCommand {
     /// Returns the common flags.
     pub(super) fn common(&self) -> &CommonArgs {
         match self {
+            Self::New(args) => &args.common,
             Self::List(args) => &args.common,
             Self::Show(args) => &args.common,
             Self::Check(args) => &args.common,
@@ -40,6 +43,39 @@ impl PackCommand {
             Self::Wit(args) => &args.common,
         }
     }
+}
+
+/// Arguments of `pack new`.
+#[derive(Debug, Args)]
+pub(crate) struct PackNewArgs {
+    /// Name of the pack, and of the folder
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Language
+    #[arg(long, value_enum)]
+    pub lang: PackLanguage,
+    /// What the pack has: prompts (resolver), processors, or both
+    #[arg(long, value_enum, default_value_t = PackKind::Both)]
+    pub kind: PackKind,
+    #[command(flatten)]
+    pub common: CommonArgs,
+}
+
+/// Languages of `pack new`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum PackLanguage {
+    Rust,
+    Js,
+    Python,
+    //C,
+}
+
+/// Contents of a new pack.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum PackKind {
+    Resolver,
+    Processor,
+    Both,
 }
 
 /// Arguments of `pack list`.

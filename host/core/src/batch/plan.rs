@@ -63,6 +63,8 @@ pub struct ResultOptions {
 pub struct PromptOptions {
     /// Prompt files.
     pub prompt_files: Vec<PathBuf>,
+    /// Files for packs, as in `--file`.
+    pub pack_files: Vec<PathBuf>,
     /// Packs, in the form of `--pack`.
     pub packs: Vec<String>,
     /// Pack folders, in the form of `--pack-dir`.
@@ -179,6 +181,7 @@ impl PromptEntry {
         }
         PromptOptions {
             prompt_files: or_default(&own.prompt_files, &defaults.prompt_files),
+            pack_files: [own.pack_files.clone(), defaults.pack_files.clone()].concat(),
             packs: or_default(&own.packs, &defaults.packs),
             pack_dirs: [defaults.pack_dirs.clone(), own.pack_dirs.clone()].concat(),
             processors: own

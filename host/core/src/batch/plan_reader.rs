@@ -60,6 +60,7 @@ macro_rules! prompt_table {
             $table {
                 $($own)*
                 prompts: OneOrMore,
+                files: OneOrMore,
                 packs: OneOrMore,
                 pack_dirs: OneOrMore,
                 post: Option<Vec<Spanned<ProcessorToml>>>,
@@ -82,6 +83,7 @@ macro_rules! prompt_table {
                     .transpose();
                 Ok(PromptOptions {
                     prompt_files: paths(folder, take(&mut self.prompts)),
+                    pack_files: paths(folder, take(&mut self.files)),
                     packs: packs.into_iter().map(|pack| pack_path(folder, pack)).collect(),
                     pack_dirs: paths(folder, take(&mut self.pack_dirs)),
                     processors: processors?,

@@ -147,6 +147,7 @@ impl PlanWriter {
     fn prompt_options(&mut self, options: &PromptOptions) -> Result<(), String> {
         let PromptOptions {
             prompt_files,
+            pack_files,
             packs,
             pack_dirs,
             processors,
@@ -156,6 +157,7 @@ impl PlanWriter {
             attach,
         } = options;
         self.paths("prompts", prompt_files)?;
+        self.paths("files", pack_files)?;
         self.texts("packs", packs);
         self.paths("pack_dirs", pack_dirs)?;
         self.paths("attach", attach)?;

@@ -21,7 +21,7 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::job::{
     Cancel, JobSpec, ModelReference, PackSet, PreparedJob, PromptRequest, ResolvedJob,
-    SettingsByOrigin, TimeoutPhase, model_facts, on_pack_thread, prepare, resolve,
+    SettingsByOrigin, TimeoutPhase, add_token_facts, model_facts, on_pack_thread, prepare, resolve,
 };
 
 /// What a request is opened with.
@@ -93,7 +93,8 @@ pub async fn open(
     );
     let packs = packs.pack_set(&request.pack_dirs, notices);
     let preparing = async {
-        let facts = model_facts(&model);
+        let mut facts = model_facts(&model);
+        add_token_facts(&mut facts, model.tokens_per_byte(), &spec.settings);
         let resolved = resolve_prompt(
             packs,
             spec.prompt.clone(),
@@ -139,10 +140,10 @@ pub async fn resolve_prompt(
     Ok(resolved?)
 }
 
-/// Returns the request to the packs. Reads the prompt files and the attachments.
+/// Returns the request to the packs. Reads the files and the attachments.
 ///
 /// # Errors
-/// Returns an error if a prompt file or an attachment cannot be read.
+/// Returns an error if a file or an attachment cannot be read.
 pub fn prompt_request(
     request: &Request,
     env: &Environment,
@@ -158,11 +159,11 @@ pub fn prompt_request(
     let paths = [&request.prompt_files, &from_env, &config.prompts]
         .into_iter()
         .find(|paths| !paths.is_empty());
-    let files = paths
-        .into_iter()
-        .flatten()
-        .map(|path| text_files.read(path))
-        .collect::<Result<_, _>>()?;
+    let mut read = |path: &PathBuf| text_files.read(path);
+    let files = paths.into_iter().flatten().map(&mut read);
+    let files = files.collect::<Result<_, _>>()?;
+    let pack_files = request.pack_files.iter().map(&mut read);
+    let pack_files = pack_files.collect::<Result<_, _>>()?;
     let attachments = request
         .attachments
         .iter()
@@ -172,6 +173,7 @@ pub fn prompt_request(
         address: request.prompt.clone(),
         packs: request.packs.clone(),
         files,
+        pack_files,
         params: request.params.clone(),
         optional_params: Vec::new(),
         processors: request.processors.clone(),

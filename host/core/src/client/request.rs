@@ -18,6 +18,8 @@ pub struct Request {
     pub prompt: String,
     /// TOML files with prompts.
     pub prompt_files: Vec<PathBuf>,
+    /// Text files that are passed to packs, in addition to the prompt files.
+    pub pack_files: Vec<PathBuf>,
     /// Packs by name or file; the first one resolves the prompt.
     pub packs: Vec<String>,
     /// More folders to search for packs.
@@ -89,6 +91,13 @@ impl Request {
     #[must_use]
     pub fn prompts(mut self, file: impl Into<PathBuf>) -> Self {
         self.prompt_files.push(file.into());
+        self
+    }
+
+    /// Adds a text file that is passed to packs, in addition to the prompt files.
+    #[must_use]
+    pub fn pack_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.pack_files.push(file.into());
         self
     }
 

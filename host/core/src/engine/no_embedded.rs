@@ -48,6 +48,10 @@ impl EmbeddedModel {
         match *self {}
     }
 
+    pub(super) fn tokens_per_byte(&self) -> Option<f64> {
+        match *self {}
+    }
+
     pub(super) fn is_instruct(&self) -> bool {
         match *self {}
     }

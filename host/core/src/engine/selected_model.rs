@@ -119,6 +119,15 @@ impl SelectedModel {
         }
     }
 
+    /// Returns the tokens per byte of earlier prompts, if known.
+    #[must_use]
+    pub fn tokens_per_byte(&self) -> Option<f64> {
+        match &self.backend {
+            Backend::Embedded(model) => model.tokens_per_byte(),
+            Backend::Server(target) => target.facts().tokens_per_byte,
+        }
+    }
+
     /// Returns the sampling settings that the model file recommends. Empty for
     /// servers, which apply them themselves.
     #[must_use]

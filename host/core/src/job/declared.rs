@@ -43,6 +43,9 @@ pub(super) fn unknown_values(
     kind: &str,
     of: &str,
 ) -> Vec<Warning> {
+    if declared.any_params {
+        return Vec::new();
+    }
     let names = || declared.params.iter().map(|param| param.name.as_str());
     let is_unknown = |name: &&String| !names().any(|known| known == *name);
     let mut unknown: Vec<&String> = values
@@ -87,6 +90,7 @@ mod tests {
                 param("style", false, Some("warm")),
                 param("place", false, None),
             ],
+            any_params: false,
         }
     }
 
@@ -109,6 +113,16 @@ mod tests {
             assert_eq!(apply_defaults(&declared(), &mut applied), missing);
             assert_eq!(applied, expected);
         }
+    }
+
+    #[test]
+    fn a_prompt_of_any_parameters_has_no_unknown_ones() {
+        let declared = PackItemInfo {
+            any_params: true,
+            ..declared()
+        };
+        let unknown = unknown_values(&declared, &values(&[("x", "")]), &[], "parameter", "p/g");
+        assert!(unknown.is_empty());
     }
 
     #[test]

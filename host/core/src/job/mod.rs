@@ -29,7 +29,7 @@ pub use outcome::{
 };
 pub use pack_set::PackSet;
 pub use placement::PlacementError;
-pub use prepare::{PreparedJob, model_facts, prepare};
+pub use prepare::{PreparedJob, add_token_facts, model_facts, prepare};
 pub use processor_chain::ProcessorChain;
 pub use processor_steps::ProcessorStep;
 pub use resolve::{ResolvedJob, resolve};

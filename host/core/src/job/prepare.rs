@@ -4,12 +4,12 @@
 
 use std::hash::{BuildHasher, Hasher};
 
-use lmstrix_inference::{Origin, Prompt, Settings, WithOrigin};
+use lmstrix_inference::{MaxTokens, Origin, Prompt, Settings, SettingsLayer, WithOrigin};
 use lmstrix_sandbox::{ModelFacts, Pack};
 
 use super::{
     JobError, JobFacts, JobSpec, PackOutput, PackUsed, ProcessorChain, ProcessorStep, ResolvedJob,
-    Timeouts, Warning,
+    SettingsByOrigin, Timeouts, Warning,
 };
 use crate::attachment::{AttachedImage, load_images};
 use crate::engine::{EMBEDDED, SelectedModel};
@@ -142,6 +142,28 @@ pub fn model_facts(model: &SelectedModel) -> ModelFacts {
         architecture: model.architecture().map(str::to_owned),
         context_length: model.expected_context(),
         extra,
+    }
+}
+
+/// Adds the facts by which a pack divides a long text: `tokens-per-byte`, measured in
+/// earlier runs, and `max-tokens`, the limit of the answer that the user set.
+pub fn add_token_facts(
+    facts: &mut ModelFacts,
+    tokens_per_byte: Option<f64>,
+    settings: &SettingsByOrigin,
+) {
+    if let Some(ratio) = tokens_per_byte {
+        facts.set("tokens-per-byte", &format!("{ratio:.4}"));
+    }
+    let none = SettingsLayer::default();
+    let limit = settings.resolve(&none, &none).max_tokens.value;
+    let context = facts.context_length;
+    let tokens = match limit {
+        MaxTokens::Tokens(tokens) => Some(tokens),
+        _ => context.and_then(|context| limit.tokens(context)),
+    };
+    if let Some(tokens) = tokens {
+        facts.set("max-tokens", &tokens.to_string());
     }
 }
 

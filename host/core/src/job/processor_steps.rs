@@ -79,7 +79,7 @@ pub(super) fn locate_processors(
                 (pack, wanted.name.as_str())
             }
         };
-        let files = with_unique_names(&[pack.sidecar_files(), &prompt.files]);
+        let files = with_unique_names(&[&prompt.pack_files, pack.sidecar_files(), &prompt.files]);
         let options = wanted.options.clone();
         let defaults = check_options(packs, &pack, processor, &options, &files, warnings)?;
         let context = ProcessorContext {

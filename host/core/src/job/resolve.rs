@@ -136,7 +136,7 @@ pub fn resolve(
     let mut request = ResolveRequest {
         prompt: name,
         params: prompt.params.clone(),
-        files: with_unique_names(&[resolver.sidecar_files(), &files]),
+        files: with_unique_names(&[&prompt.pack_files, resolver.sidecar_files(), &files]),
         model: model.cloned(),
         extra,
     };

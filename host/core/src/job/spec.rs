@@ -34,6 +34,11 @@ pub struct PromptRequest {
     pub packs: Vec<String>,
     /// The user's prompt files; empty for the built-in prompts.
     pub files: Vec<TextFile>,
+    /// Further files for all packs of the job. They come before the files beside a pack, so
+    /// that a pack finds the user's file under its name. Left out of JSON if there are none,
+    /// which keeps the identity of jobs without them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pack_files: Vec<TextFile>,
     /// Parameters, in the order given.
     pub params: Vec<(String, String)>,
     /// Names of parameters that a prompt may leave unused without a warning: the

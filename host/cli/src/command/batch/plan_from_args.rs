@@ -96,6 +96,7 @@ pub(super) fn plan(run: &BatchRunArgs) -> Result<Plan, Failure> {
         text_file,
         inputs,
         param,
+        file,
         attach,
         context,
         force: _,
@@ -104,6 +105,7 @@ pub(super) fn plan(run: &BatchRunArgs) -> Result<Plan, Failure> {
     } = &run.jobs;
     let flags = PromptOptions {
         prompt_files: prompts.clone(),
+        pack_files: file.clone(),
         packs: pack.clone(),
         pack_dirs: pack_dir.clone(),
         processors: if *no_post {

@@ -1,7 +1,8 @@
-//! `pack`: lists, shows, checks and tests packs, and prints the contract.
+//! `pack`: creates, lists, shows, checks and tests packs, and prints the contract.
 
 mod check;
 mod list;
+mod new;
 mod show;
 mod test;
 
@@ -25,6 +26,7 @@ use crate::ui::Messages;
 pub(crate) async fn pack(args: PackArgs, env: &Env, cancel: Cancel<'_>) -> Result<Exit, Failure> {
     let work = async {
         match args.command {
+            PackCommand::New(args) => new::new(&args),
             PackCommand::List(args) => list::list(&args, env),
             PackCommand::Show(args) => show::show(args, env).await,
             PackCommand::Check(args) => check::check(args, env).await,

@@ -111,6 +111,9 @@ impl ShownPack {
         for param in &item.params {
             let _infallible = writeln!(text, "    {flag} {}", param_text(param));
         }
+        if item.any_params {
+            let _infallible = writeln!(text, "    {flag} any other name");
+        }
     }
 }
 

@@ -80,6 +80,7 @@ pub(crate) fn request_from_args(
         text_file,
         param,
         dict,
+        file,
         attach,
         system,
         raw,
@@ -88,6 +89,7 @@ pub(crate) fn request_from_args(
     Ok(Request {
         prompt: prompt.clone(),
         prompt_files: prompts.clone(),
+        pack_files: file.clone(),
         packs: pack.clone(),
         pack_dirs: pack_dir.clone(),
         params: params(dict, param, text.as_deref(), text_file.as_deref(), notices)?,

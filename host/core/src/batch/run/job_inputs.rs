@@ -15,7 +15,9 @@ use crate::attachment::{Attachment, with_distinct_names};
 use crate::batch::{Combination, Input, InputSource, JobCoordinates, JobLabels, PlanContext};
 use crate::client::{self, TextFiles};
 use crate::error::{Error, ErrorKind};
-use crate::job::{JobSpec, ModelReference, PromptRequest, SettingsByOrigin, Timeouts};
+use crate::job::{
+    JobSpec, ModelReference, PromptRequest, SettingsByOrigin, Timeouts, add_token_facts,
+};
 
 /// Everything that jobs are made of.
 pub(super) struct JobInputs {
@@ -143,10 +145,13 @@ impl JobInputs {
                 request.optional_params = params.iter().map(|(name, _)| name.clone()).collect();
             }
         }
+        let mut facts = model.facts();
+        // They are not part of the job's key: each run measures the tokens per byte again.
+        add_token_facts(&mut facts, model.tokens_per_byte, &self.spec(job).settings);
         Ok(ResolveJob {
             pack_set: prompt.pack_set,
             prompt: request,
-            model: model.facts(),
+            model: facts,
         })
     }
 

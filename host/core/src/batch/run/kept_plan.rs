@@ -37,6 +37,7 @@ pub(super) fn absolute(plan: &Plan) -> Plan {
     }
     fn make_options_absolute(options: &mut PromptOptions) {
         options.prompt_files.iter_mut().for_each(make_absolute);
+        options.pack_files.iter_mut().for_each(make_absolute);
         options.pack_dirs.iter_mut().for_each(make_absolute);
         options.attach.iter_mut().for_each(make_absolute);
         for pack in &mut options.packs {

@@ -43,6 +43,7 @@ pub(super) fn plan_prompt(
     let request = Request {
         prompt: entry.name.clone(),
         prompt_files: options.prompt_files.clone(),
+        pack_files: options.pack_files.clone(),
         packs: options.packs.clone(),
         pack_dirs: options.pack_dirs.clone(),
         processors: options.processors.as_deref().map(processors).transpose()?,

@@ -9,13 +9,14 @@ pub(super) fn prompt_identity(request: &PromptRequest, packs: &PackIdentity) -> 
     // Files count by name and text: another spelling of a path makes no other job.
     let without_files = PromptRequest {
         files: Vec::new(),
+        pack_files: Vec::new(),
         ..request.clone()
     };
     let mut identity = IdentityHasher::default()
         .with("version", env!("CARGO_PKG_VERSION"))
         .with("prompt", &json(&without_files))
         .with("stock", packs.stock());
-    for file in &request.files {
+    for file in request.files.iter().chain(&request.pack_files) {
         identity.add(&file.name, &file.text);
     }
     packs.add_to(&mut identity);

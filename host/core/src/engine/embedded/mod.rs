@@ -25,6 +25,7 @@ pub(super) struct EmbeddedModel {
     file: Arc<ModelFile>,
     context: u32,
     requested_context: Option<u32>,
+    tokens_per_byte: Option<f64>,
 }
 
 /// A selected model with what its file says.
@@ -62,6 +63,11 @@ impl EmbeddedModel {
     /// Returns the context length in tokens, if it was requested.
     pub(super) fn requested_context(&self) -> Option<u32> {
         self.requested_context
+    }
+
+    /// Returns the tokens per byte of earlier prompts, if known.
+    pub(super) fn tokens_per_byte(&self) -> Option<f64> {
+        self.tokens_per_byte
     }
 
     /// Returns whether the model appears to be instruction-tuned.
@@ -124,11 +130,12 @@ pub(super) fn select_embedded(
         ),
     };
     file.check_supported()?;
+    let known = lifecycle.known_model(EMBEDDED, &name);
     let (recommended, mut warnings) = drop_invalid_settings(file.recommended_settings());
     let limits = ContextLimits {
         model: &name,
         declared: file.context_length(),
-        tested: lifecycle.known_model(EMBEDDED, &name).tested,
+        tested: known.tested,
         memory_need: MemoryNeed {
             weight_bytes: file.weight_memory_bytes(),
             bytes_per_token: Some(file.kv_cache_bytes_per_token()),
@@ -150,6 +157,7 @@ pub(super) fn select_embedded(
             file: Arc::new(file),
             context: tokens,
             requested_context: context.map(|_| tokens),
+            tokens_per_byte: known.tokens_per_byte,
         },
     })
 }

@@ -101,7 +101,7 @@ impl ServerTarget {
     }
 
     /// Returns what earlier runs recorded about the model.
-    pub(super) fn facts(&self) -> KnownModel {
+    pub(in super::super) fn facts(&self) -> KnownModel {
         self.lifecycle.known_model(self.base_url(), &self.listed.id)
     }
 

@@ -118,8 +118,8 @@ impl Case {
     /// Returns an error if a file cannot be read.
     pub(super) fn files(&self, folder: &Path) -> Result<Vec<TextFile>, Failure> {
         let read = |path: &PathBuf| {
-            let path = folder.join(path);
-            let text = fs::read_to_string(&path);
+            // Messages name the file as the case does, from whatever folder the test is run.
+            let text = fs::read_to_string(folder.join(path));
             let text = text.map_err(|error| Failure::usage(error.to_string()))?;
             let name = path.file_name().unwrap_or_default();
             Ok(TextFile {

@@ -38,8 +38,13 @@ pub(super) fn run(packs: &mut PackSet, pack: &Pack, case: &Case, files: Vec<Text
     };
     let request = PromptRequest {
         address,
-        files,
+        pack_files: files,
         params: pairs(&case.params),
+        // The prompt of a processor's case uses none of them.
+        optional_params: match case.processor {
+            Some(_) => case.params.keys().cloned().collect(),
+            None => Vec::new(),
+        },
         processors,
         ..PromptRequest::default()
     };
