@@ -7,10 +7,11 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-const PACKAGES: [&str; 5] = [
+const PACKAGES: [&str; 6] = [
     "lmstrix-pack-standard",
     "lmstrix-pack-hello",
     "lmstrix-pack-shout",
+    "lmstrix-pack-glossary",
     "lmstrix-test-hostile",
     "lmstrix-test-changed",
 ];

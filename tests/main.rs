@@ -11,8 +11,6 @@
 
 /// Builds the packs for tests.
 mod guests;
-/// A pack in JavaScript.
-mod javascript;
 /// Runs Python, Node.js and their installers.
 mod outside_program;
 /// A Python environment with llama.cpp.
@@ -52,6 +50,9 @@ mod models;
 mod module_cycles;
 /// Files and answers with random changes.
 mod mutations;
+/// `pack new`: projects in all languages, and the examples. Unix only: it runs shell scripts.
+#[cfg(unix)]
+mod new_packs;
 /// A job has the same outcome in `infer`, the library and `batch`. Unix only: one scenario
 /// sends SIGINT.
 #[cfg(unix)]

@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use super::support::*;
 use crate::guests;
-use crate::javascript;
 use crate::servers::studio::{Answer, FakeStudio, Model, Setup};
 use crate::support::{Machine, Run};
 
@@ -431,26 +430,6 @@ post = ["shout/upper"]
             ("tldr--demo--none.txt", FIRST),
         ]
     );
-}
-
-#[test]
-#[ignore = "needs Node.js, and componentize-qjs from npm"]
-fn one_plan_can_use_a_pack_in_javascript_and_the_standard_pack() {
-    let machine = Machine::new();
-    machine.install_pack("script", &javascript::component());
-    let found = run_library_plan(
-        &machine,
-        r#"
-[[prompt]]
-name = "script/ask"
-label = "script"
-post = ["quote", { name = "script/stamp", options = { with = "END" } }]
-"#,
-    );
-    let names: Vec<&str> = found.keys().map(String::as_str).collect();
-    assert_eq!(names, ["script--demo.md", "tldr--demo.txt"]);
-    assert_eq!(found["tldr--demo.txt"], FIRST);
-    assert_eq!(found["script--demo.md"], format!("> {FIRST}\nEND"));
 }
 
 /// The first sentence of the input of [`run_library_plan`].

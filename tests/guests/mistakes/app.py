@@ -4,37 +4,85 @@ import random
 import socket
 import time
 
-from wit_world import exports
-from wit_world.exports.catalog import Contents, PromptInfo
-from wit_world.exports.resolver import Input_Chat, Resolved
-from wit_world.imports.types import Message, Role
+from lmstrix_pack import Message, Pack, Resolved
 
-NAMES = ["good", "typo", "throw", "key", "file", "socket", "sleep", "loop"]
+pack = Pack("Mistakes")
 
 
-class Catalog(exports.Catalog):
-    def describe(self, files):
-        prompts = [PromptInfo(name, "", [], []) for name in NAMES]
-        return Contents("Mistakes", prompts, [], [])
+@pack.prompt("good")
+def good(request):
+    print("resolving", time.time(), random.random())
+    return "Hello."
 
 
-class Resolver(exports.Resolver):
-    def resolve(self, request):
-        name = request.prompt
-        print("resolving", name, time.time(), random.random())
-        if name == "typo":
-            goood()
-        if name == "throw":
-            raise ValueError("no such term")
-        if name == "key":
-            {}["missing"]
-        if name == "file":
-            open("/etc/passwd")
-        if name == "socket":
-            socket.create_connection(("127.0.0.1", 80))
-        if name == "sleep":
-            time.sleep(1)
-        while name == "loop":
-            pass
-        message = Message(Role.USER, "Hello.", [], [])
-        return Resolved(Input_Chat([message]), [], [], None, [], [])
+@pack.prompt("typo")
+def typo(request):
+    return goood(request)  # noqa: F821
+
+
+@pack.prompt("throw")
+def throw(request):
+    raise ValueError("no such term")
+
+
+@pack.prompt("key")
+def key(request):
+    return request.params["missing"]
+
+
+@pack.prompt("type")
+def wrong_type(request):
+    return Resolved([Message("user", 5)])
+
+
+@pack.prompt("tag")
+def tag(request):
+    return Resolved(["Hello."], settings={"temprature": 0.5})
+
+
+@pack.prompt("setting")
+def setting(request):
+    return Resolved(["Hello."], settings={"temperature": "hot"})
+
+
+@pack.prompt("range")
+def out_of_range(request):
+    return Resolved(["Hello."], settings={"top_k": -1})
+
+
+@pack.prompt("loop")
+def loop(request):
+    while True:
+        pass
+
+
+@pack.prompt("file")
+def file(request):
+    return open("/etc/passwd").read()
+
+
+@pack.prompt("socket")
+def connect(request):
+    socket.create_connection(("127.0.0.1", 80))
+
+
+@pack.prompt("sleep")
+def sleep(request):
+    time.sleep(1)
+    return "Hello."
+
+
+@pack.prompt("coroutine")
+async def coroutine(request):
+    return "Hello."
+
+
+@pack.prompt("nothing")
+def nothing(request):
+    ["Hello.", request.prompt].sort()
+
+
+@pack.processor("push_type")
+class PushType:
+    def push(self, chunk):
+        return len(chunk)

@@ -1,57 +1,36 @@
-// A pack with a mistake in each prompt.
+// A pack with a mistake in each prompt and processor. The tests name these lines.
 
-const mistakes = { typo, throw: throwError, log, tag, setting, loop };
-
-export const catalog = {
-  describe(_files) {
-    const prompts = Object.keys(mistakes).map((name) => ({
-      name,
-      summary: "",
-      params: [],
-      extra: [],
-    }));
-    return { summary: "Mistakes", prompts, processors: [], extra: [] };
+const mistakes = {
+  typo: () => goood(),
+  throw: () => {
+    throw new Error("no such term");
   },
+  log: () => {
+    console.log("resolving", { prompt: "log" }, ["grün"]);
+    return "Hello.";
+  },
+  content: () => ({ messages: [{ role: "user", content: 5 }] }),
+  tag: () => ({ messages: [], settings: { temprature: 0.2 } }),
+  setting: () => ({ messages: [], settings: { temperature: "hot" } }),
+  range: () => ({ messages: [], settings: { topK: -1.5 } }),
+  nothing: () => {},
+  value: () => {
+    throw { tag: "rejected" };
+  },
+  recursion: () => mistakes.recursion() + "",
+  loop: () => {
+    for (;;) {}
+  },
+  promise: async () => "Hello.",
 };
 
-export const resolver = {
-  resolve({ prompt }) {
-    return mistakes[prompt]();
+export default {
+  summary: "Mistakes",
+  prompts: Object.fromEntries(
+    Object.entries(mistakes).map(([name, resolve]) => [name, { resolve }]),
+  ),
+  processors: {
+    push: { open: () => ({ push: () => 5 }) },
+    missing: { open: () => ({ psh: () => "" }) },
   },
 };
-
-export const postProcessor = { Processor: class {} };
-
-function good() {
-  return {
-    input: {
-      tag: "chat",
-      val: [{ role: "user", content: "Hello.", attachments: [], extra: [] }],
-    },
-    settings: [],
-    post: [],
-    extension: undefined,
-    warnings: [],
-    extra: [],
-  };
-}
-
-// The tests name these lines.
-function typo() {
-  return goood();
-}
-function throwError() {
-  throw new Error("no such term");
-}
-function log() {
-  console.log("there is no console");
-}
-function tag() {
-  return { ...good(), input: { tag: "chatt", val: [] } };
-}
-function setting() {
-  return { ...good(), settings: [{ tag: "temperature", val: "hot" }] };
-}
-function loop() {
-  for (;;) {}
-}

@@ -25,7 +25,7 @@ pub(crate) enum PackCommand {
     Show(PackShowArgs),
     /// Check a pack without a model: every prompt and every processor
     Check(PackCheckArgs),
-    /// Run the cases of test files on a pack, without a model
+    /// Run the cases of test files on a pack, without a model unless one is given
     Test(PackTestArgs),
     /// Print the contract that packs implement, in WIT
     Wit(PackWitArgs),
@@ -67,7 +67,7 @@ pub(crate) enum PackLanguage {
     Rust,
     Js,
     Python,
-    //C,
+    C,
 }
 
 /// Contents of a new pack.
@@ -132,6 +132,12 @@ pub(crate) struct PackTestArgs {
     /// Write the results into the files as the expected values
     #[arg(long)]
     pub update: bool,
+    /// Also send the prompts to a model on this engine, and print the answers
+    #[arg(long, value_name = "auto|embedded|URL|NAME")]
+    pub engine: Option<String>,
+    /// Also send the prompts to this model, and print the answers
+    #[arg(short, long, value_name = "MODEL", add = ArgValueCandidates::new(complete::models))]
+    pub model: Option<String>,
     #[command(flatten)]
     pub common: CommonArgs,
 }

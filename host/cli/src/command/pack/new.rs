@@ -5,7 +5,7 @@ mod template;
 use std::path::Path;
 
 use fs_err as fs;
-use lmstrix_sandbox::{CONTRACT, check_name};
+use lmstrix_sandbox::{CONTRACT, RESERVED_NAMES, check_name};
 
 use crate::args::PackNewArgs;
 use crate::command::models::print;
@@ -19,6 +19,9 @@ use template::Template;
 pub(super) fn new(args: &PackNewArgs) -> Result<Exit, Failure> {
     let name = args.name.as_str();
     check_name(name)?;
+    if RESERVED_NAMES.contains(&name) {
+        return Err(Failure::usage(format!("the name `{name}` is reserved")));
+    }
     let folder = Path::new(name);
     let failed = |error: std::io::Error| {
         Failure::usage(error.to_string()).hint("choose another name, or another folder")

@@ -1,11 +1,13 @@
-//! `pack test`: cases from a TOML file, without a model.
+//! `pack test`: cases from a TOML file, without a model or with one.
 
 mod case;
+mod live;
 mod outcome;
 
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
+use lmstrix::error_chain::error_chain;
 use lmstrix::quantity::count;
 use toml_edit::{DocumentMut, Item, Table};
 
@@ -15,6 +17,7 @@ use crate::command::models::print;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use case::{Case, TestFile};
+use live::LiveModel;
 use outcome::{Outcome, differences};
 
 /// The end of the names of test files.
@@ -29,6 +32,7 @@ pub(super) async fn test(args: PackTestArgs, env: &Env) -> Result<Exit, Failure>
     for path in &args.paths {
         files.extend(test_files(path)?);
     }
+    let live = LiveModel::new(&args, env)?;
     let (mut cases, mut failed) = (0, 0);
     for path in files {
         let text = fs::read_to_string(&path).map_err(|error| Failure::usage(error.to_string()))?;
@@ -43,18 +47,19 @@ pub(super) async fn test(args: PackTestArgs, env: &Env) -> Result<Exit, Failure>
             } else {
                 differences(case.expect.as_ref(), outcome)
             };
-            cases += 1;
-            failed += usize::from(!differences.is_empty());
-            let word = if differences.is_empty() {
-                "ok"
-            } else {
-                "failed"
+            let is_ok = differences.is_empty();
+            let word = if is_ok { "ok" } else { "failed" };
+            let (name, label) = (path.display(), case.label());
+            print(&format!("{word:<8} {name}: {label}\n{differences}"))?;
+            let has_prompt = outcome
+                .iter()
+                .any(|(key, _)| ["messages", "raw"].contains(key));
+            let answered = match &live {
+                Some(model) if has_prompt => show_answer(model, &file, case, &path).await?,
+                _ => true,
             };
-            print(&format!(
-                "{word:<8} {}: {}\n{differences}",
-                path.display(),
-                case.label()
-            ))?;
+            cases += 1;
+            failed += usize::from(!is_ok || !answered);
         }
     }
     if failed == 0 {
@@ -63,6 +68,25 @@ pub(super) async fn test(args: PackTestArgs, env: &Env) -> Result<Exit, Failure>
     let text = format!("{failed} of {} failed", count(cases, "case"));
     Err(Failure::new(Exit::Broken, text)
         .hint("`--update` makes the present results the expected ones"))
+}
+
+/// Sends the prompt of a case to a model and prints the answer or the error. Returns true if
+/// there is an answer.
+async fn show_answer(
+    model: &LiveModel<'_>,
+    file: &TestFile,
+    case: &Case,
+    path: &Path,
+) -> Result<bool, Failure> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let answer = model.answer(file.pack_in(folder), case, folder).await;
+    let (word, text) = match &answer {
+        Ok(answer) => ("answer", answer.clone()),
+        Err(error) => ("failed", error_chain(error)),
+    };
+    let text = text.trim_end().replace('\n', "\n         ");
+    print(&format!("{word:<8} {text}\n"))?;
+    Ok(answer.is_ok())
 }
 
 /// Returns a file, or the test files of a folder.

@@ -85,12 +85,32 @@ const PYTHON_SDK: &[File] = &[
     ("lmstrix_exports.py", template!("python/lmstrix_exports.py")),
 ];
 
+const C: &[File] = &[
+    ("package.json", template!("c/package.json")),
+    ("README.md", template!("c/README.md")),
+    (".gitignore", template!("c/gitignore")),
+    ("build.sh", template!("c/build.sh")),
+    ("pack.c", template!("c/pack.c")),
+];
+
+/// The bindings are those of wit-bindgen; see `templates/c/generate.py`.
+const C_SDK: &[File] = &[
+    ("sdk/bindings.c", template!("c/sdk/bindings.c")),
+    ("sdk/bindings.h", template!("c/sdk/bindings.h")),
+    ("sdk/component_type.c", template!("c/sdk/component_type.c")),
+    ("sdk/lmstrix_pack.c", template!("c/sdk/lmstrix_pack.c")),
+    ("sdk/lmstrix_pack.h", template!("c/sdk/lmstrix_pack.h")),
+    ("sdk/pack_text.c", template!("c/sdk/pack_text.c")),
+    ("sdk/strip.py", template!("c/sdk/strip.py")),
+];
+
 /// Returns the files of a language that are templates, and those that are not.
 pub(super) fn files(language: PackLanguage) -> (&'static [File], &'static [File]) {
     match language {
         PackLanguage::Rust => (RUST, RUST_SDK),
         PackLanguage::Js => (JAVASCRIPT, JAVASCRIPT_SDK),
         PackLanguage::Python => (PYTHON, PYTHON_SDK),
+        PackLanguage::C => (C, C_SDK),
     }
 }
 

@@ -34,9 +34,9 @@ pub(super) struct Case {
     pub(super) answer: String,
     stop: Stop,
     /// Files that are passed to the pack, relative to the test file.
-    files: Vec<PathBuf>,
+    pub(super) files: Vec<PathBuf>,
     /// The context length that is passed to the pack, in tokens.
-    context: Option<u32>,
+    pub(super) context: Option<u32>,
     /// Further facts about the model.
     model: BTreeMap<String, String>,
     #[serde(rename = "expect")]
