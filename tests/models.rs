@@ -1029,6 +1029,8 @@ fn completions_offer_models_prompts_packs_and_commands() {
     machine.run(&["pack", "show", "hello"]).ok();
     machine.run(&["pack", "show", "shout"]).ok();
     assert_eq!(candidates(&["infer", "hello/"]), "hello/greet\n");
+    assert_eq!(candidates(&["infer", "hello/greet", "-p", ""]), "name=\n");
+    assert_eq!(candidates(&["batch", "-P", "tldr", "-p", "te"]), "text=\n");
     assert_eq!(candidates(&["infer", "x", "--post", "t"]), "tag\ntrim\n");
     assert_eq!(
         candidates(&["batch", "--post", "sh"]),

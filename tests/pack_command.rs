@@ -55,7 +55,7 @@ fn a_pack_is_shown_with_its_prompts_processors_and_files() {
     for part in [
         "shout: Example processors",
         "\nfile      packs/shout.wasm\n",
-        "\ncontract  lmstrix:prompts/post-processor@0.1.0",
+        "lmstrix:prompts/post-processor@0.1.0",
         "\nfiles     packs/shout/notes.txt\n",
         "\nprocessors\n  shout/upper: Converts the answer to upper case\n",
     ] {

@@ -246,6 +246,111 @@ fn only_regular_files_inside_the_folder_are_packs() {
     assert!(render("alias").ok().contains("Hello, X"));
 }
 
+/// The user named the folder, but a plan may come from elsewhere.
+#[cfg(unix)]
+#[test]
+fn links_in_a_folder_that_the_user_named_may_point_outside() {
+    use std::os::unix::fs::symlink;
+    let machine = Machine::new();
+    let outside = machine.write("build/built.wasm", lmstrix_sandbox::STANDARD_WASM);
+    let prompts = machine.write("build/built.toml", "near = 'beside'\n");
+    let folder = machine.work().join("mine");
+    std::fs::create_dir(&folder).unwrap();
+    symlink(outside, folder.join("link.wasm")).unwrap();
+    symlink(prompts, folder.join("link.toml")).unwrap();
+    let args = ["render", "link/near", "--pack-dir", "mine"];
+    assert_eq!(machine.run(&args).ok(), "beside\n");
+    machine.write(
+        "plan.toml",
+        "engine = \"embedded\"\nmodels = \"demo\"\nout = \"out\"\npack_dirs = \"mine\"\n\
+         [[prompt]]\nname = \"link/near\"\n",
+    );
+    let batch = machine.run(&["batch", "plan.toml", "--dry-run"]);
+    assert_eq!(batch.code, Some(1), "{batch:?}");
+    let table = String::from_utf8_lossy(&batch.stdout);
+    assert!(table.contains("points outside its folder"), "{table}");
+    let config = "[defaults]\ndiscover = false\npack_dirs = [\"../work/mine\"]\n";
+    std::fs::write(machine.home().join("config.toml"), config).unwrap();
+    machine.run(&["batch", "plan.toml", "--dry-run"]).ok();
+}
+
+#[test]
+fn files_of_the_command_line_reach_packs() {
+    let machine = Machine::new();
+    machine.install_pack("glossary", &component("glossary"));
+    machine.write("terms/glossary.csv", "term,translation\nsea,Meer\n");
+    let args = ["render", "glossary/translate", "--text", "The sea."];
+    let with_file = [&args[..], &["--file", "terms/glossary.csv"]].concat();
+    let missing = machine.run(&args);
+    let message =
+        "glossary.csv: there is no such file beside the pack, and `--file` did not name it";
+    assert!(missing.fails(2).contains(message), "{missing:?}");
+    assert!(machine.run(&with_file).ok().contains("- sea: Meer"));
+    machine.write("packs/glossary.csv", "term,translation\nsea,See\n");
+    assert!(machine.run(&args).ok().contains("- sea: See"));
+    // The file that the user named comes first.
+    assert!(machine.run(&with_file).ok().contains("- sea: Meer"));
+    // The stock prompts are still there.
+    let stock = [
+        "render",
+        "tldr",
+        "--text",
+        "x",
+        "--file",
+        "terms/glossary.csv",
+    ];
+    machine.run(&stock).ok();
+    let absent = machine.run(&[&args[..], &["--file", "none.csv"]].concat());
+    assert!(absent.fails(2).contains("none.csv"), "{absent:?}");
+
+    machine.write(
+        "plan.toml",
+        "engine = \"embedded\"\nmodels = \"demo\"\nout = \"out\"\nfiles = \"terms/glossary.csv\"\n\
+         [[prompt]]\nname = \"glossary/translate\"\nlabel = \"sea\"\npost = []\n\
+         [[input]]\ntext = \"The sea.\"\nname = \"one\"\n",
+    );
+    let batch = ["batch", "plan.toml", "--progress", "none"];
+    machine.run(&batch).ok();
+    assert!(
+        machine
+            .run(&[&batch[..], &["--dry-run"]].concat())
+            .ok()
+            .contains("done")
+    );
+    let printed = machine.run(&["batch", "plan.toml", "--file", "more.txt", "--print-plan"]);
+    let printed = printed.ok();
+    assert!(
+        printed.contains("glossary.csv\"") && printed.contains("more.txt"),
+        "{printed}"
+    );
+    machine.write("terms/glossary.csv", "term,translation\nsea,Ozean\n");
+    let changed = machine.run(&[&batch[..], &["--dry-run"]].concat());
+    assert!(changed.ok().contains("changed"), "{changed:?}");
+}
+
+#[test]
+fn packs_learn_the_limit_of_the_answer() {
+    let machine = Machine::new();
+    machine.install_pack("evil", &component("hostile"));
+    let args = [
+        "infer",
+        "evil/model",
+        "--engine",
+        "embedded",
+        "--show-request",
+    ];
+    let unlimited = machine.run(&args);
+    unlimited.ok();
+    assert!(
+        !unlimited.stderr.contains("key: \"max-tokens\""),
+        "{unlimited:?}"
+    );
+    let limited = machine.run(&[&args[..], &["--max-tokens", "7"]].concat());
+    limited.ok();
+    let fact = "key: \"max-tokens\", value: \"7\"";
+    assert!(limited.stderr.contains(fact), "{limited:?}");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_pack_receives_only_its_own_sidecar_files() {
@@ -389,6 +494,9 @@ fn declared_parameters_and_options_are_checked_and_have_their_defaults() {
     assert_eq!(defaults.ok(), "must=1\nstyle=warm\n");
     let given = machine.run(&["render", "evil/shown", "-p", "style=cold", "-p", "must=1"]);
     assert_eq!(given.ok(), "style=cold\nmust=1\n");
+    let any = machine.run(&["render", "evil/any", "-p", "undeclared=1"]);
+    any.ok();
+    assert!(!any.stderr.contains("no parameter"), "{any:?}");
     let missing = machine.run(&["render", "evil/shown"]);
     let message = "prompt `shown` is missing a parameter: `must`";
     assert!(missing.fails(2).contains(message), "{missing:?}");

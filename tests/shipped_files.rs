@@ -13,8 +13,16 @@ use wasmparser::{KnownCustom, Parser, Payload};
 
 use crate::guests;
 
+/// Folders whose files are copied to another folder.
+const COPIED_FOLDERS: [(&str, &str); 1] =
+    [("guest-prompts/sdk/src", "host/cli/templates/rust/sdk")];
+
 /// Files, and their copies.
-const COPIES: [(&str, &[&str]); 3] = [
+const COPIES: [(&str, &[&str]); 4] = [
+    (
+        "guest-prompts/sdk/Cargo.toml",
+        &["host/cli/templates/rust/sdk/manifest.toml"],
+    ),
     (
         "wit/prompts.wit",
         &[
@@ -43,6 +51,14 @@ const SHIPPED_PACK: &str = "host/sandbox/assets/standard.wasm";
 
 #[test]
 fn copies_are_current() {
+    for (folder, copy) in COPIED_FOLDERS {
+        for entry in std::fs::read_dir(root().join(folder)).unwrap() {
+            let name = entry.unwrap().file_name();
+            let read = |folder: &str| std::fs::read(root().join(folder).join(&name));
+            let is_current = read(folder).ok() == read(copy).ok();
+            assert!(is_current, "{copy} is out of date: cp {folder}/* {copy}");
+        }
+    }
     let read = |name: &str| std::fs::read(root().join(name)).unwrap();
     for (original, copies) in COPIES {
         for copy in copies {
@@ -112,7 +128,13 @@ fn the_standard_pack_contains_no_paths_of_the_machine_that_built_it() {
         let start = before.rfind(|c| !is_path_char(c)).map_or(0, |at| at + 1);
         let path = &before[start..];
         // Paths follow each other without a separator.
-        let last = ["/rustc/", "/crates/", "guest-prompts/standard/src/"]
+        let prefixes = [
+            "/rustc/",
+            "/crates/",
+            "guest-prompts/standard/src/",
+            "guest-prompts/sdk/src/",
+        ];
+        let last = prefixes
             .iter()
             .filter_map(|prefix| path.rfind(prefix))
             .max();

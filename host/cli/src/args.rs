@@ -218,7 +218,7 @@ pub(crate) struct PromptArgs {
     pub text_file: Option<PathBuf>,
     /// Prompt parameter; `@FILE` reads the value from a file, `@@` is a literal
     /// `@`; repeatable
-    #[arg(short = 'p', long = "param", value_name = "KEY=VALUE")]
+    #[arg(short = 'p', long = "param", value_name = "KEY=VALUE", add = ArgValueCandidates::new(complete::params))]
     pub param: Vec<String>,
     /// Text file for packs, as if it were beside them; repeatable
     #[arg(long, value_name = "FILE")]

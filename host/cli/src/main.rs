@@ -211,7 +211,9 @@ fn print_usage(error: &clap::Error) -> i32 {
 /// Answers a completion request of a shell. Returns the exit code, or `None` if
 /// the program was not called for completion.
 fn handle_completion() -> Option<i32> {
-    let names = |kind| command::completion_candidates(&Env::read(), kind);
+    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    let words: Vec<String> = words.collect();
+    let names = move |kind| command::completion_candidates(&Env::read(), kind, &words);
     let folder = std::env::current_dir().ok();
     match answer_completion_request(std::env::args_os(), folder.as_deref(), names) {
         Ok(true) => Some(Exit::Done as i32),

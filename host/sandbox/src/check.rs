@@ -117,22 +117,17 @@ impl Check<'_> {
     }
 
     fn interfaces(&mut self, contents: &PackContents) {
-        let prompts = (contents.prompts.len(), self.pack.has_prompts());
-        let processors = (contents.processors.len(), self.pack.has_processors());
+        let prompts = (&contents.prompts, self.pack.has_prompts());
+        let processors = (&contents.processors, self.pack.has_processors());
         for (kind, interface, (items, is_exported)) in [
             ("prompts", "resolver", prompts),
             ("processors", "post-processor", processors),
         ] {
-            match (items, is_exported) {
-                (0, true) => self.warning(
-                    "describe",
-                    &format!("declares no {kind}, but the pack exports `{interface}`"),
-                ),
-                (1.., false) => self.wrong(
+            if !items.is_empty() && !is_exported {
+                self.wrong(
                     "describe",
                     &format!("declares {kind}, but the pack does not export `{interface}`"),
-                ),
-                _ => {}
+                );
             }
         }
     }

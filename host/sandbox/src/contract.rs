@@ -179,3 +179,12 @@ pub struct PackContents {
     /// The processors.
     pub processors: Vec<PackItemInfo>,
 }
+
+impl PackContents {
+    /// Returns true if the pack has processors and no prompts. Its component may export
+    /// functions for both.
+    #[must_use]
+    pub fn has_only_processors(&self) -> bool {
+        self.prompts.is_empty() && !self.processors.is_empty()
+    }
+}

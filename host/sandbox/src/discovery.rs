@@ -1,5 +1,5 @@
-//! Finds pack files and their sidecar files in folders. Symbolic links to targets
-//! outside these folders are rejected.
+//! Finds pack files and their sidecar files in folders. Symbolic links to targets outside these
+//! folders are rejected, except in folders that the user named.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +18,16 @@ const SIDECAR_BYTES_MAX: u64 = 16 << 20;
 
 /// The folders that are searched for packs, in order of precedence.
 #[derive(Clone, Debug, Default)]
-pub struct PackFolders(pub Vec<PathBuf>);
+pub struct PackFolders(pub Vec<PackFolder>);
+
+/// A folder that is searched for packs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PackFolder {
+    /// Path of the folder.
+    pub path: PathBuf,
+    /// Accept symbolic links to targets outside the folder.
+    pub allows_links: bool,
+}
 
 /// A pack file that was found in a folder: a component, or a prompt file that the standard
 /// pack reads.
@@ -28,6 +37,8 @@ pub struct FoundPack {
     pub name: String,
     /// Path of the pack file, `.wasm` or `.toml`.
     pub path: PathBuf,
+    /// True if the folder may have symbolic links to other folders.
+    pub allows_links: bool,
     /// Files of the same name in folders of lower precedence, which are not used.
     pub shadowed: Vec<PathBuf>,
 }
@@ -80,7 +91,7 @@ impl PackFolders {
         let mut packs: Vec<FoundPack> = Vec::new();
         let mut unused = Vec::new();
         for folder in &self.0 {
-            for path in pack_files(folder) {
+            for path in pack_files(&folder.path) {
                 let name = path.file_stem().unwrap_or_default().to_string_lossy();
                 let name = name.as_ref();
                 let reason = match check_name(name) {
@@ -101,6 +112,7 @@ impl PackFolders {
                     None => packs.push(FoundPack {
                         name,
                         path,
+                        allows_links: folder.allows_links,
                         shadowed: Vec::new(),
                     }),
                 }
@@ -118,23 +130,25 @@ impl PackFolders {
         check_name(name)?;
         let exists = |path: &PathBuf| path.symlink_metadata().is_ok();
         let mut candidates = self.0.iter().filter_map(|folder| {
-            let component = folder.join(format!("{name}.wasm"));
-            let prompt_file = folder.join(format!("{name}.toml"));
+            let component = folder.path.join(format!("{name}.wasm"));
+            let prompt_file = folder.path.join(format!("{name}.toml"));
             // Beside a component, a TOML file is one of its sidecar files.
-            [component, prompt_file].into_iter().find(exists)
+            let path = [component, prompt_file].into_iter().find(exists)?;
+            Some((path, folder.allows_links))
         });
         let first = candidates.next();
-        let Some(path) = first else {
+        let Some((path, allows_links)) = first else {
             return Err(Error::NotFound {
                 name: name.to_owned(),
-                searched: self.0.clone(),
+                searched: self.0.iter().map(|folder| folder.path.clone()).collect(),
                 available: self.list().into_iter().map(|pack| pack.name).collect(),
             });
         };
         Ok(FoundPack {
             name: name.to_owned(),
             path,
-            shadowed: candidates.collect(),
+            allows_links,
+            shadowed: candidates.map(|(path, _)| path).collect(),
         })
     }
 }
@@ -162,18 +176,18 @@ fn pack_files(folder: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// Checks that `path` is a regular file within the size limit. With `in_folder`, also
-/// checks that it is not a link to a target outside its folder.
+/// Checks that `path` is a regular file within the size limit and, unless `allows_links`, that it
+/// is not a link to a target outside its folder.
 pub(super) fn check_file(
     path: &Path,
-    in_folder: bool,
+    allows_links: bool,
     limits: &SandboxLimits,
 ) -> Result<std::fs::Metadata, FileCheckError> {
     let metadata = fs::metadata(path).map_err(FileCheckError::Io)?;
     if !metadata.is_file() {
         return Err(LoadError::NotRegular.into());
     }
-    if in_folder && links_outside_folder(path) {
+    if !allows_links && links_outside_folder(path) {
         return Err(LoadError::LinkOutsideFolder.into());
     }
     if metadata.len() > limits.file_bytes {
@@ -228,8 +242,8 @@ pub(super) struct SidecarFiles {
 
 /// Reads the files that have the pack's file stem, such as `adam.toml`, and all files in
 /// the folder of that name, such as `adam/`. Skips files that are not regular, not UTF-8
-/// or linked from outside the packs folder.
-pub(super) fn read_sidecar_files(wasm: &Path) -> SidecarFiles {
+/// or, unless `allows_links`, linked from outside the packs folder.
+pub(super) fn read_sidecar_files(wasm: &Path, allows_links: bool) -> SidecarFiles {
     let mut sidecar_files = SidecarFiles::default();
     let Some(stem) = wasm.file_stem() else {
         return sidecar_files;
@@ -269,7 +283,9 @@ pub(super) fn read_sidecar_files(wasm: &Path) -> SidecarFiles {
         if !metadata.is_file() {
             continue;
         }
-        if !fs::canonicalize(&path).is_ok_and(|target| target.starts_with(&canonical_folder)) {
+        let is_inside =
+            || fs::canonicalize(&path).is_ok_and(|target| target.starts_with(&canonical_folder));
+        if !allows_links && !is_inside() {
             skip("a symbolic link points outside the packs folder");
             continue;
         }

@@ -29,7 +29,7 @@ use fs_err as fs;
 
 use cache::FileFingerprint;
 use component::{ComponentExports, Sandbox};
-use discovery::FileCheckError;
+use discovery::{FileCheckError, SidecarFiles};
 
 pub use cache::CompiledPackCache;
 pub use captured_output::WrittenLines;
@@ -40,7 +40,7 @@ pub use contract::{
     ProcessorContext, ProcessorRef, PushOutput, ResolveRequest, ResolvedPrompt, StopReason,
     TextFile,
 };
-pub use discovery::{FoundPack, PackFolders, RESERVED_NAMES, UnusedFile, check_name};
+pub use discovery::{FoundPack, PackFolder, PackFolders, RESERVED_NAMES, UnusedFile, check_name};
 pub use error::{ContractError, Error, GuestError, GuestFailure, LoadError};
 pub use limits::{ByteSize, LimitExceeded, SandboxLimits};
 pub use loaded::{Pack, Processor, THREAD_STACK_BYTES};
@@ -112,7 +112,6 @@ impl PackLoader {
         Ok(Pack {
             name: name.to_owned(),
             path: Some(path.to_owned()),
-            sidecar_files: discovery::read_sidecar_files(path),
             ..standard
         })
     }
@@ -122,7 +121,8 @@ impl PackLoader {
     /// # Errors
     /// Returns an error if the file cannot be read or is not a usable pack.
     pub fn load(&self, pack: &FoundPack) -> Result<Pack, Error> {
-        self.load_path(&pack.name, &pack.path, true)
+        let loaded = self.load_path(&pack.name, &pack.path, pack.allows_links)?;
+        Ok(with_sidecar_files(loaded, &pack.path, pack.allows_links))
     }
 
     /// Loads a pack from a file at any location. Its name is the file stem.
@@ -139,7 +139,9 @@ impl PackLoader {
                 reason: "the name is reserved for the built-in pack; rename the file",
             });
         }
-        self.load_path(&name, path, false)
+        let loaded = self.load_path(&name, path, true)?;
+        // The user named the pack, and not the files beside it.
+        Ok(with_sidecar_files(loaded, path, false))
     }
 
     /// Returns whether the cache has the compiled code of a file, as it is now.
@@ -164,7 +166,8 @@ impl PackLoader {
         self.cache.contains(&self.sandbox.engine, &digest)
     }
 
-    fn load_path(&self, name: &str, path: &Path, in_folder: bool) -> Result<Pack, Error> {
+    /// Loads a pack without the files beside it.
+    fn load_path(&self, name: &str, path: &Path, allows_links: bool) -> Result<Pack, Error> {
         let read_error = |source| Error::Read {
             path: path.to_owned(),
             source,
@@ -175,7 +178,7 @@ impl PackLoader {
             cause,
         };
         let metadata =
-            discovery::check_file(path, in_folder, &self.sandbox.limits).map_err(|error| {
+            discovery::check_file(path, allows_links, &self.sandbox.limits).map_err(|error| {
                 match error {
                     FileCheckError::Io(source) => read_error(source),
                     FileCheckError::Load(cause) => load_error(cause),
@@ -244,7 +247,7 @@ impl PackLoader {
             name: name.to_owned(),
             digest,
             path: path.map(Path::to_owned),
-            sidecar_files: path.map(discovery::read_sidecar_files).unwrap_or_default(),
+            sidecar_files: SidecarFiles::default(),
             sandbox: Arc::clone(&self.sandbox),
             exports,
         })
@@ -290,6 +293,14 @@ impl PackLoader {
         let exports = component::inspect(&self.sandbox, &component).map_err(load_error)?;
         tracing::info!(name, digest, ?path, "loaded pack");
         Ok(exports)
+    }
+}
+
+/// Adds the files beside a pack.
+fn with_sidecar_files(pack: Pack, path: &Path, allows_links: bool) -> Pack {
+    Pack {
+        sidecar_files: discovery::read_sidecar_files(path, allows_links),
+        ..pack
     }
 }
 

@@ -119,7 +119,7 @@ pub(crate) struct JobArgs {
     pub inputs: Vec<PathBuf>,
     /// Prompt parameter; `@FILE` reads the value from a file. Repeat a key to run
     /// one job per value
-    #[arg(short = 'p', long = "param", value_name = "KEY=VALUE")]
+    #[arg(short = 'p', long = "param", value_name = "KEY=VALUE", add = ArgValueCandidates::new(complete::params))]
     pub param: Vec<String>,
     /// Text file for packs, as if it were beside them; repeatable
     #[arg(long, value_name = "FILE")]

@@ -25,6 +25,8 @@ pub(crate) enum CompletionKind {
     Packs,
     /// Names of processors.
     Processors,
+    /// Parameters of the prompts on the command line, as `NAME=`.
+    Params,
 }
 
 /// clap's bash script with one change: bash splits words at `:`, which model
@@ -66,6 +68,10 @@ pub(super) fn prompts() -> Vec<CompletionCandidate> {
 
 pub(super) fn packs() -> Vec<CompletionCandidate> {
     candidates(CompletionKind::Packs)
+}
+
+pub(super) fn params() -> Vec<CompletionCandidate> {
+    candidates(CompletionKind::Params)
 }
 
 pub(super) fn processors() -> Vec<CompletionCandidate> {

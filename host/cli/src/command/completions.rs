@@ -1,10 +1,8 @@
 //! `completions`: prints shell scripts; [`completion_candidates`] returns the names for them.
 
-use std::path::PathBuf;
-
 use lmstrix::client::{self, Notices, PackSource};
 use lmstrix::config::Config;
-use lmstrix_sandbox::{PackContents, PackFolders, STANDARD_PACK};
+use lmstrix_sandbox::{PackContents, PackItemInfo, STANDARD_PACK};
 
 use super::models::print;
 use crate::args::{CompletionKind, CompletionsArgs, completion_script, supported_shells};
@@ -29,8 +27,13 @@ pub(crate) fn completions(args: &CompletionsArgs, env: &Env) -> Result<Exit, Fai
 }
 
 /// Returns the names that shell completion offers. Files that cannot be read are ignored.
+/// `words` are those of the command line so far.
 #[must_use]
-pub(crate) fn completion_candidates(env: &Env, kind: CompletionKind) -> Vec<String> {
+pub(crate) fn completion_candidates(
+    env: &Env,
+    kind: CompletionKind,
+    words: &[String],
+) -> Vec<String> {
     match kind {
         CompletionKind::Models => {
             let loaded = client::registry_store(env).read().unwrap_or_default();
@@ -45,12 +48,27 @@ pub(crate) fn completion_candidates(env: &Env, kind: CompletionKind) -> Vec<Stri
             names
         }
         CompletionKind::Prompts => {
-            let mut names = client::stock_prompt_names();
-            for (pack, contents) in compiled_packs(env) {
-                let prompts = contents.prompts.iter();
-                names.extend(prompts.map(|prompt| format!("{pack}/{}", prompt.name)));
-            }
-            names
+            let mut packs = compiled_packs(env);
+            packs.retain(|(pack, _)| pack != STANDARD_PACK);
+            let prompts = packs
+                .into_iter()
+                .flat_map(|(pack, contents)| prompts(&pack, contents));
+            // The standard pack need not be compiled.
+            let stock = client::stock_prompt_names().into_iter();
+            stock.chain(prompts.map(|(address, _)| address)).collect()
+        }
+        CompletionKind::Params => {
+            let is_named = |address: &String| {
+                words
+                    .iter()
+                    .any(|word| word.split(',').any(|name| name == address))
+            };
+            let prompts = compiled_packs(env)
+                .into_iter()
+                .flat_map(|(pack, contents)| prompts(&pack, contents));
+            let named = prompts.filter(|(address, _)| is_named(address));
+            let params = named.flat_map(|(_, prompt)| prompt.params);
+            params.map(|param| format!("{}=", param.name)).collect()
         }
         CompletionKind::Processors => {
             let mut names = Vec::new();
@@ -64,15 +82,31 @@ pub(crate) fn completion_candidates(env: &Env, kind: CompletionKind) -> Vec<Stri
             names
         }
         CompletionKind::Packs => {
-            let folders = PackFolders(vec![PathBuf::from("packs"), env.paths.data.join("packs")]);
-            let mut names: Vec<String> = folders.list().into_iter().map(|pack| pack.name).collect();
+            let source = client::pack_source(env, &Config::default(), &Notices::ignore());
+            let found = source
+                .map(|source| source.folders.list())
+                .unwrap_or_default();
+            let mut names: Vec<String> = found.into_iter().map(|pack| pack.name).collect();
             names.push(STANDARD_PACK.to_owned());
             names
         }
     }
 }
 
-/// Returns the contents of the packs that need not be compiled, which would take too long.
+/// Returns the prompts of a pack, each with the name by which a command selects it.
+fn prompts(pack: &str, contents: PackContents) -> Vec<(String, PackItemInfo)> {
+    let address = |name: &str| match pack {
+        STANDARD_PACK => name.to_owned(),
+        pack => format!("{pack}/{name}"),
+    };
+    let prompts = contents.prompts.into_iter();
+    prompts
+        .map(|prompt| (address(&prompt.name), prompt))
+        .collect()
+}
+
+/// Returns the contents of the packs that need not be compiled, which would take too long. The
+/// standard pack has the stock prompts.
 fn compiled_packs(env: &Env) -> Vec<(String, PackContents)> {
     let source = client::pack_source(env, &Config::default(), &Notices::ignore());
     let Ok(PackSource { loader, folders }) = source else {
@@ -90,7 +124,13 @@ fn compiled_packs(env: &Env) -> Vec<(String, PackContents)> {
     packs
         .iter()
         .filter_map(|pack| {
-            let contents = pack.describe(pack.sidecar_files()).ok()?;
+            let stock = [client::stock_file()];
+            let files = if pack.is_standard() {
+                &stock
+            } else {
+                pack.sidecar_files()
+            };
+            let contents = pack.describe(files).ok()?;
             Some((pack.name().to_owned(), contents))
         })
         .collect()

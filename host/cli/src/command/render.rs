@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Instant;
 
-use lmstrix::client::{self, RunLimit, TextFiles};
+use lmstrix::client::{self, Links, RunLimit, TextFiles};
 use lmstrix::job::{Cancel, PackOutput, PackUsed, ResolvedJob};
 use lmstrix::sink::{Sink, Stdout, escape_controls_json};
 use lmstrix_inference::{Prompt, SettingsLayer};
@@ -56,7 +56,7 @@ pub(crate) async fn render(
         move || client::prompt_request(&owned.0, &owned.1, &owned.2, &mut TextFiles::default());
     let prompt = client::read_files(no_limit, cancel.as_mut(), read).await?;
     let packs = client::pack_source(env, &config, &notices)?;
-    let packs = packs.pack_set(&request.pack_dirs, &notices);
+    let packs = packs.pack_set(&request.pack_dirs, Links::Allowed, &notices);
     let resolving = client::resolve_prompt(packs, prompt, model, env.stdin_has_text, &notices);
     let resolved = tokio::select! {
         biased;

@@ -223,10 +223,10 @@ def _report(error: BaseException) -> str:
 
 def _keep_sources() -> None:
     """Keeps the lines of the author's modules for tracebacks: a component has no files."""
-    library = os.path.dirname(os.__file__)
+    folder = os.path.dirname(sys.modules["app"].__file__ or "") + os.sep
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
-        if file and file not in _SDK and not file.startswith(library):
+        if file and file not in _SDK and file.startswith(folder):
             # Without a modification time, `linecache` does not look for the file.
             linecache.cache[file] = (0, None, linecache.getlines(file), file)
             _sources[file] = os.path.basename(file)

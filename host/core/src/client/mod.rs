@@ -24,7 +24,7 @@ pub use notices::{Notice, Notices};
 pub use open::{
     OpenContext, model_query, open, prompt_request, resolve_prompt, settings_by_origin,
 };
-pub use packs::{PackSource, pack_source, stock_prompt_names};
+pub use packs::{Links, PackSource, pack_source, stock_file, stock_prompt_names};
 pub use processors::processor;
 pub use request::{LoadPolicy, Request};
 pub use stores::{lifecycle_options, lms_program, ownership_folder, read_registry, registry_store};

@@ -13,7 +13,7 @@ use super::notices::Notices;
 use super::request::{LoadPolicy, Request};
 use super::stores::{lifecycle_options, read_registry};
 use super::text_files::{TextFiles, read_stdin};
-use super::{PackSource, engine_selection, timeouts};
+use super::{Links, PackSource, engine_selection, timeouts};
 use crate::attachment::{Attachment, with_distinct_names};
 use crate::config::Config;
 use crate::engine::{ConnectTimeouts, ModelQuery, SelectedModel, select_model};
@@ -91,7 +91,7 @@ pub async fn open(
         context = model.expected_context(),
         "selected a model"
     );
-    let packs = packs.pack_set(&request.pack_dirs, notices);
+    let packs = packs.pack_set(&request.pack_dirs, Links::Allowed, notices);
     let preparing = async {
         let mut facts = model_facts(&model);
         add_token_facts(&mut facts, model.tokens_per_byte(), &spec.settings);

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lmstrix_sandbox::{
-    ByteSize, CompiledPackCache, Compiler, PackFolders, PackLoader, PackNotice, STOCK_PROMPTS,
-    TextFile,
+    ByteSize, CompiledPackCache, Compiler, PackFolder, PackFolders, PackLoader, PackNotice,
+    STOCK_PROMPTS, TextFile,
 };
 
 use super::notices::Notices;
@@ -80,25 +80,46 @@ pub fn pack_source(
             "pack_dirs in the config: {folder} is not a folder"
         ));
     }
-    let mut folders = vec![PathBuf::from("packs"), env.paths.data.join("packs")];
-    folders.extend(config.pack_dirs.iter().cloned());
+    let folder = |path: PathBuf, allows_links| PackFolder { path, allows_links };
+    let mut folders = vec![
+        folder(PathBuf::from("packs"), false),
+        folder(env.paths.data.join("packs"), false),
+    ];
+    let of_config = config.pack_dirs.iter().cloned();
+    folders.extend(of_config.map(|path| folder(path, true)));
     Ok(PackSource {
         loader: Arc::new(loader),
         folders: PackFolders(folders),
     })
 }
 
+/// Whether symbolic links in a folder may point outside of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Links {
+    /// The user named the folder on the command line.
+    Allowed,
+    /// The folder is from a plan, which may come from another user, or from an earlier run
+    /// with its default folders.
+    Rejected,
+}
+
 impl PackSource {
-    /// Returns the packs of a run, which also searches `pack_dirs`.
+    /// Returns the packs of a run, which also searches `pack_dirs`; see [`Self::folders_with`].
     #[must_use]
-    pub fn pack_set(&self, pack_dirs: &[PathBuf], notices: &Notices) -> PackSet {
-        let folders = self.folders_with(pack_dirs, notices);
+    pub fn pack_set(&self, pack_dirs: &[PathBuf], links: Links, notices: &Notices) -> PackSet {
+        let folders = self.folders_with(pack_dirs, links, notices);
         PackSet::new(Arc::clone(&self.loader), folders, stock_file())
     }
 
-    /// Returns the folders that a run with `pack_dirs` searches, each once.
+    /// Returns the folders that a run with `pack_dirs` searches, each once. `links` says whether
+    /// symbolic links in `pack_dirs` may point outside of them.
     #[must_use]
-    pub fn folders_with(&self, pack_dirs: &[PathBuf], notices: &Notices) -> PackFolders {
+    pub fn folders_with(
+        &self,
+        pack_dirs: &[PathBuf],
+        links: Links,
+        notices: &Notices,
+    ) -> PackFolders {
         let canonical = |folder: &PathBuf| std::fs::canonicalize(folder).ok();
         let PackFolders(mut folders) = self.folders.clone();
         for folder in pack_dirs {
@@ -106,9 +127,12 @@ impl PackSource {
                 notices.warning(&format!("--pack-dir {} is not a folder", folder.display()));
             } else if !folders
                 .iter()
-                .any(|known| canonical(known) == canonical(folder))
+                .any(|known| canonical(&known.path) == canonical(folder))
             {
-                folders.push(folder.clone());
+                folders.push(PackFolder {
+                    path: folder.clone(),
+                    allows_links: links == Links::Allowed,
+                });
             }
         }
         PackFolders(folders)
@@ -116,7 +140,8 @@ impl PackSource {
 }
 
 /// Returns the file of the built-in prompts.
-fn stock_file() -> TextFile {
+#[must_use]
+pub fn stock_file() -> TextFile {
     TextFile {
         name: STOCK_NAME.to_owned(),
         display_path: STOCK_NAME.to_owned(),

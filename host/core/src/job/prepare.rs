@@ -175,3 +175,35 @@ fn random_seed() -> WithOrigin<u64> {
         origin: Origin::Default,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packs_learn_what_is_known_of_tokens() {
+        let extra = |limit: Option<MaxTokens>, tokens_per_byte| {
+            let mut facts = ModelFacts {
+                context_length: Some(1000),
+                ..ModelFacts::default()
+            };
+            let mut settings = SettingsByOrigin::default();
+            settings.plan.max_tokens = limit;
+            add_token_facts(&mut facts, tokens_per_byte, &settings);
+            let pairs = facts.extra.into_iter();
+            pairs
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect::<Vec<_>>()
+        };
+        assert!(extra(None, None).is_empty());
+        assert!(extra(Some(MaxTokens::Unlimited), None).is_empty());
+        assert_eq!(
+            extra(Some(MaxTokens::Tokens(7)), Some(1.0 / 3.0)),
+            ["tokens-per-byte=0.3333", "max-tokens=7"]
+        );
+        assert_eq!(
+            extra(Some(MaxTokens::Percent(50)), None),
+            ["max-tokens=500"]
+        );
+    }
+}

@@ -202,6 +202,17 @@ fn check_params(
     }
     // A pack without prompts, or one that fails, has its own error in `resolve`.
     let contents = packs.described(resolver, &request.files);
+    if contents
+        .as_ref()
+        .is_some_and(|contents| contents.has_only_processors())
+    {
+        return Err(ResolveError::Pack(
+            lmstrix_sandbox::Error::MissingInterface {
+                pack: resolver.name().to_owned(),
+                interface: "prompts",
+            },
+        ));
+    }
     let declared = contents.as_ref().and_then(|contents| {
         let mut prompts = contents.prompts.iter();
         prompts.find(|declared| declared.name == request.prompt)
@@ -256,7 +267,14 @@ fn resolving_pack(
     prompt: Option<&str>,
     files: &[TextFile],
 ) -> Result<Pack, lmstrix_sandbox::Error> {
-    let with_prompts: Vec<&Pack> = named.iter().filter(|pack| pack.has_prompts()).collect();
+    let mut with_prompts = Vec::new();
+    for pack in named.iter().filter(|pack| pack.has_prompts()) {
+        let files = with_unique_names(&[pack.sidecar_files(), files]);
+        let contents = packs.described(pack, &files);
+        if !contents.is_some_and(|contents| contents.has_only_processors()) {
+            with_prompts.push(pack);
+        }
+    }
     let Some(first) = with_prompts.first() else {
         return packs.get(STANDARD_PACK);
     };

@@ -123,17 +123,30 @@ fn declared_contents() -> Contents {
         default: default.map(Into::into),
         extra: vec![],
     };
+    let any_params = Entry {
+        key: "any-params".into(),
+        value: "true".into(),
+    };
+    let any = PromptInfo {
+        name: "any".into(),
+        summary: String::new(),
+        params: vec![],
+        extra: vec![any_params],
+    };
     Contents {
         summary: "Parameters".into(),
-        prompts: vec![PromptInfo {
-            name: "shown".into(),
-            summary: String::new(),
-            params: vec![
-                param("must", true, None),
-                param("style", false, Some("warm")),
-            ],
-            extra: vec![],
-        }],
+        prompts: vec![
+            any,
+            PromptInfo {
+                name: "shown".into(),
+                summary: String::new(),
+                params: vec![
+                    param("must", true, None),
+                    param("style", false, Some("warm")),
+                ],
+                extra: vec![],
+            },
+        ],
         processors: vec![ProcessorInfo {
             name: "options".into(),
             summary: String::new(),

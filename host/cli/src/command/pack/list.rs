@@ -1,5 +1,6 @@
 //! `pack list`: the packs in the pack folders.
 
+use lmstrix::client::Links;
 use lmstrix_sandbox::{ByteSize, FoundPack, STANDARD_PACK, STANDARD_WASM};
 use serde::Serialize;
 
@@ -41,7 +42,7 @@ struct ListedFile {
 /// Returns an error if the config cannot be read or stdout cannot be written.
 pub(super) fn list(args: &PackListArgs, env: &Env) -> Result<Exit, Failure> {
     let Setup { messages, source } = Setup::new(&args.common, env)?;
-    let folders = source.folders_with(&args.pack_dir, &notices(messages));
+    let folders = source.folders_with(&args.pack_dir, Links::Allowed, &notices(messages));
     let (found, unused) = folders.scan();
     let listed = |pack: FoundPack| ListedPack {
         size_bytes: std::fs::metadata(&pack.path).map(|file| file.len()).ok(),

@@ -8,7 +8,7 @@ mod test;
 
 use std::path::PathBuf;
 
-use lmstrix::client::{self, PackSource};
+use lmstrix::client::{self, Links, PackSource};
 use lmstrix::job::{Cancel, PackSet, on_pack_thread};
 use lmstrix_sandbox::{Pack, TextFile};
 
@@ -77,7 +77,8 @@ impl Setup {
         pack_dirs: &[PathBuf],
         work: impl FnOnce(&mut PackSet) -> Result<T, lmstrix_sandbox::Error> + Send + 'static,
     ) -> Result<T, Failure> {
-        let mut packs = self.source.pack_set(pack_dirs, &notices(self.messages));
+        let notices = notices(self.messages);
+        let mut packs = self.source.pack_set(pack_dirs, Links::Allowed, &notices);
         let (done, warnings) = on_pack_thread(move || {
             let done = work(&mut packs);
             (done, packs.take_warnings())

@@ -7,7 +7,7 @@ use fs_err as fs;
 use lmstrix_sandbox::STANDARD_WASM;
 
 use crate::batch::IdentityHasher;
-use crate::client::{Notices, PackSource};
+use crate::client::{Links, Notices, PackSource};
 use crate::job::PackSet;
 use crate::store::sha256_hex;
 
@@ -61,7 +61,9 @@ impl PlanPacks {
         if let Some(index) = self.indices.get(&key) {
             return *index;
         }
-        let set = self.source.pack_set(pack_dirs, &self.notices);
+        let set = self
+            .source
+            .pack_set(pack_dirs, Links::Rejected, &self.notices);
         self.identities.push(PackIdentity {
             stock: set.stock().text.to_string(),
             parts: self.identity_parts(packs, pack_dirs),
@@ -84,7 +86,8 @@ impl PlanPacks {
 
     fn identity_parts(&self, packs: &[String], pack_dirs: &[PathBuf]) -> Vec<(String, String)> {
         let mut parts = vec![("standard".to_owned(), self.standard_digest.clone())];
-        for folder in self.source.folders.0.iter().chain(pack_dirs) {
+        let known = self.source.folders.0.iter().map(|folder| &folder.path);
+        for folder in known.chain(pack_dirs) {
             add_folder(folder, 2, &mut parts);
         }
         for pack in packs {
