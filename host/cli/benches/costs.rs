@@ -9,10 +9,12 @@
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
 
+mod timing;
+
 use std::hint::black_box;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lmstrix_inference::FinishReason;
 use lmstrix_sandbox::{
@@ -21,10 +23,7 @@ use lmstrix_sandbox::{
 
 use serde_json::{Value, json};
 
-type Failure = Box<dyn std::error::Error>;
-
-/// The number of batches for each measurement.
-const BATCHES: usize = 51;
+use timing::Failure;
 
 fn main() -> Result<(), Failure> {
     println!("operation                                         median    minimum");
@@ -123,26 +122,17 @@ fn write_registry(home: &Path, count: u32) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Runs `operation` in batches of `calls` calls. Prints the median and the
-/// minimum time of one call.
+/// Prints the median and the minimum time of one call of `operation`.
 fn measure(
     name: &str,
     calls: u32,
-    mut operation: impl FnMut() -> Result<(), Failure>,
+    operation: impl FnMut() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    let mut times = Vec::with_capacity(BATCHES);
-    for _ in 0..BATCHES {
-        let start = Instant::now();
-        for _ in 0..calls {
-            operation()?;
-        }
-        times.push(start.elapsed() / calls);
-    }
-    times.sort();
+    let times = timing::measure(calls, operation)?;
     let us = |time: Duration| time.as_secs_f64() * 1e6;
     println!(
         "{name:<46} {:>8.1} µs {:>8.1} µs",
-        us(times[BATCHES / 2]),
+        us(timing::median(&times)),
         us(times[0])
     );
     Ok(())
