@@ -27,14 +27,12 @@ fn root() -> PathBuf {
 /// Returns a command that runs a script of the shell in a folder, with the program on the PATH.
 fn shell(script: &str, folder: &Path) -> Command {
     let program = Path::new(env!("CARGO_BIN_EXE_lmstrix-host"));
-    let path = std::env::var_os("PATH").unwrap();
-    let path = std::env::split_paths(&path);
-    let path = program.parent().map(Path::to_owned).into_iter().chain(path);
+    let folder_of_program = program.parent().unwrap().display();
+    let script = format!("PATH='{folder_of_program}':\"$PATH\"\n{script}");
     let mut command = Command::new("bash");
     command
-        .args(["-euo", "pipefail", "-c", script])
+        .args(["-euo", "pipefail", "-c", &script])
         .current_dir(folder)
-        .env("PATH", std::env::join_paths(path).unwrap())
         .env("LMSTRIX_HOST_HOME", folder.join("home"))
         .env("npm_config_prefer_offline", "true")
         .env("npm_config_fetch_retries", "0");

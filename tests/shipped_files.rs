@@ -38,6 +38,7 @@ const COPIES: [(&str, &[&str]); 4] = [
     (
         "LICENSE",
         &[
+            "guest-prompts/sdk/LICENSE",
             "host/cli/LICENSE",
             "host/core/LICENSE",
             "host/gguf/LICENSE",
