@@ -1032,6 +1032,9 @@ fn completions_offer_models_prompts_packs_and_commands() {
     assert_eq!(candidates(&["infer", "hello/greet", "-p", ""]), "name=\n");
     assert_eq!(candidates(&["batch", "-P", "tldr", "-p", "te"]), "text=\n");
     assert_eq!(candidates(&["infer", "x", "--post", "t"]), "tag\ntrim\n");
+    machine.write("packs/adam.toml", "ask = 'About {{topic}}.'\n");
+    assert_eq!(candidates(&["infer", "adam/"]), "adam/ask\n");
+    assert_eq!(candidates(&["infer", "adam/ask", "-p", ""]), "topic=\n");
     assert_eq!(
         candidates(&["batch", "--post", "sh"]),
         "shout/upper\nshout/count\n"

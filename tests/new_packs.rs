@@ -281,6 +281,11 @@ fn a_new_pack_is_complete_in_every_language_and_kind() {
             }
         }
     }
+    let sources = machine.work().join("rust-both.1/lmstrix-pack/src");
+    let count = std::fs::read_dir(root().join("guest-prompts/sdk/src"))
+        .unwrap()
+        .count();
+    assert_eq!(files(&sources).len(), count);
 }
 
 /// Returns the files of a folder and the folders in it.

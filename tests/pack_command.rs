@@ -138,10 +138,6 @@ processor = "odd"
 answer = "Grüße, 漢字"
 
 [[case]]
-processor = "count-pieces"
-answer = "abc"
-
-[[case]]
 processor = "reason"
 answer = "cut"
 stop = "length"
@@ -158,9 +154,11 @@ fn cases_of_a_test_file_are_run_compared_and_updated() {
     machine.write("t/evil.test.toml", CASES);
     let new = machine.run(&["pack", "test", "t"]);
     assert_eq!(new.code, Some(1), "{new:?}");
-    assert!(new.text().contains("it has no expected values"), "{new:?}");
+    let present = "no expected values; the present ones are\n         text = Grüße, 漢字\n";
+    assert!(new.text().contains(present), "{}", new.text());
     assert_eq!(machine.read("t/evil.test.toml"), CASES);
-    machine.run(&["pack", "test", "t", "--update"]).ok();
+    let update = machine.run(&["pack", "test", "t", "--update"]);
+    assert_eq!(update.ok().matches("updated  ").count(), 4, "{update:?}");
     let updated = machine.read("t/evil.test.toml");
     for part in [
         "# Tests of two packs.\n",
@@ -168,14 +166,13 @@ fn cases_of_a_test_file_are_run_compared_and_updated() {
         "context-length: Some(4096)",
         "id: \"qwen\"",
         "text = \"Grüße, 漢字\"\n",
-        "cut after ",
         "text = \"cut [Stop::Length]\"\n",
         "error = \"unsupported on purpose (code `E42`)\"\n",
     ] {
         assert!(updated.contains(part), "{part}: {updated}");
     }
     let same = machine.run(&["pack", "test", "t/evil.test.toml"]);
-    assert_eq!(same.ok().lines().count(), 5);
+    assert_eq!(same.ok().lines().count(), 4);
     assert!(
         same.text()
             .starts_with("ok       t/evil.test.toml: a prompt\n"),
@@ -194,9 +191,79 @@ fn cases_of_a_test_file_are_run_compared_and_updated() {
         - from afar\n         + Grüße, 漢字\n";
     assert!(changed.text().contains(difference), "{}", changed.text());
     assert!(
-        changed.stderr.contains("error: 1 of 5 cases failed"),
+        changed.stderr.contains("error: 1 of 4 cases failed"),
         "{changed:?}"
     );
+}
+
+#[test]
+fn an_update_keeps_comments_and_writes_no_faults() {
+    let machine = Machine::new();
+    let pack = std::fs::read(component("hostile")).unwrap();
+    machine.write("evil.wasm", pack);
+    let cases = r#"pack = "evil.wasm"
+[[case]]
+processor = "odd"
+answer = "new"
+[case.expect]
+# Why it is so.
+text = "old" # and more
+warnings = ["none any more"]
+
+[[case]]
+processor = "count-pieces"
+answer = "abc"
+
+[[case]]
+prompt = "range"
+[case.expect]
+extension = "md"
+"#;
+    machine.write("evil.test.toml", cases);
+    machine.write("shout.wasm", std::fs::read(component("shout")).unwrap());
+    let unknown = "pack = \"shout.wasm\"\n[[case]]\nprocessor = \"uper\"\n";
+    machine.write("shout.test.toml", unknown);
+    let update = machine.run(&["pack", "test", "--update"]);
+    assert_eq!(update.code, Some(1), "{update:?}");
+    for part in [
+        "updated  ./evil.test.toml: odd\n         text\n         - old\n         + new\n",
+        "failed   ./evil.test.toml: count-pieces\n         cut after ",
+        "failed   ./shout.test.toml: uper\n         no processor `uper`; did you mean `upper`?",
+        "failed   ./evil.test.toml: range\n",
+    ] {
+        assert!(update.text().contains(part), "{part}: {}", update.text());
+    }
+    assert!(!update.stderr.contains("hint"), "{update:?}");
+    let expected = cases
+        .replace("\"old\"", "\"new\"")
+        .replace("warnings = [\"none any more\"]\n", "");
+    assert_eq!(machine.read("evil.test.toml"), expected);
+    assert_eq!(machine.read("shout.test.toml"), unknown);
+}
+
+#[test]
+fn prompts_of_cases_are_sent_to_a_model() {
+    let machine = Machine::new();
+    machine.write(
+        "near.toml",
+        "say = 'Repeat the greeting.\\n\\nHello, {{name}}.'\n",
+    );
+    machine.write(
+        "near.test.toml",
+        "pack = \"near.toml\"\n[[case]]\nprompt = \"say\"\nparams = { name = \"Ada\" }\n\
+         [case.expect]\nextension = \"\"\n[[case]]\nname = \"nobody\"\nprompt = \"say\"\n\
+         [case.expect]\nerror = \"missing parameters: name\"\n",
+    );
+    let live = machine.run(&["pack", "test", "--engine", "embedded"]);
+    let lines: Vec<&str> = live.text().lines().collect();
+    assert_eq!(lines[0], "ok       ./near.test.toml: say");
+    assert!(lines[1].starts_with("answer   "), "{lines:?}");
+    assert_eq!(lines[2..], ["ok       ./near.test.toml: nobody"]);
+    live.ok();
+    let unknown = machine.run(&["pack", "test", "--engine", "embedded", "-m", "nothing"]);
+    assert_eq!(unknown.code, Some(1), "{unknown:?}");
+    assert!(unknown.text().contains("\nfailed   "), "{}", unknown.text());
+    assert!(!unknown.stderr.contains("--update"), "{unknown:?}");
 }
 
 #[test]
@@ -215,8 +282,19 @@ fn invalid_test_files_are_errors() {
             "pack = \"x.wasm\"\n[[case]]\n",
             "case 1 (`unnamed`) needs a `prompt` or a `processor`",
         ),
-        ("pack = \"x.wasm\"\n", "x.wasm"),
-        ("pack = \"nowhere\"\n", "no pack named `nowhere`"),
+        (
+            "pack = \"x.wasm\"\n[[case]]\nprompt = \"x\"\nprocessor = \"y\"\n",
+            "case 1 (`x`) has a `prompt` and a `processor`",
+        ),
+        (
+            "pack = \"x.wasm\"\n",
+            "t.test.toml: the file has no `[[case]]`",
+        ),
+        ("pack = \"x.wasm\"\n[[case]]\nprompt = \"x\"\n", "x.wasm"),
+        (
+            "pack = \"nowhere\"\n[[case]]\nprompt = \"x\"\n",
+            "no pack named `nowhere`",
+        ),
         ("", "missing field `pack`"),
     ] {
         machine.write("t.test.toml", text);

@@ -260,6 +260,18 @@ fn links_in_a_folder_that_the_user_named_may_point_outside() {
     symlink(prompts, folder.join("link.toml")).unwrap();
     let args = ["render", "link/near", "--pack-dir", "mine"];
     assert_eq!(machine.run(&args).ok(), "beside\n");
+    // The user may also name a folder that is searched anyway.
+    std::fs::create_dir(machine.work().join("packs")).unwrap();
+    symlink("../mine/link.wasm", machine.work().join("packs/near.wasm")).unwrap();
+    let near = ["render", "near/x", "--prompts", "build/built.toml"];
+    assert!(
+        machine
+            .run(&near)
+            .fails(3)
+            .contains("points outside its folder")
+    );
+    let named = machine.run(&[&near[..], &["--pack-dir", "packs"]].concat());
+    assert!(named.fails(2).contains("has no prompt `x`"), "{named:?}");
     machine.write(
         "plan.toml",
         "engine = \"embedded\"\nmodels = \"demo\"\nout = \"out\"\npack_dirs = \"mine\"\n\
@@ -290,16 +302,11 @@ fn files_of_the_command_line_reach_packs() {
     assert!(machine.run(&args).ok().contains("- sea: See"));
     // The file that the user named comes first.
     assert!(machine.run(&with_file).ok().contains("- sea: Meer"));
-    // The stock prompts are still there.
-    let stock = [
-        "render",
-        "tldr",
-        "--text",
-        "x",
-        "--file",
-        "terms/glossary.csv",
-    ];
-    machine.run(&stock).ok();
+    // The stock prompts are still there, and the file is not one with prompts.
+    let stock = ["render", "tldr", "--text", "x"];
+    machine.write("terms/terms.toml", "tldr = 'other'\n[broken]\nprompt = 1\n");
+    let with_toml = machine.run(&[&stock[..], &["--file", "terms/terms.toml"]].concat());
+    assert_eq!(with_toml.ok(), machine.run(&stock).ok());
     let absent = machine.run(&[&args[..], &["--file", "none.csv"]].concat());
     assert!(absent.fails(2).contains("none.csv"), "{absent:?}");
 

@@ -1,6 +1,7 @@
 //! Copies and built files in the folders of crates match their originals. A published crate
 //! has only the files in its own folder.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use lmstrix_inference::FinishReason;
@@ -53,10 +54,19 @@ const SHIPPED_PACK: &str = "host/sandbox/assets/standard.wasm";
 #[test]
 fn copies_are_current() {
     for (folder, copy) in COPIED_FOLDERS {
-        for entry in std::fs::read_dir(root().join(folder)).unwrap() {
-            let name = entry.unwrap().file_name();
-            let read = |folder: &str| std::fs::read(root().join(folder).join(&name));
-            let is_current = read(folder).ok() == read(copy).ok();
+        let names = |folder: &str| -> BTreeSet<_> {
+            let entries = std::fs::read_dir(root().join(folder)).unwrap();
+            let names = entries.map(|entry| entry.unwrap().file_name());
+            names.filter(|name| name != "manifest.toml").collect()
+        };
+        assert_eq!(
+            names(folder),
+            names(copy),
+            "{copy} has other files than {folder}"
+        );
+        for name in names(folder) {
+            let read = |folder: &str| std::fs::read(root().join(folder).join(&name)).unwrap();
+            let is_current = read(folder) == read(copy);
             assert!(is_current, "{copy} is out of date: cp {folder}/* {copy}");
         }
     }

@@ -5,8 +5,8 @@ import re
 
 from lmstrix_pack import InvalidParam, Pack, PackError, Param, Resolved
 
-# Tokens per byte of text if the model's value is not known: English needs about 0.25, many other
-# languages need more.
+# Tokens per byte of text: English needs about 0.25, many other languages need more. The model's own
+# value, `tokens-per-byte`, changes with each run, and parts of different runs must fit together.
 TOKENS_PER_BYTE = 0.4
 # The share of the context for the answer, at most or if the limit of the answer is not known.
 ANSWER_SHARE = 0.25
@@ -56,7 +56,7 @@ def part_bytes(model):
     if "max-tokens" in model.extra:
         answer = min(float(model.extra["max-tokens"]), context / 2)
     tokens = context - answer - OTHER_TOKENS
-    max_bytes = int(tokens / float(model.extra.get("tokens-per-byte", TOKENS_PER_BYTE)))
+    max_bytes = int(tokens / TOKENS_PER_BYTE)
     if max_bytes < MIN_PART_BYTES:
         raise PackError("context-too-small", f"no text fits into a context of {context} tokens")
     return max_bytes

@@ -48,8 +48,8 @@ class Summarize(unittest.TestCase):
         self.assertEqual(resolved.post, [("headline", {"part": "2", "parts": "3"})])
 
     def test_the_facts_of_the_model_determine_the_size(self):
-        facts = {"tokens-per-byte": "0.25", "max-tokens": "100"}
-        self.assertEqual(part_bytes(Model("m", context_length=1000, extra=facts)), 3408)
+        facts = {"max-tokens": "100"}
+        self.assertEqual(part_bytes(Model("m", context_length=1000, extra=facts)), 2130)
         with self.assertRaises(PackError):
             part_bytes(Model("m", context_length=64))
 

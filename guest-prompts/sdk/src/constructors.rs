@@ -1,7 +1,7 @@
 //! Short ways to create values of the contract.
 
 use crate::{
-    Context, Entry, Error, Input, Message, Outcome, ParamInfo, ProcessorInfo, ProcessorRef,
+    Context, Entry, Error, Input, Message, Model, Outcome, ParamInfo, ProcessorInfo, ProcessorRef,
     PromptInfo, Pushed, Request, Resolved, Role, Setting, Stop,
 };
 
@@ -115,7 +115,7 @@ impl Context {
     /// # Errors
     /// Returns [`Error::InvalidParam`] if it is not set.
     pub fn option(&self, name: &str) -> Result<&str, Error> {
-        let missing = || Error::InvalidParam((name.to_owned(), "this option is required".into()));
+        let missing = || Error::invalid_param(name, "this option is required");
         self.optional_option(name).ok_or_else(missing)
     }
 
@@ -125,8 +125,32 @@ impl Context {
     }
 
     /// Returns a parameter of the prompt, or `None` if it is not set.
-    pub fn param(&self, name: &str) -> Option<&str> {
+    pub fn optional_param(&self, name: &str) -> Option<&str> {
         value(&self.params, name)
+    }
+}
+
+impl Model {
+    /// Returns one of the further facts, such as `engine` or `max-tokens`, if it is known.
+    pub fn fact(&self, key: &str) -> Option<&str> {
+        value(&self.extra, key)
+    }
+}
+
+impl Error {
+    /// Creates the error for an answer that does not pass a check.
+    pub fn rejected(reason: impl Into<String>) -> Self {
+        Self::Rejected(reason.into())
+    }
+
+    /// Creates the error for a parameter or an option with an invalid value.
+    pub fn invalid_param(name: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::InvalidParam((name.into(), message.into()))
+    }
+
+    /// Creates an error with a stable code.
+    pub fn other(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Other((code.into(), message.into()))
     }
 }
 
@@ -182,13 +206,28 @@ impl Resolved {
         self
     }
 
-    /// Adds a processor without options: `name` of this pack, or `pack/name`.
+    /// Adds a processor with options: `name` of this pack, or `pack/name`.
     #[must_use]
-    pub fn post(mut self, name: impl Into<String>) -> Self {
+    pub fn post(mut self, name: impl Into<String>, options: &[(&str, &str)]) -> Self {
+        let option = |(key, value): &(&str, &str)| Entry::new(*key, *value);
         self.post.push(ProcessorRef {
             name: name.into(),
-            options: Vec::new(),
+            options: options.iter().map(option).collect(),
         });
+        self
+    }
+
+    /// Sets the extension of the output file, such as `md`.
+    #[must_use]
+    pub fn extension(mut self, extension: impl Into<String>) -> Self {
+        self.extension = Some(extension.into());
+        self
+    }
+
+    /// Adds a warning for the user.
+    #[must_use]
+    pub fn warning(mut self, warning: impl Into<String>) -> Self {
+        self.warnings.push(warning.into());
         self
     }
 }
@@ -204,6 +243,16 @@ impl Stop {
 impl From<String> for Pushed {
     fn from(text: String) -> Self {
         Self { text, done: false }
+    }
+}
+
+impl Pushed {
+    /// Creates the last text: nothing further is needed of the answer.
+    pub fn done(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            done: true,
+        }
     }
 }
 

@@ -1,8 +1,5 @@
 //! Finds the first of several short strings (needles) in a stream, ignoring ASCII case.
 
-/// The maximum length of a needle in bytes. It bounds the text that is held back.
-pub const MAX_NEEDLE_BYTES: usize = 256;
-
 /// The result of [`find_first`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScanResult {
@@ -21,17 +18,18 @@ pub enum ScanResult {
 }
 
 /// Finds the first needle in `text`. If two match at the same offset, returns the shorter
-/// one, which is complete first however the text is split into chunks.
-pub fn find_first(text: &str, needles: &[String]) -> ScanResult {
+/// one, which is complete first however the text is split into chunks. Empty needles are never
+/// found.
+pub fn find_first(text: &str, needles: &[impl AsRef<str>]) -> ScanResult {
     let bytes = text.as_bytes();
     for start in 0..bytes.len() {
         let rest = &bytes[start..];
         let mut found: Option<(usize, usize)> = None;
         let mut open = false;
         for (index, needle) in needles.iter().enumerate() {
-            let needle = needle.as_bytes();
+            let needle = needle.as_ref().as_bytes();
             let common = rest.len().min(needle.len());
-            if !rest[..common].eq_ignore_ascii_case(&needle[..common]) {
+            if needle.is_empty() || !rest[..common].eq_ignore_ascii_case(&needle[..common]) {
                 continue;
             }
             if common < needle.len() {
@@ -56,13 +54,13 @@ mod tests {
 
     #[test]
     fn finds_the_first_needle() {
-        let needles = ["<a>".to_owned(), "</a>".to_owned()];
+        let needles = ["<a>", "", "</a>"];
         let found = |start, end, index| ScanResult::Found { start, end, index };
         for (text, expected) in [
             ("", ScanResult::Partial(0)),
             ("abc", ScanResult::Partial(3)),
             ("x<a>y", found(1, 4, 0)),
-            ("x</A><a>", found(1, 5, 1)),
+            ("x</A><a>", found(1, 5, 2)),
             ("x<", ScanResult::Partial(1)),
             ("x<<a", ScanResult::Partial(2)),
             ("é<a", ScanResult::Partial(2)),

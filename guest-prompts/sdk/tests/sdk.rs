@@ -24,7 +24,7 @@ fn pack() -> Catalog {
             ProcessorInfo::new("short", "Rejects"),
             |context: &Context| {
                 let limit = context.option("limit")?;
-                let invalid = |_| Error::InvalidParam(("limit".into(), "must be a number".into()));
+                let invalid = |_| Error::invalid_param("limit", "must be a number");
                 Ok(Short(limit.parse().map_err(invalid)?))
             },
         )
@@ -74,7 +74,7 @@ impl Processor for Short {
         self.0 = self
             .0
             .checked_sub(chunk.len())
-            .ok_or_else(|| Error::Rejected("too long".into()))?;
+            .ok_or_else(|| Error::rejected("too long"))?;
         Ok(chunk.to_owned().into())
     }
 }
@@ -115,15 +115,11 @@ fn a_processor_runs_natively() {
     assert_eq!((output.text.as_str(), output.warnings.len()), ("1: a\n", 1));
 
     for (processor, options, expected) in [
-        (
-            "short",
-            &[("limit", "1")][..],
-            Error::Rejected("too long".into()),
-        ),
+        ("short", &[("limit", "1")][..], Error::rejected("too long")),
         (
             "short",
             &[],
-            Error::InvalidParam(("limit".into(), "this option is required".into())),
+            Error::invalid_param("limit", "this option is required"),
         ),
         ("shrt", &[], Error::UnknownProcessor(vec!["short".into()])),
     ] {

@@ -217,6 +217,9 @@ impl Check<'_> {
                 self.wrong(of, &text);
             }
         }
+        if let Err(error) = resolved.settings.check() {
+            self.wrong(of, &error.to_string());
+        }
         for oddity in resolved.prompt.oddities() {
             self.warning(of, oddity);
         }

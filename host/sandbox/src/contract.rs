@@ -27,8 +27,8 @@ pub struct ModelFacts {
     pub architecture: Option<String>,
     /// The maximum context length in tokens with which this run would load the model.
     pub context_length: Option<u32>,
-    /// Further facts with the keys `engine`, `quantization`, `format`, `reasoning`, `vision`,
-    /// `tokens-per-byte` and `max-tokens`.
+    /// Further facts with the keys `engine`, `quantization`, `format`, `vision`, `max-tokens` and
+    /// `tokens-per-byte`.
     pub extra: Vec<(String, String)>,
 }
 

@@ -53,7 +53,9 @@ fn translate(request: &Request) -> Result<Resolved, Error> {
         system.push_str(&format!("\n- {term}: {translation}"));
     }
     let resolved = Resolved::user(text).system(system);
-    Ok(resolved.setting(Setting::Temperature(0.2)).post("terms"))
+    Ok(resolved
+        .setting(Setting::Temperature(0.2))
+        .post("terms", &[]))
 }
 
 /// The processor `terms`. It passes the answer on and checks it at its end.
@@ -64,7 +66,7 @@ struct Terms {
 
 impl Terms {
     fn open(context: &Context) -> Result<Self, Error> {
-        let text = context.param("text").unwrap_or_default();
+        let text = context.optional_param("text").unwrap_or_default();
         Ok(Self {
             expected: terms_in(text, context.file(FILE)?)?,
             answer: String::new(),
@@ -83,7 +85,7 @@ impl Processor for Terms {
         let is_missing = |term: &&Term| !answer.contains(&term.translation.to_lowercase());
         match self.expected.iter().find(is_missing) {
             None => Ok(Outcome::default()),
-            Some(Term { term, translation }) => Err(Error::Rejected(format!(
+            Some(Term { term, translation }) => Err(Error::rejected(format!(
                 "the translation of `{term}` must be `{translation}`, which the answer does not have"
             ))),
         }

@@ -19,6 +19,10 @@ use lmstrix_pack::{Entry, Error, Processor, ProcessorInfo, similar_names};
 
 pub use options::{OptionInfo, ProcessorOptions};
 
+/// The maximum length in bytes of a text that a processor searches for. It bounds the text that
+/// is held back.
+const MAX_NEEDLE_BYTES: usize = 256;
+
 /// A processor of this pack.
 #[derive(Debug)]
 pub struct ProcessorKind {

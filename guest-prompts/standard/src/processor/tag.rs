@@ -2,10 +2,9 @@
 
 use super::fallback::{Fallback, QUIET, REQUIRED};
 use super::trim::EdgeTrimmer;
-use lmstrix_pack::{Error, Outcome, Processor, Pushed, Stop};
-use lmstrix_pack::{MAX_NEEDLE_BYTES, ScanResult, find_first};
+use lmstrix_pack::{Error, Outcome, Processor, Pushed, ScanResult, Stop, find_first};
 
-use super::{OptionInfo, ProcessorKind, ProcessorOptions};
+use super::{MAX_NEEDLE_BYTES, OptionInfo, ProcessorKind, ProcessorOptions};
 
 pub(super) const KIND: ProcessorKind = ProcessorKind {
     name: "tag",

@@ -51,11 +51,11 @@ pub(crate) struct PackNewArgs {
     /// Name of the pack, and of the folder
     #[arg(value_name = "NAME")]
     pub name: String,
-    /// Language
-    #[arg(long, value_enum)]
+    /// Language of the project
+    #[arg(long, value_enum, value_name = "rust|js|python|c")]
     pub lang: PackLanguage,
     /// What the pack has: prompts (resolver), processors, or both
-    #[arg(long, value_enum, default_value_t = PackKind::Both)]
+    #[arg(long, value_enum, value_name = "resolver|processor|both", default_value_t = PackKind::Both)]
     pub kind: PackKind,
     #[command(flatten)]
     pub common: CommonArgs,

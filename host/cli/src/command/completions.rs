@@ -125,7 +125,7 @@ fn compiled_packs(env: &Env) -> Vec<(String, PackContents)> {
         .iter()
         .filter_map(|pack| {
             let stock = [client::stock_file()];
-            let files = if pack.is_standard() {
+            let files = if pack.name() == STANDARD_PACK {
                 &stock
             } else {
                 pack.sidecar_files()

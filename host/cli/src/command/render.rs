@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Instant;
 
 use lmstrix::client::{self, Links, RunLimit, TextFiles};
-use lmstrix::job::{Cancel, PackOutput, PackUsed, ResolvedJob};
+use lmstrix::job::{Cancel, PackOutput, PackUsed, ResolvedJob, add_token_facts};
 use lmstrix::sink::{Sink, Stdout, escape_controls_json};
 use lmstrix_inference::{Prompt, SettingsLayer};
 use lmstrix_sandbox::ModelFacts;
@@ -37,7 +37,7 @@ pub(crate) async fn render(
         json,
         common,
     } = args;
-    let model = model_facts(context, &model_fact)?;
+    let mut model = model_facts(context, &model_fact)?;
     let messages = Messages::new(common.quiet, env.stderr_is_terminal, env.colour);
     let notices = notices(messages);
     client::warn_about_unknown_variables(env, &notices);
@@ -51,6 +51,9 @@ pub(crate) async fn render(
     let read = move || resolve_args::request_from_args(&prompt, &sampling, &of_args);
     let request = client::read_files(no_limit, cancel.as_mut(), read).await?;
     let settings = client::settings_by_origin(request.settings.clone(), env, &config)?;
+    if let Some(facts) = &mut model {
+        add_token_facts(facts, None, &settings);
+    }
     let owned = (request.clone(), (**env).clone(), config.clone());
     let read =
         move || client::prompt_request(&owned.0, &owned.1, &owned.2, &mut TextFiles::default());

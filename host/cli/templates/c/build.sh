@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds {{name}}.wasm. README.md tells how to install the tools.
+# Builds {{name}}.wasm. README.md describes how to install the tools.
 set -eu
 cd "$(dirname "$0")"
 

@@ -207,7 +207,7 @@ function setting(name, value, field) {
   if (name === "stop") return texts([value].flat(), field).flatMap(one);
   if (name === "maxTokens" && value === null) return one(null);
   if (name === "reasoning") return one(oneOf(value, ["off", "on", "low", "medium", "high"], field));
-  const schema = name === "jsonSchema" && typeof value === "object";
+  const schema = name === "jsonSchema" && value !== null && typeof value === "object";
   return one(check(SETTINGS[name], schema ? JSON.stringify(value) : value, field));
 }
 

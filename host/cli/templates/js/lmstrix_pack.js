@@ -34,11 +34,13 @@ export function fail(code, message) {
   throw new PackError("other", [String(code), String(message)], message);
 }
 
+const MISSING = "there is no such file beside the pack, and `--file` did not name it";
+
 /** The files that the pack received: a Map from names to texts. */
 export class Files extends Map {
   /** Returns the text of a file. A missing file ends the call. */
   text(name) {
-    return this.get(name) ?? invalidFile(name, "this file is missing");
+    return this.get(name) ?? invalidFile(name, MISSING);
   }
 
   /** Returns the value of a JSON file. A missing file and invalid JSON end the call. */

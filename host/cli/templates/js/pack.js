@@ -11,8 +11,11 @@ export default {
         name: { summary: "the person to greet", required: true },
         style: { summary: "the style of the greeting", default: "friendly" },
       },
-      // Returns one user message, or an object with `messages` (or `raw`), `settings`, `post`,
-      // `extension` and `warnings`. Also receives `files`, `model`, `extra` and `attachments`.
+      // Returns one user message, or an object with `messages` (or `raw`), `settings`
+      // (`{ temperature: 0.2, topK: 5, stop: ["END"] }`), `post` (names of processors, or
+      // `{ name, options }`), `extension` and `warnings`. Also receives `files`, a Map with
+      // `files.text(name)` and `files.json(name)`, `model`, `extra` and `attachments`. With
+      // `anyParams: true` the prompt takes parameters that are not declared.
       resolve({ params }) {
         return `Write a ${params.style} greeting for ${params.name}.`;
       },

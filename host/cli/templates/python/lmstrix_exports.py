@@ -334,7 +334,7 @@ def _load_app() -> None:
     Catalog.contents = _contents(packs[0])
     for name, items in [("resolver", packs[0].prompts), ("post_processor", packs[0].processors)]:
         if items and not hasattr(exports, name):
-            raise TypeError("app.py has prompts and processors; build it with `-w pack`")
+            raise TypeError(f"the world has no {name}; build with `-w pack`")
     _keep_sources()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import inspect
+import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -77,7 +78,12 @@ class Message:
 
 @dataclass
 class Resolved:
-    """The result of a prompt: either `messages` or `raw`; the rest is optional."""
+    """The result of a prompt: either `messages` or `raw`; the rest is optional.
+
+    The settings are `temperature`, `top_k`, `top_p`, `min_p`, `repeat_penalty`,
+    `presence_penalty`, `frequency_penalty`, `seed`, `max_tokens` (`None` is no limit), `stop`,
+    `json_schema`, `reasoning`, and `other`, a dict. `post` has names of processors, or
+    `(name, options)`."""
 
     messages: Sequence[Message | str] = ()
     raw: str | None = None
@@ -125,20 +131,21 @@ class Request:
     def file(self, name: str) -> str:
         """Returns the text of a file that was passed to the pack."""
         if name not in self.files:
-            raise InvalidFile(name, "file not found")
+            message = "there is no such file beside the pack, and `--file` did not name it"
+            raise InvalidFile(name, message)
         return self.files[name]
 
     def json(self, name: str) -> Any:
         """Returns the value of a JSON file."""
         try:
-            return json.loads(self.file(name))
+            return json.loads(self.file(name).removeprefix("\ufeff"))
         except json.JSONDecodeError as error:
             raise InvalidFile(name, error.msg, error.lineno, error.colno) from None
 
     def csv(self, name: str) -> list[dict[str, str]]:
         """Returns the rows of a CSV file whose first line names the columns."""
-        lines = self.file(name).removeprefix("\ufeff").splitlines(keepends=True)
-        reader = csv.DictReader(lines, strict=True)
+        text = io.StringIO(self.file(name).removeprefix("\ufeff"), newline="")
+        reader = csv.DictReader(text, strict=True)
         rows = []
         try:
             for row in reader:
@@ -180,8 +187,9 @@ class Pack:
         return self._adder("prompt", self.prompts, name, (summary, params, any_params))
 
     def processor(self, name: str, summary: str = "", options: Sequence[Param] = ()) -> Callable:
-        """Adds a class with `push(self, chunk)`, and optionally `__init__(self, context)` and
-        `finish(self, stop)`."""
+        """Adds a class with `push(self, chunk)`, which returns a text or `(text, done)`. Optional
+        are `__init__(self, context)`, and `finish(self, stop)`, which returns a text, an `Outcome`
+        or `None`."""
         return self._adder("processor", self.processors, name, (summary, options, False))
 
     def _adder(self, kind: str, items: dict, name: Any, info: tuple) -> Callable:

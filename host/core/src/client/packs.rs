@@ -1,7 +1,7 @@
 //! The packs that a run can use.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,21 +85,35 @@ pub fn pack_source(
         folder(PathBuf::from("packs"), false),
         folder(env.paths.data.join("packs"), false),
     ];
-    let of_config = config.pack_dirs.iter().cloned();
-    folders.extend(of_config.map(|path| folder(path, true)));
+    for path in config.pack_dirs.iter().filter(|path| path.is_dir()) {
+        add_folder(&mut folders, path, true);
+    }
     Ok(PackSource {
         loader: Arc::new(loader),
         folders: PackFolders(folders),
     })
 }
 
-/// Whether symbolic links in a folder may point outside of it.
+/// Adds a folder, or allows links in it if it is known.
+fn add_folder(folders: &mut Vec<PackFolder>, path: &Path, allows_links: bool) {
+    let canonical = |path: &Path| std::fs::canonicalize(path).ok();
+    let mut known = folders.iter_mut();
+    match known.find(|known| canonical(&known.path) == canonical(path)) {
+        Some(known) => known.allows_links |= allows_links,
+        None => folders.push(PackFolder {
+            path: path.to_owned(),
+            allows_links,
+        }),
+    }
+}
+
+/// Decides if symbolic links in a folder may point outside of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Links {
     /// The user named the folder on the command line.
     Allowed,
-    /// The folder is from a plan, which may come from another user, or from an earlier run
-    /// with its default folders.
+    /// The folder is from a plan. The plan may come from another user, and the plan that a run
+    /// keeps lists `./packs`.
     Rejected,
 }
 
@@ -120,19 +134,12 @@ impl PackSource {
         links: Links,
         notices: &Notices,
     ) -> PackFolders {
-        let canonical = |folder: &PathBuf| std::fs::canonicalize(folder).ok();
         let PackFolders(mut folders) = self.folders.clone();
         for folder in pack_dirs {
             if !folder.is_dir() {
                 notices.warning(&format!("--pack-dir {} is not a folder", folder.display()));
-            } else if !folders
-                .iter()
-                .any(|known| canonical(&known.path) == canonical(folder))
-            {
-                folders.push(PackFolder {
-                    path: folder.clone(),
-                    allows_links: links == Links::Allowed,
-                });
+            } else {
+                add_folder(&mut folders, folder, links == Links::Allowed);
             }
         }
         PackFolders(folders)

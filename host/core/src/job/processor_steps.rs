@@ -79,7 +79,7 @@ pub(super) fn locate_processors(
                 (pack, wanted.name.as_str())
             }
         };
-        let files = with_unique_names(&[&prompt.pack_files, pack.sidecar_files(), &prompt.files]);
+        let files = files_of(&pack, prompt, &prompt.files);
         let options = wanted.options.clone();
         let defaults = check_options(packs, &pack, processor, &options, &files, warnings)?;
         let context = ProcessorContext {
@@ -175,9 +175,20 @@ fn check_options(
     }
 }
 
+/// Returns the files that are passed to a pack: those of `--file`, those beside it, and the
+/// prompt files `files`. The standard pack would read the first as prompt files.
+pub(super) fn files_of(pack: &Pack, prompt: &PromptRequest, files: &[TextFile]) -> Vec<TextFile> {
+    let for_packs: &[TextFile] = if pack.is_standard() {
+        &[]
+    } else {
+        &prompt.pack_files
+    };
+    with_unique_names(&[for_packs, pack.sidecar_files(), files])
+}
+
 /// Returns all files under distinct names: a pack knows bare names only, and an error
 /// that it reports for one `p.toml` must not be shown for another.
-pub(super) fn with_unique_names(lists: &[&[TextFile]]) -> Vec<TextFile> {
+fn with_unique_names(lists: &[&[TextFile]]) -> Vec<TextFile> {
     let mut all: Vec<TextFile> = Vec::new();
     for file in lists.iter().copied().flatten() {
         let name = distinct_name(&file.name, |name| {

@@ -3,12 +3,11 @@
 use lmstrix_inference::{Message, Prompt, Role};
 use lmstrix_sandbox::{
     ContractError, ModelFacts, Pack, PackContents, ResolveRequest, ResolvedPrompt, STANDARD_PACK,
-    TextFile,
 };
 
 use super::declared::{apply_defaults, unknown_values};
 use super::placement::place_attachments;
-use super::processor_steps::{ProcessorStep, locate_processors, with_unique_names};
+use super::processor_steps::{ProcessorStep, files_of, locate_processors};
 use super::resolve_error::{ResolveError, locate};
 use super::{PackSet, PromptRequest, Warning};
 
@@ -101,13 +100,16 @@ pub fn resolve(
         PromptAddress::Inline(text) => {
             extra.push((TEMPLATE.to_owned(), text));
             (
-                resolving_pack(packs, &named, None, &files)?,
+                resolving_pack(packs, &named, None, prompt)?,
                 "inline".to_owned(),
             )
         }
-        PromptAddress::Named { pack: None, prompt } => {
-            let pack = resolving_pack(packs, &named, Some(&prompt), &files)?;
-            (pack, prompt)
+        PromptAddress::Named {
+            pack: None,
+            prompt: name,
+        } => {
+            let pack = resolving_pack(packs, &named, Some(&name), prompt)?;
+            (pack, name)
         }
         PromptAddress::Named {
             pack: Some(pack),
@@ -136,7 +138,7 @@ pub fn resolve(
     let mut request = ResolveRequest {
         prompt: name,
         params: prompt.params.clone(),
-        files: with_unique_names(&[&prompt.pack_files, resolver.sidecar_files(), &files]),
+        files: files_of(&resolver, prompt, &files),
         model: model.cloned(),
         extra,
     };
@@ -264,36 +266,42 @@ fn check_schema(resolved: &ResolvedPrompt) -> Result<(), ResolveError> {
 fn resolving_pack(
     packs: &mut PackSet,
     named: &[Pack],
-    prompt: Option<&str>,
-    files: &[TextFile],
+    name: Option<&str>,
+    prompt: &PromptRequest,
 ) -> Result<Pack, lmstrix_sandbox::Error> {
-    let mut with_prompts = Vec::new();
+    let mut first = None;
     for pack in named.iter().filter(|pack| pack.has_prompts()) {
-        let files = with_unique_names(&[pack.sidecar_files(), files]);
-        let contents = packs.described(pack, &files);
-        if !contents.is_some_and(|contents| contents.has_only_processors()) {
-            with_prompts.push(pack);
+        let files = files_of(pack, prompt, &prompt.files);
+        let Some(name) = name else {
+            // A pack that fails has its own error in `resolve`.
+            match packs.described(pack, &files) {
+                Some(contents) if contents.has_only_processors() => continue,
+                _ => return Ok(pack.clone()),
+            }
+        };
+        let contents = packs.describe(pack, &files)?;
+        if contents.has_only_processors() {
+            continue;
         }
-    }
-    let Some(first) = with_prompts.first() else {
-        return packs.get(STANDARD_PACK);
-    };
-    let Some(prompt) = prompt else {
-        return Ok((*first).clone());
-    };
-    for pack in &with_prompts {
-        let files = with_unique_names(&[pack.sidecar_files(), files]);
-        if declares(&*packs.describe(pack, &files)?, prompt) {
-            return Ok((*pack).clone());
+        if declares(&contents, name) {
+            return Ok(pack.clone());
         }
+        first.get_or_insert(pack);
     }
     let standard = packs.get(STANDARD_PACK)?;
+    let (Some(first), Some(name)) = (first, name) else {
+        return Ok(standard);
+    };
     let stock = [packs.stock().clone()];
-    let files = if files.is_empty() { &stock } else { files };
-    if declares(&*packs.describe(&standard, files)?, prompt) {
+    let files = if prompt.files.is_empty() {
+        &stock
+    } else {
+        &prompt.files[..]
+    };
+    if declares(&*packs.describe(&standard, files)?, name) {
         return Ok(standard);
     }
-    Ok((*first).clone())
+    Ok(first.clone())
 }
 
 /// Returns whether a pack declares a prompt, or the first task of a composed one.

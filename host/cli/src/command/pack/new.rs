@@ -24,7 +24,13 @@ pub(super) fn new(args: &PackNewArgs) -> Result<Exit, Failure> {
     }
     let folder = Path::new(name);
     let failed = |error: std::io::Error| {
-        Failure::usage(error.to_string()).hint("choose another name, or another folder")
+        let failure = Failure::usage(error.to_string());
+        match error.kind() {
+            std::io::ErrorKind::AlreadyExists => {
+                failure.hint("choose another name, or run the command in another folder")
+            }
+            _ => failure,
+        }
     };
     fs::create_dir(folder).map_err(failed)?;
     let template = Template::new(name, args.kind);

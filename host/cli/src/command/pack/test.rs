@@ -18,7 +18,7 @@ use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use case::{Case, TestFile};
 use live::LiveModel;
-use outcome::{Outcome, differences};
+use outcome::{Outcome, differences, fault};
 
 /// The end of the names of test files.
 const SUFFIX: &str = ".test.toml";
@@ -33,7 +33,7 @@ pub(super) async fn test(args: PackTestArgs, env: &Env) -> Result<Exit, Failure>
         files.extend(test_files(path)?);
     }
     let live = LiveModel::new(&args, env)?;
-    let (mut cases, mut failed) = (0, 0);
+    let (mut cases, mut failed, mut differing) = (0, 0, 0);
     for path in files {
         let text = fs::read_to_string(&path).map_err(|error| Failure::usage(error.to_string()))?;
         let file = TestFile::parse(&text, &path)?;
@@ -42,15 +42,17 @@ pub(super) async fn test(args: PackTestArgs, env: &Env) -> Result<Exit, Failure>
             update(&path, &text, &outcomes)?;
         }
         for (case, outcome) in file.cases.iter().zip(&outcomes) {
-            let differences = if args.update {
-                String::new()
-            } else {
-                differences(case.expect.as_ref(), outcome)
+            let differences = differences(case.expect.as_ref(), outcome);
+            let is_updated = args.update && fault(outcome).is_none();
+            let is_ok = differences.is_empty() || is_updated;
+            let word = match (differences.is_empty(), is_updated) {
+                (true, _) => "ok",
+                (false, true) => "updated",
+                (false, false) => "failed",
             };
-            let is_ok = differences.is_empty();
-            let word = if is_ok { "ok" } else { "failed" };
             let (name, label) = (path.display(), case.label());
             print(&format!("{word:<8} {name}: {label}\n{differences}"))?;
+            differing += usize::from(!is_ok);
             let has_prompt = outcome
                 .iter()
                 .any(|(key, _)| ["messages", "raw"].contains(key));
@@ -66,8 +68,12 @@ pub(super) async fn test(args: PackTestArgs, env: &Env) -> Result<Exit, Failure>
         return Ok(Exit::Done);
     }
     let text = format!("{failed} of {} failed", count(cases, "case"));
-    Err(Failure::new(Exit::Broken, text)
-        .hint("`--update` makes the present results the expected ones"))
+    let failure = Failure::new(Exit::Broken, text);
+    Err(if differing > 0 && !args.update {
+        failure.hint("`--update` makes the present results the expected ones")
+    } else {
+        failure
+    })
 }
 
 /// Sends the prompt of a case to a model and prints the answer or the error. Returns true if
@@ -79,7 +85,7 @@ async fn show_answer(
     path: &Path,
 ) -> Result<bool, Failure> {
     let folder = path.parent().unwrap_or(Path::new(""));
-    let answer = model.answer(file.pack_in(folder), case, folder).await;
+    let answer = model.answer(file, case, folder).await;
     let (word, text) = match &answer {
         Ok(answer) => ("answer", answer.clone()),
         Err(error) => ("failed", error_chain(error)),
@@ -126,7 +132,8 @@ async fn outcomes(file: &TestFile, path: &Path, setup: Setup) -> Result<Vec<Outc
         .await
 }
 
-/// Writes the results into the file as the expected ones, and keeps its other text.
+/// Writes the results into the file as the expected ones, and keeps its other text. Results that
+/// no case should expect are not written.
 fn update(path: &Path, text: &str, outcomes: &[Outcome]) -> Result<(), Failure> {
     let mut document: DocumentMut = text
         .parse()
@@ -139,11 +146,33 @@ fn update(path: &Path, text: &str, outcomes: &[Outcome]) -> Result<(), Failure> 
         .flat_map(|cases| cases.iter_mut())
         .zip(outcomes)
     {
-        let mut expected = Table::new();
-        for (key, value) in outcome {
-            expected.insert(key, Item::Value(value.clone()));
+        if fault(outcome).is_some() {
+            continue;
         }
-        case.insert("expect", Item::Table(expected));
+        let expected = case.entry("expect").or_insert(Item::Table(Table::new()));
+        let Some(expected) = expected.as_table_like_mut() else {
+            continue;
+        };
+        let known: Vec<String> = expected.iter().map(|(key, _)| key.to_owned()).collect();
+        for key in known {
+            if !outcome.iter().any(|(kept, _)| **kept == key) {
+                expected.remove(&key);
+            }
+        }
+        for (key, value) in outcome {
+            let mut value = value.clone();
+            let old = expected.get(key).and_then(Item::as_value);
+            // A comment after the value is in its decoration.
+            if let Some(old) = old {
+                *value.decor_mut() = old.decor().clone();
+            }
+            match expected.get_mut(key) {
+                Some(item) => *item = Item::Value(value),
+                None => {
+                    expected.insert(key, Item::Value(value));
+                }
+            }
+        }
     }
     let written = lmstrix::store::AtomicFile::replace(path, document.to_string().as_bytes());
     written.map_err(|error| Failure::new(Exit::Broken, error.to_string()))

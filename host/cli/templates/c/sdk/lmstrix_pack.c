@@ -29,6 +29,11 @@ void pack_add_setting(pack_resolved *resolved, pack_setting setting) {
     *APPEND(&resolved->settings) = setting;
 }
 
+void pack_temperature(pack_resolved *resolved, double temperature) {
+    pack_add_setting(resolved, (pack_setting){.tag = LMSTRIX_PROMPTS_TYPES_SETTING_TEMPERATURE,
+                                              .val.temperature = temperature});
+}
+
 void pack_post(pack_resolved *resolved, const char *processor) {
     APPEND(&resolved->post)->name = pack_copy(processor);
 }
@@ -49,6 +54,15 @@ bool pack_fail(pack_error *error, const char *code, const char *message) {
 
 bool pack_invalid(pack_error *error, const char *param, const char *message) {
     return fail_with(error, LMSTRIX_PROMPTS_TYPES_ERROR_INVALID_PARAM, param, message);
+}
+
+bool pack_invalid_file(pack_error *error, const char *file, uint32_t line, const char *message) {
+    *error = (pack_error){.tag = LMSTRIX_PROMPTS_TYPES_ERROR_INVALID_FILE};
+    error->val.invalid_file.file = pack_copy(file);
+    error->val.invalid_file.line.is_some = line > 0;
+    error->val.invalid_file.line.val = line;
+    error->val.invalid_file.message = pack_copy(message);
+    return false;
 }
 
 bool pack_reject(pack_error *error, const char *message) {
@@ -88,6 +102,10 @@ bool exports_lmstrix_prompts_catalog_describe(exports_lmstrix_prompts_catalog_li
         info->name = pack_copy(prompt->name);
         info->summary = pack_copy(prompt->summary);
         add_params(&info->params, prompt->params);
+        if (prompt->any_params) {
+            pack_entry *entry = APPEND(&info->extra);
+            *entry = (pack_entry){pack_copy("any-params"), pack_copy("true")};
+        }
     }
 #endif
 #ifdef PACK_PROCESSOR
@@ -155,6 +173,8 @@ bool exports_lmstrix_prompts_post_processor_method_processor_push(
     processor *self, pack_text *chunk, pack_pushed *pushed, pack_error *error) {
     memset(pushed, 0, sizeof *pushed);
     error->tag = NO_ERROR;
+    // The address of an empty text is not one of `malloc`.
+    if (chunk->len == 0) chunk->ptr = NULL;
     if (!self->functions->push) pushed->text = *chunk;
     bool ok = !self->functions->push || self->functions->push(self->state, *chunk, pushed, error);
     if (pushed->text.ptr != chunk->ptr) bindings_string_free(chunk);

@@ -4,7 +4,7 @@
 // Memory:
 // - Arguments belong to the SDK. Do not free them. A request and a chunk are valid during the
 //   call; the context of a processor is valid until the processor is closed. A chunk may be
-//   changed in place and returned.
+//   changed in place and returned, from its first byte and at most as long as it was.
 // - Texts that you return must come from `malloc`, as those of the functions below do. The SDK
 //   takes them. Never return a string literal: use `pack_copy`.
 // - Strings in tables are literals. They are copied.
@@ -22,6 +22,7 @@
 typedef bindings_string_t pack_text;
 typedef bindings_list_string_t pack_texts;
 typedef lmstrix_prompts_types_entry_t pack_entry;
+typedef lmstrix_prompts_types_file_t pack_file;
 typedef lmstrix_prompts_types_error_t pack_error;
 typedef lmstrix_prompts_types_setting_t pack_setting;
 typedef exports_lmstrix_prompts_resolver_request_t pack_request;
@@ -45,6 +46,8 @@ typedef struct {
     const char *name, *summary;
     const pack_param *params;
     bool (*resolve)(const pack_request *request, pack_resolved *resolved, pack_error *error);
+    // Parameters that are not declared are used, too.
+    bool any_params;
 } pack_prompt;
 
 // `state` points to `state_size` bytes that are zero at first. A function may be NULL; without
@@ -80,6 +83,11 @@ extern const pack_table pack_contents;
 #define pack_value(list, name) pack_find((list).ptr, (list).len, name)
 pack_text pack_find(const pack_entry *entries, size_t count, const char *name);
 
+// Returns the text of a file. `ptr` is NULL if there is none of the name.
+// pack_text_of_file(request->files, "terms.csv")
+#define pack_text_of_file(list, name) pack_find_file((list).ptr, (list).len, name)
+pack_text pack_find_file(const pack_file *files, size_t count, const char *name);
+
 // Returns a copy of `pattern` in which `{name}` is replaced by the value of that parameter.
 // Braces around other names stay. pack_fill("Summarize: {text}", request->params)
 #define pack_fill(pattern, list) pack_expand(pattern, (list).ptr, (list).len)
@@ -105,6 +113,9 @@ uint32_t pack_next_char(pack_text text, size_t *at);
 
 // Add to what a prompt resolves to. The SDK takes `content`.
 void pack_message(pack_resolved *resolved, pack_role role, pack_text content);
+void pack_temperature(pack_resolved *resolved, double temperature);
+// Other settings are in bindings.h:
+// (pack_setting){.tag = LMSTRIX_PROMPTS_TYPES_SETTING_TOP_K, .val.top_k = 5}
 void pack_add_setting(pack_resolved *resolved, pack_setting setting);
 void pack_post(pack_resolved *resolved, const char *processor);
 
@@ -114,6 +125,8 @@ void pack_warn(pack_texts *warnings, const char *message);
 // Set the error and return false. `pack_reject` is for `push` and `finish`.
 bool pack_fail(pack_error *error, const char *code, const char *message);
 bool pack_invalid(pack_error *error, const char *param, const char *message);
+// `line` starts at 1; 0 is no line.
+bool pack_invalid_file(pack_error *error, const char *file, uint32_t line, const char *message);
 bool pack_reject(pack_error *error, const char *message);
 
 #endif

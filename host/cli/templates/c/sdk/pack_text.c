@@ -16,6 +16,8 @@ void *pack_realloc(void *ptr, size_t size) {
 
 void pack_add_bytes(pack_text *text, const void *bytes, size_t count) {
     if (count == 0) return;
+    // The address of an empty text need not be one of `malloc`.
+    if (text->len == 0) text->ptr = NULL;
     size_t capacity = malloc_usable_size(text->ptr);
     size_t needed = text->len + count;
     if (needed < count) out_of_memory();
@@ -75,6 +77,12 @@ static const pack_entry *find(const pack_entry *entries, size_t count, const cha
 pack_text pack_find(const pack_entry *entries, size_t count, const char *name) {
     const pack_entry *entry = find(entries, count, name, strlen(name));
     return entry ? entry->value : (pack_text){0};
+}
+
+pack_text pack_find_file(const pack_file *files, size_t count, const char *name) {
+    for (size_t i = 0; i < count; i++)
+        if (pack_equal(files[i].name, name)) return files[i].text;
+    return (pack_text){0};
 }
 
 pack_text pack_expand(const char *pattern, const pack_entry *entries, size_t count) {

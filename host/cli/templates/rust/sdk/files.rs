@@ -63,11 +63,14 @@ impl File {
             let line = line.and_then(|line| u32::try_from(line).ok());
             let message = match error.kind() {
                 csv::ErrorKind::Deserialize { err, .. } => err.to_string(),
+                csv::ErrorKind::UnequalLengths {
+                    expected_len, len, ..
+                } => format!("expected {expected_len} values, found {len}"),
                 _ => error.to_string(),
             };
             self.error(line, None, message)
         };
-        let text = self.text.trim_start_matches('\u{feff}');
+        let text = self.text.strip_prefix('\u{feff}').unwrap_or(&self.text);
         csv::Reader::from_reader(text.as_bytes())
             .into_deserialize()
             .map(|row| row.map_err(invalid))
@@ -81,7 +84,7 @@ impl File {
     /// fields of `T`.
     #[cfg(feature = "toml")]
     pub fn toml<T: serde::de::DeserializeOwned>(&self) -> Result<T, Error> {
-        let text = self.text.trim_start_matches('\u{feff}');
+        let text = self.text.strip_prefix('\u{feff}').unwrap_or(&self.text);
         toml::from_str(text).map_err(|error| {
             let before = error.span().and_then(|span| text.get(..span.start));
             let (line, column) = before.map(position).unzip();

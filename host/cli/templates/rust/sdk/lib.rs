@@ -63,7 +63,7 @@ pub use bindings::lmstrix::prompts::types::{
 pub use catalog::Catalog;
 pub use line_buffer::LineBuffer;
 pub use pack::{Pack, Processor};
-pub use scan::{MAX_NEEDLE_BYTES, ScanResult, find_first};
+pub use scan::{ScanResult, find_first};
 pub use suggest::similar_names;
 
 #[doc(hidden)]

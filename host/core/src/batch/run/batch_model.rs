@@ -48,8 +48,8 @@ pub struct BatchModel {
 }
 
 impl BatchModel {
-    /// Returns what packs get to know of the model. It is the same in every run, so
-    /// that what packs make of it is the same, too.
+    /// Returns what packs get to know of the model, besides the limit of the answer. It is the
+    /// same in every run, so that what packs make of it is the same, too.
     pub(super) fn facts(&self) -> ModelFacts {
         let mut extra = vec![("engine".to_owned(), self.kind.to_owned())];
         if self.kind == EMBEDDED {

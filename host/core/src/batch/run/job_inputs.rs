@@ -146,8 +146,8 @@ impl JobInputs {
             }
         }
         let mut facts = model.facts();
-        // They are not part of the job's key: each run measures the tokens per byte again.
-        add_token_facts(&mut facts, model.tokens_per_byte, &self.spec(job).settings);
+        // The tokens per byte change with each run, and a resumed run must give packs the same.
+        add_token_facts(&mut facts, None, &self.spec(job).settings);
         Ok(ResolveJob {
             pack_set: prompt.pack_set,
             prompt: request,

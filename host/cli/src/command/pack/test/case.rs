@@ -79,27 +79,42 @@ impl TestFile {
                 _ => None,
             });
         }
+        if file.cases.is_empty() {
+            return Err(invalid("the file has no `[[case]]`".to_owned()));
+        }
         for (number, case) in (1..).zip(&file.cases) {
-            if case.prompt.is_some() == case.processor.is_some() {
-                return Err(invalid(format!(
-                    "case {number} (`{}`) needs a `prompt` or a `processor`",
-                    case.label()
-                )));
-            }
+            let problem = match (&case.prompt, &case.processor) {
+                (None, None) => "needs a `prompt` or a `processor`",
+                (Some(_), Some(_)) => "has a `prompt` and a `processor`; make it two cases",
+                _ => continue,
+            };
+            let label = case.label();
+            return Err(invalid(format!("case {number} (`{label}`) {problem}")));
         }
         Ok(file)
     }
 
     /// Returns the pack as `--pack` takes it.
     pub(super) fn pack_in(&self, folder: &Path) -> String {
-        let is_file = [".wasm", ".toml"]
-            .iter()
-            .any(|suffix| self.pack.ends_with(suffix));
-        if is_file {
-            folder.join(&self.pack).to_string_lossy().into_owned()
-        } else {
-            self.pack.clone()
+        match self.file_stem() {
+            Some(_) => folder.join(&self.pack).to_string_lossy().into_owned(),
+            None => self.pack.clone(),
         }
+    }
+
+    /// Returns the name of the pack.
+    pub(super) fn pack_name(&self) -> &str {
+        let stem = self.file_stem().map(Path::new);
+        let name = stem
+            .and_then(Path::file_name)
+            .and_then(|name| name.to_str());
+        name.unwrap_or(&self.pack)
+    }
+
+    /// Returns the path of the pack without its extension, if it is a file.
+    fn file_stem(&self) -> Option<&str> {
+        let mut extensions = [".wasm", ".toml"].iter();
+        extensions.find_map(|extension| self.pack.strip_suffix(extension))
     }
 }
 

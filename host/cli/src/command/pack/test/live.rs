@@ -5,7 +5,7 @@ use std::path::Path;
 use lmstrix::{Client, Request};
 use lmstrix_inference::ContextSize;
 
-use super::case::Case;
+use super::case::{Case, TestFile};
 use crate::args::PackTestArgs;
 use crate::environment::Env;
 use crate::error::Failure;
@@ -33,22 +33,22 @@ impl<'a> LiveModel<'a> {
         Ok(Some(Self { client, args }))
     }
 
-    /// Returns the answer to a case, as the processors of its prompt made it. `pack` is in the
-    /// form of `--pack`.
+    /// Returns the answer to a case of a file, as the processors of its prompt made it.
     ///
     /// # Errors
     /// Returns an error if there is no complete answer.
     pub(super) async fn answer(
         &self,
-        pack: String,
+        file: &TestFile,
         case: &Case,
         folder: &Path,
     ) -> Result<String, lmstrix::Error> {
+        let prompt = case.prompt.as_deref().unwrap_or_default();
         let mut request = Request {
-            packs: vec![pack],
+            packs: vec![file.pack_in(folder)],
             pack_files: case.files.iter().map(|file| folder.join(file)).collect(),
             params: case.params.clone().into_iter().collect(),
-            ..Request::new(case.prompt.as_deref().unwrap_or_default())
+            ..Request::new(format!("{}/{prompt}", file.pack_name()))
         };
         request.model.engine.clone_from(&self.args.engine);
         request.model.model.clone_from(&self.args.model);

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use lmstrix::job::{self, PackSet, PromptRequest, ResolveError, ResolvedJob};
 use lmstrix_inference::{Prompt, Scalar, SettingsLayer};
-use lmstrix_sandbox::{Pack, ProcessorRef, TextFile};
+use lmstrix_sandbox::{ContractError, Pack, ProcessorRef, TextFile};
 use similar::{ChangeTag, TextDiff};
 use toml_edit::{Array, InlineTable, Value};
 
@@ -12,6 +12,17 @@ use super::case::Case;
 
 /// The values of a case, in the order in which `--update` writes them.
 pub(super) type Outcome = Vec<(&'static str, Value)>;
+
+/// The key of a result that no case should expect, such as an unknown name.
+const FAULT: &str = "fault";
+
+/// Returns the result that no case should expect, if it is one.
+pub(super) fn fault(outcome: &Outcome) -> Option<&Value> {
+    let mut values = outcome.iter();
+    values
+        .find(|(key, _)| *key == FAULT)
+        .map(|(_, value)| value)
+}
 
 /// Runs a case.
 pub(super) fn run(packs: &mut PackSet, pack: &Pack, case: &Case, files: Vec<TextFile>) -> Outcome {
@@ -49,10 +60,31 @@ pub(super) fn run(packs: &mut PackSet, pack: &Pack, case: &Case, files: Vec<Text
         ..PromptRequest::default()
     };
     match job::resolve(packs, &request, case.model().as_ref(), &mut || Ok(None)) {
-        Err(ResolveError::Pack(error)) => vec![("error", error_text(&error).into())],
+        Err(ResolveError::Pack(error)) => of_error(&error),
+        Err(error @ ResolveError::Setting(_)) => vec![(FAULT, first_line(&error).into())],
         Err(error) => vec![("error", first_line(&error).into())],
         Ok(resolved) if case.prompt.is_some() => of_prompt(&resolved),
         Ok(resolved) => of_processor(case, &resolved),
+    }
+}
+
+/// Returns the error of a pack, which is a fault if the name in the case is unknown.
+fn of_error(whole: &lmstrix_sandbox::Error) -> Outcome {
+    let unknown = |item: &str, kind: &str, similar: &[String]| {
+        let similar: Vec<String> = similar.iter().map(|name| format!("`{name}`")).collect();
+        let help = match similar.len() {
+            0 => String::new(),
+            _ => format!("; did you mean {}?", similar.join(", ")),
+        };
+        vec![(FAULT, format!("no {kind} `{item}`{help}").into())]
+    };
+    match whole {
+        lmstrix_sandbox::Error::Contract { item, error, .. } => match error {
+            ContractError::UnknownPrompt(similar) => unknown(item, "prompt", similar),
+            ContractError::UnknownProcessor(similar) => unknown(item, "processor", similar),
+            _ => vec![("error", error_text(whole).into())],
+        },
+        other => vec![("error", error_text(other).into())],
     }
 }
 
@@ -148,7 +180,7 @@ fn of_processor(case: &Case, resolved: &ResolvedJob) -> Outcome {
                 "cut after {before:?}, the values are other ones:\n{}",
                 shown(&cut)
             );
-            return vec![("error", text.into())];
+            return vec![(FAULT, text.into())];
         }
     }
     whole
@@ -182,7 +214,7 @@ fn process(case: &Case, resolved: &ResolvedJob, pieces: &[&str]) -> Outcome {
             add_warnings(&mut outcome, warnings);
             outcome
         }
-        Err(error) => vec![("error", error_text(&error).into())],
+        Err(error) => of_error(&error),
     }
 }
 
@@ -213,8 +245,13 @@ fn value_text(value: &Value) -> String {
 /// Returns the differences from the expected values; nothing if there are none. A case
 /// without expected values differs.
 pub(super) fn differences(expected: Option<&InlineTable>, outcome: &Outcome) -> String {
+    let indented = |text: &str| text.trim_end().replace('\n', "\n         ");
+    if let Some(fault) = fault(outcome) {
+        return format!("         {}\n", indented(&value_text(fault)));
+    }
     let Some(expected) = expected else {
-        return "         it has no expected values\n".to_owned();
+        let values = indented(&shown(outcome));
+        return format!("         no expected values; the present ones are\n         {values}\n");
     };
     let mut text = String::new();
     for (key, value) in expected {
