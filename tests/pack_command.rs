@@ -98,6 +98,8 @@ fn a_check_finds_what_does_not_match_the_description_or_the_contract() {
         "wrong    prompt `secret-param`: needs `secret`, which `describe` does not have\n",
         "wrong    prompt `secret-processor`: uses the processor `nowhere`, which neither",
         "warning  prompt `assistant`: ends with a message of the assistant; some models",
+        "wrong    prompt `range`: invalid value `7` for `top_p`: expected a number from 0 to 1\n",
+        "wrong    prompt `a name`: the name is taken for the text of a prompt\n",
         "wrong    a prompt that does not exist: the error must be `unknown-prompt`, but is: no error\n",
         "ok       processor `pass`: processes answers, however they are cut\n",
         "wrong    processor `count-pieces`: the output depends on how the answer is cut: ",
@@ -107,6 +109,9 @@ fn a_check_finds_what_does_not_match_the_description_or_the_contract() {
         assert!(run.text().contains(finding), "{finding}: {}", run.text());
     }
     assert!(run.stderr.contains("error: pack `evil` has "), "{run:?}");
+    for once in ["for `top_p`", "`count-pieces`", "`push:trap`: the answer"] {
+        assert_eq!(run.text().matches(once).count(), 1, "{}", run.text());
+    }
     // A failure in `describe` is a finding, too.
     machine.write("packs/evil/describe", "trap");
     let run = machine.run(&["pack", "check", "evil"]);

@@ -61,7 +61,7 @@ pub(crate) enum Command {
     Render(Box<RenderArgs>),
     /// Run prompts over models and inputs; run the same command to resume
     Batch(Box<BatchArgs>),
-    /// List, show, check and test prompt packs
+    /// Create, list, show, check and test prompt packs
     #[command(alias = "packs")]
     Pack(PackArgs),
     /// Update the registry with the models of all engines

@@ -164,6 +164,9 @@ impl Check<'_> {
     fn prompt(&mut self, prompt: &PackItemInfo, contents: &PackContents) {
         let of = format!("prompt `{}`", prompt.name);
         let before = self.findings.len();
+        if prompt.name.contains(char::is_whitespace) || prompt.name.contains("{{") {
+            self.wrong(&of, "the name is taken for the text of a prompt");
+        }
         // The host adds the defaults, and calls no pack without the required parameters.
         let (needed, optional): (Vec<_>, Vec<_>) = prompt.params.iter().partition(is_needed);
         let has_default = |param: &&ParamInfo| param.default.is_some();
@@ -249,8 +252,12 @@ impl Check<'_> {
             }) => return self.warning(&of, &format!("not checked: {error}")),
             Err(error) => return self.wrong(&of, &error.to_string()),
         }
+        // Further faults of a processor mostly have the same reason.
         for answer in ANSWERS {
             self.answer(&context, answer, &of);
+            if self.findings.len() > before {
+                return;
+            }
         }
         for reason in [
             StopReason::Finished(FinishReason::Length),
@@ -259,12 +266,10 @@ impl Check<'_> {
         ] {
             let processed = process(self.pack, &context, "Half an ans", 0, &reason);
             if let Err(error @ Error::Guest(_)) = processed {
-                self.wrong(&of, &error.to_string());
+                return self.wrong(&of, &error.to_string());
             }
         }
-        if self.findings.len() == before {
-            self.add(Severity::Ok, &of, "processes answers, however they are cut");
-        }
+        self.add(Severity::Ok, &of, "processes answers, however they are cut");
     }
 
     /// Checks that an answer has the same result however it is cut.

@@ -52,10 +52,15 @@ pub(crate) struct PackNewArgs {
     #[arg(value_name = "NAME")]
     pub name: String,
     /// Language of the project
-    #[arg(long, value_enum, value_name = "rust|js|python|c")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "rust|js|python|c",
+        hide_possible_values = true
+    )]
     pub lang: PackLanguage,
     /// What the pack has: prompts (resolver), processors, or both
-    #[arg(long, value_enum, value_name = "resolver|processor|both", default_value_t = PackKind::Both)]
+    #[arg(long, value_enum, value_name = "resolver|processor|both", hide_possible_values = true, default_value_t = PackKind::Both)]
     pub kind: PackKind,
     #[command(flatten)]
     pub common: CommonArgs,

@@ -173,9 +173,16 @@ fn faulty_contents() -> Contents {
     };
     Contents {
         summary: "Faults".into(),
-        prompts: ["text", "secret-param", "secret-processor", "assistant"]
-            .map(prompt)
-            .to_vec(),
+        prompts: [
+            "text",
+            "secret-param",
+            "secret-processor",
+            "assistant",
+            "range",
+            "a name",
+        ]
+        .map(prompt)
+        .to_vec(),
         processors: ["pass", "count-pieces", "push:trap"]
             .map(processor)
             .to_vec(),

@@ -33,7 +33,7 @@ pub(super) async fn test(args: PackTestArgs, env: &Env) -> Result<Exit, Failure>
         files.extend(test_files(path)?);
     }
     let live = LiveModel::new(&args, env)?;
-    let (mut cases, mut failed, mut differing) = (0, 0, 0);
+    let mut results = Vec::new();
     for path in files {
         let text = fs::read_to_string(&path).map_err(|error| Failure::usage(error.to_string()))?;
         let file = TestFile::parse(&text, &path)?;
@@ -42,17 +42,7 @@ pub(super) async fn test(args: PackTestArgs, env: &Env) -> Result<Exit, Failure>
             update(&path, &text, &outcomes)?;
         }
         for (case, outcome) in file.cases.iter().zip(&outcomes) {
-            let differences = differences(case.expect.as_ref(), outcome);
-            let is_updated = args.update && fault(outcome).is_none();
-            let is_ok = differences.is_empty() || is_updated;
-            let word = match (differences.is_empty(), is_updated) {
-                (true, _) => "ok",
-                (false, true) => "updated",
-                (false, false) => "failed",
-            };
-            let (name, label) = (path.display(), case.label());
-            print(&format!("{word:<8} {name}: {label}\n{differences}"))?;
-            differing += usize::from(!is_ok);
+            let result = report(&path, case, outcome, args.update)?;
             let has_prompt = outcome
                 .iter()
                 .any(|(key, _)| ["messages", "raw"].contains(key));
@@ -60,20 +50,53 @@ pub(super) async fn test(args: PackTestArgs, env: &Env) -> Result<Exit, Failure>
                 Some(model) if has_prompt => show_answer(model, &file, case, &path).await?,
                 _ => true,
             };
-            cases += 1;
-            failed += usize::from(!is_ok || !answered);
+            results.push(if answered {
+                result
+            } else {
+                CaseResult::NoAnswer
+            });
         }
     }
+    let failed = |result: &&CaseResult| **result != CaseResult::Ok;
+    let failed = results.iter().filter(failed).count();
     if failed == 0 {
         return Ok(Exit::Done);
     }
-    let text = format!("{failed} of {} failed", count(cases, "case"));
+    let text = format!("{failed} of {} failed", count(results.len(), "case"));
     let failure = Failure::new(Exit::Broken, text);
-    Err(if differing > 0 && !args.update {
+    Err(if results.contains(&CaseResult::Differs) && !args.update {
         failure.hint("`--update` makes the present results the expected ones")
     } else {
         failure
     })
+}
+
+/// The result of a case.
+#[derive(Clone, Copy, PartialEq)]
+enum CaseResult {
+    Ok,
+    /// The values differ from the expected ones, or no case should have them.
+    Differs,
+    /// The model gave no answer.
+    NoAnswer,
+}
+
+/// Prints the result of a case. After an update, only values that were not written count.
+fn report(
+    path: &Path,
+    case: &Case,
+    outcome: &Outcome,
+    is_update: bool,
+) -> Result<CaseResult, Failure> {
+    let differences = differences(case.expect.as_ref(), outcome);
+    let (word, result) = match (differences.is_empty(), fault(outcome)) {
+        (true, _) => ("ok", CaseResult::Ok),
+        (false, None) if is_update => ("updated", CaseResult::Ok),
+        (false, _) => ("failed", CaseResult::Differs),
+    };
+    let (name, label) = (path.display(), case.label());
+    print(&format!("{word:<8} {name}: {label}\n{differences}"))?;
+    Ok(result)
 }
 
 /// Sends the prompt of a case to a model and prints the answer or the error. Returns true if
