@@ -306,6 +306,10 @@ fn invalid_test_files_are_errors() {
         let run = machine.run(&["pack", "test"]);
         assert!(run.fails(2).contains(message), "{text}: {run:?}");
     }
+    machine.write("some.wasm", b"");
+    let other = machine.run(&["pack", "test", "some.wasm"]);
+    let message = "some.wasm is not a TOML file with cases";
+    assert!(other.fails(2).contains(message), "{other:?}");
     machine.write("empty/x.toml", "");
     let empty = machine.run(&["pack", "test", "empty"]);
     assert!(

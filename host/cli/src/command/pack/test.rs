@@ -122,6 +122,12 @@ async fn show_answer(
 fn test_files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
     let failed = |error: std::io::Error| Failure::usage(error.to_string());
     if !fs::metadata(path).map_err(failed)?.is_dir() {
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            let text = format!("{} is not a TOML file with cases", path.display());
+            return Err(Failure::usage(text).hint(format!(
+                "name a file or a folder with files that end with `{SUFFIX}`"
+            )));
+        }
         return Ok(vec![path.to_owned()]);
     }
     let entries = fs::read_dir(path).map_err(failed)?.flatten();
