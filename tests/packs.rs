@@ -356,6 +356,11 @@ fn packs_learn_the_limit_of_the_answer() {
     limited.ok();
     let fact = "key: \"max-tokens\", value: \"7\"";
     assert!(limited.stderr.contains(fact), "{limited:?}");
+    // `render` gives a pack the same, if it gives it a model.
+    let rendered = ["render", "evil/model", "--max-tokens", "7"];
+    let with_model = machine.run(&[&rendered[..], &["--context", "4096"]].concat());
+    assert!(with_model.ok().contains(fact), "{with_model:?}");
+    assert_eq!(machine.run(&rendered).ok().trim_end(), "None");
 }
 
 #[cfg(unix)]
