@@ -256,14 +256,14 @@ fn prompts_of_cases_are_sent_to_a_model() {
     machine.write(
         "near.test.toml",
         "pack = \"near.toml\"\n[[case]]\nprompt = \"say\"\nparams = { name = \"Ada\" }\n\
-         [case.expect]\nextension = \"\"\n[[case]]\nname = \"nobody\"\nprompt = \"say\"\n\
+         [case.expect]\nextension = \"\"\n[[case]]\nname = \"no name\"\nprompt = \"say\"\n\
          [case.expect]\nerror = \"missing parameters: name\"\n",
     );
     let live = machine.run(&["pack", "test", "--engine", "embedded"]);
     let lines: Vec<&str> = live.text().lines().collect();
     assert_eq!(lines[0], "ok       ./near.test.toml: say");
     assert!(lines[1].starts_with("answer   "), "{lines:?}");
-    assert_eq!(lines[2..], ["ok       ./near.test.toml: nobody"]);
+    assert_eq!(lines[2..], ["ok       ./near.test.toml: no name"]);
     live.ok();
     let unknown = machine.run(&["pack", "test", "--engine", "embedded", "-m", "nothing"]);
     assert_eq!(unknown.code, Some(1), "{unknown:?}");

@@ -6,7 +6,7 @@ impl Request {
     /// Returns the file of a name.
     ///
     /// # Errors
-    /// Returns [`Error::InvalidFile`] if there is none.
+    /// Returns [`Error::InvalidFile`] if no file has this name.
     pub fn file(&self, name: &str) -> Result<&File, Error> {
         find(&self.files, name)
     }
@@ -16,7 +16,7 @@ impl Context {
     /// Returns the file of a name.
     ///
     /// # Errors
-    /// Returns [`Error::InvalidFile`] if there is none.
+    /// Returns [`Error::InvalidFile`] if no file has this name.
     pub fn file(&self, name: &str) -> Result<&File, Error> {
         find(&self.files, name)
     }

@@ -16,7 +16,7 @@ impl LineBuffer {
         complete.split_inclusive('\n').map(str::to_owned).collect()
     }
 
-    /// Returns the text after the last newline; empty if there is none.
+    /// Returns the text after the last newline, which may be empty.
     pub fn finish(&mut self) -> String {
         std::mem::take(&mut self.held)
     }
