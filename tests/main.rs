@@ -61,6 +61,8 @@ mod outcomes;
 mod pack_command;
 /// The output of packs, and their errors.
 mod pack_output;
+/// Packs are copied, and compared with their lock file.
+mod pack_sharing;
 /// Packs in folders: finding, combining and rejecting them.
 mod packs;
 /// Power cuts. Linux only: so is strace.

@@ -60,9 +60,12 @@ fn the_readme_reference_matches_all_commands_and_flags() {
         .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
         .filter(|command| command != "help")
         .flat_map(|command| match command.as_str() {
-            "pack" => [" new", " list", " show", " check", " test", " wit"]
-                .map(|subcommand| format!("pack{subcommand}"))
-                .to_vec(),
+            "pack" => [
+                "new", "list", "show", "check", "test", "wit", "add", "pull", "push", "update",
+                "remove", "verify", "lock", "import",
+            ]
+            .map(|subcommand| format!("pack {subcommand}"))
+            .to_vec(),
             "batch" => ["", " status", " retry", " export", " merge"]
                 .map(|subcommand| format!("batch{subcommand}"))
                 .to_vec(),

@@ -8,7 +8,9 @@ mod choices;
 mod complete;
 mod models;
 mod pack;
+mod pack_copies;
 mod sampling;
+mod which_pack;
 
 use std::path::PathBuf;
 
@@ -34,6 +36,10 @@ pub(crate) use models::{
 pub(crate) use pack::{
     PackArgs, PackCheckArgs, PackCommand, PackKind, PackLanguage, PackListArgs, PackNewArgs,
     PackShowArgs, PackTestArgs,
+};
+pub(crate) use pack_copies::{
+    PackAddArgs, PackCopyArgs, PackImportArgs, PackLockArgs, PackPullArgs, PackPushArgs,
+    PackRemoveArgs, PackUpdateArgs, PackVerifyArgs, RegistryArgs,
 };
 pub(crate) use sampling::SamplingArgs;
 
@@ -61,7 +67,7 @@ pub(crate) enum Command {
     Render(Box<RenderArgs>),
     /// Run prompts over models and inputs; run the same command to resume
     Batch(Box<BatchArgs>),
-    /// Create, list, show, check and test prompt packs
+    /// Create, check, test, add and share prompt packs
     #[command(alias = "packs")]
     Pack(PackArgs),
     /// Update the registry with the models of all engines
@@ -195,6 +201,9 @@ pub(crate) struct PromptArgs {
     /// repeatable
     #[arg(long, value_name = "DIR")]
     pub pack_dir: Vec<PathBuf>,
+    /// Refuse packs that are not in the packs.lock of their folder with the same digest
+    #[arg(long)]
+    pub locked: bool,
     /// Show on stderr what packs write to stdout and stderr, also after success
     #[arg(long)]
     pub show_pack_output: bool,

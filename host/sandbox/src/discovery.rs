@@ -14,7 +14,7 @@ pub const RESERVED_NAMES: [&str; 2] = ["standard", "stock"];
 /// Maximum length of a pack name in bytes.
 const NAME_BYTES_MAX: usize = 64;
 /// Maximum size in bytes of all sidecar files of a pack together.
-const SIDECAR_BYTES_MAX: u64 = 16 << 20;
+pub const SIDECAR_BYTES_MAX: u64 = 16 << 20;
 
 /// The folders that are searched for packs, in order of precedence.
 #[derive(Clone, Debug, Default)]
@@ -75,6 +75,36 @@ pub fn check_name(name: &str) -> Result<(), Error> {
         return invalid("only a-z, 0-9, `.`, `_` and `-` are allowed");
     }
     Ok(())
+}
+
+/// Checks that a name is valid and not one of [`RESERVED_NAMES`].
+pub(super) fn check_new_name(name: &str) -> Result<(), Error> {
+    check_name(name)?;
+    if RESERVED_NAMES.contains(&name) {
+        return Err(Error::InvalidName {
+            name: name.to_owned(),
+            reason: "the name is reserved for the built-in pack; choose another one",
+        });
+    }
+    Ok(())
+}
+
+impl FoundPack {
+    /// Creates the pack of a file at any location. Its name is the file stem. The file itself
+    /// may be a link, but links beside it may not point outside the folder.
+    ///
+    /// # Errors
+    /// Returns an error if the file stem is not a valid pack name.
+    pub fn of_file(path: &Path) -> Result<Self, Error> {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        check_new_name(&name)?;
+        Ok(Self {
+            name: name.into_owned(),
+            path: path.to_owned(),
+            allows_links: false,
+            shadowed: Vec::new(),
+        })
+    }
 }
 
 impl PackFolders {
@@ -225,7 +255,7 @@ fn links_outside_folder(path: &Path) -> bool {
 }
 
 /// Returns the folder of a file: the current folder for a bare file name.
-fn parent_folder(path: &Path) -> &Path {
+pub(super) fn parent_folder(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -236,6 +266,8 @@ fn parent_folder(path: &Path) -> &Path {
 #[derive(Clone, Debug, Default)]
 pub(super) struct SidecarFiles {
     pub(super) files: Vec<TextFile>,
+    /// The path of each file relative to the packs folder, with `/` after a folder.
+    pub(super) paths: Vec<String>,
     /// Warnings about files that are not passed to the pack.
     pub(super) skipped: Vec<String>,
 }
@@ -300,6 +332,11 @@ pub(super) fn read_sidecar_files(wasm: &Path, allows_links: bool) -> SidecarFile
             Ok(text) => {
                 total_bytes += metadata.len();
                 let display_path = path.display().to_string();
+                let is_beside = path.parent() == Some(folder);
+                sidecar_files.paths.push(match is_beside {
+                    true => name.to_owned(),
+                    false => format!("{}/{name}", stem.to_string_lossy()),
+                });
                 sidecar_files.files.push(TextFile {
                     name: name.to_owned(),
                     display_path,

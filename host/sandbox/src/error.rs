@@ -69,6 +69,34 @@ pub enum Error {
         /// `prompts` or `processors`.
         interface: &'static str,
     },
+    /// A file cannot be a part of a pack.
+    #[error("invalid pack `{pack}`: `{path}`: {reason}")]
+    InvalidPackFile {
+        /// Name of the pack.
+        pack: String,
+        /// Path of the file, relative to the packs folder.
+        path: String,
+        /// The rule that the file violates.
+        reason: &'static str,
+    },
+    /// A lock file is invalid.
+    #[error("invalid lock file `{}`: {reason}", path.display())]
+    InvalidLockFile {
+        /// Path of the file.
+        path: PathBuf,
+        /// The reason, with the line if it is known.
+        reason: String,
+    },
+    /// The pack is not the one that is locked or pinned.
+    #[error("pack `{pack}`{} is refused: {reason}", PathSuffix(path.as_ref()))]
+    Refused {
+        /// Name of the pack.
+        pack: String,
+        /// Path of the pack file; `None` for the standard pack.
+        path: Option<PathBuf>,
+        /// The difference.
+        reason: String,
+    },
     /// The sandbox or a thread for it could not be started.
     #[error("cannot start the sandbox: {0}")]
     Sandbox(String),

@@ -6,6 +6,7 @@
 //! command line.
 
 mod bindings;
+mod bundle;
 mod cache;
 mod call;
 mod captured_output;
@@ -18,7 +19,9 @@ mod discovery;
 mod error;
 mod limits;
 mod loaded;
+mod lock_file;
 mod notice;
+mod pack_files;
 mod wasi;
 
 use std::collections::BTreeMap;
@@ -31,6 +34,7 @@ use cache::FileFingerprint;
 use component::{ComponentExports, Sandbox};
 use discovery::{FileCheckError, SidecarFiles};
 
+pub use bundle::{bundle, unbundle};
 pub use cache::CompiledPackCache;
 pub use captured_output::WrittenLines;
 pub use check::{Finding, Severity, check};
@@ -40,11 +44,15 @@ pub use contract::{
     ProcessorContext, ProcessorRef, PushOutput, ResolveRequest, ResolvedPrompt, StopReason,
     TextFile,
 };
-pub use discovery::{FoundPack, PackFolder, PackFolders, RESERVED_NAMES, UnusedFile, check_name};
+pub use discovery::{
+    FoundPack, PackFolder, PackFolders, RESERVED_NAMES, SIDECAR_BYTES_MAX, UnusedFile, check_name,
+};
 pub use error::{ContractError, Error, GuestError, GuestFailure, LoadError};
 pub use limits::{ByteSize, LimitExceeded, SandboxLimits};
 pub use loaded::{Pack, Processor, THREAD_STACK_BYTES};
+pub use lock_file::{LOCK_FILE, LockFile, LockedPack, PackRules, differences};
 pub use notice::PackNotice;
+pub use pack_files::{Digest, PackDigests, PackFile, PackFiles};
 
 /// The name of the built-in pack.
 pub const STANDARD_PACK: &str = "standard";
@@ -131,17 +139,10 @@ impl PackLoader {
     /// Returns an error as [`PackLoader::load`] does, and if the file stem is not a
     /// valid pack name.
     pub fn load_file(&self, path: &Path) -> Result<Pack, Error> {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        check_name(&name)?;
-        if RESERVED_NAMES.contains(&name.as_ref()) {
-            return Err(Error::InvalidName {
-                name: name.into_owned(),
-                reason: "the name is reserved for the built-in pack; rename the file",
-            });
-        }
-        let loaded = self.load_path(&name, path, true)?;
+        let pack = FoundPack::of_file(path)?;
+        let loaded = self.load_path(&pack.name, path, true)?;
         // The user named the pack, and not the files beside it.
-        Ok(with_sidecar_files(loaded, path, false))
+        Ok(with_sidecar_files(loaded, path, pack.allows_links))
     }
 
     /// Returns whether the cache has the compiled code of a file, as it is now.
@@ -208,6 +209,9 @@ impl PackLoader {
         }
         let wasm = fs::read(path).map_err(read_error)?;
         check_file_type(&wasm).map_err(load_error)?;
+        if bundle::is_bundle(&wasm) {
+            (self.on_notice)(PackNotice::Bundle { path });
+        }
         let digest = cache::sha256(&wasm);
         let pack = self.build_pack(
             name,

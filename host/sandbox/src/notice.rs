@@ -12,6 +12,12 @@ pub enum PackNotice<'a> {
         /// Size of the component in bytes.
         bytes: u64,
     },
+    /// The component holds other files of the pack, which are not used unless
+    /// [`unbundle`](crate::unbundle) writes them beside it.
+    Bundle {
+        /// Path of the component.
+        path: &'a Path,
+    },
     /// A compiled pack could not be written to the cache.
     NotCached {
         /// The cache folder.

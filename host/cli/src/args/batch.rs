@@ -84,6 +84,10 @@ pub(crate) struct JobArgs {
     /// repeatable
     #[arg(long, value_name = "DIR")]
     pub pack_dir: Vec<PathBuf>,
+    /// Refuse packs that are neither pinned by the plan nor in the packs.lock of their folder
+    /// with the same digest
+    #[arg(long)]
+    pub locked: bool,
     /// Processor for the answers, replacing those of the prompts, or with `+NAME` added to
     /// them; repeatable
     #[arg(long, value_name = "NAME[:KEY=VALUE,…]", add = ArgValueCandidates::new(complete::processors))]

@@ -5,6 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use clap_complete::engine::ArgValueCandidates;
 
+use super::pack_copies::{
+    PackAddArgs, PackImportArgs, PackLockArgs, PackPullArgs, PackPushArgs, PackRemoveArgs,
+    PackUpdateArgs, PackVerifyArgs,
+};
+use super::which_pack::WhichPackArgs;
 use super::{CommonArgs, complete};
 
 /// Arguments of `pack`.
@@ -29,6 +34,22 @@ pub(crate) enum PackCommand {
     Test(PackTestArgs),
     /// Print the contract that packs implement, in WIT
     Wit(PackWitArgs),
+    /// Add a pack from a file, a folder, a URL or an OCI registry to a packs folder
+    Add(PackAddArgs),
+    /// Add a pack from an OCI registry to a packs folder
+    Pull(PackPullArgs),
+    /// Copy a pack to an OCI registry
+    Push(PackPushArgs),
+    /// Get packs from their sources again
+    Update(PackUpdateArgs),
+    /// Remove packs from a packs folder
+    Remove(PackRemoveArgs),
+    /// Compare packs with the packs.lock of their folder
+    Verify(PackVerifyArgs),
+    /// Record packs in the packs.lock of their folder as they are
+    Lock(PackLockArgs),
+    /// Make a prompt file of the prompts of another program
+    Import(PackImportArgs),
 }
 
 impl PackCommand {
@@ -41,6 +62,14 @@ impl PackCommand {
             Self::Check(args) => &args.common,
             Self::Test(args) => &args.common,
             Self::Wit(args) => &args.common,
+            Self::Add(args) => &args.add.common,
+            Self::Pull(args) => &args.add.common,
+            Self::Push(args) => &args.common,
+            Self::Update(args) => &args.common,
+            Self::Remove(args) => &args.common,
+            Self::Verify(args) => &args.common,
+            Self::Lock(args) => &args.common,
+            Self::Import(args) => &args.common,
         }
     }
 }
@@ -94,17 +123,6 @@ pub(crate) struct PackListArgs {
     pub json: bool,
     #[command(flatten)]
     pub common: CommonArgs,
-}
-
-/// A pack, and the folders to search for it.
-#[derive(Debug, Args)]
-pub(crate) struct WhichPackArgs {
-    /// Name of a pack, or a .wasm or .toml file
-    #[arg(value_name = "NAME|FILE", add = ArgValueCandidates::new(complete::packs))]
-    pub pack: String,
-    /// Folder to search for packs after ./packs and the user's pack folder; repeatable
-    #[arg(long, value_name = "DIR")]
-    pub pack_dir: Vec<PathBuf>,
 }
 
 /// Arguments of `pack show`.

@@ -1,5 +1,6 @@
 //! `render`: prints the resolved prompt without a model or a server.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::Instant;
 
@@ -7,7 +8,7 @@ use lmstrix::client::{self, Links, RunLimit, TextFiles};
 use lmstrix::job::{Cancel, PackOutput, PackUsed, ResolvedJob, add_token_facts};
 use lmstrix::sink::{Sink, Stdout, escape_controls_json};
 use lmstrix_inference::{Prompt, SettingsLayer};
-use lmstrix_sandbox::ModelFacts;
+use lmstrix_sandbox::{ModelFacts, PackRules};
 use serde_json::json;
 
 use super::resolve_args;
@@ -59,7 +60,9 @@ pub(crate) async fn render(
         move || client::prompt_request(&owned.0, &owned.1, &owned.2, &mut TextFiles::default());
     let prompt = client::read_files(no_limit, cancel.as_mut(), read).await?;
     let packs = client::pack_source(env, &config, &notices)?;
-    let packs = packs.pack_set(&request.pack_dirs, Links::Allowed, &notices);
+    let packs = packs
+        .pack_set(&request.pack_dirs, Links::Allowed, &notices)
+        .with_rules(PackRules::new(request.locked, BTreeMap::new()));
     let resolving = client::resolve_prompt(packs, prompt, model, env.stdin_has_text, &notices);
     let resolved = tokio::select! {
         biased;

@@ -3,10 +3,12 @@
 //!
 //! `plan_reader` and `plan_writer` read and write the file; `matrix` derives the jobs.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use lmstrix_inference::{ContextSize, SettingsLayer};
+use lmstrix_sandbox::Digest;
 use serde::{Deserialize, Deserializer};
 
 use crate::toml_file::from_scalar;
@@ -31,6 +33,10 @@ pub struct Plan {
     pub settings: SettingsLayer,
     /// The maximum number of concurrent jobs. `None` uses the slots of the server.
     pub jobs: Option<usize>,
+    /// Refuse packs that are neither in `pins` nor in the `packs.lock` of their folder.
+    pub locked: bool,
+    /// The digests that packs must have, by name.
+    pub pins: BTreeMap<String, Digest>,
     /// The name template of the results.
     pub name: Option<String>,
     /// Options of result files.

@@ -1,11 +1,13 @@
 //! Reads plans from TOML. Unknown keys are errors with their line and column. Paths are
 //! relative to the folder of the file.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use fs_err as fs;
 use lmstrix_inference::settings_table;
+use lmstrix_sandbox::Digest;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use toml::Spanned;
@@ -105,6 +107,8 @@ prompt_table!(PlanToml {
     models: OneOrMore,
     context: Option<PlanContext>,
     jobs: Option<JobCount>,
+    locked: bool,
+    pins: BTreeMap<String, Digest>,
     name: Option<String>,
     #[serde(deserialize_with = "from_scalar")]
     errors: ErrorsInline,
@@ -186,6 +190,8 @@ impl PlanToml {
             models: self.models.into_vec(),
             context: self.context,
             jobs: self.jobs.map(|jobs| jobs.0),
+            locked: self.locked,
+            pins: self.pins,
             name: self.name,
             results: ResultOptions {
                 errors_inline: self.errors.0,

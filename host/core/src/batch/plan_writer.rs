@@ -22,6 +22,8 @@ pub fn plan_to_toml(plan: &Plan) -> Result<String, String> {
         context,
         settings,
         jobs,
+        locked,
+        pins,
         name,
         results,
         prompts,
@@ -35,6 +37,14 @@ pub fn plan_to_toml(plan: &Plan) -> Result<String, String> {
     toml.texts("models", models);
     toml.context(*context);
     toml.count("jobs", *jobs);
+    if *locked {
+        toml.put("locked", true.into());
+    }
+    if !pins.is_empty() {
+        let pins = pins.iter();
+        let pins = pins.map(|(name, digest)| (name.clone(), digest.to_string().into()));
+        toml.put("pins", toml::Value::Table(pins.collect()));
+    }
     toml.text("name", name.as_deref());
     toml.results(*results);
     toml.settings(settings);

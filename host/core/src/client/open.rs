@@ -1,11 +1,12 @@
 //! From a request to a prepared job: the environment and the config file fill in what
 //! the request leaves out.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use lmstrix_inference::SettingsLayer;
-use lmstrix_sandbox::ModelFacts;
+use lmstrix_sandbox::{ModelFacts, PackRules};
 
 use super::blocking_read::{RunLimit, read_files};
 use super::environment_settings::environment_layer;
@@ -91,7 +92,9 @@ pub async fn open(
         context = model.expected_context(),
         "selected a model"
     );
-    let packs = packs.pack_set(&request.pack_dirs, Links::Allowed, notices);
+    let packs = packs
+        .pack_set(&request.pack_dirs, Links::Allowed, notices)
+        .with_rules(PackRules::new(request.locked, BTreeMap::new()));
     let preparing = async {
         let mut facts = model_facts(&model);
         add_token_facts(&mut facts, model.tokens_per_byte(), &spec.settings);

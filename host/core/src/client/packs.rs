@@ -68,6 +68,13 @@ pub fn pack_source(
                 let size = ByteSize(bytes);
                 notices.status(&format!("compiling pack {name} ({size}), once"));
             }
+            PackNotice::Bundle { path } => {
+                let path = path.display();
+                notices.warning(&format!(
+                    "`{path}` holds files of the pack that are not used; \
+                     to unpack them: lmstrix-host pack add {path}"
+                ));
+            }
             PackNotice::NotCached { folder, reason } => notices.warning(&format!(
                 "compiled packs cannot be kept in {}, so each run compiles them again: {reason}",
                 folder.display()

@@ -24,6 +24,8 @@ pub struct Request {
     pub packs: Vec<String>,
     /// More folders to search for packs.
     pub pack_dirs: Vec<PathBuf>,
+    /// Refuse packs that are not in the `packs.lock` of their folder with the same digest.
+    pub locked: bool,
     /// Parameters, in order.
     pub params: Vec<(String, String)>,
     /// Processors instead of the prompt's own; `None` keeps those.

@@ -54,8 +54,21 @@ pub(super) fn pack_error(error: &lmstrix_sandbox::Error) -> Error {
         }
         lmstrix_sandbox::Error::InvalidName { .. }
         | lmstrix_sandbox::Error::Read { .. }
+        | lmstrix_sandbox::Error::InvalidLockFile { .. }
+        | lmstrix_sandbox::Error::InvalidPackFile { .. }
         | lmstrix_sandbox::Error::MissingInterface { .. } => {
             Error::new(ErrorKind::Usage, error_chain(error))
+        }
+        lmstrix_sandbox::Error::Refused { path, .. } => {
+            let failure = Error::new(ErrorKind::Usage, error_chain(error));
+            let folder = path.as_ref().and_then(|path| path.parent());
+            match folder.map(|folder| folder.display().to_string()) {
+                Some(folder) if !folder.is_empty() => failure.hint(format!(
+                    "to compare the packs with packs.lock: \
+                     lmstrix-host pack verify --pack-dir {folder}"
+                )),
+                _ => failure,
+            }
         }
         lmstrix_sandbox::Error::Load { .. }
         | lmstrix_sandbox::Error::Guest(_)
@@ -96,7 +109,18 @@ fn contract_error(pack: &str, item: &str, error: &ContractError) -> Error {
         ContractError::InvalidParam { name, reason } => Error::usage(format!(
             "pack `{pack}`, `{item}`: invalid `{name}`: {reason}"
         )),
-        ContractError::InvalidFile { .. } => Error::usage(format!("pack `{pack}`: {error}")),
+        ContractError::InvalidFile {
+            file,
+            line,
+            column,
+            message,
+        } => {
+            let place: String = [*line, *column]
+                .iter()
+                .map_while(|number| number.map(|number| format!(":{number}")))
+                .collect();
+            Error::usage(format!("pack `{pack}`: {file}{place}: {message}"))
+        }
         ContractError::Rejected(reason) => Error::new(
             ErrorKind::Empty,
             format!("`{pack}/{item}` rejected the answer: {reason}"),

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lmstrix_sandbox::{
-    Error, Pack, PackContents, PackFolders, PackLoader, STANDARD_PACK, TextFile,
+    Error, Pack, PackContents, PackFolders, PackLoader, PackRules, STANDARD_PACK, TextFile,
 };
 
 use super::Warning;
@@ -15,6 +15,7 @@ pub struct PackSet {
     loader: Arc<PackLoader>,
     folders: PackFolders,
     stock: TextFile,
+    rules: PackRules,
     loaded: BTreeMap<String, Pack>,
     described: Vec<Described>,
     warnings: Vec<Warning>,
@@ -37,10 +38,17 @@ impl PackSet {
             loader,
             folders,
             stock,
+            rules: PackRules::default(),
             loaded: BTreeMap::new(),
             described: Vec::new(),
             warnings: Vec::new(),
         }
+    }
+
+    /// Refuses packs that violate the rules.
+    #[must_use]
+    pub fn with_rules(self, rules: PackRules) -> Self {
+        Self { rules, ..self }
     }
 
     /// Returns the file of the built-in prompts.
@@ -52,7 +60,7 @@ impl PackSet {
     /// Loads a pack of `--pack`: a file when it looks like one, else a name.
     ///
     /// # Errors
-    /// Returns an error if there is no such pack, or if it does not load.
+    /// Returns an error if there is no such pack, or if it does not load or is refused.
     pub fn take(&mut self, name_or_file: &str) -> Result<Pack, Error> {
         let path = Path::new(name_or_file);
         let is_file = path
@@ -63,7 +71,7 @@ impl PackSet {
             return self.get(name_or_file);
         }
         let pack = self.loader.load_file(path)?;
-        self.keep(pack.name().to_owned(), &pack);
+        self.keep(pack.name().to_owned(), &pack)?;
         Ok(pack)
     }
 
@@ -76,7 +84,7 @@ impl PackSet {
     /// Returns the pack of that name, and loads it on the first call.
     ///
     /// # Errors
-    /// Returns an error if there is no such pack, or if it does not load.
+    /// Returns an error if there is no such pack, or if it does not load or is refused.
     pub fn get(&mut self, name: &str) -> Result<Pack, Error> {
         if let Some(pack) = self.loaded.get(name) {
             return Ok(pack.clone());
@@ -103,7 +111,7 @@ impl PackSet {
             }
             self.loader.load(&found)?
         };
-        self.keep(name.to_owned(), &pack);
+        self.keep(name.to_owned(), &pack)?;
         Ok(pack)
     }
 
@@ -174,10 +182,12 @@ impl PackSet {
         std::mem::take(&mut self.warnings)
     }
 
-    fn keep(&mut self, name: String, pack: &Pack) {
+    fn keep(&mut self, name: String, pack: &Pack) -> Result<(), Error> {
+        self.rules.check(pack)?;
         for text in pack.skipped_files() {
             self.warn(text.clone());
         }
         self.loaded.insert(name, pack.clone());
+        Ok(())
     }
 }

@@ -86,6 +86,7 @@ pub(super) fn plan(run: &BatchRunArgs) -> Result<Plan, Failure> {
         prompts,
         pack,
         pack_dir,
+        locked,
         post,
         no_post,
         system,
@@ -132,6 +133,7 @@ pub(super) fn plan(run: &BatchRunArgs) -> Result<Plan, Failure> {
             prompt.options.attach.extend(attach.iter().cloned());
         }
     }
+    plan.locked |= locked;
     for name in prompt {
         plan.prompts.push(PromptEntry {
             name: name.clone(),

@@ -41,7 +41,9 @@ struct ListedFile {
 /// # Errors
 /// Returns an error if the config cannot be read or stdout cannot be written.
 pub(super) fn list(args: &PackListArgs, env: &Env) -> Result<Exit, Failure> {
-    let Setup { messages, source } = Setup::new(&args.common, env)?;
+    let Setup {
+        messages, source, ..
+    } = Setup::new(&args.common, env)?;
     let folders = source.folders_with(&args.pack_dir, Links::Allowed, &notices(messages));
     let (found, unused) = folders.scan();
     let listed = |pack: FoundPack| ListedPack {

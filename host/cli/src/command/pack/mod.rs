@@ -1,16 +1,25 @@
-//! `pack`: creates, lists, shows, checks and tests packs, and prints the contract.
+//! `pack`: creates, lists, shows, checks, tests, adds and shares packs, imports prompts, and prints the
+//! contract.
 
+mod add;
 mod check;
+mod distribution_failure;
+mod import;
 mod list;
 mod new;
+mod push;
+mod remove;
 mod show;
 mod test;
+mod transfer;
+mod update;
+mod verify;
 
 use std::path::PathBuf;
 
 use lmstrix::client::{self, Links, PackSource};
 use lmstrix::job::{Cancel, PackSet, on_pack_thread};
-use lmstrix_sandbox::{Pack, TextFile};
+use lmstrix_sandbox::{Pack, SandboxLimits, TextFile};
 
 use super::models::print;
 use super::{notices, resolve_args};
@@ -31,6 +40,14 @@ pub(crate) async fn pack(args: PackArgs, env: &Env, cancel: Cancel<'_>) -> Resul
             PackCommand::Show(args) => show::show(args, env).await,
             PackCommand::Check(args) => check::check(args, env).await,
             PackCommand::Test(args) => test::test(args, env).await,
+            PackCommand::Add(args) => add::add(args, env).await,
+            PackCommand::Pull(args) => add::pull(args, env).await,
+            PackCommand::Push(args) => push::push(args, env).await,
+            PackCommand::Update(args) => update::update(args, env).await,
+            PackCommand::Remove(args) => remove::remove(args, env),
+            PackCommand::Verify(args) => verify::verify(&args, env),
+            PackCommand::Lock(args) => verify::lock(args, env),
+            PackCommand::Import(args) => import::import(&args, env),
             PackCommand::Wit(_) => print(lmstrix_sandbox::CONTRACT).map(|()| Exit::Done),
         }
     };
@@ -45,6 +62,7 @@ pub(crate) async fn pack(args: PackArgs, env: &Env, cancel: Cancel<'_>) -> Resul
 struct Setup {
     messages: Messages,
     source: PackSource,
+    limits: SandboxLimits,
 }
 
 /// Loads a pack by name or file. Also returns the files that are passed to it: those beside
@@ -68,7 +86,11 @@ impl Setup {
         client::warn_about_unknown_variables(env, &notices);
         let config = resolve_args::config(common, env)?;
         let source = client::pack_source(env, &config, &notices)?;
-        Ok(Self { messages, source })
+        Ok(Self {
+            messages,
+            source,
+            limits: config.limits,
+        })
     }
 
     /// Calls packs on a thread for them, and shows the warnings of the search.

@@ -22,7 +22,10 @@ struct ShownPack {
     name: String,
     path: Option<String>,
     size_bytes: u64,
+    /// Digest of the component.
     sha256: String,
+    /// Digest of the pack with its files, for pins.
+    digest: String,
     /// The interfaces of the contract, with their version.
     contract: Vec<String>,
     imports: Vec<String>,
@@ -64,6 +67,7 @@ impl ShownPack {
             path: pack.path().map(|path| path.display().to_string()),
             size_bytes: size.map_or(STANDARD_WASM.len() as u64, |file| file.len()),
             sha256: pack.digest().to_owned(),
+            digest: pack.digests().of_pack().to_string(),
             contract: contract
                 .filter(|name| name.starts_with(CONTRACT))
                 .cloned()
@@ -83,7 +87,7 @@ impl ShownPack {
         for (key, value) in [
             ("file", self.path.clone().unwrap_or("built in".to_owned())),
             ("size", ByteSize(self.size_bytes).to_string()),
-            ("sha256", self.sha256.clone()),
+            ("digest", self.digest.clone()),
             ("contract", self.contract.join(", ")),
             ("imports", self.imports.join(", ")),
             ("files", self.files.join(", ")),

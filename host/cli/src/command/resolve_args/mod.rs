@@ -74,6 +74,7 @@ pub(crate) fn request_from_args(
         prompts,
         pack,
         pack_dir,
+        locked,
         post,
         no_post,
         text,
@@ -92,6 +93,7 @@ pub(crate) fn request_from_args(
         pack_files: file.clone(),
         packs: pack.clone(),
         pack_dirs: pack_dir.clone(),
+        locked: *locked,
         params: params(dict, param, text.as_deref(), text_file.as_deref(), notices)?,
         processors: if *no_post {
             Some(Vec::new())

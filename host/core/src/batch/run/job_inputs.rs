@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use lmstrix_inference::ContextSize;
+use lmstrix_sandbox::PackRules;
 
 use super::batch_model::BatchModel;
 use super::event::SharedObserver;
@@ -46,7 +47,11 @@ impl JobInputs {
         let mut prompts: Vec<PlanPrompt> = Vec::new();
         let notices = observer.notices();
         let source = client::pack_source(setup.env, setup.config, &notices)?;
-        let mut packs = PlanPacks::new(source, notices);
+        let mut packs = PlanPacks::new(
+            source,
+            PackRules::new(plan.locked, plan.pins.clone()),
+            notices,
+        );
         let mut text_files = TextFiles::default();
         let mut labels = HashSet::new();
         for entry in &plan.prompts {
@@ -71,6 +76,7 @@ impl JobInputs {
             }
             prompts.push(prompt);
         }
+        packs.check_pins()?;
         Ok(Self {
             prompts,
             inputs: plan_inputs(plan, &setup.out, observer)?,

@@ -1,19 +1,22 @@
 //! The packs of a plan. Prompts with the same packs and folders share one set.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
-use lmstrix_sandbox::STANDARD_WASM;
+use lmstrix_sandbox::{PackRules, STANDARD_PACK, STANDARD_WASM};
 
 use crate::batch::IdentityHasher;
 use crate::client::{Links, Notices, PackSource};
+use crate::error::Error;
 use crate::job::PackSet;
 use crate::store::sha256_hex;
 
 /// The packs of a plan.
 pub(super) struct PlanPacks {
     source: PackSource,
+    rules: PackRules,
     notices: Notices,
     standard_digest: String,
     /// The index of each set, by packs and folders.
@@ -44,9 +47,10 @@ impl PackIdentity {
 }
 
 impl PlanPacks {
-    pub(super) fn new(source: PackSource, notices: Notices) -> Self {
+    pub(super) fn new(source: PackSource, rules: PackRules, notices: Notices) -> Self {
         Self {
             source,
+            rules,
             notices,
             standard_digest: sha256_hex(STANDARD_WASM),
             indices: HashMap::new(),
@@ -63,7 +67,8 @@ impl PlanPacks {
         }
         let set = self
             .source
-            .pack_set(pack_dirs, Links::Rejected, &self.notices);
+            .pack_set(pack_dirs, Links::Rejected, &self.notices)
+            .with_rules(self.rules.clone());
         self.identities.push(PackIdentity {
             stock: set.stock().text.to_string(),
             parts: self.identity_parts(packs, pack_dirs),
@@ -77,6 +82,30 @@ impl PlanPacks {
     /// Returns the identity of the set with this index.
     pub(super) fn identity(&self, index: usize) -> Option<&PackIdentity> {
         self.identities.get(index)
+    }
+
+    /// Checks that each pinned name is that of a pack that some prompt can use, since a
+    /// misspelled name would pin nothing.
+    ///
+    /// # Errors
+    /// Returns an error for a name without a pack.
+    pub(super) fn check_pins(&self) -> Result<(), Error> {
+        let of_files = self.indices.keys().flat_map(|(packs, _)| packs);
+        let file_names: Vec<_> = of_files
+            .filter_map(|pack| Path::new(pack).file_stem())
+            .collect();
+        for name in self.rules.pins.keys() {
+            let is_known = name == STANDARD_PACK
+                || file_names.contains(&OsStr::new(name))
+                || self.sets.iter().any(|set| set.has(name));
+            if !is_known {
+                return Err(Error::usage(format!(
+                    "the plan pins the pack `{name}`, which is in none of its pack folders"
+                ))
+                .hint("to list the packs: lmstrix-host pack list"));
+            }
+        }
+        Ok(())
     }
 
     /// Returns the sets, by their index.

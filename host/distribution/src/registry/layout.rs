@@ -1,0 +1,219 @@
+//! The manifest of a pack, and the files that a manifest describes.
+//!
+//! A component is an artifact in the layout of the CNCF for WebAssembly, with one layer; the
+//! other files of the pack are in the component, see [`lmstrix_sandbox::bundle`]. A prompt file
+//! is an OCI artifact with one layer per file. Sources:
+//! <https://tag-runtime.cncf.io/wgs/wasm/deliverables/wasm-oci-artifact/> and
+//! <https://github.com/opencontainers/image-spec/blob/v1.1.0/manifest.md>.
+
+use bytes::Bytes;
+use lmstrix_sandbox::{Digest, PackFile, PackFiles, bundle, unbundle};
+use oci_client::manifest::{OciDescriptor, OciImageManifest};
+use serde_json::{Value, json};
+
+use crate::error::Error;
+
+/// Media type of manifests.
+pub(super) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+/// Media type of the config of a component.
+const WASM_CONFIG_TYPE: &str = "application/vnd.wasm.config.v0+json";
+/// Media types of components. The second one is that of Spin.
+const WASM_TYPES: [&str; 2] = [
+    "application/wasm",
+    "application/vnd.wasm.content.layer.v1+wasm",
+];
+/// Media type of the config of an artifact that has no config.
+const EMPTY_CONFIG_TYPE: &str = "application/vnd.oci.empty.v1+json";
+/// Type of the artifact of a prompt file.
+const PROMPTS_TYPE: &str = "application/vnd.lmstrix.prompts.v1";
+/// The annotation with the file name of a layer.
+const TITLE: &str = "org.opencontainers.image.title";
+/// The time in the config, which is required. It is always the same, so that the same pack has
+/// the same digest.
+const CREATED: &str = "1970-01-01T00:00:00Z";
+
+/// An artifact that can be pushed.
+pub(super) struct Artifact {
+    /// The contents of the config and the layers, by digest.
+    pub(super) blobs: Vec<(String, Bytes)>,
+    /// The manifest as JSON.
+    pub(super) manifest: Bytes,
+}
+
+/// The names of the interfaces that a component imports and exports.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Interfaces<'a> {
+    pub(super) imports: &'a [String],
+    pub(super) exports: &'a [String],
+}
+
+/// Returns the artifact of a pack.
+pub(super) fn artifact(pack: &PackFiles, interfaces: Interfaces<'_>) -> Artifact {
+    let mut blobs = Vec::new();
+    let mut blob = |media_type: &str, content: Vec<u8>, title: Option<&str>| {
+        let digest = Digest::of(&content).to_string();
+        let mut descriptor = json!({
+            "mediaType": media_type,
+            "digest": digest,
+            "size": content.len(),
+        });
+        if let (Some(title), Some(fields)) = (title, descriptor.as_object_mut()) {
+            fields.insert("annotations".to_owned(), json!({ TITLE: title }));
+        }
+        blobs.push((digest.clone(), Bytes::from(content)));
+        (digest, descriptor)
+    };
+    let manifest = match bundle(pack) {
+        Some(component) => {
+            let [media_type, _] = WASM_TYPES;
+            let title = format!("{}.wasm", pack.name);
+            let (digest, layer) = blob(media_type, component, Some(&title));
+            let config = json!({
+                "created": CREATED,
+                "architecture": "wasm",
+                "os": "wasip2",
+                "layerDigests": [digest],
+                "component": {
+                    "exports": interfaces.exports,
+                    "imports": interfaces.imports,
+                    "target": Value::Null,
+                },
+            });
+            let (_, config) = blob(WASM_CONFIG_TYPE, config.to_string().into_bytes(), None);
+            manifest(&config, &[layer], None)
+        }
+        None => {
+            let layers = pack.files.iter().map(|file| {
+                let is_toml = file.path.ends_with(".toml");
+                let media_type = if is_toml {
+                    "application/toml"
+                } else {
+                    "text/plain"
+                };
+                blob(media_type, file.bytes.clone(), Some(&file.path)).1
+            });
+            let layers: Vec<Value> = layers.collect();
+            let (_, config) = blob(EMPTY_CONFIG_TYPE, b"{}".to_vec(), None);
+            manifest(&config, &layers, Some(PROMPTS_TYPE))
+        }
+    };
+    Artifact { blobs, manifest }
+}
+
+fn manifest(config: &Value, layers: &[Value], artifact_type: Option<&str>) -> Bytes {
+    let mut manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "config": config,
+        "layers": layers,
+    });
+    if let (Some(artifact_type), Some(fields)) = (artifact_type, manifest.as_object_mut()) {
+        fields.insert("artifactType".to_owned(), artifact_type.into());
+    }
+    manifest.to_string().into()
+}
+
+/// A layer that is a file of a pack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FileLayer {
+    /// The name of the file in the artifact; `None` for a component without a name.
+    title: Option<String>,
+    /// True for a component.
+    pub(super) is_component: bool,
+    /// The digest of the content.
+    pub(super) digest: Digest,
+    /// The size in bytes.
+    pub(super) bytes: u64,
+}
+
+/// Returns the layers of a manifest. Each is a component, or has a file name.
+///
+/// # Errors
+/// Returns an error if a layer is neither, or has an invalid digest or size.
+pub(super) fn file_layers(
+    manifest: &OciImageManifest,
+    address: &str,
+) -> Result<Vec<FileLayer>, Error> {
+    let layers = manifest
+        .layers
+        .iter()
+        .map(|layer| file_layer(layer, address));
+    let layers = layers.collect::<Result<Vec<_>, _>>()?;
+    match layers.is_empty() {
+        true => Err(not_a_pack(address, "the artifact has no files".to_owned())),
+        false => Ok(layers),
+    }
+}
+
+fn file_layer(layer: &OciDescriptor, address: &str) -> Result<FileLayer, Error> {
+    let title = layer
+        .annotations
+        .as_ref()
+        .and_then(|annotations| annotations.get(TITLE))
+        .cloned();
+    let is_component = WASM_TYPES.contains(&layer.media_type.as_str())
+        || title.as_ref().is_some_and(|title| title.ends_with(".wasm"));
+    if title.is_none() && !is_component {
+        return Err(not_a_pack(
+            address,
+            format!(
+                "it has a layer of the type `{}` without a file name",
+                layer.media_type
+            ),
+        ));
+    }
+    let digest = layer
+        .digest
+        .parse()
+        .map_err(|reason| not_a_pack(address, reason))?;
+    let bytes = u64::try_from(layer.size)
+        .map_err(|_| not_a_pack(address, "a layer has a negative size".to_owned()))?;
+    Ok(FileLayer {
+        title,
+        is_component,
+        digest,
+        bytes,
+    })
+}
+
+fn not_a_pack(address: &str, reason: String) -> Error {
+    Error::NotAPack {
+        address: address.to_owned(),
+        reason,
+    }
+}
+
+/// Returns the pack of an artifact's layers and their contents. Its name is that of the file, or
+/// `default_name` for a component without one.
+///
+/// # Errors
+/// Returns an error if the files are not those of one pack.
+pub(super) fn pack_files(
+    layers: Vec<(FileLayer, Vec<u8>)>,
+    default_name: &str,
+) -> Result<PackFiles, Error> {
+    let main = layers
+        .iter()
+        .find(|(layer, _)| layer.is_component)
+        .or_else(|| {
+            layers.iter().find(|(layer, _)| {
+                let title = layer.title.as_deref().unwrap_or_default();
+                title.ends_with(".toml") && !title.contains('/')
+            })
+        });
+    let title = main.and_then(|(layer, _)| layer.title.clone());
+    let name = match title.as_deref().and_then(|title| title.rsplit_once('.')) {
+        Some((name, _)) => name.to_owned(),
+        None => default_name.to_owned(),
+    };
+    if let [(layer, component)] = layers.as_slice()
+        && layer.is_component
+    {
+        return Ok(unbundle(&name, component)?);
+    }
+    let files = layers.into_iter().map(|(layer, bytes)| PackFile {
+        path: layer.title.unwrap_or_else(|| format!("{name}.wasm")),
+        bytes,
+    });
+    Ok(PackFiles::new(&name, files.collect())?)
+}

@@ -1,0 +1,219 @@
+//! Reads the files of a format.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::note::{Note, NoteKind};
+use crate::{Error, Format, Source};
+
+/// The maximum size of a file in bytes. A prompt is far smaller.
+pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
+/// The maximum number of files and folders of an import.
+pub const MAX_FILES: usize = 10_000;
+/// The maximum depth of folders.
+const MAX_DEPTH: usize = 16;
+
+/// The files of an import.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadSources {
+    /// The files, sorted by path.
+    pub sources: Vec<Source>,
+    /// A note for each file that is too large, not a regular file, or not UTF-8.
+    pub notes: Vec<Note>,
+}
+
+/// Reads a file, or all files of the format in a folder.
+///
+/// Of Fabric, the folder is that of one pattern or of all patterns. Prompty and Dotprompt
+/// files are also found in folders inside of it; symbolic links to folders are not followed.
+///
+/// # Errors
+/// Returns an error if the path cannot be read, or if the folder contains no prompts or too
+/// many files.
+pub fn read(format: Format, path: &Path) -> Result<ReadSources, Error> {
+    let metadata = fs_err::metadata(path)?;
+    let mut files = match (metadata.is_dir(), format) {
+        (true, Format::Fabric) => fabric_folder(path)?,
+        (true, Format::Llm) => Walk::new(path, &["yaml", "yml"], 0).files()?,
+        (true, Format::Prompty) => Walk::new(path, &["prompty"], MAX_DEPTH).files()?,
+        (true, Format::Dotprompt) => Walk::new(path, &["prompt"], MAX_DEPTH).files()?,
+        (false, _) if !metadata.is_file() => return Err(Error::NotAFile(path.to_owned())),
+        (false, Format::Fabric) => fabric_file(path),
+        (false, Format::Dotprompt) => dotprompt_file(path)?,
+        (false, Format::Llm | Format::Prompty) => vec![(stem(path), path.to_owned())],
+    };
+    if files.is_empty() {
+        return Err(Error::NoPrompts {
+            path: path.to_owned(),
+            expected: match format {
+                Format::Fabric => "`system.md` or `NAME/system.md`",
+                Format::Llm => "`.yaml` files",
+                Format::Prompty => "`.prompty` files",
+                Format::Dotprompt => "`.prompt` files",
+            },
+        });
+    }
+    files.sort();
+    let mut found = ReadSources::default();
+    for (name, path) in files {
+        let display = path.display().to_string();
+        match text(&path) {
+            Ok(text) => found.sources.push(Source {
+                path: display,
+                name,
+                text,
+            }),
+            Err(message) => found.notes.push(Note {
+                file: display,
+                line: None,
+                prompt: Some(name),
+                kind: NoteKind::Skipped,
+                message,
+            }),
+        }
+    }
+    Ok(found)
+}
+
+/// The name of a prompt and its file.
+type NamedFile = (String, PathBuf);
+
+fn fabric_folder(folder: &Path) -> Result<Vec<NamedFile>, Error> {
+    if folder.join("system.md").exists() {
+        // `.` and `..` have no name of their own.
+        let absolute = fs_err::canonicalize(folder)?;
+        return Ok(pattern_files(&stem(&absolute), folder));
+    }
+    let mut files = Vec::new();
+    for path in children(folder, MAX_FILES)? {
+        if path.join("system.md").exists() {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            files.extend(pattern_files(&name, &path));
+        }
+    }
+    Ok(files)
+}
+
+fn pattern_files(name: &str, folder: &Path) -> Vec<NamedFile> {
+    let files = ["system.md", "user.md"].map(|file| folder.join(file));
+    files
+        .into_iter()
+        .filter(|file| file.exists())
+        .map(|file| (name.to_owned(), file))
+        .collect()
+}
+
+/// Returns `system.md` with its `user.md`, under the name of their folder, or another file.
+fn fabric_file(path: &Path) -> Vec<NamedFile> {
+    if path.file_name().is_none_or(|name| name != "system.md") {
+        return vec![(stem(path), path.to_owned())];
+    }
+    let folder = fs_err::canonicalize(path).ok();
+    let folder = folder.as_deref().and_then(Path::parent);
+    let name = folder.and_then(Path::file_name).unwrap_or_default();
+    let user = path.with_file_name("user.md");
+    let user = Some(user).filter(|user| user.exists());
+    std::iter::once(path.to_owned())
+        .chain(user)
+        .map(|file| (name.to_string_lossy().into_owned(), file))
+        .collect()
+}
+
+/// Returns a file with the partials beside it.
+fn dotprompt_file(path: &Path) -> Result<Vec<NamedFile>, Error> {
+    let folder = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut files = Walk::new(folder, &["prompt"], 0).files()?;
+    files.retain(|(name, _)| name.starts_with('_'));
+    // The path as it was given, for messages.
+    for (_, file) in &mut files {
+        *file = path.with_file_name(file.file_name().unwrap_or_default());
+    }
+    files.retain(|(_, file)| file != path);
+    files.push((stem(path), path.to_owned()));
+    Ok(files)
+}
+
+fn stem(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default();
+    stem.to_string_lossy().into_owned()
+}
+
+/// Returns the sorted paths in a folder.
+fn children(folder: &Path, limit: usize) -> Result<Vec<PathBuf>, Error> {
+    let mut paths = Vec::new();
+    for entry in fs_err::read_dir(folder)? {
+        if paths.len() >= limit {
+            return Err(Error::TooManyFiles {
+                path: folder.to_owned(),
+                limit: MAX_FILES,
+            });
+        }
+        paths.push(entry?.path());
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+/// A search for files with an extension.
+struct Walk<'a> {
+    root: &'a Path,
+    extensions: &'a [&'a str],
+    depth: usize,
+    visited: usize,
+    found: Vec<NamedFile>,
+}
+
+impl<'a> Walk<'a> {
+    fn new(root: &'a Path, extensions: &'a [&'a str], depth: usize) -> Self {
+        Self {
+            root,
+            extensions,
+            depth,
+            visited: 0,
+            found: Vec::new(),
+        }
+    }
+
+    fn files(mut self) -> Result<Vec<NamedFile>, Error> {
+        let root = self.root;
+        self.folder(root, "", 0)?;
+        Ok(self.found)
+    }
+
+    fn folder(&mut self, folder: &Path, prefix: &str, depth: usize) -> Result<(), Error> {
+        for path in children(folder, MAX_FILES - self.visited)? {
+            self.visited += 1;
+            let extension = path.extension().unwrap_or_default().to_string_lossy();
+            let is_folder = fs_err::symlink_metadata(&path)?.is_dir();
+            if is_folder && depth < self.depth {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                self.folder(&path, &format!("{prefix}{name}/"), depth + 1)?;
+            } else if !is_folder && self.extensions.contains(&&*extension) {
+                self.found.push((format!("{prefix}{}", stem(&path)), path));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a text, or returns the reason why it cannot be read. A file that is not regular, such
+/// as a pipe, is not opened.
+fn text(path: &Path) -> Result<String, String> {
+    let metadata = fs_err::metadata(path).map_err(|error| error.to_string())?;
+    if !metadata.is_file() {
+        return Err("not a regular file".to_owned());
+    }
+    let file = fs_err::File::open(path).map_err(|error| error.to_string())?;
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        let mebibytes = MAX_FILE_BYTES / (1024 * 1024);
+        return Err(format!("larger than {mebibytes} MiB"));
+    }
+    String::from_utf8(bytes).map_err(|_| "not UTF-8".to_owned())
+}
