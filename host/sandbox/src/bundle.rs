@@ -132,3 +132,79 @@ fn find_section(component: &[u8]) -> Option<(std::ops::Range<usize>, &[u8])> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::STANDARD_WASM;
+
+    fn pack(files: &[(&str, &str)]) -> PackFiles {
+        let component = PackFile {
+            path: "a.wasm".to_owned(),
+            bytes: STANDARD_WASM.to_vec(),
+        };
+        let others = files.iter().map(|(path, text)| PackFile {
+            path: (*path).to_owned(),
+            bytes: text.as_bytes().to_vec(),
+        });
+        PackFiles::new("a", others.chain([component]).collect()).unwrap()
+    }
+
+    #[test]
+    fn a_bundle_is_a_valid_component_with_all_files() {
+        let long = "ü\0\n".repeat(100_000);
+        for files in [
+            &[][..],
+            &[("a.toml", "")],
+            &[
+                ("a", "x"),
+                ("a.toml", &long),
+                ("a/b.csv", "\u{feff}1,2\r\n"),
+            ],
+        ] {
+            let pack = pack(files);
+            let bytes = bundle(&pack).unwrap();
+            assert_eq!(is_bundle(&bytes), !files.is_empty());
+            wasmparser::Validator::new_with_features(wasmparser::WasmFeatures::default())
+                .validate_all(&bytes)
+                .unwrap();
+            assert_eq!(unbundle("a", &bytes).unwrap(), pack);
+            // The name is that of the file.
+            let renamed = unbundle("b.c", &bytes).unwrap();
+            assert_eq!(renamed, pack.renamed("b.c").unwrap());
+        }
+    }
+
+    #[test]
+    fn a_prompt_file_is_no_bundle() {
+        let file = PackFile {
+            path: "a.toml".to_owned(),
+            bytes: Vec::new(),
+        };
+        assert_eq!(bundle(&PackFiles::new("a", vec![file]).unwrap()), None);
+    }
+
+    #[test]
+    fn invalid_sections_are_errors_and_cut_files_are_plain() {
+        let two = {
+            let mut bytes = bundle(&pack(&[("a.toml", "x")])).unwrap();
+            bytes.extend_from_slice(&bytes.clone()[STANDARD_WASM.len()..]);
+            bytes
+        };
+        unbundle("a", &two).unwrap_err();
+        let whole = bundle(&pack(&[("a.toml", "x")])).unwrap();
+        for end in [0, 4, 8, 9, 100, STANDARD_WASM.len(), whole.len() - 1] {
+            let cut = &whole[..end];
+            let files = unbundle("a", cut).unwrap().files;
+            assert_eq!(files.len(), 1, "{end}");
+            assert_eq!(files[0].bytes, cut);
+        }
+        let broken = String::from_utf8_lossy(&whole[STANDARD_WASM.len()..]).replace('{', "[");
+        let broken = [STANDARD_WASM, broken.as_bytes()].concat();
+        let error = unbundle("a", &broken).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "invalid pack `a`: `a.wasm`: its section `lmstrix:files` is invalid"
+        );
+    }
+}

@@ -312,3 +312,114 @@ pub(super) fn standard_digests() -> PackDigests {
 pub(super) fn folder_of(pack: &Path) -> PathBuf {
     discovery::parent_folder(pack).to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str, text: &str) -> PackFile {
+        PackFile {
+            path: path.to_owned(),
+            bytes: text.as_bytes().to_vec(),
+        }
+    }
+
+    #[test]
+    fn paths_are_those_that_a_folder_passes_to_its_pack() {
+        for (path, is_valid) in [
+            ("my.pack.toml", true),
+            ("my.pack", true),
+            ("my.pack/a.csv", true),
+            ("my.pack/ä b.csv", true),
+            ("my.pack/", false),
+            ("my.pack/a/b.csv", false),
+            ("my.pack/..", false),
+            ("my.pack/.hidden", false),
+            ("my.pack/../x", false),
+            ("my.pack\\x", false),
+            ("my.pack/a\\b", false),
+            ("my.pack/a:b", false),
+            ("my.pack/a\nb", false),
+            ("my.pack.v2.toml", false),
+            ("my.pack.cwasm", false),
+            ("my.pack/x.wasm", false),
+            ("my.packs.toml", false),
+            ("other.toml", false),
+            ("/etc/passwd", false),
+            ("", false),
+        ] {
+            let files = vec![file("my.pack.wasm", ""), file(path, "")];
+            assert_eq!(PackFiles::new("my.pack", files).is_ok(), is_valid, "{path}");
+        }
+    }
+
+    #[test]
+    fn files_are_a_pack_with_one_main_file_and_distinct_paths() {
+        for (name, paths, expected) in [
+            ("a", &["a.wasm"][..], None),
+            ("a", &["a.toml", "a/b"], None),
+            (
+                "a",
+                &["a.csv"],
+                Some("invalid pack `a`: `a.wasm`: the file is missing"),
+            ),
+            (
+                "a",
+                &["a.wasm", "a/B", "a/b"],
+                Some("invalid pack `a`: `a/b`: two files have this path"),
+            ),
+            (
+                "A",
+                &["A.wasm"],
+                Some("invalid pack name `A`: only a-z, 0-9, `.`, `_` and `-` are allowed"),
+            ),
+            (
+                "stock",
+                &["stock.toml"],
+                Some(
+                    "invalid pack name `stock`: the name is reserved for the built-in pack; choose another one",
+                ),
+            ),
+        ] {
+            let files = paths.iter().map(|path| file(path, "")).collect();
+            let error = PackFiles::new(name, files)
+                .err()
+                .map(|error| error.to_string());
+            assert_eq!(error.as_deref(), expected);
+        }
+    }
+
+    #[test]
+    fn a_renamed_pack_has_renamed_files() {
+        let pack = PackFiles::new("a", vec![file("a.toml", ""), file("a/a.csv", "")]).unwrap();
+        let renamed = pack.clone().renamed("a.b").unwrap();
+        let paths: Vec<&str> = renamed
+            .files
+            .iter()
+            .map(|file| file.path.as_str())
+            .collect();
+        assert_eq!(paths, ["a.b.toml", "a.b/a.csv"]);
+        assert_ne!(pack.digests(), renamed.digests());
+        pack.renamed("standard").unwrap_err();
+    }
+
+    #[test]
+    fn digests_are_written_with_their_algorithm_and_read_without() {
+        let digest = Digest::of(b"abc");
+        let hex = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(digest.to_string(), format!("sha256:{hex}"));
+        for text in [hex.to_owned(), hex.to_uppercase(), format!("sha256:{hex}")] {
+            assert_eq!(text.parse::<Digest>().unwrap(), digest);
+        }
+        for text in [
+            "",
+            "sha256:",
+            &hex[1..],
+            "sha512:00",
+            &format!("{hex}0"),
+            "ü",
+        ] {
+            text.parse::<Digest>().unwrap_err();
+        }
+    }
+}

@@ -217,3 +217,97 @@ pub(super) fn pack_files(
     });
     Ok(PackFiles::new(&name, files.collect())?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pack(paths: &[&str]) -> PackFiles {
+        let files = paths.iter().map(|path| PackFile {
+            path: (*path).to_owned(),
+            bytes: b"x".to_vec(),
+        });
+        PackFiles::new("a", files.collect()).unwrap()
+    }
+
+    /// The digest of `x`.
+    const X: &str = "sha256:2d711642b726b04401627ca9fbac32f5c8530fb1903cc4db02258717921a4881";
+
+    #[test]
+    fn a_component_has_the_layout_of_webassembly_artifacts() {
+        let exports = ["lmstrix:prompts/catalog@0.1.0".to_owned()];
+        let artifact = artifact(
+            &pack(&["a.wasm"]),
+            Interfaces {
+                imports: &[],
+                exports: &exports,
+            },
+        );
+        let [(layer_digest, layer), (config_digest, config)] = artifact.blobs.as_slice() else {
+            panic!("{}", artifact.blobs.len());
+        };
+        assert_eq!((layer_digest.as_str(), &layer[..]), (X, &b"x"[..]));
+        let config_json: Value = serde_json::from_slice(config).unwrap();
+        assert_eq!(
+            config_json,
+            json!({
+                "created": "1970-01-01T00:00:00Z",
+                "architecture": "wasm",
+                "os": "wasip2",
+                "layerDigests": [X],
+                "component": {
+                    "exports": ["lmstrix:prompts/catalog@0.1.0"],
+                    "imports": [],
+                    "target": null,
+                },
+            })
+        );
+        let manifest: Value = serde_json::from_slice(&artifact.manifest).unwrap();
+        assert_eq!(
+            manifest,
+            json!({
+                "schemaVersion": 2,
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "config": {
+                    "mediaType": "application/vnd.wasm.config.v0+json",
+                    "digest": config_digest,
+                    "size": config.len(),
+                },
+                "layers": [{
+                    "mediaType": "application/wasm",
+                    "digest": X,
+                    "size": 1,
+                    "annotations": { "org.opencontainers.image.title": "a.wasm" },
+                }],
+            })
+        );
+    }
+
+    #[test]
+    fn a_prompt_file_is_an_artifact_with_a_layer_for_each_file() {
+        let artifact = artifact(&pack(&["a.toml", "a/b.txt"]), Interfaces::default());
+        let manifest: Value = serde_json::from_slice(&artifact.manifest).unwrap();
+        let layer = |media_type: &str, title: &str| {
+            json!({
+                "mediaType": media_type,
+                "digest": X,
+                "size": 1,
+                "annotations": { "org.opencontainers.image.title": title },
+            })
+        };
+        assert_eq!(
+            manifest,
+            json!({
+                "schemaVersion": 2,
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "artifactType": "application/vnd.lmstrix.prompts.v1",
+                "config": {
+                    "mediaType": "application/vnd.oci.empty.v1+json",
+                    "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
+                    "size": 2,
+                },
+                "layers": [layer("application/toml", "a.toml"), layer("text/plain", "a/b.txt")],
+            })
+        );
+    }
+}
