@@ -59,6 +59,8 @@ mod new_packs;
 mod outcomes;
 /// `pack`: lists, shows and checks packs.
 mod pack_command;
+/// Prompts of other programs become prompt files.
+mod pack_import;
 /// The output of packs, and their errors.
 mod pack_output;
 /// Packs are copied, and compared with their lock file.

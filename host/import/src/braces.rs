@@ -1,6 +1,6 @@
 //! The tags of Handlebars and Mustache. Tags with logic are found, not interpreted.
 
-use crate::draft::Skip;
+use crate::log::Skip;
 
 /// A template language with tags in double braces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

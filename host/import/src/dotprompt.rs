@@ -4,13 +4,16 @@
 use std::collections::BTreeMap;
 
 use crate::braces::{self, Language, TokenKind};
-use crate::draft::{Conversion, Draft, Log, Scalar, Skip, TEXT};
+use crate::draft::{Conversion, Draft, TEXT};
+use crate::format::Source;
 use crate::front_matter::{self, FrontMatter, note_left_out, one_line};
+use crate::json_schema;
+use crate::log::{Log, Skip};
 use crate::messages::{self, Message, Role};
 use crate::names::name_the_input;
+use crate::settings::Scalar;
 use crate::template::Template;
 use crate::yaml::{Node, Schema, Value};
-use crate::{Source, json_schema};
 
 /// The maximum nesting of partials.
 const MAX_PARTIAL_DEPTH: usize = 16;
@@ -131,7 +134,7 @@ fn properties(head: &Node, draft: &mut Draft, log: &mut Log) {
 fn defaults(input: &Node, log: &mut Log) -> Vec<(String, Scalar)> {
     let mut defaults = Vec::new();
     for entry in input.get("default").map(Node::entries).unwrap_or_default() {
-        match scalar(&entry.node) {
+        match Scalar::from_yaml(&entry.node) {
             Some(value) => defaults.push((entry.key.clone(), value)),
             None => {
                 let message = format!(
@@ -150,18 +153,6 @@ fn defaults(input: &Node, log: &mut Log) -> Vec<(String, Scalar)> {
         }
     }
     defaults
-}
-
-/// Returns a value that can be inserted into a text; null is empty.
-pub(crate) fn scalar(node: &Node) -> Option<Scalar> {
-    match &node.value {
-        Value::Null => Some(Scalar::Text(String::new())),
-        Value::Boolean(boolean) => Some(Scalar::Boolean(*boolean)),
-        Value::Integer(number) => Some(Scalar::Integer(*number)),
-        Value::Float(number) => Some(Scalar::Float(*number)),
-        Value::Text(text) => Some(Scalar::Text(text.clone())),
-        Value::List(_) | Value::Map(_) => None,
-    }
 }
 
 fn read_output(output: &Node, draft: &mut Draft, log: &mut Log) {

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use crate::log::{Log, LogEntry, Skip};
 use crate::note::{Note, NoteKind};
-use crate::settings::Settings;
+use crate::settings::{Scalar, Settings};
 use crate::template::Template;
 
 /// The parameter of a prompt file that receives the user's text.
 pub(crate) const TEXT: &str = "text";
 
-/// The maximum number of notes on a prompt. Further ones are counted.
-const MAX_NOTES: usize = 100;
+/// The maximum length of a note, which can quote the source, in characters.
+const MAX_MESSAGE_CHARS: usize = 300;
 
 /// The maximum length of a description that is taken from a text, in characters.
 const MAX_DESCRIPTION_CHARS: usize = 72;
@@ -28,16 +29,6 @@ pub(crate) struct Draft {
     pub(crate) json_schema: Option<serde_json::Value>,
 }
 
-/// The value of a default or of a setting.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Scalar {
-    Text(String),
-    Integer(i64),
-    Float(f64),
-    Boolean(bool),
-    Texts(Vec<String>),
-}
-
 /// The conversion of one prompt.
 #[derive(Clone, Debug)]
 pub(crate) struct Conversion {
@@ -49,52 +40,6 @@ pub(crate) struct Conversion {
     pub(crate) log: Log,
     /// The prompt, or the reason why it is skipped.
     pub(crate) result: Result<Draft, Skip>,
-}
-
-/// The reason why a prompt is not converted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Skip {
-    pub(crate) line: Option<usize>,
-    pub(crate) reason: String,
-}
-
-impl Skip {
-    pub(crate) fn new(line: Option<usize>, reason: impl Into<String>) -> Self {
-        Self {
-            line,
-            reason: reason.into(),
-        }
-    }
-}
-
-/// The notes of a conversion, in order.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Log {
-    entries: Vec<(Option<usize>, NoteKind, String)>,
-    /// The number of notes beyond the maximum.
-    omitted: usize,
-}
-
-impl Log {
-    pub(crate) fn changed(&mut self, line: Option<usize>, message: impl Into<String>) {
-        self.add(line, NoteKind::Changed, message.into());
-    }
-
-    pub(crate) fn left_out(&mut self, line: Option<usize>, message: impl Into<String>) {
-        self.add(line, NoteKind::LeftOut, message.into());
-    }
-
-    /// Adds a note, unless the same one has been added.
-    fn add(&mut self, line: Option<usize>, kind: NoteKind, message: String) {
-        let entry = (line, kind, message);
-        if self.entries.contains(&entry) {
-            return;
-        }
-        match self.entries.len() < MAX_NOTES {
-            true => self.entries.push(entry),
-            false => self.omitted += 1,
-        }
-    }
 }
 
 impl Conversion {
@@ -119,21 +64,16 @@ impl Conversion {
 
     /// Returns the notes. Of a skipped prompt, only the reason is of interest.
     pub(crate) fn into_notes(self) -> Vec<Note> {
-        let omitted = self.log.omitted;
-        let further = (omitted > 0).then(|| {
-            let message = format!("{omitted} further notes are not listed");
-            (None, NoteKind::Changed, message)
-        });
         let entries = match self.result {
-            Ok(_) => self.log.entries.into_iter().chain(further).collect(),
+            Ok(_) => self.log.into_entries(),
             Err(skip) => vec![(skip.line, NoteKind::Skipped, skip.reason)],
         };
-        let note = |(line, kind, message)| Note {
+        let note = |(line, kind, message): LogEntry| Note {
             file: self.file.clone(),
             line,
             prompt: Some(self.name.clone()),
             kind,
-            message,
+            message: shortened(&message, MAX_MESSAGE_CHARS),
         };
         entries.into_iter().map(note).collect()
     }
@@ -190,9 +130,14 @@ fn first_sentence(template: &Template) -> Option<String> {
     let line: String = line.chars().filter(|c| !c.is_control()).collect();
     let end = line.find(". ").map(|dot| dot + 1);
     let sentence = end.and_then(|end| line.get(..end)).unwrap_or(&line);
-    if sentence.chars().count() <= MAX_DESCRIPTION_CHARS {
-        return Some(sentence.to_owned());
+    Some(shortened(sentence, MAX_DESCRIPTION_CHARS))
+}
+
+/// Returns a text of at most `max_chars` characters.
+fn shortened(text: &str, max_chars: usize) -> String {
+    if text.chars().count() <= max_chars {
+        return text.to_owned();
     }
-    let kept: String = sentence.chars().take(MAX_DESCRIPTION_CHARS - 1).collect();
-    Some(format!("{}…", kept.trim_end()))
+    let kept: String = text.chars().take(max_chars - 1).collect();
+    format!("{}…", kept.trim_end())
 }

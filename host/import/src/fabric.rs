@@ -5,8 +5,9 @@
 //! system message and the input the user message, unless the pattern says where the input
 //! belongs: then the whole pattern is the user message, as with `fabric --raw`.
 
-use crate::Source;
-use crate::draft::{Conversion, Draft, Log, Skip};
+use crate::draft::{Conversion, Draft};
+use crate::format::Source;
+use crate::log::{Log, Skip};
 use crate::names::input_becomes_text;
 use crate::template::{Template, placeholder};
 

@@ -1,6 +1,6 @@
 //! Splits a file into the YAML between its `---` lines and the body after them.
 
-use crate::draft::{Log, Skip};
+use crate::log::{Log, Skip};
 use crate::yaml::{self, Node, Schema, Value, YamlError};
 
 /// A file with front matter.

@@ -1,6 +1,6 @@
 //! The part of Jinja that a prompt file can express: variables, texts in quotes, comments.
 
-use crate::draft::Skip;
+use crate::log::Skip;
 use crate::template::Piece;
 
 /// A text or a variable, and the line on which it begins.

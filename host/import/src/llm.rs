@@ -4,10 +4,12 @@
 //! If neither text contains `$input`, llm sends the input after the prompt, on a line of its
 //! own. A template without a prompt sends the input alone.
 
-use crate::Source;
-use crate::draft::{Conversion, Draft, Log, Scalar, Skip};
+use crate::draft::{Conversion, Draft};
+use crate::format::Source;
 use crate::front_matter::{note_left_out, note_unknown, skip};
+use crate::log::{Log, Skip};
 use crate::names::input_becomes_text;
+use crate::settings::Scalar;
 use crate::template::Template;
 use crate::yaml::{self, Node, Schema, Value};
 

@@ -1,6 +1,6 @@
 //! Chat messages as the system and the user message of a prompt file.
 
-use crate::draft::{Log, Skip};
+use crate::log::{Log, Skip};
 use crate::template::Template;
 
 /// The author of a message.

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::draft::{Conversion, Draft, Log, TEXT};
+use crate::draft::{Conversion, Draft, TEXT};
+use crate::log::Log;
 
 /// Names that all prompts of a file share.
 #[derive(Clone, Debug)]

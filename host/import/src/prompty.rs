@@ -1,15 +1,16 @@
 //! Prompty, versions 1 and 2: YAML front matter, and a body with lines such as `user:` that
 //! start a message. The body is a template in a part of Jinja, or in Mustache.
 
-use crate::Source;
 use crate::braces::{self, Language, TokenKind};
-use crate::dotprompt::scalar;
-use crate::draft::{Conversion, Draft, Log, Scalar, Skip, TEXT};
+use crate::draft::{Conversion, Draft, TEXT};
+use crate::format::Source;
 use crate::front_matter::{self, FrontMatter, note_left_out, note_unknown, one_line};
 use crate::jinja;
 use crate::json_schema::{self, Property};
+use crate::log::{Log, Skip};
 use crate::messages::{self, Message, Role};
 use crate::names::name_the_input;
+use crate::settings::Scalar;
 use crate::template::{Piece, Template};
 use crate::yaml::{Entry, Node, Schema, Value};
 
@@ -120,7 +121,7 @@ fn language(head: &Node) -> Result<Option<Language>, Skip> {
     let format = format.unwrap_or(template);
     let format = format.get("kind").unwrap_or(format);
     match format.as_text() {
-        Some("jinja2" | "jinja" | "*" | "prompty") => Ok(None),
+        Some("jinja2" | "jinja" | "nunjucks" | "*") => Ok(None),
         Some("mustache") => Ok(Some(Language::Mustache)),
         None if matches!(format.value, Value::Map(_)) => Ok(None),
         _ => {
@@ -183,7 +184,7 @@ fn defaults(inputs: &[Property<'_>], log: &mut Log) -> Vec<(String, Scalar)> {
     for input in inputs {
         let name = input.name.to_owned();
         match input.node.get("default") {
-            Some(value) => match scalar(value) {
+            Some(value) => match Scalar::from_yaml(value) {
                 Some(value) => defaults.push((name, value)),
                 None => {
                     let message = format!("the default of `{name}` is left out; it is not a text");

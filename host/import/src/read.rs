@@ -3,8 +3,9 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use crate::error::Error;
+use crate::format::{Format, Source};
 use crate::note::{Note, NoteKind};
-use crate::{Error, Format, Source};
 
 /// The maximum size of a file in bytes. A prompt is far smaller.
 pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -25,7 +26,8 @@ pub struct ReadSources {
 /// Reads a file, or all files of the format in a folder.
 ///
 /// Of Fabric, the folder is that of one pattern or of all patterns. Prompty and Dotprompt
-/// files are also found in folders inside of it; symbolic links to folders are not followed.
+/// files are also found in folders inside of it, except hidden ones and `node_modules`. Symbolic
+/// links to folders are not followed.
 ///
 /// # Errors
 /// Returns an error if the path cannot be read, or if the folder contains no prompts or too
@@ -188,8 +190,9 @@ impl<'a> Walk<'a> {
             self.visited += 1;
             let extension = path.extension().unwrap_or_default().to_string_lossy();
             let is_folder = fs_err::symlink_metadata(&path)?.is_dir();
-            if is_folder && depth < self.depth {
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let is_searched = !name.starts_with('.') && name != "node_modules";
+            if is_folder && is_searched && depth < self.depth {
                 self.folder(&path, &format!("{prefix}{name}/"), depth + 1)?;
             } else if !is_folder && self.extensions.contains(&&*extension) {
                 self.found.push((format!("{prefix}{}", stem(&path)), path));

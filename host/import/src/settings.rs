@@ -1,7 +1,31 @@
 //! Sampling settings, by the names that other programs give them.
 
-use crate::draft::{Log, Scalar};
+use crate::log::Log;
 use crate::yaml::{Entry, Node, Value};
+
+/// The value of a default or of a setting.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Scalar {
+    Text(String),
+    Integer(i64),
+    Float(f64),
+    Boolean(bool),
+    Texts(Vec<String>),
+}
+
+impl Scalar {
+    /// Returns a value that can be inserted into a text; null is empty.
+    pub(crate) fn from_yaml(node: &Node) -> Option<Self> {
+        match &node.value {
+            Value::Null => Some(Self::Text(String::new())),
+            Value::Boolean(boolean) => Some(Self::Boolean(*boolean)),
+            Value::Integer(number) => Some(Self::Integer(*number)),
+            Value::Float(number) => Some(Self::Float(*number)),
+            Value::Text(text) => Some(Self::Text(text.clone())),
+            Value::List(_) | Value::Map(_) => None,
+        }
+    }
+}
 
 /// The settings of a prompt, in the order of [`NAMES`].
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -3,9 +3,10 @@
 
 use serde_json::Value;
 
-use crate::Format;
-use crate::draft::{Draft, Scalar};
+use crate::draft::Draft;
+use crate::format::Format;
 use crate::names::SharedNames;
+use crate::settings::Scalar;
 
 /// The maximum length of a JSON schema on one line, in bytes.
 const MAX_COMPACT_JSON_BYTES: usize = 72;

@@ -168,6 +168,22 @@ fn prompty_splits_messages() {
 }
 
 #[test]
+fn prompty_template_languages() {
+    for (template, expected) in [
+        ("jinja2", "- | <a> <b>"),
+        (
+            "{format: {kind: nunjucks}, parser: {kind: prompty}}",
+            "- | <a> <b>",
+        ),
+        ("{type: jinja2}", "- | <a> <b>"),
+        ("{format: mustache}", "- | <a> <b>"),
+    ] {
+        let text = format!("---\ntemplate: {template}\n---\nuser:\n{{{{a}}}} {{{{ b }}}}");
+        check(Format::Prompty, &text, &["a", "b"], expected);
+    }
+}
+
+#[test]
 fn dotprompt_splits_messages() {
     for (text, params, expected) in [
         ("a", &[][..], "- | a"),

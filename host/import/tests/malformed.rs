@@ -21,86 +21,270 @@ fn check(rows: &[(Format, &str, &str)]) {
 #[test]
 fn invalid_yaml_has_a_line_and_a_column() {
     check(&[
-        (Format::Llm, "a: b: c", ""),
-        (Format::Llm, "prompt: x\n\tsystem: y", ""),
-        (Format::Llm, "prompt: [a", ""),
-        (Format::Llm, "prompt: 'a", ""),
-        (Format::Llm, "prompt: *x", ""),
-        (Format::Llm, "prompt: &x [*x]", ""),
-        (Format::Llm, "prompt: a\nprompt: b", ""),
-        (Format::Llm, "prompt: !!python/object:os.system a", ""),
-        (Format::Llm, "<<: {prompt: a}", ""),
-        (Format::Llm, "? [a]\n: b", ""),
-        (Format::Llm, "prompt: \"\\q\"", ""),
-        (Format::Llm, "prompt: a\n---\nprompt: b", ""),
-        (Format::Llm, "%YAML 3.0\n%YAML 3.0\n---\na: b", ""),
-        (Format::Llm, "prompt: {a: b}", ""),
-        (Format::Llm, "system: 12", ""),
-        (Format::Llm, "12", ""),
-        (Format::Llm, "", ""),
+        (
+            Format::Llm,
+            "a: b: c",
+            "invalid YAML at line 1, column 5: mapping values are not allowed in this context",
+        ),
+        (
+            Format::Llm,
+            "prompt: x\n\tsystem: y",
+            "invalid YAML at line 1, column 9: while scanning a plain scalar, found a tab",
+        ),
+        (
+            Format::Llm,
+            "prompt: [a",
+            "invalid YAML at line 2, column 1: while parsing a flow sequence, expected ',' or ']'",
+        ),
+        (
+            Format::Llm,
+            "prompt: 'a",
+            "invalid YAML at line 1, column 9: while scanning a quoted scalar, found unexpected end of stream",
+        ),
+        (
+            Format::Llm,
+            "prompt: *x",
+            "invalid YAML at line 1, column 9: while parsing node, found unknown anchor",
+        ),
+        (
+            Format::Llm,
+            "prompt: &x [*x]",
+            "invalid YAML at line 1, column 13: the alias refers to a value that contains it",
+        ),
+        (
+            Format::Llm,
+            "prompt: a\nprompt: b",
+            "invalid YAML at line 2, column 1: the key `prompt` occurs twice",
+        ),
+        (
+            Format::Llm,
+            "prompt: !!python/object:os.system a",
+            "invalid YAML at line 1, column 9: the tag `tag:yaml.org,2002:!python/object:os.system` is not supported",
+        ),
+        (
+            Format::Llm,
+            "<<: {prompt: a}",
+            "invalid YAML at line 1, column 1: merge keys (`<<`) are not supported",
+        ),
+        (
+            Format::Llm,
+            "? [a]\n: b",
+            "invalid YAML at line 1, column 3: a key must be a text",
+        ),
+        (
+            Format::Llm,
+            "prompt: \"\\q\"",
+            "invalid YAML at line 1, column 9: while parsing a quoted scalar, found unknown escape character",
+        ),
+        (
+            Format::Llm,
+            "prompt: a\n---\nprompt: b",
+            "invalid YAML at line 2, column 1: more than one document",
+        ),
+        (
+            Format::Llm,
+            "%YAML 3.0\n%YAML 3.0\n---\na: b",
+            "invalid YAML at line 2, column 1: duplicate version directive",
+        ),
+        (
+            Format::Llm,
+            "prompt: {a: b}",
+            "`prompt` must be a string, not a map",
+        ),
+        (
+            Format::Llm,
+            "system: 12",
+            "`system` must be a string, not a number",
+        ),
+        (
+            Format::Llm,
+            "12",
+            "the file must be a map or a string, not a number",
+        ),
+        (
+            Format::Llm,
+            "",
+            "the file must be a map or a string, not null",
+        ),
     ]);
 }
 
 #[test]
 fn invalid_front_matter() {
     check(&[
-        (Format::Prompty, "", ""),
-        (Format::Prompty, "---\n", ""),
-        (Format::Prompty, "---\n---\n", ""),
-        (Format::Prompty, "---\n- a\n---\nx", ""),
-        (Format::Prompty, "\n\n---\na: 1\nb: [\n---\nx", ""),
-        (Format::Dotprompt, "", ""),
-        (Format::Dotprompt, "---\nname: x\n", ""),
-        (Format::Dotprompt, "---\na: 'b\n---\nx", ""),
+        (
+            Format::Prompty,
+            "",
+            "the file does not begin with front matter between `---` lines",
+        ),
+        (
+            Format::Prompty,
+            "---\n",
+            "the front matter is not closed by a line `---`",
+        ),
+        (Format::Prompty, "---\n---\n", "the prompt has no text"),
+        (
+            Format::Prompty,
+            "---\n- a\n---\nx",
+            "the front matter must be a map, not a list",
+        ),
+        (
+            Format::Prompty,
+            "\n\n---\na: 1\nb: [\n---\nx",
+            "invalid YAML at line 6, column 1: while parsing a node, did not find expected node content",
+        ),
+        (Format::Dotprompt, "", "the prompt has no text"),
+        (
+            Format::Dotprompt,
+            "---\nname: x\n",
+            "the front matter is not closed by a line `---`",
+        ),
+        (
+            Format::Dotprompt,
+            "---\na: 'b\n---\nx",
+            "invalid YAML at line 2, column 4: while scanning a quoted scalar, found unexpected end of stream",
+        ),
     ]);
 }
 
 #[test]
 fn template_logic_is_skipped() {
     check(&[
-        (Format::Fabric, "{{plugin:text:upper:x}}", ""),
-        (Format::Fabric, "a\n{{ext:x:y}}", ""),
-        (Format::Fabric, "{{#if x}}", ""),
-        (Format::Fabric, "{{a{{b}}}}", ""),
-        (Format::Dotprompt, "{{#if a}}b{{/if}}", ""),
-        (Format::Dotprompt, "a\n{{^a}}", ""),
-        (Format::Dotprompt, "{{else}}", ""),
-        (Format::Dotprompt, "{{{{raw}}}}x{{{{/raw}}}}", ""),
-        (Format::Dotprompt, "{{a", ""),
-        (Format::Dotprompt, "{{{a}}", ""),
-        (Format::Dotprompt, "{{role \"a}}", ""),
-        (Format::Dotprompt, "{{}}", ""),
-        (Format::Dotprompt, "{{role r}}", ""),
-        (Format::Dotprompt, "{{section \"code\"}}", ""),
-        (Format::Dotprompt, "{{json a}}", ""),
-        (Format::Dotprompt, "{{@root.a}}", ""),
-        (Format::Dotprompt, "{{../a}}", ""),
-        (Format::Dotprompt, "{{this}}", ""),
-        (Format::Dotprompt, "{{#>a}}", ""),
-        (Format::Dotprompt, "{{> (a)}}", ""),
-        (Format::Dotprompt, "{{role \"tool\"}}x", ""),
-        (Format::Dotprompt, "a{{history}}b", ""),
-        (Format::Prompty, "---\n---\n{% if a %}b{% endif %}", ""),
-        (Format::Prompty, "---\n---\n{{a", ""),
-        (Format::Prompty, "---\n---\n{{a()}}", ""),
-        (Format::Prompty, "---\n---\n{{a[0]}}", ""),
-        (Format::Prompty, "---\n---\n{{a|b}}", ""),
-        (Format::Prompty, "---\n---\n{{not a}}", ""),
-        (Format::Prompty, "---\n---\n{# a", ""),
+        (
+            Format::Fabric,
+            "{{plugin:text:upper:x}}",
+            "`{{plugin:text:upper:x}}` calls a template plugin",
+        ),
+        (
+            Format::Fabric,
+            "a\n{{ext:x:y}}",
+            "`{{ext:x:y}}` calls a template plugin",
+        ),
+        (
+            Format::Fabric,
+            "{{#if x}}",
+            "`{{#if x}}` is not the name of a variable",
+        ),
+        (
+            Format::Fabric,
+            "{{a{{b}}}}",
+            "a variable inside of another `{{…}}`",
+        ),
+        (
+            Format::Dotprompt,
+            "{{#if a}}b{{/if}}",
+            "`{{#if a}}` is template logic",
+        ),
+        (Format::Dotprompt, "a\n{{^a}}", "`{{^a}}` is template logic"),
+        (
+            Format::Dotprompt,
+            "{{else}}",
+            "`{{else}}` is a helper or template logic",
+        ),
+        (
+            Format::Dotprompt,
+            "{{{{raw}}}}x{{{{/raw}}}}",
+            "a raw block `{{{{…}}}}`",
+        ),
+        (Format::Dotprompt, "{{a", "a tag that is not closed"),
+        (Format::Dotprompt, "{{{a}}", "a tag that is not closed"),
+        (
+            Format::Dotprompt,
+            "{{role \"a}}",
+            "a tag that is not closed",
+        ),
+        (Format::Dotprompt, "{{}}", "`{{}}` is empty"),
+        (
+            Format::Dotprompt,
+            "{{role r}}",
+            "`{{role r}}` is not the name of a role",
+        ),
+        (
+            Format::Dotprompt,
+            "{{section \"code\"}}",
+            "`{{section \"code\"}}` is a helper or template logic",
+        ),
+        (
+            Format::Dotprompt,
+            "{{json a}}",
+            "`{{json a}}` is a helper or template logic",
+        ),
+        (
+            Format::Dotprompt,
+            "{{@root.a}}",
+            "`{{@root.a}}` is a context variable",
+        ),
+        (
+            Format::Dotprompt,
+            "{{../a}}",
+            "`{{../a}}` is more than a variable",
+        ),
+        (
+            Format::Dotprompt,
+            "{{this}}",
+            "`{{this}}` is a helper or template logic",
+        ),
+        (Format::Dotprompt, "{{#>a}}", "`{{#>a}}` is template logic"),
+        (
+            Format::Dotprompt,
+            "{{> (a)}}",
+            "the partial `(a)` has arguments",
+        ),
+        (
+            Format::Dotprompt,
+            "{{role \"tool\"}}x",
+            "a message of the role `tool`; a prompt has a system and a user message",
+        ),
+        (
+            Format::Dotprompt,
+            "a{{history}}b",
+            "a message of the role `model`; a prompt has a system and a user message",
+        ),
+        (
+            Format::Prompty,
+            "---\n---\n{% if a %}b{% endif %}",
+            "`{% if a %}` is template logic",
+        ),
+        (Format::Prompty, "---\n---\n{{a", "a tag that is not closed"),
+        (
+            Format::Prompty,
+            "---\n---\n{{a()}}",
+            "`{{a()}}` is more than a variable",
+        ),
+        (
+            Format::Prompty,
+            "---\n---\n{{a[0]}}",
+            "`{{a[0]}}` is more than a variable",
+        ),
+        (
+            Format::Prompty,
+            "---\n---\n{{a|b}}",
+            "`{{a|b}}` contains a filter",
+        ),
+        (
+            Format::Prompty,
+            "---\n---\n{{not a}}",
+            "`{{not a}}` is more than a variable",
+        ),
+        (
+            Format::Prompty,
+            "---\n---\n{# a",
+            "a tag that is not closed",
+        ),
         (
             Format::Prompty,
             "---\ntemplate: {format: mustache}\n---\n{{>a}}",
-            "",
+            "no partial `a`",
         ),
         (
             Format::Prompty,
             "---\ntemplate: {format: mustache}\n---\n{{=<% %>=}}",
-            "",
+            "`{{=<% %>=}}` is template logic",
         ),
         (
             Format::Prompty,
             "---\nmodel: {api: chat}\n---\nfunction:\nx",
-            "",
+            "a message of the role `function`; a prompt has a system and a user message",
         ),
     ]);
 }

@@ -58,6 +58,8 @@ fn other_formats_read_files_by_extension() {
         "s/_r.prompt",
         "s/t/u.v.prompt",
         "yaml",
+        ".git/hidden.prompt",
+        "node_modules/x/y.prompty",
         "s/z.yaml",
     ] {
         write(root, path, b"x");
