@@ -182,11 +182,7 @@ fn packs_are_pushed_pulled_and_run() {
             "--pack-dir",
             "packs",
         ]);
-        let stderr = run.fails(code);
-        assert!(
-            stderr.contains(message) || stderr.contains("unknown"),
-            "{stderr}"
-        );
+        assert!(run.fails(code).contains(message), "{run:?}");
     }
     // Larger than the limit.
     user.write("../home/config.toml", "[limits]\npack_file_bytes = 10000\n");
@@ -213,7 +209,7 @@ fn credentials_are_those_of_docker() {
     let refused = push("none");
     let stderr = refused.fails(4);
     assert!(stderr.contains("the registry requires a login"), "{stderr}");
-    assert!(stderr.contains("docker login"), "{stderr}");
+    assert!(stderr.contains("docker login localhost:"), "{stderr}");
     let config = |password: &str| {
         use base64::Engine;
         let auth = base64::prelude::BASE64_STANDARD.encode(format!("me:{password}"));
@@ -224,7 +220,7 @@ fn credentials_are_those_of_docker() {
     config("wrong");
     let stderr = push("docker").fails(4).to_owned();
     assert!(
-        stderr.contains("requires a login") && !stderr.contains("wrong"),
+        stderr.contains("the registry refuses the credentials") && !stderr.contains("wrong"),
         "{stderr}"
     );
     config("secret");

@@ -89,7 +89,7 @@ fn all_packs_of_a_folder_are_added_and_one_that_cannot_be_costs_no_other() {
     let run = machine.run(&["pack", "add", "theirs", "--name", "other"]);
     assert!(
         run.fails(2)
-            .contains("has 4 packs, and --name and --digest are for one")
+            .contains("is a folder, and --name and --digest are for one pack")
     );
 }
 
@@ -189,6 +189,179 @@ fn a_failed_write_leaves_the_old_pack() {
 }
 
 #[test]
+fn files_that_are_no_part_of_the_pack_are_kept() {
+    let machine = Machine::new();
+    machine.write("a/adam.toml", PROMPT_FILE);
+    machine.write("a/adam.txt", "theirs");
+    machine.write("packs/adam.txt", "mine");
+    let add = ["pack", "add", "a/adam.toml", "--pack-dir", "packs"];
+    let refused = machine.run(&add);
+    assert!(
+        refused
+            .fails(2)
+            .contains("`packs/adam.txt` exists and is no part of the pack"),
+        "{refused:?}"
+    );
+    assert_eq!(tree(&machine.work().join("packs")).len(), 1);
+    // A pack of the folder under the name of another one.
+    machine.write("packs/adam.toml", PROMPT_FILE);
+    machine.write("packs/eve.toml", "[mine]\nprompt = \"Mine.\"\n");
+    let copy = [
+        "pack",
+        "add",
+        "packs/adam.toml",
+        "--pack-dir",
+        "packs",
+        "--name",
+        "eve",
+    ];
+    assert!(
+        machine
+            .run(&copy)
+            .fails(2)
+            .contains("has another pack `eve`")
+    );
+    assert!(machine.read("packs/eve.toml").contains("Mine."));
+}
+
+#[cfg(unix)]
+#[test]
+fn files_in_a_linked_folder_are_neither_changed_nor_removed() {
+    let machine = Machine::new();
+    machine.write("elsewhere/notes.txt", "mine");
+    machine.write("packs/adam.toml", PROMPT_FILE);
+    std::os::unix::fs::symlink("../elsewhere", machine.work().join("packs/adam")).unwrap();
+    let packs = ["--pack-dir", "packs"];
+    machine.run(&[&["pack", "lock"][..], &packs].concat()).ok();
+    machine.write("a/adam.toml", PROMPT_FILE);
+    machine.write("a/adam/notes.txt", "theirs");
+    for args in [
+        &["pack", "remove", "adam", "--force"][..],
+        &["pack", "add", "a/adam.toml", "--force"],
+    ] {
+        let run = machine.run(&[args, &packs].concat());
+        assert!(
+            run.fails(2).contains("`packs/adam` is a symbolic link"),
+            "{run:?}"
+        );
+        assert_eq!(machine.read("elsewhere/notes.txt"), "mine");
+    }
+}
+
+#[test]
+fn hidden_files_and_unsuitable_names_are_no_part_of_a_pack() {
+    let machine = Machine::new();
+    machine.write("packs/adam.toml", PROMPT_FILE);
+    machine.write("packs/adam/.DS_Store", "x");
+    machine.write("packs/adam/.lmstrix-left", "x");
+    machine.run(&["pack", "lock", "--pack-dir", "packs"]).ok();
+    machine.run(&["pack", "verify"]).ok();
+    let run = machine.run(&["render", "adam/greet", "-p", "name=Ada", "--locked"]);
+    assert_eq!(run.ok().lines().last(), Some("Greet Ada."));
+    assert!(!machine.read("packs/packs.lock").contains("DS_Store"));
+    #[cfg(unix)]
+    {
+        machine.write("packs/adam/a\\b", "x");
+        let run = machine.run(&["render", "adam/greet", "-p", "name=Ada", "--locked"]);
+        run.ok();
+        assert!(
+            run.stderr.contains("characters that are not allowed"),
+            "{run:?}"
+        );
+    }
+    // The lock file is not a file of the pack `packs`.
+    machine.write("packs/packs.toml", PROMPT_FILE);
+    machine.run(&["pack", "lock", "--pack-dir", "packs"]).ok();
+    machine.run(&["pack", "verify"]).ok();
+}
+
+#[test]
+fn a_source_is_kept_until_the_pack_is_changed_by_hand() {
+    let machine = Machine::new();
+    let packs = ["--pack-dir", "packs"];
+    let run = |args: &[&str]| machine.run(&[args, &packs].concat());
+    let source = || {
+        let lock_file = lock_file(&machine);
+        let source = lock_file["pack"][0].get("source");
+        source.map(|source| source.as_str().unwrap().to_owned())
+    };
+    machine.write("a/adam.toml", PROMPT_FILE);
+    machine.write("b/adam.toml", PROMPT_FILE);
+    run(&["pack", "add", "a/adam.toml"]).ok();
+    run(&["pack", "add", "packs/adam.toml"]).ok();
+    run(&["pack", "lock"]).ok();
+    assert_eq!(source().as_deref(), Some("../a/adam.toml"));
+    let moved = run(&["pack", "add", "b/adam.toml"]);
+    moved.ok();
+    assert!(
+        moved.stderr.contains("recorded the new source of adam"),
+        "{moved:?}"
+    );
+    assert_eq!(source().as_deref(), Some("../b/adam.toml"));
+    // A missing pack keeps its entry, since the entry is the way to get it again.
+    std::fs::remove_file(machine.work().join("packs/adam.toml")).unwrap();
+    let kept = run(&["pack", "lock"]);
+    kept.ok();
+    assert!(
+        kept.stderr.contains("adam not in the folder, and kept in"),
+        "{kept:?}"
+    );
+    assert_eq!(source().as_deref(), Some("../b/adam.toml"));
+    run(&["pack", "update", "--locked"]).ok();
+    // `lock` accepts a change by hand, which `update` must not undo.
+    machine.write("packs/adam.toml", "[mine]\nprompt = \"Mine.\"\n");
+    run(&["pack", "lock"]).ok();
+    assert_eq!(source(), None);
+    run(&["pack", "update"]).ok();
+    assert!(machine.read("packs/adam.toml").contains("Mine."));
+}
+
+#[test]
+fn a_folder_that_does_not_exist_is_an_error() {
+    let machine = Machine::new();
+    for args in [
+        &["pack", "verify"][..],
+        &["pack", "lock"],
+        &["pack", "update"],
+        &["pack", "remove", "adam"],
+    ] {
+        let run = machine.run(&[args, &["--pack-dir", "typo"]].concat());
+        assert!(
+            run.fails(2).contains("`typo` is not a folder"),
+            "{args:?}: {run:?}"
+        );
+    }
+    assert_eq!(machine.file_names(), [""; 0]);
+    let run = machine.run(&["pack", "verify"]);
+    run.ok();
+    assert!(run.stderr.contains("no packs in "), "{run:?}");
+}
+
+#[test]
+fn a_file_whose_name_is_no_pack_name_can_be_added_under_another_name() {
+    let machine = Machine::new();
+    machine.write("Their Pack.toml", PROMPT_FILE);
+    machine.write("Their Pack.txt", "notes");
+    let add = ["pack", "add", "Their Pack.toml"];
+    assert!(
+        machine
+            .run(&add)
+            .fails(2)
+            .contains("invalid pack name `Their Pack`")
+    );
+    machine
+        .run(&[&add[..], &["--name", "theirs"]].concat())
+        .ok();
+    let added = paths(&machine.home().join("data/packs"));
+    assert_eq!(added, ["packs.lock", "theirs.toml", "theirs.txt"]);
+    let run = machine.run(&["pack", "add", "localhost:5000/adam:1"]);
+    assert!(
+        run.fails(2).contains("oci://localhost:5000/adam:1"),
+        "{run:?}"
+    );
+}
+
+#[test]
 fn packs_are_updated_removed_and_compared() {
     let machine = Machine::new();
     let packs = ["--pack-dir", "packs"];
@@ -213,7 +386,7 @@ fn packs_are_updated_removed_and_compared() {
     assert!(
         run(&["pack", "update", "eve"])
             .fails(2)
-            .contains("pack `eve` has no source")
+            .contains("pack `eve` has no source in packs.lock")
     );
     assert!(
         run(&["pack", "update", "bob"])
@@ -229,16 +402,20 @@ fn packs_are_updated_removed_and_compared() {
         "{state}"
     );
     machine.write("a/adam.toml", PROMPT_FILE);
-    for args in [
-        &["pack", "update"][..],
-        &["pack", "remove", "adam"],
-        &["pack", "update", "--locked"],
+    const CHANGED: &str = "pack `adam` was changed by hand, or by a command that was interrupted";
+    for (args, message, hint) in [
+        (&["pack", "update"][..], CHANGED, "--force"),
+        (&["pack", "remove", "adam"], CHANGED, "--force"),
+        // The source has another version than packs.lock.
+        (
+            &["pack", "update", "--locked"],
+            "and packs.lock has sha256:",
+            "without --locked",
+        ),
     ] {
         let stderr = run(args).fails(2).to_owned();
         assert!(
-            stderr.contains("pack `adam` was changed since it was added")
-                && stderr.contains("--force")
-                || stderr.contains("packs.lock has"),
+            stderr.contains(message) && stderr.contains(hint),
             "{args:?}: {stderr}"
         );
         assert_eq!(machine.read("packs/adam.toml"), mine);
@@ -279,7 +456,7 @@ fn a_lock_file_restores_missing_packs_and_accepts_no_other() {
     assert!(
         verified
             .stderr
-            .contains("the pack is not as its packs.lock says"),
+            .contains("1 of 1 packs differ from packs.lock"),
         "{verified:?}"
     );
     run(&["pack", "update", "--locked"]).ok();
@@ -300,7 +477,24 @@ fn invalid_lock_files_are_reported_with_their_line() {
     let machine = Machine::new();
     machine.write("a/adam.toml", PROMPT_FILE);
     let digest = sha256(b"x");
+    let files = format!("\"../adam.toml\" = \"{digest}\"");
+    let entry = |name: &str, files: &str| {
+        format!("[[pack]]\nname = \"{name}\"\ndigest = \"{digest}\"\n[pack.files]\n{files}\n")
+    };
+    let adam = entry("adam", &format!("\"adam.toml\" = \"{digest}\""));
     for (text, message) in [
+        (
+            format!("version = 1\n{adam}{adam}"),
+            "it has two entries for the pack `adam`",
+        ),
+        (
+            format!("version = 1\n{}", entry("../adam", &files)),
+            "invalid pack name `../adam`",
+        ),
+        (
+            format!("version = 1\n{}", entry("adam", &files)),
+            "pack `adam`: `../adam.toml`: its path is not",
+        ),
         (
             "version = 1\n[[pack]]\nname = 1\n".to_owned(),
             "line 3: invalid type",
@@ -386,6 +580,24 @@ fn a_component_in_the_folder_with_files_in_it_is_unpacked() {
     );
 }
 
+#[cfg(unix)]
+#[test]
+fn a_lock_file_that_is_no_file_is_not_read() {
+    let machine = Machine::new();
+    machine.write("packs/adam.toml", PROMPT_FILE);
+    crate::support::make_pipe(&machine.work().join("packs/packs.lock"));
+    for args in [
+        &["pack", "verify"][..],
+        &["render", "adam/greet", "-p", "name=x", "--locked"],
+    ] {
+        let run = machine.run(args);
+        assert!(
+            run.fails(2).contains("it is not a file of at most 4 MiB"),
+            "{run:?}"
+        );
+    }
+}
+
 /// A web server with one pack.
 fn web_server() -> ScriptedServer {
     ScriptedServer::start(|request, _| {
@@ -456,7 +668,7 @@ fn a_url_is_a_source_and_its_faults_leave_nothing() {
             "/none/adam.toml",
             &[],
             4,
-            "the server returned HTTP 404 Not Found",
+            "none/adam.toml: the server returned HTTP 404 Not Found",
         ),
         (
             "/adam.txt",

@@ -111,8 +111,10 @@ fn a_changed_pack_is_refused_before_any_job_runs() {
             stderr.contains("lmstrix-host pack verify --pack-dir packs"),
             "{stderr}"
         );
-        let results = std::fs::read_dir(machine.work().join("out"));
-        assert!(results.map_or(0, Iterator::count) <= 1, "{change}");
+        assert!(
+            !machine.work().join("out/batch.journal.jsonl").exists(),
+            "{change}"
+        );
         // Without the key, the same plan runs.
         machine.write("plan.toml", PLAN.replace("locked = true", ""));
         if change != "packs/glossary.csv" {
@@ -148,6 +150,29 @@ fn commands_refuse_packs_that_are_not_locked() {
             "pack `eve` (elsewhere/eve.toml) is refused: `elsewhere/packs.lock` does not exist"
         ),
         "{stderr}"
+    );
+    // A component that is not locked is not even compiled.
+    machine.write("packs/evil.wasm", "no component");
+    let evil = machine.run(&["infer", "evil/x", "--engine", "embedded", "--locked"]);
+    assert!(
+        evil.fails(2)
+            .contains("pack `evil` (packs/evil.wasm) is refused: it is not in"),
+        "{evil:?}"
+    );
+    machine.write("packs/shout.wasm", "no component");
+    let shout = [
+        "render",
+        "tldr",
+        "--text",
+        "x",
+        "--post",
+        "shout/upper",
+        "--locked",
+    ];
+    let shout = machine.run(&shout);
+    assert!(
+        shout.fails(2).contains("`shout.wasm` has sha256:"),
+        "{shout:?}"
     );
     machine.write("packs/adam.toml", "[greet]\nprompt = \"Hi {{name}}.\"\n");
     machine.run(&greet).ok();

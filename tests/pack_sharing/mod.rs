@@ -46,7 +46,7 @@ fn paths(folder: &Path) -> Vec<String> {
     tree(folder).into_iter().map(|(path, _)| path).collect()
 }
 
-/// A prompt file that answers with its own text, by the demo model's leave: it is rendered only.
+/// A prompt file with one prompt.
 const PROMPT_FILE: &str = "[greet]\nprompt = \"Greet {{name}}.\"\n";
 
 /// Writes a pack of three files into a folder of the machine.

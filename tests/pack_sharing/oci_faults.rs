@@ -121,6 +121,17 @@ fn artifacts_of_other_tools_are_packs() {
             )],
             &["adam.wasm", "packs.lock"],
         ),
+        // As `oras push REF dist/v1/glossary.wasm dist/v1/glossary.csv` does.
+        (
+            vec![
+                component(
+                    Some("dist/v1/glossary.wasm"),
+                    "application/vnd.oci.image.layer.v1.tar",
+                ),
+                layer("dist/v1/glossary.csv", b"term,translation\n"),
+            ],
+            &["glossary.csv", "glossary.wasm", "packs.lock"],
+        ),
         // As `oras push REF glossary.wasm glossary.csv glossary/more.csv` does.
         (
             vec![
@@ -202,7 +213,7 @@ fn artifacts_that_are_no_packs_leave_nothing() {
             "a layer has 36 bytes, and 35 bytes were received",
         ),
         (sha512, 2, "is not `sha256:` and 64 hex digits"),
-        (unknown, 4, "blob unknown"),
+        (unknown, 4, "no such artifact"),
         (index, 2, "it is an index of several artifacts"),
         (json!({ "schemaVersion": 2 }), 2, "its manifest is invalid"),
         (json!("x"), 2, "its manifest is invalid"),
@@ -225,7 +236,6 @@ fn artifacts_that_are_no_packs_leave_nothing() {
         );
     }
     for (layers, message) in [
-        (vec![layer("../adam.toml", toml)], "`../adam.toml`"),
         (
             vec![layer("adam.toml", toml), layer("/etc/passwd", b"x")],
             "`/etc/passwd`",
@@ -330,7 +340,7 @@ fn wrong_contents_and_cut_transfers_keep_the_old_pack() {
         (
             &broken,
             4,
-            "the registry returned HTTP 500: oops".to_owned(),
+            "the registry returned HTTP 500 Internal Server Error: oops".to_owned(),
         ),
     ] {
         let run = pull(&machine, registry, &["--force"]);
@@ -374,4 +384,133 @@ fn references_without_a_registry_are_refused() {
             assert!(run.fails(2).contains(message), "{args:?}: {run:?}");
         }
     }
+}
+
+#[test]
+fn a_hostile_registry_neither_fills_the_memory_nor_ends_the_program() {
+    let machine = Machine::new();
+    let toml = PROMPT_FILE.as_bytes();
+    let none = || paths(&machine.home().join("data/packs")).is_empty();
+    // Sizes whose sum overflows, and more components than one.
+    let mut sizes = manifest(&[
+        layer("adam.toml", toml),
+        layer("adam.csv", toml),
+        layer("adam.txt", toml),
+    ]);
+    for at in 0..3 {
+        sizes["layers"][at]["size"] = json!(i64::MAX);
+    }
+    let component = || Layer {
+        title: None,
+        media_type: "application/wasm",
+        content: b"x".to_vec(),
+    };
+    for (manifest, message) in [
+        (sizes, "the limit is 16 MiB"),
+        (
+            manifest(&[component(), component()]),
+            "the artifact has several components",
+        ),
+        (
+            manifest(
+                &(0..1001)
+                    .map(|_| layer("adam.toml", toml))
+                    .collect::<Vec<_>>(),
+            ),
+            "the artifact has too many files",
+        ),
+    ] {
+        let registry = registry(&manifest, &[], whole);
+        let run = pull(&machine, &registry, &[]);
+        assert!(run.fails(2).contains(message), "{message}: {run:?}");
+        assert!(none());
+    }
+    // Errors and manifests without an end.
+    let endless = |status: &'static str| {
+        ScriptedServer::start(move |request, _| {
+            if request.path == "/v2/" {
+                return answer("200 OK", "application/json", 2, b"{}");
+            }
+            let mut steps = answer(status, "text/plain", usize::MAX >> 2, b"");
+            steps.extend((0..64).map(|_| Step::Send(vec![b'x'; 1 << 20])));
+            steps.push(Step::Hang);
+            steps
+        })
+    };
+    let error = endless("500 Internal Server Error");
+    let run = pull(&machine, &error, &[]);
+    assert!(run.fails(4).contains("HTTP 500"), "{run:?}");
+    let large = endless("200 OK");
+    let run = pull(&machine, &large, &[]);
+    assert!(
+        run.fails(2).contains("the limit is 4 MiB (of a manifest)"),
+        "{run:?}"
+    );
+    // A token that is no header value.
+    let token = ScriptedServer::start(|request, _| {
+        if request.path.starts_with("/token") {
+            let body = br#"{"token":"a\nb"}"#;
+            return answer("200 OK", "application/json", body.len(), body);
+        }
+        let host = request
+            .headers
+            .iter()
+            .find(|(name, _)| name == "host")
+            .unwrap();
+        let challenge = format!(
+            "text/plain\r\nwww-authenticate: Bearer realm=\"http://{}/token\",service=\"s\"",
+            host.1
+        );
+        answer("401 Unauthorized", &challenge, 0, b"")
+    });
+    let run = pull(&machine, &token, &[]);
+    assert!(
+        run.fails(4).contains("the token of the login is invalid"),
+        "{run:?}"
+    );
+    assert!(none());
+}
+
+#[test]
+fn a_token_of_the_login_is_sent() {
+    let machine = Machine::new();
+    let layers = vec![layer("adam.toml", PROMPT_FILE.as_bytes())];
+    let manifest = manifest(&layers).to_string().into_bytes();
+    let server = ScriptedServer::start(move |request, _| {
+        let header = |wanted: &str| {
+            let mut headers = request.headers.iter();
+            let header = headers.find(|(name, _)| name == wanted);
+            header.map(|(_, value)| value.clone()).unwrap_or_default()
+        };
+        let path = request.path.as_str();
+        if path.starts_with("/token") {
+            let body = br#"{"token":"abc"}"#;
+            return answer("200 OK", "application/json", body.len(), body);
+        }
+        if header("authorization") != "Bearer abc" {
+            let challenge = format!(
+                "text/plain\r\nwww-authenticate: Bearer realm=\"http://{}/token\",service=\"s\"",
+                header("host")
+            );
+            return answer("401 Unauthorized", &challenge, 0, b"");
+        }
+        match path.contains("/manifests/") {
+            true => answer("200 OK", "application/json", manifest.len(), &manifest),
+            false => whole(PROMPT_FILE.as_bytes()),
+        }
+    });
+    pull(&machine, &server, &[]).ok();
+    assert_eq!(
+        paths(&machine.home().join("data/packs")),
+        ["adam.toml", "packs.lock"]
+    );
+    let requests = server.requests();
+    let scope = requests
+        .iter()
+        .find(|request| request.path.starts_with("/token"))
+        .unwrap();
+    assert!(
+        scope.path.contains("repository%3Ateam%2Fadam%3Apull"),
+        "{scope:?}"
+    );
 }

@@ -1,6 +1,8 @@
 //! Checks a pack before it is added.
 
-use lmstrix_sandbox::{Pack, PackFiles, PackLoader};
+use std::path::Path;
+
+use lmstrix_sandbox::{PackFiles, PackLoader, differences};
 
 use crate::error::Error;
 
@@ -9,7 +11,7 @@ use crate::error::Error;
 ///
 /// # Errors
 /// Returns an error if the pack cannot be loaded, fails or rejects one of its files.
-pub fn check_loads(loader: &PackLoader, pack: &PackFiles) -> Result<Pack, Error> {
+pub fn check_loads(loader: &PackLoader, pack: &PackFiles) -> Result<(), Error> {
     let folder = tempfile::tempdir().map_err(Error::write(&std::env::temp_dir()))?;
     for file in &pack.files {
         let path = folder.path().join(&file.path);
@@ -24,7 +26,22 @@ pub fn check_loads(loader: &PackLoader, pack: &PackFiles) -> Result<Pack, Error>
     loaded
         .describe(loaded.sidecar_files())
         .map_err(|error| without_path(error, pack))?;
-    Ok(loaded)
+    // A run would skip a file that is not text, and refuse the pack under `--locked`.
+    match differences(&pack.digests(), &loaded.digests()).first() {
+        None => Ok(()),
+        Some(_) => Err(Error::NotAPack {
+            address: format!("pack `{}`", pack.name),
+            reason: match loaded.skipped_files() {
+                [] => "a file of it cannot be read".to_owned(),
+                [first, ..] => without_folder(first, folder.path()),
+            },
+        }),
+    }
+}
+
+/// Removes the temporary folder from a message.
+fn without_folder(message: &str, folder: &Path) -> String {
+    message.replace(&format!("{}/", folder.display()), "")
 }
 
 /// Removes the path of the temporary file from an error.

@@ -23,6 +23,9 @@ pub enum Error {
         /// The reason.
         reason: String,
     },
+    /// The HTTP client cannot be created.
+    #[error("cannot set up HTTP: {0}")]
+    Client(String),
     /// A server cannot be reached.
     #[error("cannot reach {server}: {reason}")]
     Unreachable {
@@ -31,13 +34,21 @@ pub enum Error {
         /// The innermost cause.
         reason: String,
     },
+    /// A registry requires a login, or refuses it.
+    #[error("{address}: {reason}")]
+    Login {
+        /// The address of the artifact.
+        address: String,
+        /// The registry.
+        registry: String,
+        /// The registry's message.
+        reason: String,
+    },
     /// A server refused the request.
     #[error("{address}: {reason}")]
     Status {
         /// The address that was requested.
         address: String,
-        /// The HTTP status.
-        status: u16,
         /// The server's message.
         reason: String,
     },
@@ -92,9 +103,20 @@ pub enum Error {
         /// The packs folder.
         folder: PathBuf,
     },
+    /// A file that belongs to no pack has the path of a new one.
+    #[error("`{}` exists and is no part of the pack", .0.display())]
+    FileExists(PathBuf),
+    /// The folder with the files of a pack is a symbolic link.
+    #[error("`{}` is a symbolic link, and files in it are not changed", .0.display())]
+    LinkedFolder(PathBuf),
+    /// The packs folder does not exist.
+    #[error("`{}` is not a folder", .0.display())]
+    NoFolder(PathBuf),
     /// The files of a pack differ from the lock file.
-    #[error("pack `{name}` was changed since it was added: {difference}")]
-    ChangedByHand {
+    #[error(
+        "pack `{name}` was changed by hand, or by a command that was interrupted: {difference}"
+    )]
+    Changed {
         /// Name of the pack.
         name: String,
         /// The first difference.
@@ -149,7 +171,11 @@ impl Error {
     /// Returns a function that adds the path to an error of the operating system.
     pub(crate) fn write(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self + use<> {
         let path = path.to_owned();
-        move |source| Self::Write { path, source }
+        // The causes around the innermost one name the path again.
+        move |error| Self::Write {
+            path,
+            source: std::io::Error::new(error.kind(), root_cause(&error)),
+        }
     }
 }
 

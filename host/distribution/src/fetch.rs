@@ -7,7 +7,7 @@ use lmstrix_sandbox::{
 };
 use reqwest::Url;
 
-use crate::download::{SizeLimits, download};
+use crate::download::{Download, Downloaded, SizeLimits, client};
 use crate::error::Error;
 use crate::registry::{Connection, OciReference, Pulled, Registry};
 use crate::source::Source;
@@ -28,8 +28,8 @@ pub struct Fetched {
 /// The progress of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// The size in bytes as far as it is known.
-    pub total_bytes: u64,
+    /// The size in bytes if it is known.
+    pub total_bytes: Option<u64>,
     /// The received bytes.
     pub received_bytes: u64,
 }
@@ -38,6 +38,8 @@ pub struct Progress {
 pub struct Fetcher<'a> {
     /// The limits of packs.
     pub limits: &'a SandboxLimits,
+    /// The name of the pack instead of the one at the source.
+    pub name: Option<&'a str>,
     /// How registries are reached.
     pub connection: &'a Connection,
     /// Receives the progress of transfers.
@@ -45,29 +47,27 @@ pub struct Fetcher<'a> {
 }
 
 impl Fetcher<'_> {
-    /// Reads the packs of a source: all packs of a folder, or one.
+    /// Reads the packs of a source: all packs of a folder, or one. A pack of a folder that cannot
+    /// be read costs no other.
     ///
     /// # Errors
     /// Returns an error if the source cannot be read, is not a pack, exceeds a limit or cannot
     /// be verified.
-    pub async fn fetch(&mut self, source: &Source) -> Result<Vec<Fetched>, Error> {
+    pub async fn fetch(&mut self, source: &Source) -> Result<Vec<Result<Fetched, Error>>, Error> {
         match source {
             Source::Path(path) if path.is_dir() => self.folder(path),
-            Source::Path(path) => Ok(vec![self.file(path)?]),
-            Source::Url(url) => Ok(vec![self.url(url).await?]),
-            Source::Oci(reference) => Ok(vec![self.artifact(reference).await?]),
+            Source::Path(path) => Ok(vec![Ok(self.file(path)?)]),
+            Source::Url(url) => Ok(vec![Ok(self.url(url).await?)]),
+            Source::Oci(reference) => Ok(vec![Ok(self.artifact(reference).await?)]),
         }
     }
 
-    fn folder(&self, path: &Path) -> Result<Vec<Fetched>, Error> {
+    fn folder(&self, path: &Path) -> Result<Vec<Result<Fetched, Error>>, Error> {
         let folders = PackFolders(vec![PackFolder {
             path: path.to_owned(),
             allows_links: false,
         }]);
-        let found = folders.list();
-        if found.is_empty() {
-            return Err(Error::EmptyFolder(path.to_owned()));
-        }
+        let (found, unused) = folders.scan();
         let packs = found.iter().map(|pack| {
             let (files, warnings) = PackFiles::read(pack, self.limits)?;
             Ok(Fetched {
@@ -77,11 +77,22 @@ impl Fetcher<'_> {
                 warnings,
             })
         });
-        packs.collect()
+        let unused = unused.into_iter().map(|file| Error::NotAPack {
+            address: format!("`{}`", file.path.display()),
+            reason: file.reason.to_owned(),
+        });
+        let all: Vec<_> = packs.chain(unused.map(Err)).collect();
+        match all.is_empty() {
+            true => Err(Error::EmptyFolder(path.to_owned())),
+            false => Ok(all),
+        }
     }
 
     fn file(&self, path: &Path) -> Result<Fetched, Error> {
-        let (files, warnings) = PackFiles::read_file(path, self.limits)?;
+        let (files, warnings) = match self.name {
+            None => PackFiles::read_file(path, self.limits)?,
+            Some(name) => PackFiles::read_file_as(name, path, self.limits)?,
+        };
         Ok(Fetched {
             files: unbundled(files)?,
             source: Source::Path(path.to_owned()),
@@ -99,22 +110,35 @@ impl Fetcher<'_> {
             address: url.to_string(),
             reason: reason.to_owned(),
         };
-        let Some((name, extension @ ("wasm" | "toml"))) = file_name.rsplit_once('.') else {
+        let Some((stem, extension @ ("wasm" | "toml"))) = file_name.rsplit_once('.') else {
             return Err(invalid("its name does not end with `.wasm` or `.toml`"));
         };
-        let limits = SizeLimits::from(self.limits);
-        let limit = match extension {
-            "wasm" => limits.bundle(),
-            _ => limits.sidecar(),
-        };
+        let name = self.name.unwrap_or(stem);
         let on_progress = &mut self.on_progress;
-        let bytes = download(url, limit, &mut |total_bytes, received_bytes| {
-            on_progress(Progress {
-                total_bytes,
-                received_bytes,
+        let download = Download {
+            address: url.as_str(),
+            request: client()?.get(url.clone()),
+            limit: match extension {
+                "wasm" => SizeLimits::from(self.limits).bundle(),
+                _ => SizeLimits::sidecar(),
+            },
+            on_progress: &mut |total_bytes, received_bytes| {
+                on_progress(Progress {
+                    total_bytes,
+                    received_bytes,
+                });
+            },
+        };
+        let Downloaded {
+            status,
+            content: bytes,
+        } = download.run().await?;
+        if !status.is_success() {
+            return Err(Error::Status {
+                address: url.to_string(),
+                reason: format!("the server returned HTTP {status}"),
             });
-        })
-        .await?;
+        }
         if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'<') {
             return Err(invalid("the server sent a web page"));
         }
@@ -137,7 +161,7 @@ impl Fetcher<'_> {
     }
 
     async fn artifact(&mut self, reference: &OciReference) -> Result<Fetched, Error> {
-        let registry = Registry::new(reference, self.connection).await;
+        let registry = Registry::new(reference, self.connection).await?;
         let on_progress = &mut self.on_progress;
         let limits = SizeLimits::from(self.limits);
         let mut on_received = |total_bytes, received_bytes| {
@@ -146,7 +170,8 @@ impl Fetcher<'_> {
                 received_bytes,
             });
         };
-        let Pulled { files, manifest } = registry.pull(&limits, &mut on_received).await?;
+        let Pulled { files, manifest } =
+            registry.pull(self.name, &limits, &mut on_received).await?;
         Ok(Fetched {
             files,
             source: Source::Oci(reference.clone()),

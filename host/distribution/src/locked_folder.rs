@@ -5,30 +5,30 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
-use lmstrix::store::{AtomicFile, FileLock};
+use lmstrix::store::{AtomicFile, Sweep, TEMPORARY_PREFIX};
 use lmstrix_sandbox::{
-    LockFile, LockedPack, PackDigests, PackFiles, PackFolder, PackFolders, SandboxLimits,
-    differences,
+    Digest, LOCK_FILE, LockFile, LockedPack, PackDigests, PackFiles, SandboxLimits, differences,
 };
 
+use crate::busy_file::BusyFile;
 use crate::error::Error;
 use crate::fetch::Fetched;
+use crate::state::{PackState, read, states};
 
-/// The file that is locked while a process changes the folder.
-const BUSY_FILE: &str = ".lmstrix-packs.lock";
-
-/// A packs folder that no other process changes meanwhile.
+/// A packs folder that other processes cannot change until this is dropped.
 #[derive(Debug)]
 pub struct LockedFolder {
     path: PathBuf,
     limits: SandboxLimits,
+    /// True if symbolic links in the folder may point outside of it.
+    allows_links: bool,
     lock_file: LockFile,
     /// The permissions of new files.
     permissions: std::fs::Permissions,
     _busy: BusyFile,
 }
 
-/// Decides what becomes of a pack that has the name already.
+/// Decides if a pack of the same name is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replace {
     /// An error.
@@ -48,60 +48,41 @@ pub enum Change {
     Replaced,
     /// The same files were there already.
     Unchanged,
-}
-
-/// The state of a pack compared with the lock file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PackState {
-    /// As locked.
-    Same,
-    /// Not in the lock file.
-    NotLocked,
-    /// In the lock file, and not in the folder.
-    Missing,
-    /// Its files differ; each difference is a sentence fragment.
-    Changed(Vec<String>),
-}
-
-/// The locked file, which is removed at the end.
-#[derive(Debug)]
-struct BusyFile {
-    path: PathBuf,
-    _lock: FileLock,
-}
-
-impl Drop for BusyFile {
-    fn drop(&mut self) {
-        // Other processes do not wait for this lock, so the file can be removed.
-        let _ignored = fs::remove_file(&self.path);
-    }
+    /// The same files were there already, and another source is recorded.
+    NewSource,
 }
 
 impl LockedFolder {
-    /// Opens a folder, which is created if it does not exist.
+    /// Creates a folder if it does not exist, and opens it.
     ///
     /// # Errors
-    /// Returns an error if the folder cannot be written, another process changes it, or its
-    /// lock file is invalid.
-    pub fn open(path: &Path, limits: SandboxLimits) -> Result<Self, Error> {
+    /// Returns an error as [`Self::open`] does.
+    pub fn create(path: &Path, allows_links: bool, limits: SandboxLimits) -> Result<Self, Error> {
         fs::create_dir_all(path).map_err(Error::write(path))?;
-        let busy_path = path.join(BUSY_FILE);
-        let lock = FileLock::try_acquire(&busy_path).map_err(Error::write(&busy_path))?;
-        let Some(lock) = lock else {
-            return Err(Error::Busy(path.to_owned()));
-        };
-        let permissions = fs::metadata(&busy_path)
-            .map_err(Error::write(&busy_path))?
+        Self::open(path, allows_links, limits)
+    }
+
+    /// Opens a folder.
+    ///
+    /// # Errors
+    /// Returns an error if the folder does not exist or cannot be written, if another process
+    /// changes it, or if its lock file is invalid.
+    pub fn open(path: &Path, allows_links: bool, limits: SandboxLimits) -> Result<Self, Error> {
+        if !path.is_dir() {
+            return Err(Error::NoFolder(path.to_owned()));
+        }
+        let busy = BusyFile::acquire(path)?;
+        let permissions = fs::metadata(&busy.path)
+            .map_err(Error::write(&busy.path))?
             .permissions();
+        Sweep::of_temporary_files(TEMPORARY_PREFIX).run(path);
         Ok(Self {
             path: path.to_owned(),
             limits,
+            allows_links,
             lock_file: LockFile::read(path)?.unwrap_or_default(),
             permissions,
-            _busy: BusyFile {
-                path: busy_path,
-                _lock: lock,
-            },
+            _busy: busy,
         })
     }
 
@@ -117,47 +98,72 @@ impl LockedFolder {
         &self.lock_file
     }
 
-    /// Returns the names of the packs in the folder and in the lock file, sorted.
-    #[must_use]
-    pub fn names(&self) -> Vec<String> {
-        names(&self.path, &self.lock_file)
-    }
-
     /// Reads the files of a pack; `None` if the folder does not have it.
     fn read(&self, name: &str) -> Result<Option<PackFiles>, Error> {
-        read(&self.path, name, &self.limits)
+        read(&self.path, name, self.allows_links, &self.limits)
     }
 
-    /// Writes a pack into the folder, and records it in the lock file. The pack is complete
-    /// or, after an error, as it was before.
+    /// Writes a pack into the folder, and records it in the lock file. After an error, the pack
+    /// is as it was before.
     ///
     /// # Errors
-    /// Returns an error if a pack of the name may not be replaced, or a file cannot be written.
+    /// Returns an error if a pack of the name may not be replaced, if a file that is no part of
+    /// it has the path of one, or if a file cannot be written.
     pub fn put(&mut self, pack: &Fetched, replace: Replace) -> Result<Change, Error> {
         let name = &pack.files.name;
         let old = self.read(name)?;
         let digests = pack.files.digests();
-        let change = match &old {
-            None => Change::Added,
-            Some(old) if old.digests() == digests => Change::Unchanged,
-            // A component in this folder may have its other files in it.
-            Some(_) if pack.source.is_in(&self.path) => Change::Replaced,
-            Some(old) => {
+        let is_same = old.as_ref().is_some_and(|old| old.digests() == digests);
+        // A component in this folder may have its other files in it.
+        let is_in_place = pack.source.is_pack_in(&self.path, name);
+        if !is_same && !is_in_place && replace != Replace::Always {
+            if let Some(old) = &old {
                 self.check_replace(name, &old.digests(), replace)?;
-                Change::Replaced
             }
-        };
-        if change != Change::Unchanged {
-            self.write(&pack.files, old.as_ref())?;
+            self.check_free(pack, old.as_ref())?;
         }
-        self.lock_file.put(LockedPack {
+        let known = self.lock_file.get(name).filter(|_| is_same);
+        let source = match pack.source.in_lock_file(&self.path) {
+            None => known.and_then(|known| known.source.clone()),
+            source => source,
+        };
+        let change = match (&old, known) {
+            (None, _) => Change::Added,
+            (Some(_), _) if !is_same => Change::Replaced,
+            (_, Some(known)) if known.source == source => Change::Unchanged,
+            _ => Change::NewSource,
+        };
+        let manifest = pack.manifest.clone();
+        let manifest = manifest.or_else(|| known.and_then(|known| known.manifest.clone()));
+        let entry = LockedPack {
             name: name.clone(),
-            source: pack.source.in_lock_file(&self.path),
-            manifest: pack.manifest.clone(),
+            source,
+            manifest,
             digest: digests.of_pack(),
             files: digests,
-        });
-        self.write_lock_file()?;
+        };
+        let mut lock_file = self.lock_file.clone();
+        lock_file.put(entry);
+        let mut staged = Vec::new();
+        if !is_same {
+            self.check_no_link(name)?;
+            let main = pack.files.main_file().map(|file| &file.path);
+            let mut files: Vec<_> = pack.files.files.iter().collect();
+            // The file that makes the others a pack is the last one.
+            files.sort_by_key(|file| Some(&file.path) == main);
+            for file in files {
+                staged.push(self.stage(&file.path, &file.bytes)?);
+            }
+        }
+        staged.push(self.stage(LOCK_FILE, lock_file.to_toml()?.as_bytes())?);
+        self.commit(staged)?;
+        self.lock_file = lock_file;
+        for file in old.iter().flat_map(|old| &old.files) {
+            if !pack.files.files.iter().any(|new| new.path == file.path) {
+                let path = self.path.join(&file.path);
+                fs::remove_file(&path).map_err(Error::write(&path))?;
+            }
+        }
         Ok(change)
     }
 
@@ -169,16 +175,13 @@ impl LockedFolder {
         replace: Replace,
     ) -> Result<(), Error> {
         match (replace, self.lock_file.get(name)) {
-            (Replace::Always, _) => Ok(()),
-            (Replace::Unchanged, Some(locked)) => {
-                match differences(&locked.files, present).into_iter().next() {
-                    None => Ok(()),
-                    Some(difference) => Err(Error::ChangedByHand {
-                        name: name.to_owned(),
-                        difference,
-                    }),
-                }
-            }
+            (Replace::Unchanged, Some(locked)) => match lost_change(&locked.files, present) {
+                None => Ok(()),
+                Some(difference) => Err(Error::Changed {
+                    name: name.to_owned(),
+                    difference,
+                }),
+            },
             _ => Err(Error::Exists {
                 name: name.to_owned(),
                 folder: self.path.clone(),
@@ -186,38 +189,41 @@ impl LockedFolder {
         }
     }
 
-    /// Writes the files of a pack, and removes those of the old one. The file that makes them a
-    /// pack is the last one. On an error, the old files are written back.
-    fn write(&self, new: &PackFiles, old: Option<&PackFiles>) -> Result<(), Error> {
-        let main = new.main_file().map(|file| &file.path);
-        let mut files: Vec<_> = new.files.iter().collect();
-        files.sort_by_key(|file| Some(&file.path) == main);
-        let mut written = Vec::new();
-        let result = files.iter().try_for_each(|file| {
-            written.push(&file.path);
-            self.write_file(&file.path, &file.bytes)
-        });
-        let is_in = |pack: &PackFiles, path: &str| pack.files.iter().any(|file| file.path == path);
-        let old_files = old.iter().flat_map(|old| &old.files);
-        if result.is_err() {
-            for path in written {
-                if !old.is_some_and(|old| is_in(old, path)) {
-                    let _ignored = fs::remove_file(self.path.join(path));
-                }
-            }
-            for file in old_files {
-                let _ignored = self.write_file(&file.path, &file.bytes);
-            }
-            return result;
-        }
-        for file in old_files.filter(|file| !is_in(new, &file.path)) {
+    /// Checks that no file is overwritten that is not a part of the old pack, also of one whose
+    /// main file is missing.
+    fn check_free(&self, new: &Fetched, old: Option<&PackFiles>) -> Result<(), Error> {
+        let locked = self.lock_file.get(&new.files.name);
+        for file in &new.files.files {
             let path = self.path.join(&file.path);
-            fs::remove_file(&path).map_err(Error::write(&path))?;
+            let is_old = old.is_some_and(|old| old.files.iter().any(|old| old.path == file.path));
+            if is_old || path.symlink_metadata().is_err() {
+                continue;
+            }
+            let present = fs::read(&path).ok();
+            let digest = present.as_deref().map(Digest::of);
+            let is_known = present.as_ref() == Some(&file.bytes)
+                || digest.is_some_and(|digest| {
+                    locked.and_then(|locked| locked.files.0.get(&file.path)) == Some(&digest)
+                });
+            if !is_known {
+                return Err(Error::FileExists(path));
+            }
         }
         Ok(())
     }
 
-    fn write_file(&self, path: &str, bytes: &[u8]) -> Result<(), Error> {
+    /// Checks that the folder of the pack's files is not elsewhere.
+    fn check_no_link(&self, name: &str) -> Result<(), Error> {
+        let folder = self.path.join(name);
+        match folder.is_symlink() {
+            true => Err(Error::LinkedFolder(folder)),
+            false => Ok(()),
+        }
+    }
+
+    /// Writes a file under a temporary name, so that a full disk is found before a file of the
+    /// pack is replaced.
+    fn stage(&self, path: &str, bytes: &[u8]) -> Result<(PathBuf, AtomicFile), Error> {
         let path = self.path.join(path);
         let write = || {
             if let Some(parent) = path.parent() {
@@ -227,19 +233,43 @@ impl LockedFolder {
             let permissions = permissions.unwrap_or_else(|_| self.permissions.clone());
             let mut file = AtomicFile::with_permissions(&path, Some(permissions))?;
             file.write_all(bytes)?;
-            file.commit()
+            file.sync()?;
+            Ok(file)
         };
-        write().map_err(Error::write(&path))
+        match write() {
+            Ok(file) => Ok((path, file)),
+            Err(error) => Err(Error::write(&path)(error)),
+        }
+    }
+
+    /// Gives staged files their names. If that fails, the files before are written back.
+    fn commit(&self, staged: Vec<(PathBuf, AtomicFile)>) -> Result<(), Error> {
+        let mut written: Vec<(PathBuf, Option<Vec<u8>>)> = Vec::new();
+        for (path, file) in staged {
+            let before = fs::read(&path).ok();
+            if let Err(error) = file.commit() {
+                for (path, before) in &written {
+                    match before {
+                        Some(bytes) => AtomicFile::replace(path, bytes),
+                        None => fs::remove_file(path),
+                    }
+                    .map_err(Error::write(path))?;
+                }
+                return Err(Error::write(&path)(error));
+            }
+            written.push((path, before));
+        }
+        Ok(())
     }
 
     fn write_lock_file(&self) -> Result<(), Error> {
-        let text = self.lock_file.to_toml()?;
-        let path = LockFile::path(&self.path);
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if self.lock_file.packs().is_empty() && !path.exists() {
+        let exists = LockFile::path(&self.path).exists();
+        if self.lock_file.packs().is_empty() && !exists {
             return Ok(());
         }
-        self.write_file(&name, text.as_bytes())
+        let text = self.lock_file.to_toml()?;
+        let staged = self.stage(LOCK_FILE, text.as_bytes())?;
+        self.commit(vec![staged])
     }
 
     /// Removes a pack.
@@ -257,12 +287,8 @@ impl LockedFolder {
                     lock_file: LockFile::path(&self.path),
                 });
             };
-            let found = differences(&locked.files, &present.digests());
-            // A file that is gone is no loss.
-            let is_gone = |path: &String| !present.files.iter().any(|file| file.path == *path);
-            let gone = locked.files.0.keys().filter(|path| is_gone(path)).count();
-            if let Some(difference) = found.into_iter().nth(gone) {
-                return Err(Error::ChangedByHand {
+            if let Some(difference) = lost_change(&locked.files, &present.digests()) {
+                return Err(Error::Changed {
                     name: name.to_owned(),
                     difference,
                 });
@@ -274,9 +300,12 @@ impl LockedFolder {
                 folder: self.path.clone(),
             });
         }
+        self.check_no_link(name)?;
         // The file that makes the others a pack is the first one.
+        let main = present.as_ref().and_then(PackFiles::main_file);
+        let main = main.map(|file| file.path.clone());
         let mut files = present.map(|pack| pack.files).unwrap_or_default();
-        files.sort_by_key(|file| file.path.contains('/') || !file.path.ends_with(".wasm"));
+        files.sort_by_key(|file| Some(&file.path) != main.as_ref());
         for file in files {
             let path = self.path.join(&file.path);
             fs::remove_file(&path).map_err(Error::write(&path))?;
@@ -287,28 +316,24 @@ impl LockedFolder {
         self.write_lock_file()
     }
 
-    /// Records the packs of these names in the lock file as they are; a pack that is not in
-    /// the folder is removed from it. Returns the states before.
+    /// Records the packs of these names in the lock file as they are. The entry of a pack that
+    /// is not in the folder stays. Returns the states before.
     ///
     /// # Errors
     /// Returns an error if a pack is unknown or cannot be read, or the file cannot be written.
     pub fn lock(&mut self, names: &[String]) -> Result<BTreeMap<String, PackState>, Error> {
-        let states = states(&self.path, &self.lock_file, names, &self.limits)?;
-        for name in states.keys() {
-            let Some(present) = self.read(name)? else {
-                self.lock_file.remove(name);
+        let states = self.states(names)?;
+        for (name, state) in &states {
+            let is_new = matches!(state, PackState::NotLocked | PackState::Changed(_));
+            let Some(present) = self.read(name)?.filter(|_| is_new) else {
                 continue;
             };
             let digests = present.digests();
-            let known = self.lock_file.get(name);
-            // A pack that was changed by hand is no longer that of the registry.
-            let manifest = known
-                .filter(|known| known.files == digests)
-                .and_then(|known| known.manifest.clone());
             self.lock_file.put(LockedPack {
                 name: name.clone(),
-                source: known.and_then(|known| known.source.clone()),
-                manifest,
+                // A pack that was changed is no longer that of the source.
+                source: None,
+                manifest: None,
                 digest: digests.of_pack(),
                 files: digests,
             });
@@ -322,78 +347,15 @@ impl LockedFolder {
     /// # Errors
     /// Returns an error if a pack is unknown or cannot be read.
     pub fn states(&self, names: &[String]) -> Result<BTreeMap<String, PackState>, Error> {
-        states(&self.path, &self.lock_file, names, &self.limits)
+        let locked = &self.lock_file;
+        states(&self.path, locked, names, self.allows_links, &self.limits)
     }
 }
 
-/// Returns the states of packs in a folder compared with its lock file; without names, of all.
-/// Changes nothing.
-///
-/// # Errors
-/// Returns an error if the lock file is invalid, or a pack is unknown or cannot be read.
-pub fn verify(
-    folder: &Path,
-    names: &[String],
-    limits: &SandboxLimits,
-) -> Result<BTreeMap<String, PackState>, Error> {
-    let lock_file = LockFile::read(folder)?.unwrap_or_default();
-    states(folder, &lock_file, names, limits)
-}
-
-fn states(
-    folder: &Path,
-    lock_file: &LockFile,
-    names: &[String],
-    limits: &SandboxLimits,
-) -> Result<BTreeMap<String, PackState>, Error> {
-    let known = self::names(folder, lock_file);
-    let wanted = if names.is_empty() { &known } else { names };
-    let states = wanted.iter().map(|name| {
-        let state = match (lock_file.get(name), read(folder, name, limits)?) {
-            (None, None) => {
-                return Err(Error::NotFound {
-                    name: name.clone(),
-                    folder: folder.to_owned(),
-                });
-            }
-            (None, Some(_)) => PackState::NotLocked,
-            (Some(_), None) => PackState::Missing,
-            (Some(locked), Some(present)) => {
-                let found = differences(&locked.files, &present.digests());
-                match found.is_empty() {
-                    true => PackState::Same,
-                    false => PackState::Changed(found),
-                }
-            }
-        };
-        Ok((name.clone(), state))
-    });
-    states.collect()
-}
-
-/// Returns the names of the packs in a folder and in its lock file, sorted.
-fn names(folder: &Path, lock_file: &LockFile) -> Vec<String> {
-    let present = folders(folder).list().into_iter().map(|pack| pack.name);
-    let locked = lock_file.packs().iter().map(|pack| pack.name.clone());
-    let mut names: Vec<String> = present.chain(locked).collect();
-    names.sort();
-    names.dedup();
-    names
-}
-
-/// Reads the files of a pack; `None` if the folder does not have it.
-fn read(folder: &Path, name: &str, limits: &SandboxLimits) -> Result<Option<PackFiles>, Error> {
-    match folders(folder).find(name) {
-        Ok(found) => Ok(Some(PackFiles::read(&found, limits)?.0)),
-        Err(lmstrix_sandbox::Error::NotFound { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// A packs folder may have links to files elsewhere, as for a run.
-fn folders(folder: &Path) -> PackFolders {
-    PackFolders(vec![PackFolder {
-        path: folder.to_owned(),
-        allows_links: true,
-    }])
+/// Returns the first change that would be lost if the locked files replaced the present ones. A
+/// missing file is no such change.
+fn lost_change(locked: &PackDigests, present: &PackDigests) -> Option<String> {
+    let mut still_there = locked.clone();
+    still_there.0.retain(|path, _| present.0.contains_key(path));
+    differences(&still_there, present).into_iter().next()
 }

@@ -28,7 +28,7 @@ impl FromStr for Source {
 
     fn from_str(text: &str) -> Result<Self, Error> {
         let invalid = |reason: &str| Error::InvalidSource {
-            address: text.to_owned(),
+            address: without_password(text),
             reason: reason.to_owned(),
         };
         if let Some(reference) = text.strip_prefix(OCI_SCHEME) {
@@ -86,8 +86,17 @@ impl Source {
         Some(names?.join("/"))
     }
 
+    /// Returns true for the main file of the pack of this name in a folder.
+    pub(crate) fn is_pack_in(&self, folder: &Path, name: &str) -> bool {
+        let Self::Path(path) = self else {
+            return false;
+        };
+        let has_name = path.file_stem().is_some_and(|stem| stem == name);
+        has_name && self.is_in(folder)
+    }
+
     /// Returns true for a file in this folder.
-    pub(crate) fn is_in(&self, folder: &Path) -> bool {
+    fn is_in(&self, folder: &Path) -> bool {
         let Self::Path(path) = self else {
             return false;
         };
@@ -103,6 +112,10 @@ impl Source {
     /// Returns an error if the text is not a valid source.
     pub fn of_lock_file(text: &str, packs_folder: &Path) -> Result<Self, Error> {
         Ok(match text.parse()? {
+            Self::Path(path) if packs_folder.is_symlink() => {
+                let packs_folder = fs_err::canonicalize(packs_folder);
+                Self::Path(packs_folder.unwrap_or_default().join(path))
+            }
             Self::Path(path) => Self::Path(packs_folder.join(path).components().fold(
                 PathBuf::new(),
                 |mut joined, part| {
@@ -119,6 +132,14 @@ impl Source {
             )),
             other => other,
         })
+    }
+}
+
+/// Returns an address for a message.
+fn without_password(address: &str) -> String {
+    match (address.split_once("://"), address.rsplit_once('@')) {
+        (Some((scheme, _)), Some((_, host))) => format!("{scheme}://****@{host}"),
+        _ => address.to_owned(),
     }
 }
 
@@ -157,7 +178,7 @@ mod tests {
             (
                 "https://me:secret@example.org/adam.wasm",
                 Err(
-                    "invalid source `https://me:secret@example.org/adam.wasm`: packs.lock would hold the password in the URL",
+                    "invalid source `https://****@example.org/adam.wasm`: packs.lock would hold the password in the URL",
                 ),
             ),
         ] {

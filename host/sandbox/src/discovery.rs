@@ -11,6 +11,8 @@ use super::limits::SandboxLimits;
 
 /// Names that pack files must not have: the built-in pack, and its prompts.
 pub const RESERVED_NAMES: [&str; 2] = ["standard", "stock"];
+/// File name of the lock file in a packs folder.
+pub const LOCK_FILE: &str = "packs.lock";
 /// Maximum length of a pack name in bytes.
 const NAME_BYTES_MAX: usize = 64;
 /// Maximum size in bytes of all sidecar files of a pack together.
@@ -262,6 +264,37 @@ pub(super) fn parent_folder(path: &Path) -> &Path {
     }
 }
 
+/// Checks that a path relative to the packs folder is one of a pack of this name: `NAME.wasm`,
+/// `NAME.EXTENSION`, `NAME` or `NAME/FILE`.
+pub(super) fn check_path(pack: &str, path: &str) -> Result<(), &'static str> {
+    const FORMS: &str = "its path is not of the form NAME, NAME.EXTENSION or NAME/FILE";
+    let rest = path.strip_prefix(pack).ok_or(FORMS)?;
+    if rest.is_empty() {
+        return Ok(());
+    }
+    let (name, is_beside) = match (rest.strip_prefix('.'), rest.strip_prefix('/')) {
+        (Some(extension), _) => (extension, true),
+        (_, Some(name)) => (name, false),
+        (None, None) => return Err(FORMS),
+    };
+    // These names mean something else on some system.
+    let is_special = |c: char| c.is_control() || r#"/\:*?"<>|"#.contains(c);
+    if name.is_empty() || name.starts_with('.') || name.contains(is_special) {
+        return Err("its name has characters that are not allowed");
+    }
+    // A file `NAME.b.toml` belongs to the pack `NAME.b`.
+    if is_beside && name.contains('.') {
+        return Err(FORMS);
+    }
+    let is_code = ["wasm", "cwasm"]
+        .iter()
+        .any(|code| name.rsplit('.').next() == Some(code));
+    match is_code && (!is_beside || name == "cwasm") {
+        true => Err("a pack has one component only"),
+        false => Ok(()),
+    }
+}
+
 /// The sidecar files of a pack, which are passed to every call.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SidecarFiles {
@@ -301,6 +334,12 @@ pub(super) fn read_sidecar_files(wasm: &Path, allows_links: bool) -> SidecarFile
     let mut paths = sorted_paths(folder);
     paths.retain(|path| path.file_stem() == Some(stem) && !is_code(path));
     paths.extend(sorted_paths(&folder.join(stem)));
+    // Hidden files are those of other programs, such as `.DS_Store`.
+    let is_hidden = |path: &PathBuf| {
+        path.file_name()
+            .is_some_and(|name| name.as_encoded_bytes().starts_with(b".") || name == LOCK_FILE)
+    };
+    paths.retain(|path| !is_hidden(path));
     let mut total_bytes = 0;
     for path in paths {
         let mut skip = |reason: &str| {
@@ -326,17 +365,23 @@ pub(super) fn read_sidecar_files(wasm: &Path, allows_links: bool) -> SidecarFile
             continue;
         }
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+            skip("its name is not UTF-8");
             continue;
         };
+        let stem = stem.to_string_lossy();
+        let relative_path = match path.parent() == Some(folder) {
+            true => name.to_owned(),
+            false => format!("{stem}/{name}"),
+        };
+        if let Err(reason) = check_path(&stem, &relative_path) {
+            skip(reason);
+            continue;
+        }
         match fs::read_to_string(&path) {
             Ok(text) => {
                 total_bytes += metadata.len();
                 let display_path = path.display().to_string();
-                let is_beside = path.parent() == Some(folder);
-                sidecar_files.paths.push(match is_beside {
-                    true => name.to_owned(),
-                    false => format!("{}/{name}", stem.to_string_lossy()),
-                });
+                sidecar_files.paths.push(relative_path);
                 sidecar_files.files.push(TextFile {
                     name: name.to_owned(),
                     display_path,

@@ -88,12 +88,14 @@ pub enum Error {
         reason: String,
     },
     /// The pack is not the one that is locked or pinned.
-    #[error("pack `{pack}`{} is refused: {reason}", PathSuffix(path.as_ref()))]
+    #[error("pack `{pack}`{} is refused: {reason} ({rule})", PathSuffix(path.as_ref()))]
     Refused {
         /// Name of the pack.
         pack: String,
         /// Path of the pack file; `None` for the standard pack.
         path: Option<PathBuf>,
+        /// The rule: `--locked` or `pins`.
+        rule: &'static str,
         /// The difference.
         reason: String,
     },

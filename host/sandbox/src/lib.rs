@@ -45,12 +45,13 @@ pub use contract::{
     TextFile,
 };
 pub use discovery::{
-    FoundPack, PackFolder, PackFolders, RESERVED_NAMES, SIDECAR_BYTES_MAX, UnusedFile, check_name,
+    FoundPack, LOCK_FILE, PackFolder, PackFolders, RESERVED_NAMES, SIDECAR_BYTES_MAX, UnusedFile,
+    check_name,
 };
 pub use error::{ContractError, Error, GuestError, GuestFailure, LoadError};
 pub use limits::{ByteSize, LimitExceeded, SandboxLimits};
 pub use loaded::{Pack, Processor, THREAD_STACK_BYTES};
-pub use lock_file::{LOCK_FILE, LockFile, LockedPack, PackRules, differences};
+pub use lock_file::{LockFile, LockedPack, PackRules, differences};
 pub use notice::PackNotice;
 pub use pack_files::{Digest, PackDigests, PackFile, PackFiles};
 
@@ -122,6 +123,12 @@ impl PackLoader {
             path: Some(path.to_owned()),
             ..standard
         })
+    }
+
+    /// Returns the limits of packs.
+    #[must_use]
+    pub fn limits(&self) -> &SandboxLimits {
+        &self.sandbox.limits
     }
 
     /// Loads a pack that was found in a packs folder.

@@ -9,12 +9,14 @@ use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
 use super::STANDARD_PACK;
+use super::discovery::{self, FoundPack, LOCK_FILE};
 use super::error::Error;
+use super::limits::SandboxLimits;
 use super::loaded::Pack;
-use super::pack_files::{Digest, PackDigests, folder_of, standard_digests};
+use super::pack_files::{Digest, PackDigests, PackFiles, standard_digests};
 
-/// File name of the lock file in a packs folder.
-pub const LOCK_FILE: &str = "packs.lock";
+/// Maximum size in bytes of a lock file.
+const BYTES_MAX: u64 = 4 << 20;
 /// The version of the format that this program reads and writes.
 const VERSION: u32 = 1;
 /// The first lines of the file.
@@ -65,14 +67,22 @@ impl LockFile {
     /// Returns an error if the file cannot be read or is invalid.
     pub fn read(folder: &Path) -> Result<Option<Self>, Error> {
         let path = Self::path(folder);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(Error::Read { path, source }),
-        };
         let invalid = |reason: String| Error::InvalidLockFile {
             path: path.clone(),
             reason,
+        };
+        let text = match fs::metadata(&path) {
+            // A pipe would block, and a device may have no end.
+            Ok(metadata) if !metadata.is_file() || metadata.len() > BYTES_MAX => {
+                return Err(invalid("it is not a file of at most 4 MiB".to_owned()));
+            }
+            Ok(_) => fs::read_to_string(&path),
+            Err(error) => Err(error),
+        };
+        let text = match text {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(Error::Read { path, source }),
         };
         let file: Self = toml::from_str(&text).map_err(|error| {
             let line = error
@@ -91,7 +101,21 @@ impl LockFile {
                 file.version
             )));
         }
-        for pack in &file.packs {
+        for (index, pack) in file.packs.iter().enumerate() {
+            let name = &pack.name;
+            if file
+                .packs
+                .iter()
+                .take(index)
+                .any(|other| other.name == *name)
+            {
+                return Err(invalid(format!("it has two entries for the pack `{name}`")));
+            }
+            discovery::check_new_name(name).map_err(|error| invalid(error.to_string()))?;
+            for path in pack.files.0.keys() {
+                discovery::check_path(name, path)
+                    .map_err(|reason| invalid(format!("pack `{name}`: `{path}`: {reason}")))?;
+            }
             if pack.files.of_pack() != pack.digest {
                 return Err(invalid(format!(
                     "the digest of pack `{}` does not match those of its files",
@@ -188,11 +212,12 @@ impl PackRules {
     /// # Errors
     /// Returns an error if the pack is refused or a lock file is invalid.
     pub fn check(&self, pack: &Pack) -> Result<(), Error> {
-        let refused = |rule: &str, reason: String| {
+        let refused = |reason: String| {
             Err(Error::Refused {
                 pack: pack.name().to_owned(),
                 path: pack.path().cloned(),
-                reason: format!("{reason} ({rule})"),
+                rule: "pins",
+                reason,
             })
         };
         // The standard pack resolves the prompts of a prompt file.
@@ -201,38 +226,76 @@ impl PackRules {
             && let digest = standard_digests().of_pack()
             && digest != *pin
         {
-            return refused(
-                "pins",
-                format!("it needs the pack `{STANDARD_PACK}`, which has {digest}, not {pin}"),
-            );
+            return refused(format!(
+                "it needs the pack `{STANDARD_PACK}`, which has {digest}, not {pin}"
+            ));
         }
         if let Some(pin) = self.pins.get(pack.name()) {
             let digest = pack.digests().of_pack();
             return match digest == *pin {
                 true => Ok(()),
-                false => refused("pins", format!("it has {digest}, not {pin}")),
+                false => refused(format!("it has {digest}, not {pin}")),
             };
         }
         let Some(path) = pack.path().filter(|_| self.locked) else {
             return Ok(());
         };
-        let folder = folder_of(path);
-        let lock_path = LockFile::path(&folder);
+        self.check_locked(pack.name(), path, &pack.digests())
+    }
+
+    /// Checks that a pack may be loaded, so that an unknown component is not compiled.
+    ///
+    /// # Errors
+    /// Returns an error if the pack is refused or cannot be read, or if a lock file is invalid.
+    pub fn check_before_load(&self, pack: &FoundPack, limits: &SandboxLimits) -> Result<(), Error> {
+        if !self.locked || self.pins.contains_key(&pack.name) {
+            return Ok(());
+        }
+        let (files, _shown_when_loaded) = PackFiles::read_file(&pack.path, limits)?;
+        // Links in the folder are not known here; the check after the load includes them.
+        self.check_locked_file(&pack.name, &pack.path, &files.digests())
+    }
+
+    /// Checks the main file of a pack.
+    fn check_locked_file(
+        &self,
+        name: &str,
+        path: &Path,
+        digests: &PackDigests,
+    ) -> Result<(), Error> {
+        let locked = self.locked_digests(name, path)?;
+        let main = path.file_name().unwrap_or_default().to_string_lossy();
+        let only_main = |digests: &PackDigests| {
+            let digests = digests.0.get_key_value(main.as_ref());
+            let digests = digests.map(|(path, digest)| (path.clone(), digest.clone()));
+            PackDigests(digests.into_iter().collect())
+        };
+        refuse_difference(name, path, &only_main(&locked), &only_main(digests))
+    }
+
+    fn check_locked(&self, name: &str, path: &Path, digests: &PackDigests) -> Result<(), Error> {
+        refuse_difference(name, path, &self.locked_digests(name, path)?, digests)
+    }
+
+    /// Returns the digests of a pack in the lock file of its folder.
+    fn locked_digests(&self, name: &str, path: &Path) -> Result<PackDigests, Error> {
+        let folder = discovery::parent_folder(path);
+        let lock_path = LockFile::path(folder);
         let lock_path = lock_path.display();
-        let Some(lock_file) = self.lock_file(&folder)? else {
-            return refused("--locked", format!("`{lock_path}` does not exist"));
+        let Some(lock_file) = self.lock_file(folder)? else {
+            return Err(not_locked(
+                name,
+                path,
+                format!("`{lock_path}` does not exist"),
+            ));
         };
-        // The name in the lock file is that of the file, also for a copy of the standard pack.
-        let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        let Some(locked) = lock_file.get(&name) else {
-            return refused("--locked", format!("it is not in `{lock_path}`"));
-        };
-        match differences(&locked.files, &pack.digests()).first() {
-            None => Ok(()),
-            Some(difference) => refused(
-                "--locked",
-                format!("it differs from `{lock_path}`: {difference}"),
-            ),
+        match lock_file.get(name) {
+            Some(locked) => Ok(locked.files.clone()),
+            None => Err(not_locked(
+                name,
+                path,
+                format!("it is not in `{lock_path}`"),
+            )),
         }
     }
 
@@ -248,5 +311,32 @@ impl PackRules {
             known.insert(folder.to_owned(), lock_file.clone());
         }
         Ok(lock_file)
+    }
+}
+
+/// Returns an error if a pack differs from its lock file.
+fn refuse_difference(
+    name: &str,
+    path: &Path,
+    locked: &PackDigests,
+    actual: &PackDigests,
+) -> Result<(), Error> {
+    let lock_path = LockFile::path(discovery::parent_folder(path));
+    match differences(locked, actual).first() {
+        None => Ok(()),
+        Some(difference) => Err(not_locked(
+            name,
+            path,
+            format!("it differs from `{}`: {difference}", lock_path.display()),
+        )),
+    }
+}
+
+fn not_locked(name: &str, path: &Path, reason: String) -> Error {
+    Error::Refused {
+        pack: name.to_owned(),
+        path: Some(path.to_owned()),
+        rule: "--locked",
+        reason,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 
 use fs_err as fs;
@@ -51,7 +51,7 @@ impl PackFiles {
             })
         };
         for file in &files {
-            if let Err(reason) = check_path(name, &file.path) {
+            if let Err(reason) = discovery::check_path(name, &file.path) {
                 return invalid(&file.path, reason);
             }
         }
@@ -68,7 +68,10 @@ impl PackFiles {
         };
         match pack.main_file() {
             Some(_) => Ok(pack),
-            None => invalid(&format!("{name}.wasm"), "the file is missing"),
+            None => invalid(
+                &format!("{name}.wasm` or `{name}.toml"),
+                "the file is missing",
+            ),
         }
     }
 
@@ -90,11 +93,46 @@ impl PackFiles {
         Self::read_with(&FoundPack::of_file(path)?, true, limits)
     }
 
+    /// Reads the files of a pack at any location, whose name may be no pack name, as a pack of
+    /// another name.
+    ///
+    /// # Errors
+    /// Returns an error as [`Self::read`] does, and if the name is not a valid pack name.
+    pub fn read_file_as(
+        name: &str,
+        path: &Path,
+        limits: &SandboxLimits,
+    ) -> Result<(Self, Vec<String>), Error> {
+        discovery::check_new_name(name)?;
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let pack = FoundPack {
+            name: stem.into_owned(),
+            path: path.to_owned(),
+            allows_links: false,
+            shadowed: Vec::new(),
+        };
+        let (files, skipped) = Self::read_unchecked(&pack, true, limits)?;
+        let unchecked = Self {
+            name: pack.name,
+            files,
+        };
+        Ok((unchecked.renamed(name)?, skipped))
+    }
+
     fn read_with(
         pack: &FoundPack,
         may_be_link: bool,
         limits: &SandboxLimits,
     ) -> Result<(Self, Vec<String>), Error> {
+        let (files, skipped) = Self::read_unchecked(pack, may_be_link, limits)?;
+        Ok((Self::new(&pack.name, files)?, skipped))
+    }
+
+    fn read_unchecked(
+        pack: &FoundPack,
+        may_be_link: bool,
+        limits: &SandboxLimits,
+    ) -> Result<(Vec<PackFile>, Vec<String>), Error> {
         let read_error = |source| Error::Read {
             path: pack.path.clone(),
             source,
@@ -121,7 +159,16 @@ impl PackFiles {
             path: path.clone(),
             bytes: text.as_bytes().to_vec(),
         }));
-        Ok((Self::new(&pack.name, files)?, sidecar.skipped))
+        let main_path = format!("{}.toml", pack.name);
+        let has_main = |file: &PackFile| file.path == main_path || file.path.ends_with(".wasm");
+        if !files.iter().any(has_main) {
+            return Err(Error::InvalidPackFile {
+                pack: pack.name.clone(),
+                path: pack.path.display().to_string(),
+                reason: "a prompt file is UTF-8 text of at most 16 MiB, and no link to another folder",
+            });
+        }
+        Ok((files, sidecar.skipped))
     }
 
     /// Returns the file that makes these files a pack: the component or, without one, the prompt
@@ -159,36 +206,6 @@ impl PackFiles {
             bytes: file.bytes,
         };
         Self::new(name, self.files.into_iter().map(rename).collect())
-    }
-}
-
-/// Checks that a path is one of the forms that [`PackFile::path`] lists.
-fn check_path(pack: &str, path: &str) -> Result<(), &'static str> {
-    const FORMS: &str = "its path is not of the form NAME, NAME.EXTENSION or NAME/FILE";
-    let rest = path.strip_prefix(pack).ok_or(FORMS)?;
-    if rest.is_empty() {
-        return Ok(());
-    }
-    let (name, is_beside) = match (rest.strip_prefix('.'), rest.strip_prefix('/')) {
-        (Some(extension), _) => (extension, true),
-        (_, Some(name)) => (name, false),
-        (None, None) => return Err(FORMS),
-    };
-    // These names mean something else on some system.
-    let is_special = |c: char| c.is_control() || r#"/\:*?"<>|"#.contains(c);
-    if name.is_empty() || name.starts_with('.') || name.contains(is_special) {
-        return Err("its name has characters that are not allowed");
-    }
-    // A file `NAME.b.toml` belongs to the pack `NAME.b`.
-    if is_beside && name.contains('.') {
-        return Err(FORMS);
-    }
-    let is_code = ["wasm", "cwasm"]
-        .iter()
-        .any(|code| name.rsplit('.').next() == Some(code));
-    match is_code && (!is_beside || name == "cwasm") {
-        true => Err("a pack has one component only"),
-        false => Ok(()),
     }
 }
 
@@ -308,11 +325,6 @@ pub(super) fn standard_digests() -> PackDigests {
     PackDigests(files.map(|(path, bytes)| (path, Digest::of(bytes))).into())
 }
 
-/// Returns the folder that a pack file is in; the current folder is `.`.
-pub(super) fn folder_of(pack: &Path) -> PathBuf {
-    discovery::parent_folder(pack).to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -361,7 +373,7 @@ mod tests {
             (
                 "a",
                 &["a.csv"],
-                Some("invalid pack `a`: `a.wasm`: the file is missing"),
+                Some("invalid pack `a`: `a.wasm` or `a.toml`: the file is missing"),
             ),
             (
                 "a",

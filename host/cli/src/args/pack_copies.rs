@@ -84,10 +84,10 @@ pub(crate) struct PackUpdateArgs {
     /// Packs folder [default: the user's pack folder]
     #[arg(long, value_name = "DIR")]
     pub pack_dir: Option<PathBuf>,
-    /// Get only packs that are missing or changed, with the digests in packs.lock
+    /// Get only packs that are missing or differ, with the digests in packs.lock
     #[arg(long)]
     pub locked: bool,
-    /// Replace packs that were changed by hand
+    /// Also replace packs that were changed by hand
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]

@@ -69,10 +69,11 @@ pub fn pack_source(
                 notices.status(&format!("compiling pack {name} ({size}), once"));
             }
             PackNotice::Bundle { path } => {
+                let folder = path.parent().unwrap_or(Path::new("")).display();
                 let path = path.display();
                 notices.warning(&format!(
                     "`{path}` holds files of the pack that are not used; \
-                     to unpack them: lmstrix-host pack add {path}"
+                     to unpack them: lmstrix-host pack add {path} --pack-dir {folder}"
                 ));
             }
             PackNotice::NotCached { folder, reason } => notices.warning(&format!(

@@ -59,13 +59,19 @@ pub(super) fn pack_error(error: &lmstrix_sandbox::Error) -> Error {
         | lmstrix_sandbox::Error::MissingInterface { .. } => {
             Error::new(ErrorKind::Usage, error_chain(error))
         }
-        lmstrix_sandbox::Error::Refused { path, .. } => {
+        lmstrix_sandbox::Error::Refused {
+            pack, path, rule, ..
+        } => {
             let failure = Error::new(ErrorKind::Usage, error_chain(error));
             let folder = path.as_ref().and_then(|path| path.parent());
             match folder.map(|folder| folder.display().to_string()) {
+                _ if *rule == "pins" => failure.hint(format!(
+                    "to see the digest of the pack: lmstrix-host pack show {pack}"
+                )),
                 Some(folder) if !folder.is_empty() => failure.hint(format!(
                     "to compare the packs with packs.lock: \
-                     lmstrix-host pack verify --pack-dir {folder}"
+                     lmstrix-host pack verify --pack-dir {folder}; to record them as they are: \
+                     lmstrix-host pack lock --pack-dir {folder}"
                 )),
                 _ => failure,
             }

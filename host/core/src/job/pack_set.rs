@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use lmstrix_sandbox::{
-    Error, Pack, PackContents, PackFolders, PackLoader, PackRules, STANDARD_PACK, TextFile,
+    Error, FoundPack, Pack, PackContents, PackFolders, PackLoader, PackRules, STANDARD_PACK,
+    TextFile,
 };
 
 use super::Warning;
@@ -70,6 +71,8 @@ impl PackSet {
         if !is_file {
             return self.get(name_or_file);
         }
+        let found = FoundPack::of_file(path)?;
+        self.rules.check_before_load(&found, self.loader.limits())?;
         let pack = self.loader.load_file(path)?;
         self.keep(pack.name().to_owned(), &pack)?;
         Ok(pack)
@@ -109,6 +112,7 @@ impl PackSet {
                     hidden.join(", ")
                 ));
             }
+            self.rules.check_before_load(&found, self.loader.limits())?;
             self.loader.load(&found)?
         };
         self.keep(name.to_owned(), &pack)?;

@@ -1,24 +1,27 @@
-//! The requests to a registry.
+//! The requests to a registry. `oci-client` logs in and pushes. Contents are read here, since it
+//! reads manifests and errors of any size.
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use lmstrix_sandbox::{Digest, Pack, PackFiles};
-use oci_client::Client;
 use oci_client::client::{ClientConfig, ClientProtocol};
-use oci_client::errors::{DigestError, OciDistributionError};
-use oci_client::manifest::OciManifest;
+use oci_client::errors::{OciDistributionError, OciErrorCode};
+use oci_client::manifest::{OciImageManifest, OciManifest};
 use oci_client::secrets::RegistryAuth;
-use reqwest::header::HeaderValue;
+use oci_client::{Client, RegistryOperation};
+use reqwest::header::{ACCEPT, HeaderValue};
+use reqwest::{RequestBuilder, StatusCode};
 
 use super::credentials::Credentials;
-use super::layout::{self, Artifact, FileLayer, Interfaces, MANIFEST_TYPE};
+use super::layout::{self, Artifact, FileLayer, INDEX_TYPE, Interfaces, MANIFEST_TYPE};
 use super::reference::OciReference;
-use crate::download::{CONNECT_TIMEOUT, STALL_TIMEOUT, SizeLimits};
+use crate::download::{
+    self, CONNECT_TIMEOUT, Download, Downloaded, STALL_TIMEOUT, SizeLimit, SizeLimits, USER_AGENT,
+};
 use crate::error::{Error, root_cause};
 
-/// Limit on the time of a request for a manifest, or of the login before it.
-const MANIFEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Limit on the time of a login, and of a request for a manifest.
+const SHORT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How registries are reached.
 #[derive(Clone, Debug, Default)]
@@ -32,7 +35,7 @@ pub struct Connection {
 /// A pulled pack.
 #[derive(Clone, Debug)]
 pub(crate) struct Pulled {
-    /// The files, under the name that they have in the artifact.
+    /// The files.
     pub(crate) files: PackFiles,
     /// The digest of the manifest.
     pub(crate) manifest: Digest,
@@ -41,6 +44,8 @@ pub(crate) struct Pulled {
 /// The registry of one reference.
 pub struct Registry {
     client: Client,
+    http: reqwest::Client,
+    scheme: &'static str,
     reference: OciReference,
     auth: RegistryAuth,
     /// A reason why the access is anonymous.
@@ -49,32 +54,34 @@ pub struct Registry {
 
 impl Registry {
     /// Prepares the access to the registry of a reference. Connects to nothing yet.
-    pub async fn new(reference: &OciReference, connection: &Connection) -> Self {
-        // Fails harmlessly if a provider was installed before.
-        let _chosen = rustls::crypto::ring::default_provider().install_default();
+    ///
+    /// # Errors
+    /// Returns an error if the HTTP client cannot be created.
+    pub async fn new(reference: &OciReference, connection: &Connection) -> Result<Self, Error> {
+        let http = download::client()?;
         let (auth, warning) = connection.credentials.get(reference).await;
         let is_plain = connection.plain_http || reference.is_loopback();
+        let (scheme, protocol) = match is_plain {
+            true => ("http", ClientProtocol::Http),
+            false => ("https", ClientProtocol::Https),
+        };
         let config = ClientConfig {
-            protocol: match is_plain {
-                true => ClientProtocol::Http,
-                false => ClientProtocol::Https,
-            },
+            protocol,
             platform_resolver: None,
             read_timeout: Some(STALL_TIMEOUT),
             connect_timeout: Some(CONNECT_TIMEOUT),
-            user_agent: concat!("lmstrix-host/", env!("CARGO_PKG_VERSION")),
+            user_agent: USER_AGENT,
             ..ClientConfig::default()
         };
-        let client = Client::new(config);
-        client
-            .store_auth_if_needed(reference.inner().resolve_registry(), &auth)
-            .await;
-        Self {
-            client,
+        let client = Client::try_from(config);
+        Ok(Self {
+            client: client.map_err(|error| Error::Client(root_cause(&error)))?,
+            http,
+            scheme,
             reference: reference.clone(),
             auth,
             warning,
-        }
+        })
     }
 
     /// Returns the reason why configured credentials are not used.
@@ -95,63 +102,95 @@ impl Registry {
     /// artifact is not a pack, exceeds a limit or has other contents than its digests say.
     pub(crate) async fn pull(
         &self,
+        name: Option<&str>,
         limits: &SizeLimits,
-        on_progress: &mut (dyn FnMut(u64, u64) + Send),
+        on_progress: &mut (dyn FnMut(Option<u64>, u64) + Send),
     ) -> Result<Pulled, Error> {
-        let (manifest, digest) = self.pull_manifest().await?;
+        let token = self.login(RegistryOperation::Pull).await?;
+        let (manifest, digest) = self.pull_manifest(token.as_deref()).await?;
         let address = self.address();
         let layers = layout::file_layers(&manifest, &address)?;
-        let total = layers.iter().map(|layer| layer.bytes).sum();
-        let mut sidecar_bytes = 0;
-        for layer in &layers {
-            let (bytes, limit) = match layer.is_component {
-                // A component may have the other files in it.
-                true => (layer.bytes, limits.bundle()),
-                false => {
-                    sidecar_bytes += layer.bytes;
-                    (sidecar_bytes, limits.sidecar())
-                }
-            };
-            limit.check(bytes, &address)?;
-        }
+        let total = check_sizes(&layers, limits, &address)?;
         let mut contents = Vec::new();
-        let mut received = 0;
+        let mut finished = 0;
         for layer in layers {
             let content = self
-                .pull_layer(&layer, &mut |bytes| {
-                    received += bytes;
-                    on_progress(total, received);
+                .pull_layer(&layer, limits, token.as_deref(), &mut |bytes| {
+                    on_progress(Some(total), finished + bytes);
                 })
                 .await?;
+            finished += content.len() as u64;
             contents.push((layer, content));
         }
+        let files = layout::pack_files(contents, name.unwrap_or(self.reference.name()))?;
         Ok(Pulled {
-            files: layout::pack_files(contents, self.reference.name())?,
+            files: match name {
+                Some(name) => files.renamed(name)?,
+                None => files,
+            },
             manifest: digest,
         })
     }
 
+    /// Logs in, and returns the token for requests if the registry uses tokens.
+    async fn login(&self, operation: RegistryOperation) -> Result<Option<String>, Error> {
+        let image = self.reference.inner();
+        let login = self.client.auth(image, &self.auth, operation);
+        let token = tokio::time::timeout(SHORT_TIMEOUT, login)
+            .await
+            .map_err(|_| self.no_response())?
+            .map_err(|error| self.error(error))?;
+        match token {
+            // The client would panic for such a token.
+            Some(token) if HeaderValue::from_str(&token).is_err() => {
+                Err(self.invalid_response("the token of the login is invalid".to_owned()))
+            }
+            token => Ok(token),
+        }
+    }
+
+    fn request(&self, kind: &str, identifier: &str, token: Option<&str>) -> RequestBuilder {
+        let image = self.reference.inner();
+        let url = format!(
+            "{}://{}/v2/{}/{kind}/{identifier}",
+            self.scheme,
+            image.resolve_registry(),
+            image.repository(),
+        );
+        let request = self.http.get(url);
+        match (token, &self.auth) {
+            (Some(token), _) => request.bearer_auth(token),
+            (None, RegistryAuth::Basic(user, password)) => request.basic_auth(user, Some(password)),
+            (None, _) => request,
+        }
+    }
+
     async fn pull_manifest(
         &self,
-    ) -> Result<(oci_client::manifest::OciImageManifest, Digest), Error> {
-        let request = self.client.pull_manifest_raw(
-            self.reference.inner(),
-            &self.auth,
-            &[MANIFEST_TYPE, "application/vnd.oci.image.index.v1+json"],
-        );
-        let (bytes, digest) = tokio::time::timeout(MANIFEST_TIMEOUT, request)
-            .await
-            .map_err(|_| Error::Unreachable {
-                server: self.reference.registry().to_owned(),
-                reason: format!("no response within {} s", MANIFEST_TIMEOUT.as_secs()),
-            })?
-            .map_err(|error| self.error(error, 0))?;
+        token: Option<&str>,
+    ) -> Result<(OciImageManifest, Digest), Error> {
+        let image = self.reference.inner();
+        let identifier = image.digest().or(image.tag()).unwrap_or("latest");
         let address = self.address();
+        let request = self.request("manifests", identifier, token);
+        let download = Download {
+            address: &address,
+            request: request.header(ACCEPT, format!("{MANIFEST_TYPE}, {INDEX_TYPE}")),
+            limit: SizeLimits::manifest(),
+            on_progress: &mut |_, _| (),
+        };
+        let bytes = tokio::time::timeout(SHORT_TIMEOUT, download.run())
+            .await
+            .map_err(|_| self.no_response())?;
+        let bytes = self.content(bytes?)?;
+        let digest = Digest::of(&bytes);
+        if let Some(expected) = image.digest() {
+            self.check_digest(expected, &digest)?;
+        }
         let not_a_pack = |reason: String| Error::NotAPack {
             address: address.clone(),
             reason,
         };
-        let digest = digest.parse().map_err(not_a_pack)?;
         match serde_json::from_slice(&bytes) {
             Ok(OciManifest::Image(manifest)) => Ok((manifest, digest)),
             Ok(OciManifest::ImageIndex(_)) => Err(not_a_pack(
@@ -164,46 +203,76 @@ impl Registry {
     async fn pull_layer(
         &self,
         layer: &FileLayer,
+        limits: &SizeLimits,
+        token: Option<&str>,
         on_received: &mut (dyn FnMut(u64) + Send),
     ) -> Result<Vec<u8>, Error> {
         let digest = layer.digest.to_string();
-        // Only the digest, since a descriptor can name URLs on other servers.
-        let stream = self
-            .client
-            .pull_blob_stream(self.reference.inner(), digest.as_str());
-        let mut stream = stream.await.map_err(|error| self.error(error, 0))?;
-        let mut content = Vec::new();
-        while let Some(chunk) = stream.next().await {
-            let received = content.len() as u64;
-            let chunk = chunk.map_err(|error| self.stream_error(error, &digest, received))?;
-            content.extend_from_slice(&chunk);
-            if content.len() as u64 > layer.bytes {
-                return Err(self.wrong_size(layer, content.len()));
-            }
-            on_received(chunk.len() as u64);
-        }
+        // A descriptor can also name URLs on other servers, which are not used.
+        let download = Download {
+            address: &self.address(),
+            request: self.request("blobs", &digest, token),
+            limit: limit_of(layer, limits),
+            on_progress: &mut |_, received| on_received(received),
+        };
+        let content = self.content(download.run().await?)?;
+        self.check_digest(&digest, &Digest::of(&content))?;
         match content.len() as u64 == layer.bytes {
             true => Ok(content),
-            false => Err(self.wrong_size(layer, content.len())),
+            false => Err(Error::NotAPack {
+                address: self.address(),
+                reason: format!(
+                    "a layer has {} bytes, and {} bytes were received",
+                    layer.bytes,
+                    content.len()
+                ),
+            }),
         }
     }
 
-    fn wrong_size(&self, layer: &FileLayer, received: usize) -> Error {
-        Error::NotAPack {
-            address: self.address(),
-            reason: format!(
-                "a layer has {} bytes, and {received} bytes were received",
-                layer.bytes
-            ),
+    fn check_digest(&self, expected: &str, actual: &Digest) -> Result<(), Error> {
+        match actual.to_string() == expected {
+            true => Ok(()),
+            false => Err(Error::WrongDigest {
+                address: self.address(),
+                expected: expected.to_owned(),
+                actual: actual.to_string(),
+            }),
+        }
+    }
+
+    /// Returns the content of an answer.
+    ///
+    /// # Errors
+    /// Returns an error unless the status is a success.
+    fn content(&self, answer: Downloaded) -> Result<Vec<u8>, Error> {
+        let Downloaded { status, content } = answer;
+        match status {
+            status if status.is_success() => Ok(content),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(self.login_error()),
+            StatusCode::NOT_FOUND => Err(self.not_found()),
+            status => {
+                let text = String::from_utf8_lossy(&content);
+                let text = text.trim();
+                Err(self.status_error(match text.is_empty() {
+                    true => format!("the registry returned HTTP {status}"),
+                    false => format!("the registry returned HTTP {status}: {text}"),
+                }))
+            }
         }
     }
 
     /// Pushes a pack, and returns the digest of the manifest. `loaded` is the same pack.
     ///
     /// # Errors
-    /// Returns an error if the registry cannot be reached or refuses the request, and if the
-    /// reference has a digest.
-    pub async fn push(&self, pack: &PackFiles, loaded: &Pack) -> Result<Digest, Error> {
+    /// Returns an error if the registry cannot be reached or refuses the request, if the
+    /// reference has a digest, and if the pack exceeds a limit.
+    pub async fn push(
+        &self,
+        pack: &PackFiles,
+        loaded: &Pack,
+        limits: &lmstrix_sandbox::SandboxLimits,
+    ) -> Result<Digest, Error> {
         if self.reference.has_digest() {
             return Err(Error::InvalidReference {
                 reference: self.reference.to_string(),
@@ -217,92 +286,113 @@ impl Registry {
                 exports: loaded.exports(),
             },
         );
+        let bytes = blobs.iter().map(|(_, content)| content.len() as u64).max();
+        let limit = SizeLimits::from(limits).bundle();
+        limit.check(bytes.unwrap_or_default(), &format!("pack `{}`", pack.name))?;
+        self.login(RegistryOperation::Push).await?;
         let image = self.reference.inner();
         for (digest, content) in blobs {
             let pushed = self.client.push_blob(image, content, &digest);
-            pushed.await.map_err(|error| self.error(error, 0))?;
+            pushed.await.map_err(|error| self.error(error))?;
         }
         let digest = Digest::of(&manifest);
         let content_type = HeaderValue::from_static(MANIFEST_TYPE);
         let pushed = self.client.push_manifest_raw(image, manifest, content_type);
-        pushed.await.map_err(|error| self.error(error, 0))?;
+        pushed.await.map_err(|error| self.error(error))?;
         Ok(digest)
     }
 
-    /// Returns the error of a request. `received` is the size of the content so far.
-    fn error(&self, error: OciDistributionError, received: u64) -> Error {
-        let status = |status, reason: String| Error::Status {
-            address: self.address(),
-            status,
-            reason,
-        };
-        match error {
-            OciDistributionError::RequestError(error) if received == 0 && !error.is_body() => {
-                Error::Unreachable {
-                    server: self.reference.registry().to_owned(),
-                    reason: root_cause(&error),
-                }
-            }
-            OciDistributionError::DigestError(DigestError::VerificationError {
-                expected,
-                actual,
-            }) => Error::WrongDigest {
-                address: self.address(),
-                expected,
-                actual,
-            },
-            OciDistributionError::UnauthorizedError { .. }
-            | OciDistributionError::AuthenticationFailure(_)
-            | OciDistributionError::ServerError { code: 401, .. } => {
-                status(401, "the registry requires a login".to_owned())
-            }
-            OciDistributionError::ImageManifestNotFoundError(_) => {
-                status(404, "no such artifact".to_owned())
-            }
-            OciDistributionError::ServerError { code, message, .. } => status(
-                code,
-                match (code, message.as_str()) {
-                    (404, _) => "no such artifact".to_owned(),
-                    (_, "") => format!("the registry returned HTTP {code}"),
-                    (_, message) => format!("the registry returned HTTP {code}: {message}"),
-                },
-            ),
-            OciDistributionError::RegistryError { envelope, .. } => {
-                let mut errors = envelope.errors.iter();
-                let unknown = errors.clone().any(|error| {
-                    let code = format!("{:?}", error.code);
-                    code.contains("Unknown")
-                });
-                let messages: Vec<&str> = errors
-                    .by_ref()
-                    .map(|error| error.message.as_str())
-                    .collect();
-                status(
-                    if unknown { 404 } else { 400 },
-                    format!("the registry refused the request: {}", messages.join("; ")),
-                )
-            }
-            other => Error::CutOff {
-                address: self.address(),
-                received,
-                reason: root_cause(&other),
-            },
+    fn no_response(&self) -> Error {
+        Error::Unreachable {
+            server: self.reference.registry().to_owned(),
+            reason: format!("no response within {} s", SHORT_TIMEOUT.as_secs()),
         }
     }
 
-    /// Returns the error of a stream, which hides its cause in an I/O error.
-    fn stream_error(&self, error: std::io::Error, digest: &str, received: u64) -> Error {
-        match error.get_ref().and_then(|inner| inner.downcast_ref()) {
-            Some(DigestError::VerificationError { actual, .. }) => Error::WrongDigest {
-                address: self.address(),
-                expected: digest.to_owned(),
-                actual: actual.clone(),
-            },
-            _ => Error::CutOff {
-                address: self.address(),
-                received,
+    fn login_error(&self) -> Error {
+        Error::Login {
+            address: self.address(),
+            registry: self.reference.registry().to_owned(),
+            reason: match self.auth {
+                RegistryAuth::Anonymous => "the registry requires a login",
+                _ => "the registry refuses the credentials",
+            }
+            .to_owned(),
+        }
+    }
+
+    fn not_found(&self) -> Error {
+        self.status_error("no such artifact".to_owned())
+    }
+
+    fn status_error(&self, reason: String) -> Error {
+        Error::Status {
+            address: self.address(),
+            reason,
+        }
+    }
+
+    fn invalid_response(&self, reason: String) -> Error {
+        self.status_error(format!("invalid response of the registry: {reason}"))
+    }
+
+    /// Returns the error of a login or a push.
+    fn error(&self, error: OciDistributionError) -> Error {
+        match error {
+            OciDistributionError::RequestError(error) => Error::Unreachable {
+                server: self.reference.registry().to_owned(),
                 reason: root_cause(&error),
             },
+            OciDistributionError::UnauthorizedError { .. }
+            | OciDistributionError::AuthenticationFailure(_)
+            | OciDistributionError::ServerError {
+                code: 401 | 403, ..
+            } => self.login_error(),
+            OciDistributionError::RegistryError { envelope, .. } => {
+                let is_denied = |code: &OciErrorCode| {
+                    matches!(code, OciErrorCode::Denied | OciErrorCode::Unauthorized)
+                };
+                if envelope.errors.iter().any(|error| is_denied(&error.code)) {
+                    return self.login_error();
+                }
+                let messages = envelope.errors.iter().map(|error| error.message.as_str());
+                let messages: Vec<&str> = messages.collect();
+                self.status_error(format!(
+                    "the registry refused the request: {}",
+                    messages.join("; ")
+                ))
+            }
+            OciDistributionError::ServerError { code, message, .. } => self.status_error(format!(
+                "the registry returned HTTP {code}: {}",
+                message.trim()
+            )),
+            other => self.invalid_response(root_cause(&other)),
         }
+    }
+}
+
+/// Checks the announced sizes of layers, and returns their sum.
+fn check_sizes(layers: &[FileLayer], limits: &SizeLimits, address: &str) -> Result<u64, Error> {
+    let mut sidecar_bytes = 0_u64;
+    let mut total = 0_u64;
+    for layer in layers {
+        let bytes = match layer.is_component {
+            true => layer.bytes,
+            false => {
+                sidecar_bytes = sidecar_bytes.saturating_add(layer.bytes);
+                sidecar_bytes
+            }
+        };
+        limit_of(layer, limits).check(bytes, address)?;
+        total = total.saturating_add(layer.bytes);
+    }
+    Ok(total)
+}
+
+/// Returns the limit on a layer. A component may have the other files in it.
+fn limit_of(layer: &FileLayer, limits: &SizeLimits) -> SizeLimit {
+    match layer.is_component {
+        true => limits.bundle(),
+        false => SizeLimits::sidecar(),
     }
 }

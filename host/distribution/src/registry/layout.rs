@@ -15,6 +15,10 @@ use crate::error::Error;
 
 /// Media type of manifests.
 pub(super) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
+/// Media type of indices of manifests.
+pub(super) const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
+/// Maximum number of files of an artifact.
+const LAYERS_MAX: usize = 1_000;
 /// Media type of the config of a component.
 const WASM_CONFIG_TYPE: &str = "application/vnd.wasm.config.v0+json";
 /// Media types of components. The second one is that of Spin.
@@ -129,7 +133,8 @@ pub(super) struct FileLayer {
 /// Returns the layers of a manifest. Each is a component, or has a file name.
 ///
 /// # Errors
-/// Returns an error if a layer is neither, or has an invalid digest or size.
+/// Returns an error if a layer is neither, or has an invalid digest or size, and if there are
+/// several components or too many layers.
 pub(super) fn file_layers(
     manifest: &OciImageManifest,
     address: &str,
@@ -139,10 +144,14 @@ pub(super) fn file_layers(
         .iter()
         .map(|layer| file_layer(layer, address));
     let layers = layers.collect::<Result<Vec<_>, _>>()?;
-    match layers.is_empty() {
-        true => Err(not_a_pack(address, "the artifact has no files".to_owned())),
-        false => Ok(layers),
-    }
+    let components = layers.iter().filter(|layer| layer.is_component).count();
+    let reason = match (layers.len(), components) {
+        (0, _) => "the artifact has no files",
+        (_, 2..) => "the artifact has several components",
+        (LAYERS_MAX.., _) => "the artifact has too many files",
+        _ => return Ok(layers),
+    };
+    Err(not_a_pack(address, reason.to_owned()))
 }
 
 fn file_layer(layer: &OciDescriptor, address: &str) -> Result<FileLayer, Error> {
@@ -184,7 +193,7 @@ fn not_a_pack(address: &str, reason: String) -> Error {
 }
 
 /// Returns the pack of an artifact's layers and their contents. Its name is that of the file, or
-/// `default_name` for a component without one.
+/// `default_name` for a component without one. Folders above all files are left out.
 ///
 /// # Errors
 /// Returns an error if the files are not those of one pack.
@@ -192,30 +201,48 @@ pub(super) fn pack_files(
     layers: Vec<(FileLayer, Vec<u8>)>,
     default_name: &str,
 ) -> Result<PackFiles, Error> {
+    let title = |layer: &FileLayer| match &layer.title {
+        Some(title) => title.clone(),
+        None => format!("{default_name}.wasm"),
+    };
     let main = layers
         .iter()
         .find(|(layer, _)| layer.is_component)
+        .map(|(layer, _)| title(layer))
         .or_else(|| {
-            layers.iter().find(|(layer, _)| {
-                let title = layer.title.as_deref().unwrap_or_default();
-                title.ends_with(".toml") && !title.contains('/')
-            })
-        });
-    let title = main.and_then(|(layer, _)| layer.title.clone());
-    let name = match title.as_deref().and_then(|title| title.rsplit_once('.')) {
-        Some((name, _)) => name.to_owned(),
-        None => default_name.to_owned(),
+            let titles = layers.iter().map(|(layer, _)| title(layer));
+            let files = titles.filter(|title| title.ends_with(".toml"));
+            files.min_by_key(|title| title.matches('/').count())
+        })
+        .unwrap_or_default();
+    let (above, file_name) = match main.rfind('/') {
+        Some(slash) => main.split_at(slash + 1),
+        None => ("", main.as_str()),
     };
-    if let [(layer, component)] = layers.as_slice()
-        && layer.is_component
-    {
-        return Ok(unbundle(&name, component)?);
+    let stem = file_name
+        .rsplit_once('.')
+        .map_or(default_name, |(stem, _)| stem);
+    // A name that is no pack name is replaced by the default, which the user can choose.
+    let name = match lmstrix_sandbox::check_name(stem) {
+        Ok(()) => stem,
+        Err(_) => default_name,
+    };
+    let mut files = Vec::new();
+    for (layer, bytes) in layers {
+        let title = title(&layer);
+        let path = title.strip_prefix(above).unwrap_or(&title);
+        if layer.is_component {
+            let unbundled = unbundle(name, &bytes)?;
+            files.extend(unbundled.files);
+        } else {
+            let rest = path.strip_prefix(stem);
+            files.push(PackFile {
+                path: rest.map_or_else(|| path.to_owned(), |rest| format!("{name}{rest}")),
+                bytes,
+            });
+        }
     }
-    let files = layers.into_iter().map(|(layer, bytes)| PackFile {
-        path: layer.title.unwrap_or_else(|| format!("{name}.wasm")),
-        bytes,
-    });
-    Ok(PackFiles::new(&name, files.collect())?)
+    Ok(PackFiles::new(name, files)?)
 }
 
 #[cfg(test)]

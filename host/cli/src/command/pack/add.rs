@@ -1,13 +1,18 @@
 //! `pack add` and `pack pull`: add packs to a packs folder.
 
-use lmstrix_distribution::{Error, Fetched, Replace, Source};
+use std::path::Path;
+
+use lmstrix_distribution::{Error, Fetched, LockedFolder, OciReference, Replace, Source};
+use lmstrix_sandbox::{Digest, PackFolders};
 
 use super::Setup;
+use super::failures::Failures;
 use super::transfer::{Transfer, packs_folder};
 use crate::args::{PackAddArgs, PackCopyArgs, PackPullArgs};
 use crate::command::models::print;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
+use crate::ui::Messages;
 
 /// Runs `pack pull`.
 ///
@@ -33,26 +38,25 @@ async fn add_from(source: &Source, args: PackCopyArgs, env: &Env) -> Result<Exit
     let setup = Setup::new(&args.common, env)?;
     let searched = setup.source.folders.clone();
     let transfer = Transfer::new(setup, args.registry, env);
-    let packs = transfer.fetch(source).await?;
-    if let [_, _, ..] = packs.as_slice()
-        && (args.name.is_some() || args.digest.is_some())
-    {
+    let is_folder = matches!(source, Source::Path(path) if path.is_dir());
+    if is_folder && (args.name.is_some() || args.digest.is_some()) {
         return Err(Failure::usage(format!(
-            "`{source}` has {} packs, and --name and --digest are for one",
-            packs.len()
+            "`{source}` is a folder, and --name and --digest are for one pack"
         ))
         .hint("add one of its files"));
     }
+    let packs = transfer.fetch(source, args.name.as_deref()).await;
+    let packs = packs.map_err(|failure| with_source_hint(failure, source))?;
     let replace = match args.force {
         true => Replace::Always,
         false => Replace::Never,
     };
-    let folder = packs_folder(args.pack_dir.clone(), env);
-    let mut folder = transfer.open(&folder)?;
-    let mut failures = Vec::new();
+    let mut folder = transfer.create(&packs_folder(args.pack_dir.clone(), env))?;
+    let mut failures = Failures::default();
     for pack in packs {
         let added = async {
-            let pack = prepare(pack, &args)?;
+            let pack = pack?;
+            check_digest(&pack, args.digest.as_ref())?;
             let name = pack.files.name.clone();
             transfer.put(&mut folder, pack, replace).await?;
             Ok::<_, Failure>(name)
@@ -60,49 +64,55 @@ async fn add_from(source: &Source, args: PackCopyArgs, env: &Env) -> Result<Exit
         match added.await {
             Ok(name) => {
                 print(&format!("{name}\n"))?;
-                // A pack of the same name may come first.
-                if let Ok(found) = searched.find(&name)
-                    && found
-                        .shadowed
-                        .iter()
-                        .any(|path| path.starts_with(folder.path()))
-                {
-                    transfer.messages().warning(&format!(
-                        "`{name}` still means {}, whose folder comes first",
-                        found.path.display()
-                    ));
-                }
+                warn_if_hidden(&name, &folder, &searched, transfer.messages());
             }
+            // One pack that cannot be added does not keep the others from it.
             Err(failure) => failures.push(failure),
         }
     }
-    // One pack that cannot be added does not keep the others from it.
-    let mut failures = failures.into_iter();
-    let Some(first) = failures.next() else {
-        return Ok(Exit::Done);
-    };
-    Err(failures.fold(first, |mut all, failure| {
-        all.message = format!("{}\n{}", all.message, failure.message);
-        all
-    }))
+    failures.into_result()
 }
 
-/// Gives a pack the name of the flag, and checks its digest.
-fn prepare(pack: Fetched, args: &PackCopyArgs) -> Result<Fetched, Failure> {
-    let actual = pack.files.digests().of_pack();
-    if let Some(expected) = &args.digest
-        && actual != *expected
+/// Adds a hint to the failure of a source that looks like a reference.
+fn with_source_hint(failure: Failure, source: &Source) -> Failure {
+    match source {
+        Source::Path(path) if !path.exists() && is_reference(path) => failure.hint(format!(
+            "an artifact in a registry is oci://{}",
+            path.display()
+        )),
+        _ => failure,
+    }
+}
+
+fn is_reference(path: &Path) -> bool {
+    path.to_str()
+        .is_some_and(|text| text.parse::<OciReference>().is_ok())
+}
+
+/// Warns if another pack of the same name is used, whose folder comes first.
+fn warn_if_hidden(name: &str, folder: &LockedFolder, searched: &PackFolders, messages: Messages) {
+    if let Ok(found) = searched.find(name)
+        && found
+            .shadowed
+            .iter()
+            .any(|path| path.starts_with(folder.path()))
     {
-        return Err(Error::WrongDigest {
+        messages.warning(&format!(
+            "`{name}` is not used: {} has the same name and comes first",
+            found.path.display()
+        ));
+    }
+}
+
+/// Checks the digest of a pack.
+fn check_digest(pack: &Fetched, expected: Option<&Digest>) -> Result<(), Error> {
+    let actual = pack.files.digests().of_pack();
+    match expected.filter(|expected| actual != **expected) {
+        None => Ok(()),
+        Some(expected) => Err(Error::WrongDigest {
             address: format!("`{}`", pack.source),
             expected: expected.to_string(),
             actual: actual.to_string(),
-        }
-        .into());
+        }),
     }
-    let files = match &args.name {
-        Some(name) => pack.files.renamed(name).map_err(Error::from)?,
-        None => pack.files,
-    };
-    Ok(Fetched { files, ..pack })
 }

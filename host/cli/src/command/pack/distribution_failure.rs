@@ -9,14 +9,12 @@ impl From<Error> for Failure {
         let message = lmstrix::error_chain::error_chain(&error);
         match error {
             Error::Pack(error) => error.into(),
-            Error::Unreachable { .. } => Self::new(Exit::Engine, message),
-            Error::Status { status, .. } => match status {
-                401 | 403 => Self::new(Exit::Engine, message).hint(
-                    "credentials are those of `docker login` or `oras login`, \
-                     in ~/.docker/config.json",
-                ),
-                _ => Self::new(Exit::Engine, message),
-            },
+            Error::Unreachable { .. } | Error::Status { .. } | Error::Client(_) => {
+                Self::new(Exit::Engine, message)
+            }
+            Error::Login { registry, .. } => Self::new(Exit::Engine, message).hint(format!(
+                "to log in: docker login {registry}, or oras login {registry}"
+            )),
             Error::CutOff { .. } => Self::new(Exit::Broken, message)
                 .hint("nothing was changed; run the same command again"),
             Error::WrongDigest { .. } => {
@@ -32,19 +30,24 @@ impl From<Error> for Failure {
             Error::Exists { .. } => {
                 Self::usage(message).hint("use --force to replace it, or --name for another name")
             }
-            Error::ChangedByHand { .. } => {
-                Self::usage(message).hint("use --force to lose these changes")
+            Error::FileExists(_) => {
+                Self::usage(message).hint("move it elsewhere, or use --force to replace it")
             }
+            Error::LinkedFolder(_) => Self::usage(message).hint("replace the link by a folder"),
+            Error::Changed { .. } => Self::usage(message).hint("use --force to lose these changes"),
             Error::NotLocked { .. } => Self::usage(message).hint(
-                "to record it as it is: lmstrix-host pack lock; to remove it all the same: --force",
+                "to list the packs: lmstrix-host pack verify; to remove a pack that is not locked, \
+                 use --force",
             ),
             Error::SourceChanged { .. } => Self::usage(message)
                 .hint("to accept the new one: lmstrix-host pack update, without --locked"),
-            Error::Busy(_) | Error::Write { .. } => Self::new(Exit::Broken, message),
+            Error::Busy(_) => Self::new(Exit::Broken, message).hint("run the same command again"),
+            Error::Write { .. } => Self::new(Exit::Broken, message),
             Error::NotAPack { .. }
             | Error::InvalidSource { .. }
             | Error::InvalidReference { .. }
             | Error::EmptyFolder(_)
+            | Error::NoFolder(_)
             | Error::NotFound { .. } => Self::usage(message),
         }
     }

@@ -4,6 +4,7 @@
 mod add;
 mod check;
 mod distribution_failure;
+mod failures;
 mod import;
 mod list;
 mod new;

@@ -32,12 +32,19 @@ pub(super) async fn push(args: PackPushArgs, env: &Env) -> Result<Exit, Failure>
             "the built-in pack is a part of the program and cannot be pushed",
         ));
     };
-    let (files, _shown_when_loaded) = PackFiles::read_file(path, &limits)?;
-    let registry = Registry::new(&reference, &connection(args.registry, env)).await;
+    let (files, skipped) = PackFiles::read_file(path, &limits)?;
+    if files.digests() != pack.digests() {
+        let reason = skipped.first().map_or("its files changed", String::as_str);
+        return Err(Failure::usage(format!(
+            "pack `{}` cannot be pushed: {reason}",
+            pack.name()
+        )));
+    }
+    let registry = Registry::new(&reference, &connection(args.registry, env)).await?;
     if let Some(warning) = registry.warning() {
         messages.warning(warning);
     }
-    let digest = registry.push(&files, &pack).await?;
+    let digest = registry.push(&files, &pack, &limits).await?;
     messages.status(&format!("pushed {} to oci://{reference}", pack.name()));
     print(&format!("{}\n", reference.with_digest(&digest)))?;
     Ok(Exit::Done)

@@ -3,7 +3,7 @@
 use lmstrix_distribution::LockedFolder;
 
 use super::Setup;
-use super::transfer::packs_folder;
+use super::transfer::{allows_links, packs_folder};
 use crate::args::PackRemoveArgs;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
@@ -14,9 +14,12 @@ use crate::error::{Exit, Failure};
 /// Returns an error for the first pack that cannot be removed.
 pub(super) fn remove(args: PackRemoveArgs, env: &Env) -> Result<Exit, Failure> {
     let Setup {
-        messages, limits, ..
+        messages,
+        source,
+        limits,
     } = Setup::new(&args.common, env)?;
-    let mut folder = LockedFolder::open(&packs_folder(args.pack_dir, env), limits)?;
+    let path = packs_folder(args.pack_dir, env);
+    let mut folder = LockedFolder::open(&path, allows_links(&path, &source.folders), limits)?;
     for name in &args.packs {
         folder.remove(name, args.force)?;
         messages.status(&format!("removed {name} from {}", folder.path().display()));

@@ -1,9 +1,10 @@
 //! `pack update`: gets packs from their sources again.
 
 use lmstrix_distribution::{Error, Fetched, LockedFolder, PackState, Replace, Source};
-use lmstrix_sandbox::LockedPack;
+use lmstrix_sandbox::{LockFile, LockedPack};
 
 use super::Setup;
+use super::failures::Failures;
 use super::transfer::{Transfer, packs_folder};
 use crate::args::PackUpdateArgs;
 use crate::environment::Env;
@@ -12,31 +13,33 @@ use crate::error::{Exit, Failure};
 /// Runs `pack update`.
 ///
 /// # Errors
-/// Returns the first error; the other packs are updated.
+/// Returns the failures of packs; the other packs are updated.
 pub(super) async fn update(args: PackUpdateArgs, env: &Env) -> Result<Exit, Failure> {
     let setup = Setup::new(&args.common, env)?;
     let transfer = Transfer::new(setup, args.registry, env);
     let mut folder = transfer.open(&packs_folder(args.pack_dir.clone(), env))?;
     let packs = wanted(&folder, &args)?;
-    let mut first_failure = None;
+    if packs.is_empty() {
+        transfer.messages().status(&format!(
+            "no packs with a source in {}",
+            LockFile::path(folder.path()).display()
+        ));
+    }
+    let mut failures = Failures::default();
     for pack in packs {
         if let Err(failure) = update_one(&transfer, &mut folder, &pack, &args).await {
-            transfer.messages().warning(&failure.message);
-            first_failure.get_or_insert(failure);
+            failures.push(failure);
         }
     }
-    match first_failure {
-        None => Ok(Exit::Done),
-        Some(failure) => Err(failure),
-    }
+    failures.into_result()
 }
 
-/// Returns the locked packs that were named, or all that have a source.
+/// Returns the locked packs that were named, or all that have a source; with `--locked`, all.
 fn wanted(folder: &LockedFolder, args: &PackUpdateArgs) -> Result<Vec<LockedPack>, Failure> {
     let lock_file = folder.lock_file();
     if args.packs.is_empty() {
         let with_source = lock_file.packs().iter();
-        let with_source = with_source.filter(|pack| pack.source.is_some());
+        let with_source = with_source.filter(|pack| pack.source.is_some() || args.locked);
         return Ok(with_source.cloned().collect());
     }
     let packs = args.packs.iter().map(|name| {
@@ -44,7 +47,7 @@ fn wanted(folder: &LockedFolder, args: &PackUpdateArgs) -> Result<Vec<LockedPack
         locked.ok_or_else(|| {
             Failure::from(Error::NotLocked {
                 name: name.clone(),
-                lock_file: lmstrix_sandbox::LockFile::path(folder.path()),
+                lock_file: LockFile::path(folder.path()),
             })
         })
     });
@@ -58,14 +61,18 @@ async fn update_one(
     args: &PackUpdateArgs,
 ) -> Result<(), Failure> {
     let name = &locked.name;
-    let Some(source) = &locked.source else {
-        return Err(Failure::usage(format!("pack `{name}` has no source"))
-            .hint("it was put into the folder by hand; to record it as it is: pack lock"));
-    };
     let states = folder.states(std::slice::from_ref(name))?;
     if args.locked && states.get(name) == Some(&PackState::Same) {
         return Ok(());
     }
+    let Some(source) = &locked.source else {
+        return Err(
+            Failure::usage(format!("pack `{name}` has no source in packs.lock")).hint(format!(
+                "to record a source: lmstrix-host pack add SOURCE --name {name} --force --pack-dir {}",
+                folder.path().display()
+            )),
+        );
+    };
     let source = Source::of_lock_file(source, folder.path())?;
     let address = match (&source, &locked.manifest) {
         (Source::Oci(reference), Some(manifest)) if args.locked => {
@@ -73,12 +80,20 @@ async fn update_one(
         }
         (other, _) => other.clone(),
     };
-    let mut fetched = transfer.fetch(&address).await?;
-    let Some(pack) = fetched.pop() else {
-        return Err(Error::EmptyFolder(address.to_string().into()).into());
+    if let Source::Path(path) = &address
+        && path.is_dir()
+    {
+        return Err(Failure::usage(format!(
+            "the source of pack `{name}`, `{}`, is a folder now",
+            path.display()
+        )));
+    }
+    let fetched = transfer.fetch(&address, Some(name)).await?;
+    let Some(pack) = fetched.into_iter().next() else {
+        return Ok(());
     };
-    let files = pack.files.renamed(name).map_err(Error::from)?;
-    let actual = files.digests().of_pack();
+    let pack = pack?;
+    let actual = pack.files.digests().of_pack();
     if args.locked && actual != locked.digest {
         return Err(Error::SourceChanged {
             name: name.clone(),
@@ -89,7 +104,6 @@ async fn update_one(
         .into());
     }
     let pack = Fetched {
-        files,
         // The source stays as it was, without the digest.
         source,
         ..pack

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use lmstrix::client::Links;
-use lmstrix_distribution::{LockedFolder, PackState, verify as states};
+use lmstrix_distribution::{Error, LockedFolder, PackState, verify as states};
 use lmstrix_sandbox::LockFile;
 use serde::Serialize;
 
 use super::Setup;
-use super::transfer::packs_folder;
+use super::transfer::{allows_links, packs_folder};
 use crate::args::{PackLockArgs, PackVerifyArgs};
 use crate::command::models::{print, print_json};
 use crate::command::notices;
@@ -45,7 +45,10 @@ pub(super) fn verify(args: &PackVerifyArgs, env: &Env) -> Result<Exit, Failure> 
         limits,
     } = Setup::new(&args.common, env)?;
     let folders = match args.pack_dir.is_empty() {
-        false => args.pack_dir.clone(),
+        false => match args.pack_dir.iter().find(|folder| !folder.is_dir()) {
+            Some(folder) => return Err(Error::NoFolder(folder.clone()).into()),
+            None => args.pack_dir.clone(),
+        },
         true => {
             let searched = source.folders_with(&[], Links::Allowed, &notices(messages));
             let searched = searched.0.into_iter().map(|folder| folder.path);
@@ -54,7 +57,8 @@ pub(super) fn verify(args: &PackVerifyArgs, env: &Env) -> Result<Exit, Failure> 
     };
     let mut packs = Vec::new();
     for (folder, names) in names_by_folder(&folders, &args.packs)? {
-        for (name, state) in states(&folder, &names, &limits)? {
+        let allows_links = allows_links(&folder, &source.folders);
+        for (name, state) in states(&folder, &names, allows_links, &limits)? {
             let (state, changes) = match state {
                 PackState::Same => ("same", Vec::new()),
                 PackState::NotLocked => ("not locked", Vec::new()),
@@ -76,13 +80,23 @@ pub(super) fn verify(args: &PackVerifyArgs, env: &Env) -> Result<Exit, Failure> 
     } else {
         print(&text(&verified.packs))?;
     }
-    match (different, verified.packs.len()) {
-        (0, _) => Ok(Exit::Done),
-        (1, 1) => Err(Failure::usage("the pack is not as its packs.lock says")),
-        (different, all) => Err(Failure::usage(format!(
-            "{different} of {all} packs are not as their packs.lock says"
-        ))),
+    if verified.packs.is_empty() {
+        let folders: Vec<String> = folders
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        messages.status(&format!("no packs in {}", folders.join(", ")));
     }
+    if different == 0 {
+        return Ok(Exit::Done);
+    }
+    let all = verified.packs.len();
+    Err(
+        Failure::usage(format!("{different} of {all} packs differ from packs.lock")).hint(
+            "to get the locked packs: lmstrix-host pack update --locked --pack-dir DIR; \
+         to record the packs as they are: lmstrix-host pack lock --pack-dir DIR",
+        ),
+    )
 }
 
 /// Returns the packs to compare for each folder; none means all. A name belongs to the first
@@ -135,14 +149,22 @@ fn text(packs: &[VerifiedPack]) -> String {
 /// Returns an error if a pack is unknown or cannot be read, or the file cannot be written.
 pub(super) fn lock(args: PackLockArgs, env: &Env) -> Result<Exit, Failure> {
     let Setup {
-        messages, limits, ..
+        messages,
+        source,
+        limits,
     } = Setup::new(&args.common, env)?;
-    let mut folder = LockedFolder::open(&packs_folder(args.pack_dir, env), limits)?;
-    for (name, state) in folder.lock(&args.packs)? {
+    let path = packs_folder(args.pack_dir, env);
+    let mut folder = LockedFolder::open(&path, allows_links(&path, &source.folders), limits)?;
+    let states = folder.lock(&args.packs)?;
+    if states.values().all(|state| *state == PackState::Same) {
+        let lock_file = LockFile::path(folder.path());
+        messages.status(&format!("nothing to change in {}", lock_file.display()));
+    }
+    for (name, state) in states {
         let done = match state {
             PackState::Same => continue,
             PackState::NotLocked => "added to",
-            PackState::Missing => "removed from",
+            PackState::Missing => "not in the folder, and kept in",
             PackState::Changed(_) => "updated in",
         };
         let lock_file = LockFile::path(folder.path());
