@@ -76,6 +76,8 @@ fn a_pattern_is_imported_to_stdout_or_to_a_new_file() {
     for part in ["Summarize the text in plain style.", "A cat."] {
         assert!(rendered.ok().contains(part), "{rendered:?}");
     }
+    let missing = machine.run(&["pack", "import", "fabric", "patterns", "-o", "no/a.toml"]);
+    assert!(missing.fails(2).contains("mkdir -p no"), "{missing:?}");
     machine.write("packs.toml", "mine");
     let args = ["pack", "import", "fabric", "patterns", "-o", "packs.toml"];
     let refused = machine.run(&args);

@@ -43,7 +43,7 @@ const ONE_CRATE: &[(&str, &str)] = &[
 ];
 
 /// The folders of these crates.
-const SOURCES: [&str; 7] = [
+pub(crate) const SOURCES: [&str; 7] = [
     "cli",
     "core",
     "distribution",

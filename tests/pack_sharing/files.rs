@@ -153,6 +153,7 @@ fn another_pack_is_replaced_by_force_only() {
         .ok();
     let expected = ["adam.toml", "eve.toml", "eve/more.txt", "packs.lock"];
     assert_eq!(paths(&machine.work().join("packs")), expected);
+    assert!(!machine.work().join("packs/adam").exists());
     for name in ["standard", "Adam", "../adam"] {
         let args = ["pack", "add", "a/adam.toml", "--name", name];
         assert!(machine.run(&args).fails(2).contains("invalid pack name"));

@@ -110,6 +110,17 @@ impl LockedFolder {
     /// Returns an error if a pack of the name may not be replaced, if a file that is no part of
     /// it has the path of one, or if a file cannot be written.
     pub fn put(&mut self, pack: &Fetched, replace: Replace) -> Result<Change, Error> {
+        let change = self.put_files(pack, replace);
+        self.remove_empty_folder(&pack.files.name);
+        change
+    }
+
+    /// Removes the folder of a pack's files if no file is left in it.
+    fn remove_empty_folder(&self, name: &str) {
+        let _not_empty = fs::remove_dir(self.path.join(name));
+    }
+
+    fn put_files(&mut self, pack: &Fetched, replace: Replace) -> Result<Change, Error> {
         let name = &pack.files.name;
         let old = self.read(name)?;
         let digests = pack.files.digests();
@@ -310,8 +321,7 @@ impl LockedFolder {
             let path = self.path.join(&file.path);
             fs::remove_file(&path).map_err(Error::write(&path))?;
         }
-        // It may hold files that are no part of the pack.
-        let _not_empty = fs::remove_dir(self.path.join(name));
+        self.remove_empty_folder(name);
         self.lock_file.remove(name);
         self.write_lock_file()
     }

@@ -215,7 +215,8 @@ pub(super) fn check_file(
     allows_links: bool,
     limits: &SandboxLimits,
 ) -> Result<std::fs::Metadata, FileCheckError> {
-    let metadata = fs::metadata(path).map_err(FileCheckError::Io)?;
+    // The error of `fs_err` would name the path again.
+    let metadata = std::fs::metadata(path).map_err(FileCheckError::Io)?;
     if !metadata.is_file() {
         return Err(LoadError::NotRegular.into());
     }

@@ -251,26 +251,8 @@ impl PackRules {
         if !self.locked || self.pins.contains_key(&pack.name) {
             return Ok(());
         }
-        let (files, _shown_when_loaded) = PackFiles::read_file(&pack.path, limits)?;
-        // Links in the folder are not known here; the check after the load includes them.
-        self.check_locked_file(&pack.name, &pack.path, &files.digests())
-    }
-
-    /// Checks the main file of a pack.
-    fn check_locked_file(
-        &self,
-        name: &str,
-        path: &Path,
-        digests: &PackDigests,
-    ) -> Result<(), Error> {
-        let locked = self.locked_digests(name, path)?;
-        let main = path.file_name().unwrap_or_default().to_string_lossy();
-        let only_main = |digests: &PackDigests| {
-            let digests = digests.0.get_key_value(main.as_ref());
-            let digests = digests.map(|(path, digest)| (path.clone(), digest.clone()));
-            PackDigests(digests.into_iter().collect())
-        };
-        refuse_difference(name, path, &only_main(&locked), &only_main(digests))
+        let (files, _shown_when_loaded) = PackFiles::read_with(pack, true, limits)?;
+        self.check_locked(&pack.name, &pack.path, &files.digests())
     }
 
     fn check_locked(&self, name: &str, path: &Path, digests: &PackDigests) -> Result<(), Error> {

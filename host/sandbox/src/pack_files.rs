@@ -119,7 +119,8 @@ impl PackFiles {
         Ok((unchecked.renamed(name)?, skipped))
     }
 
-    fn read_with(
+    /// Reads the files of a pack. `may_be_link` is for the pack file alone.
+    pub(super) fn read_with(
         pack: &FoundPack,
         may_be_link: bool,
         limits: &SandboxLimits,

@@ -54,11 +54,8 @@ impl OciReference {
 
     /// Returns true if the registry is on this machine.
     pub(super) fn is_loopback(&self) -> bool {
-        let host = self.registry();
-        let host = match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
-            Some((address, _)) => address,
-            None => host.split_once(':').map_or(host, |(name, _)| name),
-        };
+        let registry = self.registry();
+        let host = registry.split_once(':').map_or(registry, |(host, _)| host);
         host == "localhost"
             || host
                 .parse::<std::net::IpAddr>()
@@ -72,7 +69,7 @@ impl OciReference {
         repository.rsplit('/').next().unwrap_or(repository)
     }
 
-    /// Returns true if the reference has a digest, so that it means one artifact for ever.
+    /// Returns true if the reference has a digest, and so can mean one artifact only.
     #[must_use]
     pub fn has_digest(&self) -> bool {
         self.0.digest().is_some()

@@ -23,6 +23,14 @@ pub(super) fn import(args: &PackImportArgs, env: &Env) -> Result<Exit, Failure> 
         return Err(Failure::usage(format!("`{}` exists", path.display()))
             .hint("use --force to replace it"));
     }
+    if let Some(folder) = output.and_then(Path::parent)
+        && !folder.as_os_str().is_empty()
+        && !folder.is_dir()
+    {
+        let folder = folder.display();
+        return Err(Failure::usage(format!("`{folder}` is not a folder"))
+            .hint(format!("to create it: mkdir -p {folder}")));
+    }
     let imported = convert(args.format, &args.source);
     let Imported {
         toml,
@@ -57,6 +65,8 @@ pub(super) fn import(args: &PackImportArgs, env: &Env) -> Result<Exit, Failure> 
 
 /// Returns a command that uses a prompt of the file.
 fn command(path: &Path, prompt: &str) -> String {
-    let file = path.display();
-    format!("lmstrix-host infer {prompt} --prompts {file} --text-file FILE")
+    format!(
+        "lmstrix-host infer {prompt} --prompts '{}' --text-file FILE",
+        path.display()
+    )
 }

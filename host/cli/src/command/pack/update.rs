@@ -63,6 +63,7 @@ async fn update_one(
     let name = &locked.name;
     let states = folder.states(std::slice::from_ref(name))?;
     if args.locked && states.get(name) == Some(&PackState::Same) {
+        transfer.messages().status(&format!("{name} is as locked"));
         return Ok(());
     }
     let Some(source) = &locked.source else {
