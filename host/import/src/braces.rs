@@ -1,6 +1,7 @@
 //! The tags of Handlebars and Mustache. Tags with logic are found, not interpreted.
 
 use crate::log::Skip;
+use crate::syntax::unquoted_find;
 
 /// A template language with tags in double braces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,16 +183,16 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
+    /// Returns the position of the `}}` that closes a comment. A long one ends with `--` or
+    /// `--~` before them. Stops at the first, since a file can contain many comments.
     fn comment_end(&self, inside: &str) -> Option<usize> {
-        let is_long = inside.trim_start_matches('~').starts_with("!--");
-        if self.language == Language::Handlebars && is_long {
-            let dashes = ["--}}", "--~}}"];
-            let ends = dashes
-                .into_iter()
-                .filter_map(|end| Some(inside.find(end)? + end.len() - 2));
-            return ends.min();
-        }
-        inside.find("}}")
+        let is_long = self.language == Language::Handlebars
+            && inside.trim_start_matches('~').starts_with("!--");
+        let mut ends = inside.match_indices("}}").map(|(end, _)| end);
+        ends.find(|end| {
+            let content = inside.get(..*end).unwrap_or_default();
+            !is_long || content.ends_with("--") || content.ends_with("--~")
+        })
     }
 
     fn kind(&self, content: &str, source: &str) -> Result<TokenKind, Skip> {
@@ -214,26 +215,6 @@ impl<'a> Scanner<'a> {
     fn skip(&self, reason: &str) -> Skip {
         Skip::new(Some(self.line), reason)
     }
-}
-
-/// Finds `wanted` outside of string literals.
-fn unquoted_find(text: &str, wanted: &str) -> Option<usize> {
-    let mut quote = None;
-    let mut is_escaped = false;
-    for (at, c) in text.char_indices() {
-        match quote {
-            Some(_) if is_escaped => is_escaped = false,
-            Some(_) if c == '\\' => is_escaped = true,
-            Some(open) if c == open => quote = None,
-            Some(_) => {}
-            None if text.get(at..).is_some_and(|rest| rest.starts_with(wanted)) => {
-                return Some(at);
-            }
-            None if matches!(c, '"' | '\'') => quote = Some(c),
-            None => {}
-        }
-    }
-    None
 }
 
 /// Removes the lines that contain only a comment or a partial.

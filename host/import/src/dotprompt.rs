@@ -1,17 +1,19 @@
 //! Dotprompt: YAML front matter and a Handlebars template, in which the helper `role` starts
 //! a message. A partial `{{>name}}` is the file `_name.prompt`.
 
+mod head;
+
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use crate::braces::{self, Language, TokenKind};
-use crate::draft::{Conversion, Draft, TEXT};
+use crate::draft::{Conversion, Draft};
 use crate::format::Source;
-use crate::front_matter::{self, FrontMatter, note_left_out, one_line};
-use crate::json_schema;
+use crate::front_matter::{self, FrontMatter};
 use crate::log::{Log, Skip};
 use crate::messages::{self, Message, Role};
 use crate::names::name_the_input;
-use crate::settings::Scalar;
+use crate::syntax::is_dotted_name;
 use crate::template::Template;
 use crate::yaml::{Node, Schema, Value};
 
@@ -21,14 +23,6 @@ const MAX_PARTIAL_DEPTH: usize = 16;
 /// [`MIN_PARTIAL_BYTES`] at least.
 const MAX_TEMPLATE_BYTES: usize = 4 * 1024 * 1024;
 const MIN_PARTIAL_BYTES: usize = 64;
-
-const LEFT_OUT: [(&str, &str); 5] = [
-    ("model", "choose the model with `-m`"),
-    ("tools", "tools have no equivalent"),
-    ("toolDefs", "tools have no equivalent"),
-    ("metadata", "there is no equivalent"),
-    ("ext", "there is no equivalent"),
-];
 
 /// Names that Handlebars or Dotprompt give to helpers, and values that are not variables.
 const NOT_VARIABLES: [&str; 17] = [
@@ -57,7 +51,7 @@ type Partials<'a> = BTreeMap<&'a str, &'a str>;
 /// Converts prompts. Sources whose file name starts with `_` are partials.
 pub(crate) fn convert(sources: &[Source]) -> Vec<Conversion> {
     let (partials, prompts): (Vec<&Source>, Vec<&Source>) =
-        sources.iter().partition(|source| is_partial(source));
+        sources.iter().partition(|source| is_partial(&source.name));
     let partials = partials
         .into_iter()
         .map(|source| (source.name.as_str(), source.text.as_str()))
@@ -72,9 +66,18 @@ pub(crate) fn convert(sources: &[Source]) -> Vec<Conversion> {
         .collect()
 }
 
-fn is_partial(source: &Source) -> bool {
-    let file_name = source.name.rsplit('/').next();
+/// Returns true if the last component of a name starts with `_`.
+pub(crate) fn is_partial(name: &str) -> bool {
+    let file_name = name.rsplit('/').next();
     file_name.is_some_and(|name| name.starts_with('_'))
+}
+
+/// Returns the name by which a template includes the partial `_NAME` or `FOLDER/_NAME`.
+pub(crate) fn partial_name(name: &str) -> String {
+    match name.rsplit_once('/') {
+        Some((folder, name)) => format!("{folder}/{}", name.strip_prefix('_').unwrap_or(name)),
+        None => name.strip_prefix('_').unwrap_or(name).to_owned(),
+    }
 }
 
 fn prompt(source: &Source, partials: &Partials<'_>, log: &mut Log) -> Result<Draft, Skip> {
@@ -94,12 +97,13 @@ fn prompt(source: &Source, partials: &Partials<'_>, log: &mut Log) -> Result<Dra
         body_line,
     } = front_matter;
     let mut draft = Draft::default();
-    properties(&head, &mut draft, log);
+    head::properties(&head, &mut draft, log);
     let folder = source.name.rsplit_once('/').map(|(folder, _)| folder);
     let mut template = Inliner {
         partials,
         folder: folder.unwrap_or_default(),
         bytes: 0,
+        outermost: None,
         items: Vec::new(),
     };
     template.add(body, body_line, 0)?;
@@ -109,82 +113,12 @@ fn prompt(source: &Source, partials: &Partials<'_>, log: &mut Log) -> Result<Dra
     Ok(draft)
 }
 
-fn properties(head: &Node, draft: &mut Draft, log: &mut Log) {
-    note_left_out(head, &LEFT_OUT, log);
-    for entry in head.entries() {
-        if entry.key.contains('.') {
-            let message = format!("`{}` is left out; extensions have no equivalent", entry.key);
-            log.left_out(Some(entry.line), message);
-        }
-    }
-    let description = head.get("description").and_then(Node::as_text);
-    draft.description = description.and_then(one_line);
-    for option in head.get("config").map(Node::entries).unwrap_or_default() {
-        draft.settings.read(option, log);
-    }
-    if let Some(input) = head.get("input") {
-        draft.defaults = defaults(input, log);
-    }
-    if let Some(output) = head.get("output") {
-        read_output(output, draft, log);
-    }
-}
-
-/// Returns the defaults of the parameters. An optional one is empty, as in Handlebars.
-fn defaults(input: &Node, log: &mut Log) -> Vec<(String, Scalar)> {
-    let mut defaults = Vec::new();
-    for entry in input.get("default").map(Node::entries).unwrap_or_default() {
-        match Scalar::from_yaml(&entry.node) {
-            Some(value) => defaults.push((entry.key.clone(), value)),
-            None => {
-                let message = format!(
-                    "the default of `{}` is left out; it is not a text",
-                    entry.key
-                );
-                log.left_out(Some(entry.line), message);
-            }
-        }
-    }
-    let optional = input.get("schema").map(json_schema::optional_names);
-    for name in optional.unwrap_or_default() {
-        let is_text = [TEXT, "input"].contains(&name.as_str());
-        if !is_text && !defaults.iter().any(|(known, _)| *known == name) {
-            defaults.push((name, Scalar::Text(String::new())));
-        }
-    }
-    defaults
-}
-
-fn read_output(output: &Node, draft: &mut Draft, log: &mut Log) {
-    let format = output.get("format");
-    let is_json = match format.and_then(Node::as_text) {
-        Some("json") => true,
-        None | Some("text") => false,
-        Some(other) => {
-            let message = format!("the output format `{other}` is left out; it has no equivalent");
-            log.left_out(format.map(|node| node.line), message);
-            false
-        }
-    };
-    if let Some(schema) = output.get("schema") {
-        match json_schema::from_picoschema(schema) {
-            Ok(schema) => draft.json_schema = Some(schema),
-            Err((line, reason)) => {
-                log.left_out(Some(line), format!("the schema is left out; {reason}"));
-            }
-        }
-    }
-    if is_json && draft.json_schema.is_none() {
-        draft.post.push("json");
-    }
-    if is_json || draft.json_schema.is_some() {
-        draft.extension = Some("json");
-    }
-}
-
-/// A part of a template with its line.
+/// A part of a template.
 struct Item {
+    /// The line in the file of the prompt.
     line: usize,
+    /// The start of its notes: empty, or the partial that contains it.
+    prefix: Rc<str>,
     kind: ItemKind,
 }
 
@@ -203,6 +137,8 @@ struct Inliner<'a> {
     /// The folder of the prompt, for the partials beside it.
     folder: &'a str,
     bytes: usize,
+    /// The line of the tag in the prompt whose partial is being read, and the start of its notes.
+    outermost: Option<(usize, Rc<str>)>,
     items: Vec<Item>,
 }
 
@@ -226,14 +162,15 @@ impl Inliner<'_> {
                     let text = self.partial(&content, line)?;
                     let lines = text.split_inclusive('\n');
                     let indented: String = lines.map(|text| format!("{indent}{text}")).collect();
-                    self.add(&indented, line, depth + 1)
-                        .map_err(|skip| match depth {
-                            0 => {
-                                let reason = format!("in the partial `{content}`: {}", skip.reason);
-                                Skip::new(Some(line), reason)
-                            }
-                            _ => skip,
-                        })?;
+                    if depth > 0 {
+                        self.add(&indented, line, depth + 1)?;
+                        continue;
+                    }
+                    let prefix = format!("in the partial `{content}`: ");
+                    self.outermost = Some((line, prefix.as_str().into()));
+                    self.add(&indented, line, 1)
+                        .map_err(|skip| Skip::new(Some(line), prefix + &skip.reason))?;
+                    self.outermost = None;
                 }
             }
         }
@@ -241,7 +178,11 @@ impl Inliner<'_> {
     }
 
     fn push(&mut self, line: usize, kind: ItemKind) {
-        self.items.push(Item { line, kind });
+        let (line, prefix) = match &self.outermost {
+            Some((line, prefix)) => (*line, Rc::clone(prefix)),
+            None => (line, Rc::default()),
+        };
+        self.items.push(Item { line, prefix, kind });
     }
 
     /// Returns the text of a partial: beside the prompt, or below the imported folder.
@@ -306,42 +247,43 @@ fn expression(content: &str, line: usize) -> Result<ItemKind, Skip> {
 
 /// Returns true for a name, or several that are joined by dots.
 fn is_path(path: &str) -> bool {
-    let is_name = |name: &str| {
-        let is_valid = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '$');
-        !name.is_empty()
-            && !name.starts_with(|c: char| c.is_ascii_digit())
-            && name.chars().all(is_valid)
-    };
-    path.split('.').all(is_name)
+    let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '$');
+    let is_first = |c: char| !c.is_ascii_digit();
+    is_dotted_name(path, is_first, is_part)
 }
 
 /// Splits a template at its roles. Text before the first role is from the user, and text after
 /// the history from the model.
 fn to_messages(items: Vec<Item>, log: &mut Log) -> Vec<Message> {
-    let start = |role, line| Message {
+    let start = |role, line, prefix| Message {
         role,
         line,
+        prefix,
         content: Template::default(),
     };
     let first_line = items.first().map_or(1, |item| item.line);
-    let mut current = start(Role::User, first_line);
+    let mut current = start(Role::User, first_line, Rc::default());
     let mut messages = Vec::new();
-    for Item { line, kind } in items {
+    for Item { line, prefix, kind } in items {
         match kind {
             ItemKind::Text(text) => current.content.push_text(&text),
             ItemKind::Param(name) => current.content.push_param(&name),
             ItemKind::Media(content) => {
-                let message =
-                    format!("`{{{{{content}}}}}` is left out; send the image with `--attach`");
+                let message = format!(
+                    "{prefix}`{{{{{content}}}}}` is left out; send the image with `--attach`"
+                );
                 log.left_out(Some(line), message);
             }
             ItemKind::Role(name) => {
-                messages.push(std::mem::replace(&mut current, start(role(name), line)));
+                messages.push(std::mem::replace(
+                    &mut current,
+                    start(role(name), line, prefix),
+                ));
             }
             ItemKind::History => {
                 let message = "`{{history}}` is left out; a prompt has no earlier messages";
-                log.left_out(Some(line), message);
-                let model = start(Role::Other("model".to_owned()), line);
+                log.left_out(Some(line), format!("{prefix}{message}"));
+                let model = start(Role::Other("model".to_owned()), line, prefix);
                 messages.push(std::mem::replace(&mut current, model));
             }
         }

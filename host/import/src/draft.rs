@@ -62,7 +62,7 @@ impl Conversion {
         }
     }
 
-    /// Returns the notes. Of a skipped prompt, only the reason is of interest.
+    /// Returns the notes. A skipped prompt has a single note with the reason.
     pub(crate) fn into_notes(self) -> Vec<Note> {
         let entries = match self.result {
             Ok(_) => self.log.into_entries(),
@@ -103,14 +103,20 @@ impl Draft {
         }
     }
 
-    /// Removes an empty system message and the defaults of parameters that do not occur, and
-    /// adds a description if the listing of the prompt file would show a parameter instead.
-    fn finish(&mut self) {
-        self.system = self.system.take().filter(|system| !system.is_blank());
+    /// Removes the defaults of parameters that do not occur. Before a parameter is renamed, this
+    /// keeps such a default from meeting the new name.
+    pub(crate) fn drop_unused_defaults(&mut self) {
         let mut defaults = std::mem::take(&mut self.defaults);
         let params: BTreeSet<&str> = self.params().collect();
         defaults.retain(|(name, _)| params.contains(name.as_str()));
         self.defaults = defaults;
+    }
+
+    /// Removes an empty system message and the defaults of parameters that do not occur, and
+    /// adds a description if the listing of the prompt file would show a parameter instead.
+    fn finish(&mut self) {
+        self.system = self.system.take().filter(|system| !system.is_blank());
+        self.drop_unused_defaults();
         if self.description.is_none() && starts_with_param(&self.user) {
             self.description = self.system.as_ref().and_then(first_sentence);
         }

@@ -15,6 +15,14 @@ pub enum Error {
     /// The path is neither a regular file nor a folder.
     #[error("`{}` is neither a regular file nor a folder", .0.display())]
     NotAFile(PathBuf),
+    /// The file is a part of a prompt, and not a prompt.
+    #[error("`{}` is {part}", .path.display())]
+    NotAPrompt {
+        /// The file.
+        path: PathBuf,
+        /// The kind of part, and the path to import instead.
+        part: &'static str,
+    },
     /// The folder contains no prompts of the format.
     #[error("no {expected} in `{}`", .path.display())]
     NoPrompts {

@@ -11,7 +11,8 @@ use crate::log::{Log, Skip};
 use crate::names::input_becomes_text;
 use crate::template::{Template, placeholder};
 
-const USER_FILE: &str = "user.md";
+/// The file with the start of the user message.
+pub(crate) const USER_FILE: &str = "user.md";
 
 /// Converts patterns. A `user.md` belongs to the other source with its name.
 pub(crate) fn convert(sources: &[Source]) -> Vec<Conversion> {

@@ -53,7 +53,7 @@ impl FromStr for Format {
 /// A text file of another program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// The path for messages. Its last component tells `user.md` from `system.md`.
+    /// The path for messages. Its last component distinguishes `user.md` from `system.md`.
     pub path: String,
     /// The name of the prompt: that of the folder for Fabric, otherwise the path relative to
     /// the imported folder, with `/` between folders and without the extension.

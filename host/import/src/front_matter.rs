@@ -1,7 +1,7 @@
 //! Splits a file into the YAML between its `---` lines and the body after them.
 
 use crate::log::{Log, Skip};
-use crate::yaml::{self, Node, Schema, Value, YamlError};
+use crate::yaml::{self, Entry, Node, Schema, Value, YamlError};
 
 /// A file with front matter.
 pub(crate) struct FrontMatter<'a> {
@@ -75,10 +75,22 @@ pub(crate) fn note_left_out(head: &Node, keys: &[(&str, &str)], log: &mut Log) {
     }
 }
 
-/// Notes the keys that are not in `known`.
-pub(crate) fn note_unknown(head: &Node, known: &[&str], log: &mut Log) {
+/// Returns the entries of the value of `key`. Notes a value that is not a map.
+pub(crate) fn map_entries<'a>(node: &'a Node, key: &str, log: &mut Log) -> &'a [Entry] {
+    if !matches!(node.value, Value::Map(_) | Value::Null) {
+        let message = format!(
+            "`{key}` is left out; it must be a map, not {}",
+            node.type_name()
+        );
+        log.left_out(Some(node.line), message);
+    }
+    node.entries()
+}
+
+/// Notes the keys that `is_known` does not accept.
+pub(crate) fn note_unknown(head: &Node, is_known: impl Fn(&str) -> bool, log: &mut Log) {
     for entry in head.entries() {
-        if !known.contains(&entry.key.as_str()) {
+        if !is_known(&entry.key) {
             log.left_out(
                 Some(entry.line),
                 format!("the unknown key `{}` is left out", entry.key),

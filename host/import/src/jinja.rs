@@ -1,6 +1,7 @@
 //! The part of Jinja that a prompt file can express: variables, texts in quotes, comments.
 
 use crate::log::Skip;
+use crate::syntax::{is_dotted_name, unquoted_find};
 use crate::template::Piece;
 
 /// A text or a variable, and the line on which it begins.
@@ -106,28 +107,9 @@ fn string_literal(content: &str) -> Option<&str> {
     Some(text).filter(|text| !text.contains([quote, '\\']))
 }
 
-/// Returns true for a name, or several that are joined by dots.
+/// Returns true for a name that is not a keyword, or several that are joined by dots.
 pub(crate) fn is_variable(text: &str) -> bool {
-    let is_name = |name: &str| {
-        let is_first = |c: char| c.is_alphabetic() || c == '_';
-        name.starts_with(is_first) && name.chars().all(|c| c.is_alphanumeric() || c == '_')
-    };
-    text.split('.').all(is_name) && !KEYWORDS.contains(&text)
-}
-
-/// Finds `wanted` outside of string literals.
-fn unquoted_find(text: &str, wanted: &str) -> Option<usize> {
-    let mut quote = None;
-    for (at, c) in text.char_indices() {
-        match quote {
-            Some(open) if c == open => quote = None,
-            Some(_) => {}
-            None if text.get(at..).is_some_and(|rest| rest.starts_with(wanted)) => {
-                return Some(at);
-            }
-            None if matches!(c, '"' | '\'') => quote = Some(c),
-            None => {}
-        }
-    }
-    None
+    let is_first = |c: char| c.is_alphabetic() || c == '_';
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    is_dotted_name(text, is_first, is_part) && !KEYWORDS.contains(&text)
 }

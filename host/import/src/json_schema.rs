@@ -1,7 +1,10 @@
 //! JSON schemas from the short forms of Dotprompt (Picoschema) and Prompty (properties).
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value as Json, json};
 
+use crate::log::Log;
 use crate::yaml::{Entry, Node, Value};
 
 const SCALAR_TYPES: [&str; 6] = ["any", "boolean", "integer", "null", "number", "string"];
@@ -14,14 +17,10 @@ pub(crate) fn from_picoschema(node: &Node) -> Result<Json, (usize, String)> {
     if let Value::Text(text) = &node.value {
         return pico_scalar(text, node.line);
     }
-    let declared = node.get("type").and_then(Node::as_text).unwrap_or_default();
-    if SCALAR_TYPES.contains(&declared) || ["object", "array"].contains(&declared) {
+    if has_json_schema_type(node) {
         return Ok(node.to_json());
     }
-    if node
-        .get("properties")
-        .is_some_and(|properties| matches!(properties.value, Value::Map(_)))
-    {
+    if has_properties(node) {
         let mut schema = node.to_json();
         if let Json::Object(members) = &mut schema {
             members.insert("type".to_owned(), Json::from("object"));
@@ -31,8 +30,29 @@ pub(crate) fn from_picoschema(node: &Node) -> Result<Json, (usize, String)> {
     pico(node)
 }
 
-/// Returns the names of the optional properties of an input schema of Dotprompt.
+fn has_json_schema_type(node: &Node) -> bool {
+    let declared = node.get("type").and_then(Node::as_text).unwrap_or_default();
+    SCALAR_TYPES.contains(&declared) || ["object", "array"].contains(&declared)
+}
+
+fn has_properties(node: &Node) -> bool {
+    let properties = node.get("properties").map(|node| &node.value);
+    matches!(properties, Some(Value::Map(_)))
+}
+
+/// Returns the names of the optional properties of an input schema of Dotprompt: in a JSON
+/// schema those that are not `required`, otherwise those with a `?`.
 pub(crate) fn optional_names(node: &Node) -> Vec<String> {
+    if has_json_schema_type(node) || has_properties(node) {
+        let required = node.get("required").map(Node::items).unwrap_or_default();
+        let required: BTreeSet<&str> = required.iter().filter_map(Node::as_text).collect();
+        let properties = node.get("properties").map(Node::entries);
+        let keys = properties.unwrap_or_default().iter();
+        return keys
+            .map(|entry| entry.key.clone())
+            .filter(|key| !required.contains(key.as_str()))
+            .collect();
+    }
     let keys = node.entries().iter().map(|entry| entry.key.as_str());
     keys.filter_map(|key| {
         let name = key.split_once('(').map_or(key, |(name, _)| name);
@@ -162,8 +182,8 @@ pub(crate) struct Property<'a> {
 }
 
 /// Returns the properties of `inputs` or `outputs`: a map by name, a list with `name` keys, or
-/// either of them below `properties`.
-pub(crate) fn properties(node: &Node) -> Vec<Property<'_>> {
+/// either of them below `properties`. Notes a repeated name, and keeps the first.
+pub(crate) fn properties<'a>(node: &'a Node, log: &mut Log) -> Vec<Property<'a>> {
     let node = node.get("properties").unwrap_or(node);
     let from_map = node.entries().iter().map(|entry| Property {
         name: &entry.key,
@@ -173,7 +193,18 @@ pub(crate) fn properties(node: &Node) -> Vec<Property<'_>> {
         let name = node.get("name")?.as_text()?;
         Some(Property { name, node })
     });
-    from_map.chain(from_list).collect()
+    let mut names = BTreeSet::new();
+    let is_first = |property: &Property<'a>| {
+        let is_new = names.insert(property.name);
+        if !is_new {
+            let message = format!("a second `{}` is left out", property.name);
+            log.left_out(Some(property.node.line), message);
+        }
+        is_new
+    };
+    let mut found: Vec<Property<'a>> = from_map.chain(from_list).collect();
+    found.retain(is_first);
+    found
 }
 
 impl Property<'_> {
@@ -190,28 +221,31 @@ fn kind(node: &Node) -> &str {
 
 /// Converts the outputs of Prompty. As Prompty does, requires all properties, and allows null
 /// for the optional ones.
-pub(crate) fn from_outputs(outputs: &[Property<'_>]) -> Json {
+pub(crate) fn from_outputs(outputs: &[Property<'_>], log: &mut Log) -> Json {
     let names = outputs.iter().map(|property| property.name.to_owned());
-    let property = |property: &Property<'_>| {
-        let mut schema = output(property.node);
+    let mut property = |property: &Property<'_>| {
+        let mut schema = output(property.node, log);
         let is_required = property.node.get("required").map(|node| &node.value);
         if is_required != Some(&Value::Boolean(true)) {
             make_nullable(&mut schema);
         }
         (property.name.to_owned(), schema)
     };
-    let properties = outputs.iter().map(property).collect();
+    let properties = outputs.iter().map(&mut property).collect();
     object(properties, names.collect(), Json::from(false))
 }
 
-fn output(node: &Node) -> Json {
+fn output(node: &Node, log: &mut Log) -> Json {
     let mut schema = match kind(node) {
         "object" => match node.get("properties") {
-            Some(nested) => from_outputs(&properties(nested)),
+            Some(nested) => {
+                let nested = properties(nested, log);
+                from_outputs(&nested, log)
+            }
             None => json!({ "type": "object" }),
         },
         "array" => match node.get("items") {
-            Some(items) => json!({ "type": "array", "items": output(items) }),
+            Some(items) => json!({ "type": "array", "items": output(items, log) }),
             None => json!({ "type": "array", "items": { "type": "string" } }),
         },
         "float" | "number" => json!({ "type": "number" }),

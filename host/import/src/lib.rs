@@ -3,7 +3,7 @@
 //!
 //! In the order of an import: [`read()`] reads the files, the module of a [`Format`] converts
 //! each into a `draft`, `names` gives the prompts valid and distinct names, and
-//! `toml_writer` writes the file. All that is lost or changed on the way becomes a [`Note`].
+//! `toml_writer` writes the file. Everything that is changed or left out becomes a [`Note`].
 //! A prompt whose meaning cannot be kept is skipped; the others are still converted.
 
 mod braces;
@@ -23,6 +23,7 @@ mod note;
 mod prompty;
 mod read;
 mod settings;
+mod syntax;
 mod template;
 mod toml_writer;
 mod yaml;

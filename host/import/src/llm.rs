@@ -6,7 +6,7 @@
 
 use crate::draft::{Conversion, Draft};
 use crate::format::Source;
-use crate::front_matter::{note_left_out, note_unknown, skip};
+use crate::front_matter::{map_entries, note_left_out, note_unknown, skip};
 use crate::log::{Log, Skip};
 use crate::names::input_becomes_text;
 use crate::settings::Scalar;
@@ -63,7 +63,7 @@ fn template(source: &Source, log: &mut Log) -> Result<Draft, Skip> {
     match &root.value {
         Value::Text(_) => texts(Some(&root), None, &mut draft, log),
         Value::Map(_) => {
-            note_unknown(&root, &KNOWN_KEYS, log);
+            note_unknown(&root, |key| KNOWN_KEYS.contains(&key), log);
             note_left_out(&root, &LEFT_OUT, log);
             let prompt = text_of(&root, "prompt")?;
             let system = text_of(&root, "system")?;
@@ -206,7 +206,8 @@ fn identifier(text: &str) -> &str {
 }
 
 fn properties(root: &Node, draft: &mut Draft, log: &mut Log) -> Result<(), Skip> {
-    for option in root.get("options").map(Node::entries).unwrap_or_default() {
+    let options = root.get("options");
+    for option in options.map_or(&[][..], |node| map_entries(node, "options", log)) {
         match (option.key.as_str(), &option.node.value) {
             ("json_object", Value::Boolean(true)) => {
                 draft.json_schema = Some(serde_json::json!({ "type": "object" }));
@@ -227,32 +228,26 @@ fn properties(root: &Node, draft: &mut Draft, log: &mut Log) -> Result<(), Skip>
     if draft.json_schema.is_some() {
         draft.extension = Some("json");
     }
-    if let Some(node) = root.get("extract_last").filter(|node| is_true(node)) {
+    let extracts_last = is_true(root, "extract_last", log);
+    let extracts = is_true(root, "extract", log);
+    if let Some(node) = root.get("extract_last").filter(|_| extracts_last) {
         let message = "`extract_last` is left out; no processor extracts only the last code block";
         log.left_out(Some(node.line), message);
-    } else if root.get("extract").is_some_and(is_true) {
+    } else if extracts {
         draft.post.push("fence");
     }
     if let Some(description) = root.get("description").and_then(Node::as_text) {
         draft.description = crate::front_matter::one_line(description);
     }
-    for entry in root.get("defaults").map(Node::entries).unwrap_or_default() {
-        let value = match &entry.node.value {
-            // The texts that Python inserts.
-            Value::Null => Scalar::Text("None".to_owned()),
-            Value::Boolean(true) => Scalar::Text("True".to_owned()),
-            Value::Boolean(false) => Scalar::Text("False".to_owned()),
-            Value::Integer(number) => Scalar::Integer(*number),
-            Value::Float(number) => Scalar::Float(*number),
-            Value::Text(text) => Scalar::Text(text.clone()),
-            Value::List(_) | Value::Map(_) => {
-                let message = format!(
-                    "the default of `{}` is left out; it is not a text",
-                    entry.key
-                );
-                log.left_out(Some(entry.line), message);
-                continue;
-            }
+    let defaults = root.get("defaults");
+    for entry in defaults.map_or(&[][..], |node| map_entries(node, "defaults", log)) {
+        let Some(value) = Scalar::from_python(&entry.node) else {
+            let message = format!(
+                "the default of `{}` is left out; it is not a text",
+                entry.key
+            );
+            log.left_out(Some(entry.line), message);
+            continue;
         };
         if entry.key == INPUT {
             log.left_out(
@@ -266,6 +261,17 @@ fn properties(root: &Node, draft: &mut Draft, log: &mut Log) -> Result<(), Skip>
     Ok(())
 }
 
-fn is_true(node: &Node) -> bool {
-    node.value == Value::Boolean(true)
+/// Returns the value of a key that must be a boolean.
+fn is_true(root: &Node, key: &str, log: &mut Log) -> bool {
+    let node = root.get(key);
+    match node.map(|node| &node.value) {
+        Some(Value::Boolean(value)) => *value,
+        Some(_) => {
+            let kind = node.map_or("null", Node::type_name);
+            let message = format!("`{key}` is left out; it must be a boolean, not {kind}");
+            log.left_out(node.map(|node| node.line), message);
+            false
+        }
+        None => false,
+    }
 }

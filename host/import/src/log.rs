@@ -52,6 +52,7 @@ impl Log {
             false => self.omitted += 1,
         }
     }
+
     /// Returns the notes.
     pub(crate) fn into_entries(mut self) -> Vec<LogEntry> {
         if self.omitted > 0 {

@@ -1,5 +1,7 @@
 //! Chat messages as the system and the user message of a prompt file.
 
+use std::rc::Rc;
+
 use crate::log::{Log, Skip};
 use crate::template::Template;
 
@@ -18,6 +20,8 @@ pub(crate) struct Message {
     pub(crate) role: Role,
     /// The line on which it begins.
     pub(crate) line: usize,
+    /// The start of its notes: empty, or the partial that contains it.
+    pub(crate) prefix: Rc<str>,
     pub(crate) content: Template,
 }
 
@@ -38,17 +42,19 @@ pub(crate) fn system_and_user(
     let mut user: Option<Template> = None;
     for message in &messages {
         let line = Some(message.line);
+        let prefix = &message.prefix;
         let (target, name) = match &message.role {
             Role::System => {
                 if user.is_some() {
-                    log.changed(line, "the system message moves before the user message");
+                    let text = "the system message moves before the user message";
+                    log.changed(line, format!("{prefix}{text}"));
                 }
                 (&mut system, "system")
             }
             Role::User => (&mut user, "user"),
             Role::Other(role) => {
                 let reason = format!(
-                    "a message of the role `{role}`; a prompt has a system and a user message"
+                    "{prefix}a message of the role `{role}`; a prompt has a system and a user message"
                 );
                 return Err(Skip::new(line, reason));
             }
@@ -56,7 +62,8 @@ pub(crate) fn system_and_user(
         match target {
             None => *target = Some(message.content.clone()),
             Some(first) => {
-                log.changed(line, format!("joined with the {name} message before it"));
+                let text = format!("joined with the {name} message before it");
+                log.changed(line, format!("{prefix}{text}"));
                 first.push_text("\n\n");
                 first.append(&message.content);
             }
@@ -65,11 +72,10 @@ pub(crate) fn system_and_user(
     match (system, user) {
         (system, Some(user)) => Ok((system, user)),
         (Some(system), None) => {
-            let line = messages.first().map(|message| message.line);
-            log.changed(
-                line,
-                "the only message is the user message, not the system message",
-            );
+            if let Some(Message { line, prefix, .. }) = messages.first() {
+                let text = "the only message is the user message, not the system message";
+                log.changed(Some(*line), format!("{prefix}{text}"));
+            }
             Ok((None, system))
         }
         (None, None) => Err(Skip::new(None, "the prompt has no text")),

@@ -1,6 +1,6 @@
 //! Valid and distinct names for prompts and parameters.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::draft::{Conversion, Draft, TEXT};
 use crate::log::Log;
@@ -23,10 +23,16 @@ pub(crate) fn assign(conversions: &mut [Conversion]) -> SharedNames {
             .filter_map(|known| known.result.as_ref().ok())
     };
     let params: BTreeSet<&str> = drafts().flat_map(Draft::params).collect();
-    let open = distinct("open", |name| params.contains(name));
-    let mut taken: BTreeSet<String> = params.iter().flat_map(|param| path_starts(param)).collect();
-    taken.insert(open.clone());
-    let param_names = taken.clone();
+    let open =
+        Taken::new(params.iter().map(|param| (*param).to_owned()).collect()).distinct("open");
+    // The name of a prompt contains no dot, so that only the start of a path can equal it.
+    let mut param_names: BTreeSet<String> = params
+        .iter()
+        .filter_map(|param| param.split('.').next())
+        .map(str::to_owned)
+        .collect();
+    param_names.insert(open.clone());
+    let mut taken = Taken::new(param_names.clone());
     for conversion in conversions {
         if conversion.result.is_err() {
             continue;
@@ -36,8 +42,7 @@ pub(crate) fn assign(conversions: &mut [Conversion]) -> SharedNames {
             true => format!("{valid}-prompt"),
             false => valid,
         };
-        let name = distinct(&wanted, |name| taken.contains(name));
-        taken.insert(name.clone());
+        let name = taken.distinct(&wanted);
         if name != conversion.name {
             let message = format!("renamed from `{}` to `{name}`", conversion.name);
             conversion.log.changed(None, message);
@@ -47,15 +52,15 @@ pub(crate) fn assign(conversions: &mut [Conversion]) -> SharedNames {
     SharedNames { open }
 }
 
-/// Makes the parameter `input`, the input of the program, the text of the user. A parameter `text` that means something
-/// else gets another name.
+/// Renames the parameter `input` to `text`. An existing parameter `text` gets another name.
 pub(crate) fn input_becomes_text(draft: &mut Draft, log: &mut Log) {
+    draft.drop_unused_defaults();
     let used: BTreeSet<String> = draft.params().map(str::to_owned).collect();
     if !used.contains("input") {
         return;
     }
     if used.contains(TEXT) {
-        let other = distinct("text_2", |name| used.contains(name));
+        let other = Taken::new(used).distinct("text_2");
         draft.rename_param(TEXT, &other);
         let message = format!("the parameter `text` becomes `{other}`; `text` is the input");
         log.changed(None, message);
@@ -66,18 +71,12 @@ pub(crate) fn input_becomes_text(draft: &mut Draft, log: &mut Log) {
 /// Makes the parameter `input` of a format without a special input the text of the user, unless
 /// the prompt has a parameter `text`.
 pub(crate) fn name_the_input(draft: &mut Draft, log: &mut Log) {
+    draft.drop_unused_defaults();
     let has_param = |wanted| draft.params().any(|name| name == wanted);
     if has_param("input") && !has_param(TEXT) {
         log.changed(None, "the parameter `input` becomes `text`");
         draft.rename_param("input", TEXT);
     }
-}
-
-/// Returns `a`, `a.b` and `a.b.c` for `a.b.c`.
-fn path_starts(name: &str) -> impl Iterator<Item = String> {
-    let dots = name.match_indices('.').map(|(dot, _)| dot);
-    dots.chain(std::iter::once(name.len()))
-        .filter_map(|end| name.get(..end).map(str::to_owned))
 }
 
 /// Replaces the characters that separate names or are awkward in a command, such as `/`, `,`,
@@ -92,13 +91,31 @@ fn valid_name(name: &str) -> String {
     }
 }
 
-fn distinct(wanted: &str, is_taken: impl Fn(&str) -> bool) -> String {
-    if !is_taken(wanted) {
-        return wanted.to_owned();
+/// Names that are in use.
+struct Taken {
+    names: BTreeSet<String>,
+    /// The next number to try for a name. Without it, many equal names take quadratic time.
+    next_numbers: BTreeMap<String, u64>,
+}
+
+impl Taken {
+    fn new(names: BTreeSet<String>) -> Self {
+        Self {
+            names,
+            next_numbers: BTreeMap::new(),
+        }
     }
-    let numbered = (2_u64..).map(|number| format!("{wanted}-{number}"));
-    let mut free = numbered.filter(|name| !is_taken(name));
-    free.next().unwrap_or_else(|| wanted.to_owned())
+
+    /// Returns a name that is not in use, and marks it as used: `wanted`, or `wanted-2`, …
+    fn distinct(&mut self, wanted: &str) -> String {
+        let mut name = wanted.to_owned();
+        let number = self.next_numbers.entry(name.clone()).or_insert(2);
+        while !self.names.insert(name.clone()) {
+            name = format!("{wanted}-{number}");
+            *number += 1;
+        }
+        name
+    }
 }
 
 #[cfg(test)]

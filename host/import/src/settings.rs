@@ -25,6 +25,16 @@ impl Scalar {
             Value::List(_) | Value::Map(_) => None,
         }
     }
+
+    /// Returns a value with the text that Python inserts for it.
+    pub(crate) fn from_python(node: &Node) -> Option<Self> {
+        match &node.value {
+            Value::Null => Some(Self::Text("None".to_owned())),
+            Value::Boolean(true) => Some(Self::Text("True".to_owned())),
+            Value::Boolean(false) => Some(Self::Text("False".to_owned())),
+            _ => Self::from_yaml(node),
+        }
+    }
 }
 
 /// The settings of a prompt, in the order of [`NAMES`].
@@ -135,13 +145,13 @@ fn value(kind: Kind, node: &Node) -> Result<Scalar, String> {
             Some(number) if (0..=i64::from(u32::MAX)).contains(&number) => {
                 Ok(Scalar::Integer(number))
             }
-            _ => Err("an integer >= 0".to_owned()),
+            _ => Err(format!("an integer from 0 to {}", u32::MAX)),
         },
         Kind::MaxTokens => match integer(node) {
             Some(number) if number == -1 || (1..=i64::from(u32::MAX)).contains(&number) => {
                 Ok(Scalar::Integer(number))
             }
-            _ => Err("an integer >= 1".to_owned()),
+            _ => Err(format!("-1 or an integer from 1 to {}", u32::MAX)),
         },
         Kind::Texts => texts(node).ok_or_else(|| "a string or a list of strings".to_owned()),
         Kind::Reasoning => reasoning(node),

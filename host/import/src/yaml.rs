@@ -16,7 +16,7 @@ use serde_json::Value as Json;
 pub(crate) struct Node {
     /// The line of the value, starting at 1.
     pub(crate) line: usize,
-    /// True for a literal block, whose text begins on the line after its indicator.
+    /// True for a literal block, whose text keeps its line breaks.
     pub(crate) is_literal_block: bool,
     pub(crate) value: Value,
 }
@@ -83,9 +83,13 @@ impl Node {
         }
     }
 
-    /// Returns the first line of the text of this node in the file.
+    /// Returns the first line of the text of this node in the file. The parser reports a literal
+    /// block at its first line that is not blank.
     pub(crate) fn text_line(&self) -> usize {
-        self.line + usize::from(self.is_literal_block)
+        let text = self.as_text().filter(|_| self.is_literal_block);
+        let text = text.unwrap_or_default();
+        let blank_lines = text.chars().take_while(|c| *c == '\n').count();
+        self.line.saturating_sub(blank_lines)
     }
 
     /// Returns the name of the type with its article, for messages.

@@ -113,6 +113,11 @@ fn llm_sends_the_input_as_llm_does() {
             "- | False⏎<text>",
         ),
         (
+            "prompt: Summarize\ndefaults: {text: STALE}",
+            &["text"],
+            "- | Summarize⏎<text>",
+        ),
+        (
             "prompt: $a\ndefaults: {a: '{{text}}'}",
             &["text"],
             "- | {{text}}⏎<text>",
@@ -168,6 +173,26 @@ fn prompty_splits_messages() {
 }
 
 #[test]
+fn prompty_defaults_are_as_jinja_prints_them() {
+    for (inputs, params, expected) in [
+        ("{a: {default: true}}", &[][..], "- | True!"),
+        ("{a: {default: no}}", &[], "- | False!"),
+        ("{a: {default: 1.5}}", &[], "- | 1.5!"),
+        ("{a: {required: false}}", &[], "- | !"),
+        ("{a: {default: '${env:A}'}}", &["a"], "- | <a>!"),
+        ("{a: {default: '${file:a.txt}'}}", &["a"], "- | <a>!"),
+        (
+            "[{name: a, default: 1}, {name: a, default: 2}]",
+            &[],
+            "- | 1!",
+        ),
+    ] {
+        let text = format!("---\ninputs: {inputs}\n---\nuser:\n{{{{a}}}}!");
+        check(Format::Prompty, &text, params, expected);
+    }
+}
+
+#[test]
 fn prompty_template_languages() {
     for (template, expected) in [
         ("jinja2", "- | <a> <b>"),
@@ -215,6 +240,22 @@ fn dotprompt_splits_messages() {
         ("x {{~! c ~}} y", &[], "- | xy"),
         ("{{ role \"system\" }}a{{{role 'user'}}}b", &[], "a | b"),
         ("{{a-b.c}}", &["a-b.c"], "- | <a-b.c>"),
+        ("{{!-- }} --~}}  {{!----}}x", &[], "- | x"),
+        (
+            "---\ninput: {default: {input: A, text: B}}\n---\n{{input}}",
+            &[],
+            "- | A",
+        ),
+        (
+            "---\ninput: {schema: {type: object, properties: {a: {type: string}, b: {type: string}}, required: [a]}}\n---\n{{a}}{{b}}!",
+            &["a"],
+            "- | <a>!",
+        ),
+        (
+            "---\ninput: {schema: {properties: {a: {type: string}}}}\n---\n{{a}}!",
+            &[],
+            "- | !",
+        ),
     ] {
         check(Format::Dotprompt, text, params, expected);
     }

@@ -9,12 +9,14 @@
 mod formats;
 /// Files with errors, and limits.
 mod malformed;
+/// The notes on prompts that are converted, with their lines.
+mod notes;
 /// Any text in a prompt reaches the model unchanged.
 mod properties;
 /// Reading files and folders.
 mod reading;
 
-use lmstrix_import::{Format, Imported, Source, convert};
+use lmstrix_import::{Format, Imported, Note, Source, convert};
 use lmstrix_pack::{Entry, Error, File, Request};
 use lmstrix_pack_standard::describe::describe;
 use lmstrix_pack_standard::resolve::{ResolvedPrompt, resolve};
@@ -63,12 +65,13 @@ fn resolve_prompt(toml: &str, prompt: &str, params: &[(&str, &str)]) -> Resolved
 }
 
 /// Checks that the standard pack reads every prompt without a warning, and that the parameters
-/// it lists are all that a prompt needs.
-fn check_valid(imported: &Imported) {
+/// it lists are all that a prompt needs. Returns the prompts with `value` for each of them.
+fn check_valid(imported: &Imported) -> Vec<ResolvedPrompt> {
     let (prompts, _) = describe(&files(&imported.toml))
         .unwrap_or_else(|error| panic!("{error:?}\n{}", imported.toml));
     let names: Vec<&str> = prompts.iter().map(|prompt| prompt.name.as_str()).collect();
     assert_eq!(names, imported.prompts, "{}", imported.toml);
+    let mut found = Vec::new();
     for prompt in prompts {
         let required = prompt.params.iter().filter(|param| param.required);
         let params: Vec<(&str, &str)> = required
@@ -76,7 +79,18 @@ fn check_valid(imported: &Imported) {
             .collect();
         let resolved = resolve_prompt(&imported.toml, &prompt.name, &params);
         assert_eq!(resolved.warnings, Vec::<String>::new(), "{}", prompt.name);
+        found.push(resolved);
     }
+    found
+}
+
+/// Returns `LINE: MESSAGE` for each note; without the line if it has none.
+fn messages(imported: &Imported) -> Vec<String> {
+    let message = |note: &Note| match note.line {
+        Some(line) => format!("{line}: {}", note.message),
+        None => note.message.clone(),
+    };
+    imported.notes.iter().map(message).collect()
 }
 
 fn report(imported: &Imported) -> String {

@@ -1,16 +1,15 @@
 use lmstrix_import::{Format, convert};
 
-use crate::{convert_one, report, source};
+use crate::{convert_one, messages, report, source};
 
-/// Checks the only line of the report of each file, which is not converted. Lists all
+/// Checks the only note on each file, which is not converted: `LINE: REASON`. Lists all
 /// differences.
 fn check(rows: &[(Format, &str, &str)]) {
     let mut differences = String::new();
     for (format, text, expected) in rows {
         let imported = convert_one(*format, text);
         assert_eq!(imported.prompts, Vec::<String>::new(), "{text}");
-        let actual = report(&imported);
-        let (_, actual) = actual.split_once(" skipped: ").unwrap_or(("", &actual));
+        let actual = messages(&imported).join("\n");
         if actual != *expected {
             differences.push_str(&format!("{format} {text:?}: {actual}\n"));
         }
@@ -24,87 +23,87 @@ fn invalid_yaml_has_a_line_and_a_column() {
         (
             Format::Llm,
             "a: b: c",
-            "invalid YAML at line 1, column 5: mapping values are not allowed in this context",
+            "1: invalid YAML at line 1, column 5: mapping values are not allowed in this context",
         ),
         (
             Format::Llm,
             "prompt: x\n\tsystem: y",
-            "invalid YAML at line 1, column 9: while scanning a plain scalar, found a tab",
+            "1: invalid YAML at line 1, column 9: while scanning a plain scalar, found a tab",
         ),
         (
             Format::Llm,
             "prompt: [a",
-            "invalid YAML at line 2, column 1: while parsing a flow sequence, expected ',' or ']'",
+            "2: invalid YAML at line 2, column 1: while parsing a flow sequence, expected ',' or ']'",
         ),
         (
             Format::Llm,
             "prompt: 'a",
-            "invalid YAML at line 1, column 9: while scanning a quoted scalar, found unexpected end of stream",
+            "1: invalid YAML at line 1, column 9: while scanning a quoted scalar, found unexpected end of stream",
         ),
         (
             Format::Llm,
             "prompt: *x",
-            "invalid YAML at line 1, column 9: while parsing node, found unknown anchor",
+            "1: invalid YAML at line 1, column 9: while parsing node, found unknown anchor",
         ),
         (
             Format::Llm,
             "prompt: &x [*x]",
-            "invalid YAML at line 1, column 13: the alias refers to a value that contains it",
+            "1: invalid YAML at line 1, column 13: the alias refers to a value that contains it",
         ),
         (
             Format::Llm,
             "prompt: a\nprompt: b",
-            "invalid YAML at line 2, column 1: the key `prompt` occurs twice",
+            "2: invalid YAML at line 2, column 1: the key `prompt` occurs twice",
         ),
         (
             Format::Llm,
             "prompt: !!python/object:os.system a",
-            "invalid YAML at line 1, column 9: the tag `tag:yaml.org,2002:!python/object:os.system` is not supported",
+            "1: invalid YAML at line 1, column 9: the tag `tag:yaml.org,2002:!python/object:os.system` is not supported",
         ),
         (
             Format::Llm,
             "<<: {prompt: a}",
-            "invalid YAML at line 1, column 1: merge keys (`<<`) are not supported",
+            "1: invalid YAML at line 1, column 1: merge keys (`<<`) are not supported",
         ),
         (
             Format::Llm,
             "? [a]\n: b",
-            "invalid YAML at line 1, column 3: a key must be a text",
+            "1: invalid YAML at line 1, column 3: a key must be a text",
         ),
         (
             Format::Llm,
             "prompt: \"\\q\"",
-            "invalid YAML at line 1, column 9: while parsing a quoted scalar, found unknown escape character",
+            "1: invalid YAML at line 1, column 9: while parsing a quoted scalar, found unknown escape character",
         ),
         (
             Format::Llm,
             "prompt: a\n---\nprompt: b",
-            "invalid YAML at line 2, column 1: more than one document",
+            "2: invalid YAML at line 2, column 1: more than one document",
         ),
         (
             Format::Llm,
             "%YAML 3.0\n%YAML 3.0\n---\na: b",
-            "invalid YAML at line 2, column 1: duplicate version directive",
+            "2: invalid YAML at line 2, column 1: duplicate version directive",
         ),
         (
             Format::Llm,
             "prompt: {a: b}",
-            "`prompt` must be a string, not a map",
+            "1: `prompt` must be a string, not a map",
         ),
         (
             Format::Llm,
             "system: 12",
-            "`system` must be a string, not a number",
+            "1: `system` must be a string, not a number",
         ),
         (
             Format::Llm,
             "12",
-            "the file must be a map or a string, not a number",
+            "1: the file must be a map or a string, not a number",
         ),
         (
             Format::Llm,
             "",
-            "the file must be a map or a string, not null",
+            "1: the file must be a map or a string, not null",
         ),
     ]);
 }
@@ -115,34 +114,34 @@ fn invalid_front_matter() {
         (
             Format::Prompty,
             "",
-            "the file does not begin with front matter between `---` lines",
+            "1: the file does not begin with front matter between `---` lines",
         ),
         (
             Format::Prompty,
             "---\n",
-            "the front matter is not closed by a line `---`",
+            "1: the front matter is not closed by a line `---`",
         ),
         (Format::Prompty, "---\n---\n", "the prompt has no text"),
         (
             Format::Prompty,
             "---\n- a\n---\nx",
-            "the front matter must be a map, not a list",
+            "2: the front matter must be a map, not a list",
         ),
         (
             Format::Prompty,
             "\n\n---\na: 1\nb: [\n---\nx",
-            "invalid YAML at line 6, column 1: while parsing a node, did not find expected node content",
+            "6: invalid YAML at line 6, column 1: while parsing a node, did not find expected node content",
         ),
         (Format::Dotprompt, "", "the prompt has no text"),
         (
             Format::Dotprompt,
             "---\nname: x\n",
-            "the front matter is not closed by a line `---`",
+            "1: the front matter is not closed by a line `---`",
         ),
         (
             Format::Dotprompt,
             "---\na: 'b\n---\nx",
-            "invalid YAML at line 2, column 4: while scanning a quoted scalar, found unexpected end of stream",
+            "2: invalid YAML at line 2, column 4: while scanning a quoted scalar, found unexpected end of stream",
         ),
     ]);
 }
@@ -153,17 +152,17 @@ fn template_logic_is_skipped() {
         (
             Format::Fabric,
             "{{plugin:text:upper:x}}",
-            "`{{plugin:text:upper:x}}` calls a template plugin",
+            "1: `{{plugin:text:upper:x}}` calls a template plugin",
         ),
         (
             Format::Fabric,
             "a\n{{ext:x:y}}",
-            "`{{ext:x:y}}` calls a template plugin",
+            "2: `{{ext:x:y}}` calls a template plugin",
         ),
         (
             Format::Fabric,
             "{{#if x}}",
-            "`{{#if x}}` is not the name of a variable",
+            "1: `{{#if x}}` is not the name of a variable",
         ),
         (
             Format::Fabric,
@@ -173,118 +172,140 @@ fn template_logic_is_skipped() {
         (
             Format::Dotprompt,
             "{{#if a}}b{{/if}}",
-            "`{{#if a}}` is template logic",
+            "1: `{{#if a}}` is template logic",
         ),
-        (Format::Dotprompt, "a\n{{^a}}", "`{{^a}}` is template logic"),
+        (
+            Format::Dotprompt,
+            "a\n{{^a}}",
+            "2: `{{^a}}` is template logic",
+        ),
         (
             Format::Dotprompt,
             "{{else}}",
-            "`{{else}}` is a helper or template logic",
+            "1: `{{else}}` is a helper or template logic",
         ),
         (
             Format::Dotprompt,
             "{{{{raw}}}}x{{{{/raw}}}}",
-            "a raw block `{{{{…}}}}`",
+            "1: a raw block `{{{{…}}}}`",
         ),
-        (Format::Dotprompt, "{{a", "a tag that is not closed"),
-        (Format::Dotprompt, "{{{a}}", "a tag that is not closed"),
+        (Format::Dotprompt, "{{a", "1: a tag that is not closed"),
+        (Format::Dotprompt, "{{{a}}", "1: a tag that is not closed"),
         (
             Format::Dotprompt,
             "{{role \"a}}",
-            "a tag that is not closed",
+            "1: a tag that is not closed",
         ),
-        (Format::Dotprompt, "{{}}", "`{{}}` is empty"),
+        (Format::Dotprompt, "{{}}", "1: `{{}}` is empty"),
         (
             Format::Dotprompt,
             "{{role r}}",
-            "`{{role r}}` is not the name of a role",
+            "1: `{{role r}}` is not the name of a role",
         ),
         (
             Format::Dotprompt,
             "{{section \"code\"}}",
-            "`{{section \"code\"}}` is a helper or template logic",
+            "1: `{{section \"code\"}}` is a helper or template logic",
         ),
         (
             Format::Dotprompt,
             "{{json a}}",
-            "`{{json a}}` is a helper or template logic",
+            "1: `{{json a}}` is a helper or template logic",
         ),
         (
             Format::Dotprompt,
             "{{@root.a}}",
-            "`{{@root.a}}` is a context variable",
+            "1: `{{@root.a}}` is a context variable",
         ),
         (
             Format::Dotprompt,
             "{{../a}}",
-            "`{{../a}}` is more than a variable",
+            "1: `{{../a}}` is more than a variable",
         ),
         (
             Format::Dotprompt,
             "{{this}}",
-            "`{{this}}` is a helper or template logic",
+            "1: `{{this}}` is a helper or template logic",
         ),
-        (Format::Dotprompt, "{{#>a}}", "`{{#>a}}` is template logic"),
+        (
+            Format::Dotprompt,
+            "{{#>a}}",
+            "1: `{{#>a}}` is template logic",
+        ),
         (
             Format::Dotprompt,
             "{{> (a)}}",
-            "the partial `(a)` has arguments",
+            "1: the partial `(a)` has arguments",
         ),
         (
             Format::Dotprompt,
             "{{role \"tool\"}}x",
-            "a message of the role `tool`; a prompt has a system and a user message",
+            "1: a message of the role `tool`; a prompt has a system and a user message",
         ),
         (
             Format::Dotprompt,
             "a{{history}}b",
-            "a message of the role `model`; a prompt has a system and a user message",
+            "1: a message of the role `model`; a prompt has a system and a user message",
         ),
         (
             Format::Prompty,
             "---\n---\n{% if a %}b{% endif %}",
-            "`{% if a %}` is template logic",
+            "3: `{% if a %}` is template logic",
         ),
-        (Format::Prompty, "---\n---\n{{a", "a tag that is not closed"),
+        (
+            Format::Prompty,
+            "---\n---\n{{a",
+            "3: a tag that is not closed",
+        ),
         (
             Format::Prompty,
             "---\n---\n{{a()}}",
-            "`{{a()}}` is more than a variable",
+            "3: `{{a()}}` is more than a variable",
+        ),
+        (
+            Format::Prompty,
+            "---\n---\n{{ 'a\\'}}' }}",
+            "3: `{{ 'a\\'}}' }}` is more than a variable",
         ),
         (
             Format::Prompty,
             "---\n---\n{{a[0]}}",
-            "`{{a[0]}}` is more than a variable",
+            "3: `{{a[0]}}` is more than a variable",
         ),
         (
             Format::Prompty,
             "---\n---\n{{a|b}}",
-            "`{{a|b}}` contains a filter",
+            "3: `{{a|b}}` contains a filter",
         ),
         (
             Format::Prompty,
             "---\n---\n{{not a}}",
-            "`{{not a}}` is more than a variable",
+            "3: `{{not a}}` is more than a variable",
         ),
         (
             Format::Prompty,
             "---\n---\n{# a",
-            "a tag that is not closed",
+            "3: a tag that is not closed",
         ),
         (
             Format::Prompty,
             "---\ntemplate: {format: mustache}\n---\n{{>a}}",
-            "no partial `a`",
+            "4: no partial `a`",
         ),
         (
             Format::Prompty,
             "---\ntemplate: {format: mustache}\n---\n{{=<% %>=}}",
-            "`{{=<% %>=}}` is template logic",
+            "4: `{{=<% %>=}}` is template logic",
+        ),
+        (
+            Format::Prompty,
+            "---\nname: x\nmodel:\n  api: embedding\n---\nx",
+            "4: the API `embedding` has no equivalent",
         ),
         (
             Format::Prompty,
             "---\nmodel: {api: chat}\n---\nfunction:\nx",
-            "a message of the role `function`; a prompt has a system and a user message",
+            "4: a message of the role `function`; a prompt has a system and a user message",
         ),
     ]);
 }
@@ -349,6 +370,7 @@ fn endless_partials_are_refused() {
 #[test]
 fn large_files_take_linear_time() {
     let repeated = |text: &str| text.repeat(1_000_000 / text.len());
+    let numbered = |row: fn(usize) -> String| (0..45_000).map(row).collect::<String>();
     let started = std::time::Instant::now();
     for (format, text) in [
         (Format::Fabric, repeated("{{a}}")),
@@ -370,10 +392,42 @@ fn large_files_take_linear_time() {
             format!("---\n---\n{}", repeated("user:\nx\n")),
         ),
         (Format::Prompty, format!("---\n---\n{}", repeated("{#a#}{"))),
+        (Format::Dotprompt, repeated("{{!--a--}}")),
+        (Format::Dotprompt, format!("{{{{{}a}}}}", repeated("a."))),
+        (
+            Format::Prompty,
+            format!("---\n---\n{{{{{}a}}}}", repeated("a.")),
+        ),
+        (
+            Format::Dotprompt,
+            format!(
+                "---\ninput:\n  schema:\n{}---\nx",
+                numbered(|n| format!("    a{n}?: string\n"))
+            ),
+        ),
+        (
+            Format::Prompty,
+            format!(
+                "---\ninputs:\n{}---\n{}",
+                numbered(|n| format!("  a{n}: \n")),
+                repeated("{{b}}")
+            ),
+        ),
+        (
+            Format::Prompty,
+            format!(
+                "---\ninputs:\n{}---\nx",
+                numbered(|n| format!("- {{name: a{n}}}\n"))
+            ),
+        ),
     ] {
         let imported = convert_one(format, &text);
         assert!(imported.notes.len() <= 101, "{format}");
     }
+    let files: Vec<_> = (0..20_000)
+        .map(|_| source("p.yaml", "…", "prompt: x"))
+        .collect();
+    assert_eq!(convert(Format::Llm, &files).prompts.len(), files.len());
     // A quadratic step takes minutes.
     assert!(started.elapsed().as_secs() < 60);
 }

@@ -38,6 +38,47 @@ fn quoted(text: &str) -> String {
     format!("\"{escaped}\"")
 }
 
+/// Returns true for the lines that Prompty could read as the role of a message.
+fn could_be_a_role(line: &str) -> bool {
+    let line = line.trim().trim_start_matches('#').trim().to_lowercase();
+    let roles = ["system", "developer", "user", "assistant"];
+    line.ends_with(':') && roles.iter().any(|role| line.starts_with(role))
+}
+
+/// Returns a template of each format with the parameters, and with defaults for the inputs.
+fn with_defaults(params: &[&str], inputs: &[&str]) -> [(Format, String); 3] {
+    let list: Vec<String> = inputs
+        .iter()
+        .map(|name| format!("{{name: {name}, default: D-{name}}}"))
+        .collect();
+    let list = list.join(", ");
+    let unique: std::collections::BTreeSet<&str> = inputs.iter().copied().collect();
+    let map: Vec<String> = unique
+        .iter()
+        .map(|name| format!("{name}: D-{name}"))
+        .collect();
+    let map = map.join(", ");
+    let body: String = params
+        .iter()
+        .map(|name| format!("|{{{{{name}}}}}"))
+        .collect();
+    let dollars: String = params.iter().map(|name| format!("|${name}")).collect();
+    [
+        (
+            Format::Llm,
+            format!("prompt: '{dollars}|$input'\ndefaults: {{{map}}}"),
+        ),
+        (
+            Format::Dotprompt,
+            format!("---\ninput: {{default: {{{map}}}}}\n---\n{body}|"),
+        ),
+        (
+            Format::Prompty,
+            format!("---\ninputs: [{list}]\n---\nuser:\n{body}|"),
+        ),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -92,8 +133,7 @@ proptest! {
             (Format::Dotprompt, format!("x{body}y")),
             (Format::Prompty, format!("---\nname: a\n---\nuser:\nx{body}y")),
         ] {
-            // A line of the text may be a role of Prompty.
-            let has_role = body.lines().any(|line| line.trim_end().ends_with(':'));
+            let has_role = body.lines().any(could_be_a_role);
             if format == Format::Prompty && has_role {
                 continue;
             }
@@ -125,6 +165,26 @@ proptest! {
         check_valid(&imported);
         for prompt in &imported.prompts {
             prop_assert!(!prompt.contains(['/', ',', '.', ' ', '"']));
+        }
+    }
+
+    #[test]
+    fn defaults_stay_with_their_parameters(
+        params in proptest::collection::vec(proptest::sample::select(&["text", "input", "a", "text_2"][..]), 0..4),
+        inputs in proptest::collection::vec(proptest::sample::select(&["text", "input", "a", "text_2"][..]), 0..6),
+    ) {
+        for (format, text) in with_defaults(&params, &inputs) {
+            let imported = convert_one(format, &text);
+            let mut expected: String = params
+                .iter()
+                .map(|name| match inputs.contains(name) && (format, *name) != (Format::Llm, "input") {
+                    true => format!("|D-{name}"),
+                    false => "|value".to_owned(),
+                })
+                .collect();
+            expected.push_str(if format == Format::Llm { "|value" } else { "|" });
+            let resolved = check_valid(&imported);
+            prop_assert_eq!(&resolved[0].user, &expected, "{}\n{}", text, imported.toml);
         }
     }
 

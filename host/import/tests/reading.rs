@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use lmstrix_import::{Error, Format, MAX_FILE_BYTES, import, read};
+use lmstrix_import::{Error, Format, Imported, MAX_FILE_BYTES, MAX_FILES, import, read};
 
 fn write(folder: &Path, path: &str, text: &[u8]) {
     let path = folder.join(path);
@@ -22,6 +22,12 @@ fn names(format: Format, path: &Path) -> Vec<String> {
         format!("{} {file}", source.name)
     };
     found.sources.iter().map(name).collect()
+}
+
+/// Returns the report with paths relative to `root`.
+fn relative(imported: &Imported, root: &Path) -> Vec<String> {
+    let report = crate::report(imported).replace(&root.display().to_string(), "");
+    report.lines().map(str::to_owned).collect()
 }
 
 #[test]
@@ -97,17 +103,98 @@ fn unreadable_files_do_not_stop_the_import() {
     std::fs::create_dir(root.join("folder.yaml")).unwrap();
     let imported = import(Format::Llm, root).unwrap();
     assert_eq!(imported.prompts, ["good", "limit"]);
-    let notes: Vec<String> = imported
-        .notes
-        .iter()
-        .map(|note| note.to_string().replace(&root.display().to_string(), ""))
-        .collect();
+    let notes = relative(&imported, root);
     assert_eq!(
         notes,
         [
             "/binary.yaml: binary skipped: not UTF-8",
             "/large.yaml: large skipped: larger than 1 MiB"
         ]
+    );
+}
+
+#[test]
+fn unreadable_parts_do_not_skip_a_prompt() {
+    let folder = folder();
+    let root = folder.path();
+    write(root, "fabric/a/system.md", b"A");
+    write(root, "fabric/a/user.md", b"\xff");
+    let imported = import(Format::Fabric, &root.join("fabric")).unwrap();
+    assert_eq!(imported.prompts, ["a"]);
+    assert_eq!(
+        relative(&imported, root),
+        ["/fabric/a/user.md: `user.md` is left out: not UTF-8"]
+    );
+    assert!(!imported.notes.iter().any(lmstrix_import::Note::is_skipped));
+    write(root, "dotprompt/p.prompt", b"A");
+    write(root, "dotprompt/q.prompt", b"{{>s/x}}");
+    write(root, "dotprompt/s/_x.prompt", b"\xff");
+    let imported = import(Format::Dotprompt, &root.join("dotprompt")).unwrap();
+    assert_eq!(imported.prompts, ["p"]);
+    assert_eq!(
+        relative(&imported, root),
+        [
+            "/dotprompt/s/_x.prompt: the partial `s/x` cannot be read: not UTF-8",
+            "/dotprompt/q.prompt:1: q skipped: no partial `s/x`",
+        ]
+    );
+}
+
+#[test]
+fn parts_are_not_prompts() {
+    let folder = folder();
+    let root = folder.path();
+    write(root, "a/user.md", b"A");
+    write(root, "_x.prompt", b"A");
+    for (format, path, expected) in [
+        (
+            Format::Fabric,
+            "a/user.md",
+            "`/a/user.md` is part of a pattern; import the folder of the pattern",
+        ),
+        (
+            Format::Dotprompt,
+            "_x.prompt",
+            "`/_x.prompt` is a partial; import the prompt that uses it",
+        ),
+        (
+            Format::Dotprompt,
+            "",
+            "no `.prompt` files other than partials in `/`",
+        ),
+    ] {
+        let error = import(format, &root.join(path)).unwrap_err().to_string();
+        assert_eq!(error.replace(&root.display().to_string(), ""), expected);
+    }
+}
+
+#[test]
+fn a_prompt_in_a_large_folder_can_be_imported() {
+    let folder = folder();
+    let root = folder.path();
+    for number in 0..=MAX_FILES {
+        write(root, &format!("{number}.prompt"), b"x");
+    }
+    write(root, "_x.prompt", b"X");
+    let path = root.join("1.prompt");
+    let expected = ["1 1.prompt", "_x _x.prompt"];
+    assert_eq!(names(Format::Dotprompt, &path), expected);
+    let error = import(Format::Dotprompt, root).unwrap_err();
+    assert!(matches!(error, Error::TooManyFiles { .. }), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn links_to_patterns_are_read() {
+    let folder = folder();
+    let root = folder.path();
+    write(root, "elsewhere/system.md", b"A");
+    write(root, "patterns/a/system.md", b"A");
+    std::os::unix::fs::symlink("../elsewhere", root.join("patterns/b")).unwrap();
+    std::os::unix::fs::symlink("..", root.join("patterns/up")).unwrap();
+    assert_eq!(
+        names(Format::Fabric, &root.join("patterns")),
+        ["a system.md", "b system.md"]
     );
 }
 
@@ -140,7 +227,10 @@ fn errors_name_the_path() {
         ),
         (Format::Llm, "no `.yaml` files in `ROOT`"),
         (Format::Prompty, "no `.prompty` files in `ROOT`"),
-        (Format::Dotprompt, "no `.prompt` files in `ROOT`"),
+        (
+            Format::Dotprompt,
+            "no `.prompt` files other than partials in `ROOT`",
+        ),
     ] {
         let error = import(format, folder.path()).unwrap_err().to_string();
         assert_eq!(error.replace(&root, "ROOT"), expected);

@@ -7,8 +7,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput, Tag};
 use super::scalar::{self, Schema};
 use super::{Entry, Node, Value, YamlError};
 
-/// The maximum depth of lists and maps. No prompt comes near it; the tree is used by
-/// recursive functions.
+/// The maximum depth of lists and maps. The tree is used by recursive functions.
 const MAX_DEPTH: usize = 64;
 /// The maximum size of the tree in bytes of text, plus [`NODE_BYTES`] for each value. Aliases
 /// count as often as they occur.
