@@ -12,16 +12,22 @@ use lmstrix_sandbox::{
 
 use crate::guests::component;
 
-/// Small limits, so that the tests are fast; well-behaved packs need far less.
-fn limits() -> SandboxLimits {
+/// The same time for every call.
+fn limits(time: Duration) -> SandboxLimits {
     SandboxLimits {
-        describe_time: Duration::from_millis(200),
-        resolve_time: Duration::from_millis(200),
-        push_time: Duration::from_millis(200),
-        finish_time: Duration::from_millis(200),
+        describe_time: time,
+        resolve_time: time,
+        push_time: time,
+        finish_time: time,
         ..SandboxLimits::default()
     }
 }
+
+/// More time than a call takes on a slow machine, so that another limit ends it.
+const PATIENT: Duration = Duration::from_secs(60);
+
+/// Little time, for calls that only the limit of their time ends.
+const IMPATIENT: Duration = Duration::from_millis(200);
 
 fn pack_loader(limits: SandboxLimits) -> PackLoader {
     static CACHE: OnceLock<tempfile::TempDir> = OnceLock::new();
@@ -37,7 +43,7 @@ fn hostile_with_limits(limits: SandboxLimits) -> Pack {
 }
 
 fn hostile() -> Pack {
-    hostile_with_limits(limits())
+    hostile_with_limits(limits(PATIENT))
 }
 
 fn describe(pack: &Pack, misbehaviour: &str) -> Result<String, Error> {
@@ -118,42 +124,47 @@ fn assert_guest_error<T>(
 
 #[test]
 fn misbehaviour_in_any_function_is_an_error_that_names_the_pack() {
-    let pack = hostile();
+    let patient = hostile();
+    let impatient = hostile_with_limits(limits(IMPATIENT));
     for (misbehaviour, message) in MISBEHAVIOURS {
+        let pack = match message {
+            "CPU time" => &impatient,
+            _ => &patient,
+        };
         if misbehaviour != "handle" {
             assert_guest_error(
-                describe(&pack, misbehaviour),
+                describe(pack, misbehaviour),
                 "describe",
                 misbehaviour,
                 message,
             );
             assert_guest_error(
-                resolve(&pack, misbehaviour),
+                resolve(pack, misbehaviour),
                 "resolve",
                 misbehaviour,
                 message,
             );
             assert_guest_error(
-                open(&pack, &format!("open:{misbehaviour}")).map(|_| ()),
+                open(pack, &format!("open:{misbehaviour}")).map(|_| ()),
                 "open",
                 misbehaviour,
                 message,
             );
         }
         assert_guest_error(
-            run(&pack, &format!("push:{misbehaviour}"), &["a"]),
+            run(pack, &format!("push:{misbehaviour}"), &["a"]),
             "push",
             misbehaviour,
             message,
         );
         assert_guest_error(
-            run(&pack, &format!("finish:{misbehaviour}"), &["a"]),
+            run(pack, &format!("finish:{misbehaviour}"), &["a"]),
             "finish",
             misbehaviour,
             message,
         );
         // The text is complete before the destructor runs, so its failure is a warning.
-        let (text, dropped) = run(&pack, &format!("drop:{misbehaviour}"), &["a", "b"]).unwrap();
+        let (text, dropped) = run(pack, &format!("drop:{misbehaviour}"), &["a", "b"]).unwrap();
         assert_eq!(text, "ab", "{misbehaviour}");
         // In the destructor the handle no longer exists; dropping it again is not an error.
         match dropped {
@@ -164,7 +175,7 @@ fn misbehaviour_in_any_function_is_an_error_that_names_the_pack() {
         }
     }
     // The host continues to work.
-    assert_eq!(run(&pack, "pass", &["a", "b"]).unwrap().0, "ab");
+    assert_eq!(run(&impatient, "pass", &["a", "b"]).unwrap().0, "ab");
 }
 
 #[test]
@@ -203,7 +214,7 @@ fn returned_values_are_limited_in_bytes_and_entries() {
     // A gigabyte needs a higher memory limit.
     let large = hostile_with_limits(SandboxLimits {
         memory_bytes: 2 << 30,
-        ..limits()
+        ..limits(PATIENT)
     });
     for entry in ["push", "finish"] {
         assert_guest_error(
@@ -309,9 +320,10 @@ fn the_split_of_chunks_does_not_change_the_output() {
 
 #[test]
 fn misbehaviour_at_instantiation_is_a_load_error() {
-    let packs = pack_loader(limits());
+    let patient = pack_loader(limits(PATIENT));
+    let impatient = pack_loader(limits(IMPATIENT));
     let folder = tempfile::tempdir().unwrap();
-    let load = |name: &str, module: &str| {
+    let load = |packs: &PackLoader, name: &str, module: &str| {
         let wat = format!(
             r#"(component
                  (core module $m {module})
@@ -347,7 +359,11 @@ fn misbehaviour_at_instantiation_is_a_load_error() {
             "memory limit of 64 MiB",
         ),
     ] {
-        let text = load(name, module);
+        let packs = match message {
+            "CPU time" => &impatient,
+            _ => &patient,
+        };
+        let text = load(packs, name, module);
         assert!(text.contains(message), "{name}: {text}");
         assert!(text.contains(&format!("pack `{name}`")), "{text}");
     }
