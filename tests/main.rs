@@ -44,6 +44,9 @@ mod leases;
 /// `infer` with llama.cpp's server. Unix only: so is the layout of its Python environment.
 #[cfg(unix)]
 mod llama_server;
+/// llama-servers that the program starts. Unix only: most tests run shell scripts.
+#[cfg(unix)]
+mod managed_server;
 /// The commands that manage models, and the registry.
 mod models;
 /// Files that use each other in a circle.

@@ -101,7 +101,7 @@ impl Machine {
     /// Returns a client of the library with this machine's folders and without variables.
     pub(crate) fn client(&self) -> lmstrix::Client {
         let mut environment = lmstrix::Environment::new([], lmstrix::Paths::below(self.home()));
-        environment.compiler = Some(env!("CARGO_BIN_EXE_lmstrix-host").into());
+        environment.helper = Some(env!("CARGO_BIN_EXE_lmstrix-host").into());
         lmstrix::Client::new(environment).unwrap()
     }
 

@@ -12,6 +12,7 @@ mod pack_copies;
 mod sampling;
 mod which_pack;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -87,7 +88,7 @@ pub(crate) enum Command {
     Reset(ResetArgs),
     /// Write tested context lengths to LM Studio's model settings
     Save(SaveArgs),
-    /// Download a model file for the embedded engine
+    /// Download a model file
     Pull(PullArgs),
     /// Check the installation and suggest fixes
     #[command(alias = "health")]
@@ -104,11 +105,25 @@ pub(crate) enum Command {
         /// Limit on the wall-clock time [seconds]
         seconds: u64,
     },
+    /// Run a llama-server until its last user has ended; started only by this program
+    #[command(name = lmstrix::engine::SUPERVISOR_COMMAND, hide = true)]
+    SuperviseServer,
+    /// Run a program that ends with its parent process; started only by this program
+    #[command(name = lmstrix::engine::TIED_COMMAND, hide = true)]
+    RunTied {
+        /// The ID of the parent process
+        parent: u32,
+        /// The program
+        program: PathBuf,
+        /// Its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
 }
 
 impl Command {
     /// Returns the common flags, or `None` for `completions` and the hidden
-    /// compile command, which have none.
+    /// commands, which have none.
     #[must_use]
     pub(crate) fn common(&self) -> Option<&CommonArgs> {
         Some(match self {
@@ -133,7 +148,10 @@ impl Command {
             Self::Pull(args) => &args.common,
             Self::Doctor(args) => &args.common,
             Self::About(args) => &args.common,
-            Self::Completions(_) | Self::CompilePack { .. } => return None,
+            Self::Completions(_)
+            | Self::CompilePack { .. }
+            | Self::SuperviseServer
+            | Self::RunTied { .. } => return None,
         })
     }
 }
@@ -262,10 +280,11 @@ pub(crate) struct ModelArgs {
         add = ArgValueCandidates::new(complete::models)
     )]
     pub model: Option<String>,
-    /// Engine: auto (a server on its default port), embedded (GGUF files in this
+    /// Engine: auto (a server on its default port), llama.cpp (GGUF files with a
+    /// llama-server that is started for them), embedded (GGUF files in this
     /// process; the demo model without --model), a server URL, lmstudio, ollama,
     /// llama-server, vllm, or a name from the config [default: auto]
-    #[arg(long, value_name = "auto|embedded|URL|NAME")]
+    #[arg(long, value_name = "auto|llama.cpp|embedded|URL|NAME")]
     pub engine: Option<String>,
     /// Minimum context length [tokens, or percent of the tested or else the
     /// declared context]

@@ -56,7 +56,7 @@ impl Env {
         let paths = home.map_or_else(platform_paths, Paths::below);
         let mut environment = Environment::new(variables, paths);
         let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from(FOLDER));
-        environment.compiler = Some(program.clone());
+        environment.helper = Some(program.clone());
         Self {
             environment,
             program,

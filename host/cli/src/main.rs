@@ -43,19 +43,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => std::process::exit(print_usage(&error)),
     };
-    if let Command::CompilePack {
-        memory_bytes,
-        seconds,
-    } = cli.command
-    {
-        let code = lmstrix_sandbox::run_compile_child(
-            memory_bytes,
-            seconds,
-            std::io::stdin(),
-            std::io::stdout(),
-            std::io::stderr(),
-            || std::process::exit(ORPHANED_EXIT),
-        );
+    if let Some(code) = run_hidden_command(&cli.command) {
         std::process::exit(code);
     }
     let env = Env::read();
@@ -86,6 +74,47 @@ fn main() -> ExitCode {
     };
     // Returning would wait for threads of packs and models that are still busy.
     std::process::exit(exit as i32)
+}
+
+/// Runs a command that only this program starts. Returns its exit code, or `None` for the
+/// other commands.
+fn run_hidden_command(command: &Command) -> Option<i32> {
+    match command {
+        Command::CompilePack {
+            memory_bytes,
+            seconds,
+        } => Some(lmstrix_sandbox::run_compile_child(
+            *memory_bytes,
+            *seconds,
+            std::io::stdin(),
+            std::io::stdout(),
+            std::io::stderr(),
+            end_orphaned_process,
+        )),
+        Command::SuperviseServer => Some(lmstrix::engine::run_supervisor(
+            std::io::stdin(),
+            std::io::stdout(),
+        )),
+        Command::RunTied {
+            parent,
+            program,
+            args,
+        } => {
+            let error = lmstrix::engine::run_tied(*parent, program, args);
+            let message = format!("cannot start `{}`: {error}", program.display());
+            Messages::new(false, false, false).error(&message);
+            Some(Exit::Broken as i32)
+        }
+        _ => None,
+    }
+}
+
+#[allow(
+    clippy::exit,
+    reason = "it is called on a thread of the compiler process"
+)]
+fn end_orphaned_process() {
+    std::process::exit(ORPHANED_EXIT)
 }
 
 /// The open files without which the async runtime and its signals cannot start; with fewer,
@@ -169,8 +198,10 @@ async fn run(
         Command::Pull(args) => command::pull(args, env, first_signal.as_mut()).await,
         Command::Doctor(args) => command::doctor(args, env, first_signal.as_mut()).await,
         Command::Completions(args) => command::completions(&args, env),
-        // `main` handles it before it starts anything else.
-        Command::CompilePack { .. } => Err(Failure::usage("this command is for internal use")),
+        // `main` handles them before it starts anything else.
+        Command::CompilePack { .. } | Command::SuperviseServer | Command::RunTied { .. } => {
+            Err(Failure::usage("this command is for internal use"))
+        }
     };
     match result {
         Ok(exit) => exit,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -9,8 +10,10 @@ use lmstrix_inference::{SettingsLayer, settings_table};
 use lmstrix_sandbox::SandboxLimits;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use toml::Spanned;
 
 use crate::duration::TimeLimit;
+use crate::engine::{GpuLayers, LlamaServerSettings, reserved_flag};
 use crate::toml_file::{self, ErrorAt, OneOrMore, Table, TomlFileError, table_with_settings};
 
 /// The schema version that this program reads.
@@ -35,6 +38,10 @@ pub struct Config {
     pub settings: SettingsLayer,
     /// Named servers, sorted by name.
     pub engines: Vec<EngineConfig>,
+    /// The llama-server executable, as a path or a name on the PATH.
+    pub llama_server_command: Option<PathBuf>,
+    /// The settings of llama-servers that this program starts.
+    pub llama_server: LlamaServerSettings,
     /// Timeouts.
     pub timeouts: TimeoutConfig,
     /// Resource limits of packs.
@@ -92,6 +99,7 @@ struct ConfigToml {
     _schema: Option<IgnoredAny>,
     defaults: Table<DefaultsToml>,
     engines: BTreeMap<String, Table<EngineToml>>,
+    llama_server: Table<LlamaServerToml>,
     timeouts: Table<TimeoutConfig>,
     limits: Table<SandboxLimits>,
 }
@@ -119,6 +127,35 @@ struct EngineToml {
     headers: BTreeMap<String, HeaderConfig>,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct LlamaServerToml {
+    command: Option<PathBuf>,
+    context: Option<NonZeroU32>,
+    slots: Option<NonZeroU32>,
+    threads: Option<NonZeroU32>,
+    gpu_layers: Option<GpuLayers>,
+    args: Option<Spanned<Vec<String>>>,
+}
+
+impl LlamaServerToml {
+    fn into_settings(self) -> Result<LlamaServerSettings, ErrorAt> {
+        if let Some(args) = &self.args
+            && let Some(flag) = reserved_flag(args.get_ref())
+        {
+            let problem = format!("`{flag}` is set by lmstrix-host");
+            return Err((args.span().start, problem));
+        }
+        Ok(LlamaServerSettings {
+            context: self.context.map(NonZeroU32::get),
+            slots: self.slots.map(NonZeroU32::get),
+            threads: self.threads.map(NonZeroU32::get),
+            gpu_layers: self.gpu_layers,
+            args: self.args.map(Spanned::into_inner).unwrap_or_default(),
+        })
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -129,6 +166,8 @@ impl Default for Config {
             pack_dirs: Vec::new(),
             settings: SettingsLayer::default(),
             engines: Vec::new(),
+            llama_server_command: None,
+            llama_server: LlamaServerSettings::default(),
             timeouts: TimeoutConfig::default(),
             limits: SandboxLimits::default(),
         }
@@ -186,6 +225,8 @@ impl ConfigToml {
             });
         let prompts = defaults.prompts.into_vec();
         let pack_dirs = defaults.pack_dirs.into_vec();
+        let Table(mut llama_server) = self.llama_server;
+        let command = llama_server.command.take();
         Ok(Config {
             engine: defaults.engine,
             discover: defaults.discover.unwrap_or(true),
@@ -196,6 +237,8 @@ impl ConfigToml {
             pack_dirs: pack_dirs.iter().map(|path| folder.join(path)).collect(),
             settings,
             engines: engines.collect(),
+            llama_server_command: command.map(|command| resolve_command(folder, command)),
+            llama_server: llama_server.into_settings()?,
             timeouts: self.timeouts.0,
             limits: self.limits.0,
         })
@@ -211,6 +254,14 @@ fn resolve_model_path(folder: &Path, model: String) -> String {
         folder.join(model).to_string_lossy().into_owned()
     } else {
         model
+    }
+}
+
+/// Resolves the path of a program relative to `folder`; returns a bare name unchanged.
+fn resolve_command(folder: &Path, command: PathBuf) -> PathBuf {
+    match command.components().count() {
+        1 => command,
+        _ => folder.join(command),
     }
 }
 
@@ -265,6 +316,23 @@ mod tests {
             )
         );
         assert_eq!(config.timeouts.total, None);
+        let config = parse(
+            "[llama_server]\ncommand = 'bin/llama-server'\ncontext = 8192\nslots = 2\n\
+             gpu_layers = 99\nargs = ['-fa', 'on']\n",
+        )
+        .unwrap();
+        let command = config.llama_server_command.as_deref();
+        assert_eq!(command, Some(Path::new("/etc/bin/llama-server")));
+        assert_eq!(
+            config.llama_server,
+            LlamaServerSettings {
+                context: Some(8192),
+                slots: Some(2),
+                threads: None,
+                gpu_layers: Some(GpuLayers::Count(99)),
+                args: vec!["-fa".to_owned(), "on".to_owned()],
+            }
+        );
     }
 
     #[test]
@@ -298,6 +366,17 @@ mod tests {
                 "[engines.a]\nurl = 'x'\nkey = 'sk'\n",
                 "/etc/c.toml:3:1:",
                 "unknown key `key`",
+            ),
+            (
+                "[llama_server]\nargs = ['-fa', 'on', '--port', '1']\n",
+                "/etc/c.toml:2:8:",
+                "`--port` is set by lmstrix-host",
+            ),
+            ("[llama_server]\nslots = 0\n", "/etc/c.toml:2:9:", "nonzero"),
+            (
+                "[llama_server]\ngpu_layers = 'some'\n",
+                "/etc/c.toml:2:14:",
+                "a number of layers, `auto` or `all`",
             ),
             (
                 "[limits]\npack_push_ms = 'a'\n",

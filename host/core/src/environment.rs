@@ -17,10 +17,12 @@ pub struct Environment {
     pub all_variables: BTreeMap<String, Secret>,
     /// The folders for config, data, state and cache.
     pub paths: Paths,
-    /// A program that runs [`run_compile_child`](lmstrix_sandbox::run_compile_child) for
-    /// the arguments of [`CHILD_COMMAND`](lmstrix_sandbox::CHILD_COMMAND). Packs are
-    /// compiled in it, within limits of memory and time; without one, in this process.
-    pub compiler: Option<PathBuf>,
+    /// A program that runs [`run_compile_child`](lmstrix_sandbox::run_compile_child) for the
+    /// command [`CHILD_COMMAND`](lmstrix_sandbox::CHILD_COMMAND), and `engine::run_supervisor`
+    /// and `engine::run_tied` for the commands `engine::SUPERVISOR_COMMAND` and
+    /// `engine::TIED_COMMAND`. Packs are compiled in it, within limits of memory and time;
+    /// without one, in this process. Without one, no llama-server is started.
+    pub helper: Option<PathBuf>,
 }
 
 /// The files and folders of the user.

@@ -182,6 +182,31 @@ impl ModelFile {
             .map_or(0, |shape| shape.kv_cache_bytes_per_token())
     }
 
+    /// Returns the numbers in the KV cache for one token of context, of a model of any
+    /// architecture with attention. Sliding windows count as whole layers. `None` if the file
+    /// does not say.
+    #[must_use]
+    pub fn kv_cache_numbers_per_token(&self) -> Option<u64> {
+        let key = |name: &str| format!("{}.{name}", self.architecture);
+        let number = |name: &str| self.header.unsigned(&key(name));
+        let layers = number("block_count")?;
+        let heads = number("attention.head_count");
+        let of_all_layers = match self.header.integers(&key("attention.head_count_kv")) {
+            // Layers of different sizes.
+            Some(of_layers) => of_layers
+                .iter()
+                .map(|heads| u64::try_from(*heads).unwrap_or(0))
+                .fold(0, u64::saturating_add),
+            None => number("attention.head_count_kv")
+                .or(heads)?
+                .saturating_mul(layers),
+        };
+        let head_size = || number("embedding_length")?.checked_div(heads?);
+        let key_length = number("attention.key_length").or_else(head_size)?;
+        let value_length = number("attention.value_length").unwrap_or(key_length);
+        Some(of_all_layers.saturating_mul(key_length.saturating_add(value_length)))
+    }
+
     /// Returns `tokenizer.ggml.model`, or an empty string if it is missing.
     #[must_use]
     pub fn tokenizer_model(&self) -> &str {

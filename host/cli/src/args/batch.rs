@@ -106,10 +106,11 @@ pub(crate) struct JobArgs {
     #[arg(short, long, value_name = "MODEL|GLOB|all", alias = "model_id", alias = "model-id",
         add = ArgValueCandidates::new(complete::models))]
     pub model: Vec<String>,
-    /// Engine: auto (all servers on their default ports), embedded (GGUF files in
-    /// this process), a server URL, lmstudio, ollama, llama-server, vllm, or a
+    /// Engine: auto (all servers on their default ports), llama.cpp (GGUF files with
+    /// a llama-server that is started for them), embedded (GGUF files in this
+    /// process), a server URL, lmstudio, ollama, llama-server, vllm, or a
     /// name from the config [default: auto]
-    #[arg(long, value_name = "auto|embedded|URL|NAME")]
+    #[arg(long, value_name = "auto|llama.cpp|embedded|URL|NAME")]
     pub engine: Option<String>,
     /// Input text
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]

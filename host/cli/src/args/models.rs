@@ -20,10 +20,10 @@ fn positive_tokens() -> clap::builder::RangedI64ValueParser<u32> {
 /// The engine to use.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct EngineArgs {
-    /// Engine: auto (all servers found and the embedded engine), embedded, a
-    /// server URL, lmstudio, ollama, llama-server, vllm, or a name from the config
-    /// [default: auto]
-    #[arg(long, value_name = "auto|embedded|URL|NAME")]
+    /// Engine: auto (all servers found, llama.cpp and the embedded engine),
+    /// llama.cpp, embedded, a server URL, lmstudio, ollama, llama-server, vllm, or a
+    /// name from the config [default: auto]
+    #[arg(long, value_name = "auto|llama.cpp|embedded|URL|NAME")]
     pub engine: Option<String>,
 }
 

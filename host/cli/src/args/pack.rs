@@ -156,7 +156,7 @@ pub(crate) struct PackTestArgs {
     #[arg(long)]
     pub update: bool,
     /// Also send the prompts to a model on this engine, and print the answers
-    #[arg(long, value_name = "auto|embedded|URL|NAME")]
+    #[arg(long, value_name = "auto|llama.cpp|embedded|URL|NAME")]
     pub engine: Option<String>,
     /// Also send the prompts to this model, and print the answers
     #[arg(short, long, value_name = "MODEL", add = ArgValueCandidates::new(complete::models))]

@@ -9,7 +9,7 @@ use lmstrix::context_probe::{
     ModelFilter, ProbeError, ProbeOptions, ProbeOutcome, ProbeReport, ProbedModel, model_queries,
     probe_model,
 };
-use lmstrix::engine::{ModelQuery, display_model, query_catalog};
+use lmstrix::engine::{ModelQuery, display_model};
 use lmstrix::job::{Cancel, ModelReference};
 use lmstrix::registry::TestLevel;
 use serde::Serialize;
@@ -156,14 +156,9 @@ async fn queries(
         sort_by,
         is_reversed,
     };
-    let catalog = query_catalog(
-        &setup.selection,
-        &query.models_dir,
-        &client::ownership_folder(env),
-        timeouts,
-        &mut |_| {},
-    )
-    .await;
+    let catalog = setup
+        .catalog(&setup.selection, &query.folders, env, &mut |_| {})
+        .await;
     let registry = client::read_registry(env, &notices);
     model_queries(&query, catalog, &registry, &filter).map_err(failure)
 }

@@ -7,7 +7,7 @@ use fs_err as fs;
 use super::notices::Notices;
 use crate::config::{Config, EngineConfig, HeaderConfig};
 use crate::engine::{
-    AUTO, EMBEDDED, EngineSelection, ServerAddress, ServerKind, TrustedCertificates,
+    AUTO, EMBEDDED, EngineSelection, LLAMA_CPP, ServerAddress, ServerKind, TrustedCertificates,
 };
 use crate::environment::Environment;
 use crate::error::Error;
@@ -41,6 +41,7 @@ pub fn engine_selection(
     let configured = |engine: &EngineConfig| configured(engine, env, notices);
     match engine {
         EMBEDDED => return Ok(EngineSelection::Embedded),
+        LLAMA_CPP => return Ok(EngineSelection::LlamaCpp),
         AUTO => {
             let mut addresses = config
                 .engines
@@ -103,7 +104,7 @@ pub fn engine_selection(
         .iter()
         .map(|engine| engine.name.as_str())
         .chain(ServerKind::NAMES)
-        .chain([AUTO, EMBEDDED])
+        .chain([AUTO, LLAMA_CPP, EMBEDDED])
         .filter(|name| *name != "openai")
         .collect();
     let failure = Error::from(crate::engine::Error::UnknownEngine(engine.to_owned()));

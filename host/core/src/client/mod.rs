@@ -27,6 +27,9 @@ pub use open::{
 pub use packs::{Links, PackSource, pack_source, stock_file, stock_prompt_names};
 pub use processors::processor;
 pub use request::{LoadPolicy, Request};
-pub use stores::{lifecycle_options, lms_program, ownership_folder, read_registry, registry_store};
+pub use stores::{
+    lifecycle_options, listing_options, llama_server_options, lms_program, model_folders,
+    ownership_folder, read_registry, registry_store,
+};
 pub use text_files::{TextFiles, at_file, parse_json_schema, read_text_file, stdin_text};
 pub use timeouts::{TimeoutOptions, timeouts};

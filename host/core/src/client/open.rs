@@ -12,7 +12,7 @@ use super::blocking_read::{RunLimit, read_files};
 use super::environment_settings::environment_layer;
 use super::notices::Notices;
 use super::request::{LoadPolicy, Request};
-use super::stores::{lifecycle_options, read_registry};
+use super::stores::{lifecycle_options, model_folders, read_registry};
 use super::text_files::{TextFiles, read_stdin};
 use super::{Links, PackSource, engine_selection, timeouts};
 use crate::attachment::{Attachment, with_distinct_names};
@@ -242,9 +242,9 @@ pub fn model_query(
             .or_else(|| env.own_variables.get("MODEL").cloned()),
         default_model: config.model.clone(),
         context,
-        models_dir: env.paths.data.join("models"),
+        folders: model_folders(env),
         timeouts: connect,
         last_used: registry.last_used.as_ref().map(|used| used.model.clone()),
-        lifecycle: lifecycle_options(load, env, &registry),
+        lifecycle: lifecycle_options(load, env, config, &registry),
     })
 }

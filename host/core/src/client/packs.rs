@@ -57,7 +57,7 @@ pub fn pack_source(
     let loader = PackLoader::new(
         config.limits,
         CompiledPackCache::new(cache.clone()),
-        env.compiler
+        env.helper
             .clone()
             .map_or(Compiler::InProcess, Compiler::Child),
         move |notice| match notice {

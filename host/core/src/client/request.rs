@@ -61,6 +61,8 @@ pub struct LoadPolicy {
     /// The time after the last request for which the server keeps the model loaded; `None`
     /// leaves it to the server's settings.
     pub ttl: Option<Duration>,
+    /// Keep a llama-server that this program starts until it is unloaded, unless `ttl` is set.
+    pub keep_loaded: bool,
 }
 
 impl Request {

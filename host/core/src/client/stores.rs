@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use super::engine_selection::lm_studio_home;
 use super::notices::Notices;
 use super::request::LoadPolicy;
-use crate::engine::{KnownModel, LifecycleOptions};
+use crate::config::Config;
+use crate::engine::{KnownModel, LifecycleOptions, LlamaServerOptions, ModelFolders};
 use crate::environment::Environment;
 use crate::registry::{Registry, RegistryStore};
 
@@ -35,20 +37,71 @@ pub fn read_registry(env: &Environment, notices: &Notices) -> Registry {
     }
 }
 
+/// Returns the folders that hold model files: those of this program, LM Studio and Ollama.
+pub fn model_folders(env: &Environment) -> ModelFolders {
+    let lm_studio = lm_studio_home(env).map(|home| home.join("models"));
+    let variable = |name: &str| {
+        let value = env.all_variables.get(name)?;
+        Some(PathBuf::from(value.expose()))
+    };
+    let of_user = variable("HOME").or_else(|| variable("USERPROFILE"));
+    let ollama = [
+        variable("OLLAMA_MODELS"),
+        of_user.map(|home| home.join(".ollama/models")),
+        // Of the service that Ollama's installer for Linux sets up.
+        cfg!(target_os = "linux").then(|| PathBuf::from("/usr/share/ollama/.ollama/models")),
+    ];
+    ModelFolders {
+        own: env.paths.data.join("models"),
+        lm_studio: lm_studio.filter(|folder| folder.is_dir()),
+        ollama: ollama.into_iter().flatten().find(|folder| folder.is_dir()),
+    }
+}
+
+/// Returns how llama-server is found and started.
+pub fn llama_server_options(env: &Environment, config: &Config) -> LlamaServerOptions {
+    let configured = config.llama_server_command.as_ref();
+    let program = match configured {
+        // A bare name is looked for on the PATH, as a shell does.
+        Some(command) if command.components().count() == 1 => command
+            .to_str()
+            .and_then(|name| on_path(name, env))
+            .or_else(|| Some(command.clone())),
+        Some(command) => Some(command.clone()),
+        None => on_path("llama-server", env),
+    };
+    LlamaServerOptions {
+        program,
+        is_configured: configured.is_some(),
+        supervisor: env.helper.clone(),
+        cache_dir: env.paths.cache.clone(),
+        settings: config.llama_server.clone(),
+    }
+}
+
+/// Returns how models are loaded by commands that only list them.
+pub fn listing_options(env: &Environment, config: &Config) -> LifecycleOptions {
+    LifecycleOptions {
+        state_dir: ownership_folder(env),
+        llama_server: llama_server_options(env, config),
+        lms_path: lms_program(env),
+        ..LifecycleOptions::default()
+    }
+}
+
 /// Returns how models are loaded in this run, and what the registry knows of them.
 pub fn lifecycle_options(
     policy: LoadPolicy,
     env: &Environment,
+    config: &Config,
     registry: &Registry,
 ) -> LifecycleOptions {
     let mut options = LifecycleOptions {
-        state_dir: ownership_folder(env),
         reload: policy.reload,
         force: policy.force,
         ttl: policy.ttl,
-        exact_context: false,
-        lms_path: lms_program(env),
-        ..LifecycleOptions::default()
+        keep_loaded: policy.keep_loaded,
+        ..listing_options(env, config)
     };
     for (place, id, record) in registry.models() {
         let facts = KnownModel {

@@ -1,7 +1,7 @@
 //! Selects all models of the engines, in a given order.
 
 use super::error::ProbeError;
-use crate::engine::{Catalog, EMBEDDED, EngineSelection, ModelQuery};
+use crate::engine::{Catalog, ModelQuery};
 use crate::registry::{ModelRecord, Registry, SortKey, SortRow, sort_models};
 
 /// The models to probe out of a catalog, and their order.
@@ -59,31 +59,19 @@ pub fn model_queries(
         .collect();
     sort_models(&mut rows, filter.sort_by, filter.is_reversed);
     let queries = rows.iter().map(|row| ModelQuery {
-        selection: selection_of(&query.selection, row.engine),
+        selection: query.selection.only(row.engine),
         model: Some(row.id.to_owned()),
         ..query.clone()
     });
     Ok(queries.collect())
 }
 
-/// Returns the selection of a single engine by its address.
-fn selection_of(selection: &EngineSelection, engine: &str) -> EngineSelection {
-    if engine == EMBEDDED {
-        return EngineSelection::Embedded;
-    }
-    let servers = selection.servers().iter();
-    let servers: Vec<_> = servers
-        .filter(|server| server.base_url() == engine)
-        .cloned()
-        .collect();
-    EngineSelection::Servers(servers)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::engine::{
-        AUTO, CatalogEngine, CatalogModel, ConnectTimeouts, Error, LifecycleOptions, ServerAddress,
+        AUTO, CatalogEngine, CatalogModel, ConnectTimeouts, EMBEDDED, EngineSelection, Error,
+        LifecycleOptions, ModelFolders, ServerAddress,
     };
 
     fn engine(address: &str, models: &[(&str, u64)]) -> CatalogEngine {
@@ -111,7 +99,7 @@ mod tests {
             model: None,
             default_model: None,
             context: None,
-            models_dir: "models".into(),
+            folders: ModelFolders::default(),
             timeouts: ConnectTimeouts {
                 connect: None,
                 load: None,

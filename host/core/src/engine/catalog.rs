@@ -4,7 +4,10 @@
 use std::path::Path;
 
 use super::server::{self, ServerAddress};
-use super::{ConnectTimeouts, EngineSelection, Error, embedded, ownership};
+use super::{
+    ConnectTimeouts, EMBEDDED, EngineSelection, Error, LLAMA_CPP, LifecycleOptions, ModelFolders,
+    embedded, llama_server, ownership,
+};
 
 /// A loaded instance of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +50,7 @@ pub struct CatalogModel {
 /// An engine and its models.
 #[derive(Clone, Debug)]
 pub struct CatalogEngine {
-    /// A server's address, or `embedded`.
+    /// A server's address, `llama.cpp` or `embedded`.
     pub address: String,
     /// `lmstudio`, `ollama`, …
     pub kind: &'static str,
@@ -70,21 +73,21 @@ pub struct Catalog {
     pub server_error: Option<Error>,
 }
 
-/// Queries all engines for their models. `models_dir` is the embedded engine's
-/// models folder and `state_dir` the folder of the ownership records. `on_file` is
-/// called with each model file before it is read.
+/// Queries all engines for their models. `folders` hold model files, and `lifecycle` says how
+/// they run and which folder holds the ownership records. `on_file` is called with each model
+/// file before it is read.
 ///
 /// An engine that fails does not affect the others: its error is part of the
 /// result.
 pub async fn query_catalog(
     selection: &EngineSelection,
-    models_dir: &Path,
-    state_dir: &Path,
+    folders: &ModelFolders,
+    lifecycle: &LifecycleOptions,
     timeouts: ConnectTimeouts,
     on_file: &mut (dyn FnMut(&Path) + Send),
 ) -> Catalog {
     let (addresses, is_explicit): (&[ServerAddress], bool) = match selection {
-        EngineSelection::Embedded => (&[], false),
+        EngineSelection::Embedded | EngineSelection::LlamaCpp => (&[], false),
         EngineSelection::Servers(addresses) => (addresses, addresses.len() == 1),
         EngineSelection::Auto(addresses) => (addresses, false),
     };
@@ -96,28 +99,66 @@ pub async fn query_catalog(
         }
     }
     for engine in &mut catalog.engines {
-        let records = ownership::read_unlocked(state_dir, &engine.address);
+        let records = ownership::read_unlocked(&lifecycle.state_dir, &engine.address);
         for model in engine.models.iter_mut().flatten() {
             for instance in &mut model.instances {
                 instance.is_owned = ownership::is_owned(&records, &instance.id, instance.context);
             }
         }
     }
-    if !matches!(selection, EngineSelection::Servers(_)) {
-        catalog
-            .engines
-            .extend(embedded::catalog_engine(models_dir, on_file));
+    let mut files = folders.own_files();
+    if matches!(
+        selection,
+        EngineSelection::LlamaCpp | EngineSelection::Auto(_)
+    ) {
+        let options = &lifecycle.llama_server;
+        let engine =
+            llama_server::catalog_engine(folders, &lifecycle.state_dir, options, on_file).await;
+        match (engine, selection) {
+            (Some(engine), _) => {
+                // Each file is listed at the engine that runs it.
+                if engine.models.is_ok() {
+                    files.clear();
+                }
+                catalog.engines.push(engine);
+            }
+            (None, EngineSelection::LlamaCpp) => {
+                catalog.server_error = Some(Error::NoLlamaServer { unsupported: None });
+            }
+            (None, _) => {}
+        }
+    }
+    if matches!(
+        selection,
+        EngineSelection::Embedded | EngineSelection::Auto(_)
+    ) {
+        let engine = embedded::catalog_engine(files, on_file);
+        catalog.engines.extend(engine);
     }
     catalog
 }
 
+/// Returns the engine that runs model files.
+#[must_use]
+pub fn file_engine(selection: &EngineSelection, lifecycle: &LifecycleOptions) -> &'static str {
+    match selection {
+        EngineSelection::LlamaCpp => LLAMA_CPP,
+        EngineSelection::Auto(_) if lifecycle.llama_server.is_available() => LLAMA_CPP,
+        _ => EMBEDDED,
+    }
+}
+
 impl CatalogModel {
-    /// Reads the header of a model file in any folder.
+    /// Reads the header of a model file in any folder, for the engine `embedded` or
+    /// `llama.cpp`.
     ///
     /// # Errors
-    /// Returns an error if the embedded engine cannot run the file.
-    pub fn from_file(path: &Path) -> Result<Self, Error> {
-        embedded::catalog_file(path)
+    /// Returns an error if the engine cannot run the file.
+    pub fn from_file(path: &Path, engine: &str) -> Result<Self, Error> {
+        match engine {
+            LLAMA_CPP => llama_server::catalog_file(path),
+            _ => embedded::catalog_file(path),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::embedded_fault::{EmbeddedError, EmbeddedFault, embedded_fault};
 use super::format_seconds;
+use super::llama_server::{LlamaServerFailure, LlamaServerFault};
 use super::server::{FaultKind, ServerFault};
 use crate::quantity::format_bytes;
 
@@ -65,6 +66,24 @@ pub enum Error {
     /// An error of the embedded engine.
     #[error(transparent)]
     Embedded(#[from] EmbeddedError),
+    /// No llama-server can be started for a model file.
+    #[error("{}llama-server not found", unsupported_file(unsupported.as_ref()))]
+    NoLlamaServer {
+        /// The reason why the embedded engine does not run the file either.
+        unsupported: Option<EmbeddedError>,
+    },
+    /// A llama-server that this program started failed.
+    #[error(transparent)]
+    LlamaServer(Box<LlamaServerFailure>),
+    /// A model file cannot be read.
+    #[error("cannot read model file {}", path.display())]
+    ModelFile {
+        /// The file.
+        path: PathBuf,
+        /// The error of the operating system.
+        #[source]
+        source: std::io::Error,
+    },
     /// The embedded engine is not part of this build.
     #[error("this build has no embedded engine")]
     NoEmbeddedEngine,
@@ -241,6 +260,7 @@ impl Error {
             | Self::ConnectionLost { .. }
             | Self::IncompleteResponse { .. }
             | Self::InvalidResponse { .. } => true,
+            Self::LlamaServer(failure) => failure.fault == LlamaServerFault::Crashed,
             Self::Embedded(error) => embedded_fault(error) == EmbeddedFault::Compute,
             _ => false,
         }
@@ -270,6 +290,16 @@ impl Error {
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Self::Unreachable { .. })
     }
+}
+
+impl From<LlamaServerFailure> for Error {
+    fn from(failure: LlamaServerFailure) -> Self {
+        Self::LlamaServer(Box::new(failure))
+    }
+}
+
+fn unsupported_file(error: Option<&EmbeddedError>) -> String {
+    error.map_or_else(String::new, |error| format!("{error}, and "))
 }
 
 fn no_answer_at(addresses: &[String]) -> String {

@@ -1,11 +1,14 @@
 //! A loaded model: how it is loaded, used and unloaded.
 
+use std::time::Duration;
+
 use lmstrix_inference::{Event, Prompt, Settings};
 
 use super::embedded::EmbeddedWorker;
+use super::llama_server::{RunningServer, ServerUsage};
 use super::selected_model::{Backend, SelectedModel};
 use super::server::{ServerInstance, ServerTarget};
-use super::{Error, InferenceRequest, InferenceStream};
+use super::{Error, InferenceRequest, InferenceStream, UnloadResult};
 
 /// A loaded model. It can run any number of inferences.
 #[derive(Debug)]
@@ -15,8 +18,27 @@ pub struct Instance {
     /// Warnings about the instance, to be shown to the user.
     pub warnings: Vec<String>,
     instance: ServerInstance,
-    /// The embedded engine's thread.
-    worker: Option<EmbeddedWorker>,
+    runner: Runner,
+}
+
+/// What runs the inferences of an instance.
+#[derive(Debug)]
+enum Runner {
+    /// The thread of the embedded engine.
+    Thread(EmbeddedWorker),
+    Server(Box<ServerTarget>),
+    /// A server that this program started.
+    ManagedServer(Box<ServerTarget>, ServerUsage),
+}
+
+impl Runner {
+    /// Returns the server, if it is one.
+    fn server(&self) -> Option<&ServerTarget> {
+        match self {
+            Self::Thread(_) => None,
+            Self::Server(target) | Self::ManagedServer(target, _) => Some(target),
+        }
+    }
 }
 
 impl SelectedModel {
@@ -24,10 +46,11 @@ impl SelectedModel {
     /// loaded, including one that is still loading. Used after an interrupt.
     #[must_use]
     pub fn unloader(&self) -> Unloader {
-        Unloader(match &self.backend {
-            Backend::Embedded(_) => None,
-            Backend::Server(target) => Some((target.clone(), None)),
-        })
+        match &self.backend {
+            Backend::Embedded(_) => Unloader(UnloadTarget::Nothing),
+            Backend::Managed(model) => Unloader(UnloadTarget::Managed(model.usage.clone())),
+            Backend::Server(target) => Unloader(UnloadTarget::Server(target.clone(), None)),
+        }
     }
 
     /// Loads the model unless it is loaded already, and reports progress to
@@ -37,41 +60,47 @@ impl SelectedModel {
     /// # Errors
     /// Returns an error if the server cannot load the model or cannot be reached.
     pub async fn load(mut self, emit: &mut (dyn FnMut(Event) + Send)) -> Result<Instance, Error> {
-        let mut worker = None;
         if let Backend::Server(target) = &mut self.backend {
             target.begin_use();
         }
-        let (instance, warnings) = match &self.backend {
+        let (mut instance, runner) = match &self.backend {
             Backend::Embedded(model) => {
-                worker = Some(model.start()?);
                 let instance = ServerInstance {
                     id: self.model.clone(),
                     context: Some(model.context()),
                     declared: Some(model.declared_context()),
                     ..ServerInstance::default()
                 };
-                (instance, Vec::new())
+                (instance, Runner::Thread(model.start()?))
+            }
+            Backend::Managed(model) => {
+                let RunningServer { target, instance } = model.start(emit).await?;
+                let usage = model.usage.clone();
+                (instance, Runner::ManagedServer(Box::new(target), usage))
             }
             Backend::Server(target) => {
-                let mut instance = target.ensure_loaded(emit).await?;
-                let warnings = std::mem::take(&mut instance.warnings);
-                (instance, warnings)
+                let instance = target.ensure_loaded(emit).await?;
+                (instance, Runner::Server(target.clone()))
             }
         };
         Ok(Instance {
             selected: self,
+            warnings: std::mem::take(&mut instance.warnings),
             instance,
-            worker,
-            warnings,
+            runner,
         })
     }
 }
 
 impl Instance {
-    /// Returns the instance's name on its server.
+    /// Returns the instance's name on its server; of a server that this program started, the
+    /// name of the model.
     #[must_use]
     pub fn id(&self) -> &str {
-        &self.instance.id
+        match &self.runner {
+            Runner::ManagedServer(..) => &self.selected.model,
+            Runner::Thread(_) | Runner::Server(_) => &self.instance.id,
+        }
     }
 
     /// Returns the effective context length, in tokens, if known.
@@ -101,42 +130,45 @@ impl Instance {
     /// Returns whether this process loaded an instance in place of this one, which was gone.
     #[must_use]
     pub fn has_own_replacement(&self) -> bool {
-        match &self.selected.backend {
-            Backend::Embedded(_) => false,
-            Backend::Server(target) => target.has_own_replacement(),
-        }
+        let server = self.runner.server();
+        server.is_some_and(ServerTarget::has_own_replacement)
     }
 
     /// Returns an unloader for the instance.
     #[must_use]
     pub fn unloader(&self) -> Unloader {
-        Unloader(match &self.selected.backend {
-            Backend::Embedded(_) => None,
-            Backend::Server(target) => Some((target.clone(), Some(self.instance.clone()))),
-        })
+        match &self.runner {
+            Runner::Thread(_) => Unloader(UnloadTarget::Nothing),
+            Runner::ManagedServer(_, usage) => Unloader(UnloadTarget::Managed(usage.clone())),
+            Runner::Server(target) => Unloader(UnloadTarget::Server(
+                target.clone(),
+                Some(self.instance.clone()),
+            )),
+        }
     }
 
     /// Renders the chat template: returns the exact text that the model would
     /// receive, if the engine can tell.
     pub async fn render_prompt(&self, prompt: &Prompt, settings: &Settings) -> Option<String> {
-        match &self.selected.backend {
-            Backend::Embedded(model) => {
+        match (&self.selected.backend, self.runner.server()) {
+            (Backend::Embedded(model), _) => {
                 let reasoning = settings
                     .reasoning
                     .as_ref()
                     .map(|reasoning| reasoning.value.as_str());
                 model.render(prompt, reasoning)
             }
-            Backend::Server(target) => target.render_prompt(prompt, &self.instance).await,
+            (_, Some(target)) => target.render_prompt(prompt, &self.instance).await,
+            (_, None) => None,
         }
     }
 
     /// Returns the number of inferences that the instance runs in parallel, if the
     /// server reports it. The embedded engine runs one at a time.
     pub async fn parallel_slots(&self) -> Option<u32> {
-        match &self.selected.backend {
-            Backend::Embedded(_) => Some(1),
-            Backend::Server(target) => target.parallel_slots(&self.instance).await,
+        match self.runner.server() {
+            None => Some(1),
+            Some(target) => target.parallel_slots(&self.instance).await,
         }
     }
 
@@ -145,40 +177,43 @@ impl Instance {
     /// # Errors
     /// Returns an error if the embedded engine's thread has stopped.
     pub fn infer(&self, request: InferenceRequest) -> Result<InferenceStream, Error> {
-        match (&self.selected.backend, &self.worker) {
-            (Backend::Server(target), _) => {
-                Ok(target.clone().infer(self.instance.clone(), request))
-            }
-            (Backend::Embedded(_), Some(worker)) => worker.infer(request),
-            (Backend::Embedded(_), None) => {
-                Err(Error::EngineStopped("its thread is not running".to_owned()))
+        match &self.runner {
+            Runner::Thread(worker) => worker.infer(request),
+            Runner::Server(target) => Ok(target.clone().infer(self.instance.clone(), request)),
+            Runner::ManagedServer(target, usage) => {
+                let stream = target.clone().infer(self.instance.clone(), request);
+                Ok(stream.of_server(usage.clone()))
             }
         }
     }
 }
 
-/// Unloads instances that this program loaded: one, or all of a model if no
-/// instance is set. `None` for engines without unloading.
+/// Unloads instances that this program loaded.
 #[derive(Debug)]
 pub struct Unloader(UnloadTarget);
 
-/// A server's model, and the instance if it is known.
-type UnloadTarget = Option<(Box<ServerTarget>, Option<ServerInstance>)>;
-
-/// The result of an unload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum UnloadResult {
-    /// An instance was unloaded.
-    Unloaded,
-    /// This program did not load the instance.
-    NotOwned,
-    /// Another process uses the instance, and the last one unloads it.
-    InUse,
-    /// The engine has nothing to unload.
-    NothingToUnload,
+/// What an [`Unloader`] unloads.
+#[derive(Debug)]
+enum UnloadTarget {
+    /// The engine ends with this process.
+    Nothing,
+    /// The instance of a server's model, or all of the model if it is not known.
+    Server(Box<ServerTarget>, Option<ServerInstance>),
+    /// A server that this program started.
+    Managed(ServerUsage),
 }
 
 impl Unloader {
+    /// Returns the failure of a load that was not ready within `limit`, with what is known of
+    /// its reason.
+    #[must_use]
+    pub fn slow_load(&self, limit: Duration) -> Option<Error> {
+        match &self.0 {
+            UnloadTarget::Managed(usage) => usage.slow_load(limit),
+            UnloadTarget::Nothing | UnloadTarget::Server(..) => None,
+        }
+    }
+
     /// Unloads the instance if this program loaded it, in this run or an earlier
     /// one, and no other process uses it.
     ///
@@ -186,22 +221,25 @@ impl Unloader {
     /// Returns an error if the server cannot unload it or cannot be reached.
     pub async fn unload(&self) -> Result<UnloadResult, Error> {
         match &self.0 {
-            None => Ok(UnloadResult::NothingToUnload),
-            Some((target, Some(instance))) => target.unload_if_owned(instance).await,
-            Some((target, None)) => target.unload_loaded_by_process().await,
+            UnloadTarget::Nothing => Ok(UnloadResult::NothingToUnload),
+            UnloadTarget::Managed(usage) => usage.unload().await,
+            UnloadTarget::Server(target, Some(instance)) => target.unload_if_owned(instance).await,
+            UnloadTarget::Server(target, None) => target.unload_loaded_by_process().await,
         }
     }
 
     /// Unloads an instance that this process only used, if the process that loaded it has
-    /// left that to its last user.
+    /// left that to its last user. Ends a server that this program started, unless another
+    /// process uses it or it is to stay.
     ///
     /// # Errors
     /// Returns an error if the server cannot unload it or cannot be reached.
     pub async fn release(&self) -> Result<UnloadResult, Error> {
         match &self.0 {
-            Some((target, Some(instance))) if target.is_left_to_user(instance) => {
+            UnloadTarget::Server(target, Some(instance)) if target.is_left_to_user(instance) => {
                 target.unload_if_owned(instance).await
             }
+            UnloadTarget::Managed(usage) => Ok(usage.release().await),
             _ => Ok(UnloadResult::NothingToUnload),
         }
     }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::LlamaServerOptions;
+
 /// Options for loading and unloading models.
 #[derive(Clone, Debug, Default)]
 pub struct LifecycleOptions {
@@ -17,6 +19,11 @@ pub struct LifecycleOptions {
     /// The time after the last request for which a server keeps a model loaded, as Ollama's
     /// `keep_alive` and LM Studio's `ttl`.
     pub ttl: Option<Duration>,
+    /// Without `ttl`, keep a llama-server that this program starts until it is unloaded,
+    /// instead of until its last user has ended.
+    pub keep_loaded: bool,
+    /// How llama-server is found and started.
+    pub llama_server: LlamaServerOptions,
     /// Do not use an instance with more context than requested.
     pub exact_context: bool,
     /// The path of LM Studio's `lms` program, if found.
@@ -39,6 +46,13 @@ pub struct KnownModel {
 }
 
 impl LifecycleOptions {
+    /// Returns the time without users after which a llama-server that this program starts
+    /// ends; `None` keeps it until it is unloaded.
+    #[must_use]
+    pub fn idle_limit(&self) -> Option<Duration> {
+        self.ttl.or((!self.keep_loaded).then_some(Duration::ZERO))
+    }
+
     /// Returns the facts about a model; empty if it is not in the registry.
     /// `engine` is a server's address or `embedded`.
     #[must_use]
@@ -49,4 +63,17 @@ impl LifecycleOptions {
             .copied()
             .unwrap_or_default()
     }
+}
+
+/// The result of an unload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnloadResult {
+    /// An instance was unloaded.
+    Unloaded,
+    /// This program did not load the instance.
+    NotOwned,
+    /// Another process uses the instance, and the last one unloads it.
+    InUse,
+    /// The engine has nothing to unload.
+    NothingToUnload,
 }

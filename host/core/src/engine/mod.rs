@@ -5,6 +5,7 @@
 //! packs or sinks.
 
 mod catalog;
+mod context_limits;
 #[cfg(feature = "embedded")]
 mod embedded;
 #[cfg(not(feature = "embedded"))]
@@ -16,8 +17,9 @@ mod hub;
 mod instance;
 mod lease;
 mod lifecycle;
+mod llama_server;
 mod memory;
-mod model_file;
+mod model_files;
 mod ownership;
 mod reasoning;
 mod request;
@@ -28,14 +30,21 @@ mod stream;
 
 use std::time::Duration;
 
-pub use catalog::{Catalog, CatalogEngine, CatalogModel, LoadedInstance, query_catalog, unload};
+pub use catalog::{
+    Catalog, CatalogEngine, CatalogModel, LoadedInstance, file_engine, query_catalog, unload,
+};
 pub use embedded_fault::{EmbeddedError, EmbeddedFault, embedded_fault};
 pub use error::Error;
 pub use hub::{DEFAULT_HUB_URL, Hub, HubError, HubReference, PullProgress, PullResult};
-pub use instance::{Instance, UnloadResult, Unloader};
-pub use lifecycle::{KnownModel, LifecycleOptions};
+pub use instance::{Instance, Unloader};
+pub use lifecycle::{KnownModel, LifecycleOptions, UnloadResult};
+pub use llama_server::{
+    GpuLayers, LlamaCppStatus, LlamaServerFailure, LlamaServerFault, LlamaServerOptions,
+    LlamaServerSettings, SUPERVISOR_COMMAND, TIED_COMMAND, llama_cpp_status, reserved_flag,
+    run_supervisor, run_tied, running_servers, stop_servers,
+};
 pub use memory::{Memory, process_start_time};
-pub use model_file::display_model;
+pub use model_files::{ModelFolders, display_model, lm_studio_model_files};
 
 pub use crate::quantity::format_bytes;
 pub use request::InferenceRequest;
@@ -49,6 +58,8 @@ pub use stream::InferenceStream;
 
 /// The `--engine` value that selects the embedded engine.
 pub const EMBEDDED: &str = "embedded";
+/// The `--engine` value that selects a llama-server that this program starts.
+pub const LLAMA_CPP: &str = "llama.cpp";
 /// The `--engine` value that selects an engine automatically.
 pub const AUTO: &str = "auto";
 /// The name of the built-in demo model.
@@ -65,18 +76,19 @@ pub fn format_seconds(duration: Duration) -> String {
 pub enum EngineSelection {
     /// The embedded engine of this process.
     Embedded,
+    /// A llama-server that this program starts for a model file.
+    LlamaCpp,
     /// The servers at these addresses. A single address must answer; of several,
     /// those that do not answer are skipped.
     Servers(Vec<ServerAddress>),
-    /// The embedded engine for model files, else the servers that answer at these
-    /// addresses.
+    /// For model files a llama-server that this program starts, or the embedded engine if
+    /// there is none; else the servers that answer at these addresses.
     Auto(Vec<ServerAddress>),
 }
 
 impl EngineSelection {
-    /// Returns whether a path to a GGUF file means the embedded engine. An engine that
-    /// was named decides where a name is looked up: a server's model may be called
-    /// like its file.
+    /// Returns whether a path to a GGUF file means the file. An engine that was named decides
+    /// where a name is looked up: a server's model may be called like its file.
     #[must_use]
     pub fn can_mean_file(&self) -> bool {
         !matches!(self, Self::Servers(_))
@@ -86,8 +98,22 @@ impl EngineSelection {
     #[must_use]
     pub fn servers(&self) -> &[ServerAddress] {
         match self {
-            Self::Embedded => &[],
+            Self::Embedded | Self::LlamaCpp => &[],
             Self::Servers(servers) | Self::Auto(servers) => servers,
+        }
+    }
+
+    /// Returns the selection of a single engine by its address.
+    #[must_use]
+    pub fn only(&self, address: &str) -> Self {
+        match address {
+            EMBEDDED => Self::Embedded,
+            LLAMA_CPP => Self::LlamaCpp,
+            url => {
+                let servers = self.servers().iter();
+                let servers = servers.filter(|server| server.base_url() == url);
+                Self::Servers(servers.cloned().collect())
+            }
         }
     }
 }
@@ -95,5 +121,6 @@ impl EngineSelection {
 /// Returns whether an engine's address is on this machine.
 #[must_use]
 pub fn is_local(address: &str) -> bool {
-    address == EMBEDDED || ServerAddress::parse(address).is_ok_and(|address| address.is_loopback())
+    [EMBEDDED, LLAMA_CPP].contains(&address)
+        || ServerAddress::parse(address).is_ok_and(|address| address.is_loopback())
 }

@@ -6,8 +6,9 @@ use std::path::Path;
 use lmstrix_inference::{ContextSize, Prompt, SettingSupport, SettingsLayer};
 
 use super::catalog::{CatalogEngine, CatalogModel};
+use super::model_files::NamedFile;
 use super::request::InferenceRequest;
-use super::{Error, InferenceStream, LifecycleOptions};
+use super::{Error, InferenceStream, LifecycleOptions, ModelFolders};
 
 /// A model of the embedded engine.
 #[derive(Debug)]
@@ -82,7 +83,7 @@ impl EmbeddedWorker {
 pub(super) fn select_embedded(
     _model: Option<&str>,
     _context: Option<ContextSize>,
-    _models_dir: &Path,
+    _folders: &ModelFolders,
     _lifecycle: &LifecycleOptions,
 ) -> Result<EmbeddedSelection, Error> {
     Err(Error::NoEmbeddedEngine)
@@ -90,7 +91,7 @@ pub(super) fn select_embedded(
 
 /// Returns `None`: the engine is not in the list.
 pub(super) fn catalog_engine(
-    _models_dir: &Path,
+    _files: Vec<NamedFile>,
     _on_file: &mut (dyn FnMut(&Path) + Send),
 ) -> Option<CatalogEngine> {
     None

@@ -2,9 +2,10 @@
 
 use lmstrix_inference::{Prompt, SettingSupport, Settings, SettingsLayer};
 
-use super::EMBEDDED;
 use super::embedded::EmbeddedModel;
+use super::llama_server::ManagedModel;
 use super::server::ServerTarget;
+use super::{EMBEDDED, LLAMA_CPP};
 
 /// A selected model, not necessarily loaded.
 #[derive(Debug)]
@@ -23,25 +24,28 @@ pub struct SelectedModel {
 #[derive(Debug)]
 pub(super) enum Backend {
     Embedded(EmbeddedModel),
+    Managed(Box<ManagedModel>),
     Server(Box<ServerTarget>),
 }
 
 impl SelectedModel {
-    /// Returns the engine's kind, for reports: `lmstudio`, `ollama`, …, or
-    /// `embedded`.
+    /// Returns the engine's kind, for reports: `lmstudio`, `ollama`, …,
+    /// `llama.cpp` or `embedded`.
     #[must_use]
     pub fn engine(&self) -> &'static str {
         match &self.backend {
             Backend::Embedded(_) => EMBEDDED,
+            Backend::Managed(_) => LLAMA_CPP,
             Backend::Server(target) => target.engine_name(),
         }
     }
 
-    /// Returns the base URL of the server, or `embedded`.
+    /// Returns the base URL of the server, `llama.cpp` or `embedded`.
     #[must_use]
     pub fn address(&self) -> &str {
         match &self.backend {
             Backend::Embedded(_) => EMBEDDED,
+            Backend::Managed(_) => LLAMA_CPP,
             Backend::Server(target) => target.base_url(),
         }
     }
@@ -51,6 +55,7 @@ impl SelectedModel {
     pub fn display_name(&self) -> String {
         match &self.backend {
             Backend::Embedded(_) => "the embedded engine".to_owned(),
+            Backend::Managed(model) => format!("llama.cpp ({})", model.program().display()),
             Backend::Server(target) => target.display_name(),
         }
     }
@@ -60,6 +65,7 @@ impl SelectedModel {
     pub fn version(&self) -> Option<&str> {
         match &self.backend {
             Backend::Embedded(_) => Some(env!("CARGO_PKG_VERSION")),
+            Backend::Managed(model) => model.version(),
             Backend::Server(target) => target.version(),
         }
     }
@@ -69,6 +75,7 @@ impl SelectedModel {
     pub fn architecture(&self) -> Option<&str> {
         match &self.backend {
             Backend::Embedded(model) => Some(model.architecture()),
+            Backend::Managed(model) => model.architecture(),
             Backend::Server(target) => target.architecture(),
         }
     }
@@ -78,6 +85,7 @@ impl SelectedModel {
     pub fn quantization(&self) -> Option<String> {
         match &self.backend {
             Backend::Embedded(model) => Some(model.quantization()),
+            Backend::Managed(model) => model.quantization().map(str::to_owned),
             Backend::Server(target) => target.quantization().map(str::to_owned),
         }
     }
@@ -88,6 +96,7 @@ impl SelectedModel {
     pub fn expected_context(&self) -> Option<u32> {
         match &self.backend {
             Backend::Embedded(model) => Some(model.context()),
+            Backend::Managed(model) => model.expected_context(),
             Backend::Server(target) => target.expected_context(),
         }
     }
@@ -97,6 +106,7 @@ impl SelectedModel {
     pub fn declared_context(&self) -> Option<u32> {
         match &self.backend {
             Backend::Embedded(model) => Some(model.declared_context()),
+            Backend::Managed(model) => model.declared_context(),
             Backend::Server(target) => target.declared_context(),
         }
     }
@@ -105,7 +115,7 @@ impl SelectedModel {
     #[must_use]
     pub fn can_set_context(&self) -> bool {
         match &self.backend {
-            Backend::Embedded(_) => true,
+            Backend::Embedded(_) | Backend::Managed(_) => true,
             Backend::Server(target) => target.can_set_context(),
         }
     }
@@ -115,6 +125,7 @@ impl SelectedModel {
     pub fn requested_context(&self) -> Option<u32> {
         match &self.backend {
             Backend::Embedded(model) => model.requested_context(),
+            Backend::Managed(model) => model.requested_context,
             Backend::Server(target) => target.requested_context(),
         }
     }
@@ -124,6 +135,7 @@ impl SelectedModel {
     pub fn tokens_per_byte(&self) -> Option<f64> {
         match &self.backend {
             Backend::Embedded(model) => model.tokens_per_byte(),
+            Backend::Managed(model) => model.known().tokens_per_byte,
             Backend::Server(target) => target.facts().tokens_per_byte,
         }
     }
@@ -140,6 +152,7 @@ impl SelectedModel {
     pub fn is_instruct(&self) -> bool {
         match &self.backend {
             Backend::Embedded(model) => model.is_instruct(),
+            Backend::Managed(model) => model.is_instruct(),
             Backend::Server(target) => target.is_instruct(),
         }
     }
@@ -148,7 +161,7 @@ impl SelectedModel {
     #[must_use]
     pub fn has_vision(&self) -> Option<bool> {
         match &self.backend {
-            Backend::Embedded(_) => Some(false),
+            Backend::Embedded(_) | Backend::Managed(_) => Some(false),
             Backend::Server(target) => target.has_vision(),
         }
     }
@@ -158,6 +171,7 @@ impl SelectedModel {
     pub fn support(&self, prompt: &Prompt, settings: &Settings, name: &str) -> SettingSupport {
         match &self.backend {
             Backend::Embedded(model) => model.setting_support(name),
+            Backend::Managed(model) => model.support(prompt, settings, name),
             Backend::Server(target) => target.support(prompt, settings, name),
         }
     }
@@ -168,7 +182,7 @@ impl SelectedModel {
     #[must_use]
     pub fn replaced_foreign_context(&self) -> Option<Option<u32>> {
         match &self.backend {
-            Backend::Embedded(_) => None,
+            Backend::Embedded(_) | Backend::Managed(_) => None,
             Backend::Server(target) => target.replaced_foreign_context(),
         }
     }

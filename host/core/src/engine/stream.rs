@@ -9,6 +9,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 
 use super::Error;
+use super::llama_server::ServerUsage;
 
 /// The capacity of the event channel. The engine waits for a slow reader when it is
 /// full.
@@ -45,6 +46,8 @@ pub struct InferenceStream {
     events: mpsc::Receiver<Result<Event, Error>>,
     cancel: Arc<CancelFlag>,
     task: Option<AbortHandle>,
+    /// The server that this program started for the inference.
+    server: Option<ServerUsage>,
 }
 
 impl InferenceStream {
@@ -57,7 +60,14 @@ impl InferenceStream {
             events,
             cancel,
             task,
+            server: None,
         }
+    }
+
+    /// Explains lost connections by the end of a server that this program started.
+    pub(super) fn of_server(mut self, server: ServerUsage) -> Self {
+        self.server = Some(server);
+        self
     }
 
     /// Waits for the next event. `Finished` is the last one; a stream that ends
@@ -67,9 +77,10 @@ impl InferenceStream {
     /// Returns an error if the model cannot be loaded, the prompt does not fit, or
     /// the server or the computation fails. No event follows an error.
     pub async fn next(&mut self) -> Result<Event, Error> {
-        match self.events.recv().await {
-            Some(event) => event,
-            None => Err(Error::EngineStopped("no finish event".to_owned())),
+        match (self.events.recv().await, &self.server) {
+            (Some(Err(error)), Some(server)) => Err(server.explain(error).await),
+            (Some(event), _) => event,
+            (None, _) => Err(Error::EngineStopped("no finish event".to_owned())),
         }
     }
 

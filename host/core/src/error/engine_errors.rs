@@ -2,7 +2,10 @@
 
 use super::definition::{Error, ErrorKind};
 use super::suggestion::{did_you_mean, quoted_list};
-use crate::engine::{self, EmbeddedError, EmbeddedFault, FaultKind, embedded_fault};
+use crate::engine::{
+    self, EmbeddedError, EmbeddedFault, FaultKind, LlamaServerFailure, LlamaServerFault,
+    embedded_fault,
+};
 use crate::error_chain::error_chain;
 
 /// Shown when no server can be used.
@@ -11,6 +14,16 @@ const EMBEDDED_HINT: &str = "to run without a server, use --engine embedded for 
 
 const API_KEY_HINT: &str = "set LMSTRIX_HOST_API_KEY together with --engine (for LM Studio also LM_API_TOKEN), or \
      the variable that `key_env` names in the config";
+
+/// Shown when llama-server is missing or too old.
+const LLAMA_CPP_HINT: &str = if cfg!(windows) {
+    "install the newest llama.cpp: winget install llama.cpp"
+} else if cfg!(target_os = "macos") {
+    "install the newest llama.cpp: brew install llama.cpp"
+} else {
+    "install the newest llama.cpp: brew install llama.cpp, or a build from \
+     https://github.com/ggml-org/llama.cpp/releases"
+};
 
 const MEMORY_HINT: &str = "unload other models, or use a smaller --context";
 
@@ -81,7 +94,10 @@ pub(super) fn engine_error(error: &engine::Error) -> Error {
                 ))
             };
             if not_loaded.is_empty() {
-                return failure;
+                return match loaded.is_empty() {
+                    true => failure.hint("name a model with -m, or a model file with -m FILE.gguf"),
+                    false => failure,
+                };
             }
             failure.hint(format!("not loaded: {}", quoted_list(not_loaded)))
         }
@@ -107,8 +123,48 @@ pub(super) fn engine_error(error: &engine::Error) -> Error {
         engine::Error::Server { fault, .. } => server_error(message, fault),
         engine::Error::InvalidContext(_) | engine::Error::UnsupportedSettings(_) => Error::usage(message),
         engine::Error::Embedded(error) => embedded_error(message, error),
+        engine::Error::NoLlamaServer { .. } => {
+            let failure = Error::new(ErrorKind::Engine, message).hint(LLAMA_CPP_HINT);
+            failure.hint("or name the executable in the config: [llama_server] command = \"…\"")
+        }
+        engine::Error::LlamaServer(failure) => llama_server_error(message, failure),
+        engine::Error::ModelFile { .. } => Error::new(ErrorKind::Model, message),
         engine::Error::NoEmbeddedEngine => Error::usage(message)
             .hint("use --engine with a server's URL, or install the program with its default features"),
+    }
+}
+
+/// What llama-server says of too little memory, in lower case: on a CPU, with CUDA and Vulkan.
+const OUT_OF_MEMORY: [&str; 6] = [
+    "out of memory",
+    "outofdevicememory",
+    "failed to allocate",
+    "unable to allocate",
+    "cannot allocate",
+    "bad_alloc",
+];
+
+/// Returns the failure of a llama-server that this program started.
+fn llama_server_error(message: String, failure: &LlamaServerFailure) -> Error {
+    let kind = match failure.fault {
+        LlamaServerFault::NotStarted(_) | LlamaServerFault::Lacks(_) => ErrorKind::Engine,
+        LlamaServerFault::ExitedEarly(_) | LlamaServerFault::Crashed => ErrorKind::Model,
+        LlamaServerFault::NotReady(_) => ErrorKind::Expired,
+    };
+    let hint = match &failure.fault {
+        LlamaServerFault::Lacks(_) => Some(LLAMA_CPP_HINT),
+        LlamaServerFault::NotReady(_) => Some("--load-timeout sets this limit"),
+        _ if failure.says(&OUT_OF_MEMORY) => Some(MEMORY_HINT),
+        _ if failure.says(&["unknown model architecture"]) => Some(LLAMA_CPP_HINT),
+        _ => None,
+    };
+    let error = match hint {
+        Some(hint) => Error::new(kind, message).hint(hint),
+        None => Error::new(kind, message),
+    };
+    match &failure.log {
+        Some(log) => error.hint(format!("its whole output is in {}", log.display())),
+        None => error,
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Warning;
 use super::timeouts::{Expired, TimeoutPhase};
 use crate::attachment::AttachmentError;
-use crate::engine::{self, EmbeddedFault, FaultKind, embedded_fault};
+use crate::engine::{self, EmbeddedFault, FaultKind, LlamaServerFault, embedded_fault};
 use crate::sink;
 
 /// A job that has ended. It holds all text that arrived, also if the job failed.
@@ -277,6 +277,9 @@ impl FailureClass {
             Error::Unreachable { .. } | Error::ConnectTimeout { .. } | Error::NoEngine { .. } => {
                 Self::Server
             }
+            Error::LlamaServer(failure) if failure.fault == LlamaServerFault::Crashed => {
+                Self::Server
+            }
             Error::ConnectionLost { .. }
             | Error::IncompleteResponse { .. }
             | Error::InvalidResponse { .. }
@@ -284,6 +287,7 @@ impl FailureClass {
             | Error::StillLoading { .. }
             | Error::LoadFailed { .. }
             | Error::NotAServer { .. }
+            | Error::LlamaServer(_)
             | Error::WrongModel { .. } => Self::Model,
             Error::Server { fault, .. } => match fault.kind {
                 FaultKind::Busy | FaultKind::Loading => Self::Busy,
@@ -304,6 +308,8 @@ impl FailureClass {
             | Error::InvalidContext(_)
             | Error::UnsupportedSettings(_)
             | Error::NoEmbeddedEngine
+            | Error::NoLlamaServer { .. }
+            | Error::ModelFile { .. }
             | Error::InsufficientMemory { .. }
             | Error::PromptTooLong { .. }
             | Error::Refused { .. } => Self::Job,

@@ -8,7 +8,7 @@ use lmstrix_inference::{Event, FinishReason, Usage};
 use lmstrix_sandbox::StopReason;
 
 use super::loop_guard::LoopGuard;
-use super::timeouts::{PhaseTimer, TimeoutPhase, Timeouts};
+use super::timeouts::{Expired, PhaseTimer, TimeoutPhase, Timeouts};
 use super::{Answer, JobError, ProcessorChain, Warning};
 use crate::engine::{InferenceStream, Instance, SelectedModel, Unloader};
 use crate::sink::{self, Sink};
@@ -65,7 +65,7 @@ pub async fn load(
     let loaded = tokio::select! {
         biased;
         () = &mut cancel => Err(JobError::Cancelled),
-        expired = timer.expired() => Err(JobError::Expired(expired)),
+        expired = timer.expired() => Err(expired_load(&unloader, expired)),
         loaded = model.load(&mut emit_event) => loaded.map_err(JobError::Engine),
     };
     if matches!(loaded, Err(JobError::Cancelled))
@@ -74,6 +74,15 @@ pub async fn load(
         emit_event(Event::Warning(warning));
     }
     shown.and(loaded)
+}
+
+/// Returns the error of a load that reached a limit, with its reason if it is known.
+fn expired_load(unloader: &Unloader, expired: Expired) -> JobError {
+    let explained = match expired.phase {
+        TimeoutPhase::Load => unloader.slow_load(expired.limit),
+        _ => None,
+    };
+    explained.map_or(JobError::Expired(expired), JobError::Engine)
 }
 
 /// Unloads what a cancelled load leaves at the server. Returns a warning if that is not

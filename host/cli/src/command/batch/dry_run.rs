@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lmstrix::batch::{PlannedJob, PreparedBatch, ResumeDecision, RunReason, estimate_remaining};
-use lmstrix::engine::{EMBEDDED, format_bytes};
+use lmstrix::engine::{EMBEDDED, LLAMA_CPP, format_bytes};
 use lmstrix::quantity::count;
 
 use super::super::models::{escape_for_terminal, format_duration, format_table, print};
@@ -77,7 +77,7 @@ fn model_table(batch: &PreparedBatch<'_>, env: &Env, total: &mut Total) -> Strin
         // Other engines load a model with what they were started with.
         let loads = matches!(
             model.kind,
-            EMBEDDED | "lmstudio" | "ollama" | "llama-router"
+            EMBEDDED | LLAMA_CPP | "lmstudio" | "ollama" | "llama-router"
         );
         let jobs: Vec<&PlannedJob> = batch
             .jobs()

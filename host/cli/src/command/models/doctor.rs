@@ -1,11 +1,14 @@
 //! `doctor`: checks configuration, folders, engines, registry and packs.
 
+mod engines;
+mod findings;
+
 use std::path::Path;
 
 use fs_err as fs;
-use lmstrix::client::{self, PackSource, TimeoutOptions};
+use lmstrix::client::{self, PackSource};
 use lmstrix::config::Config;
-use lmstrix::engine::{EMBEDDED, EngineSelection, Memory, format_bytes, query_catalog};
+use lmstrix::engine::{Memory, format_bytes};
 use lmstrix::error_chain::error_chain;
 use lmstrix::job::{Cancel, on_pack_thread};
 use lmstrix::quantity::count;
@@ -19,26 +22,8 @@ use crate::command::resolve_args;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::ui::Messages;
-
-/// The severity of a finding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Severity {
-    Ok,
-    Note,
-    Wrong,
-}
-
-/// One finding.
-#[derive(Debug, Serialize)]
-struct Finding {
-    #[serde(rename = "mark")]
-    severity: Severity,
-    about: &'static str,
-    text: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<String>,
-}
+use engines::check_engines;
+use findings::{Finding, Findings, Severity};
 
 /// Output of `doctor --json`.
 #[derive(Serialize)]
@@ -47,34 +32,6 @@ struct DoctorReport {
     version: &'static str,
     ok: bool,
     findings: Vec<Finding>,
-}
-
-#[derive(Default)]
-struct Findings(Vec<Finding>);
-
-impl Findings {
-    fn add(&mut self, severity: Severity, about: &'static str, text: impl Into<String>) {
-        self.0.push(Finding {
-            severity,
-            about,
-            text: text.into(),
-            hint: None,
-        });
-    }
-
-    fn hint(&mut self, hint: impl Into<String>) {
-        if let Some(last) = self.0.last_mut() {
-            last.hint = Some(hint.into());
-        }
-    }
-
-    fn failure(&mut self, about: &'static str, failure: impl Into<Failure>) {
-        let failure = failure.into();
-        self.add(Severity::Wrong, about, failure.message);
-        if !failure.hints.is_empty() {
-            self.hint(failure.hints.join("; "));
-        }
-    }
 }
 
 /// Runs `doctor`.
@@ -104,7 +61,7 @@ pub(crate) async fn doctor(
     tokio::select! {
         biased;
         () = &mut interrupt => return Err(Failure::interrupted()),
-        () = engines(&args, env, &config, &mut findings) => {}
+        () = check_engines(&args, env, &config, &mut findings) => {}
     }
     registry(env, &mut findings);
     tokio::select! {
@@ -222,106 +179,6 @@ fn check_writable(folder: &Path) -> std::io::Result<()> {
         .prefix(".doctor-")
         .tempfile_in(existing)?;
     Ok(())
-}
-
-async fn engines(args: &DoctorArgs, env: &Env, config: &Config, findings: &mut Findings) {
-    let quiet = Messages::new(true, false, false);
-    let selection =
-        client::engine_selection(args.engines.engine.as_deref(), env, config, &notices(quiet));
-    let timeouts = client::timeouts(&TimeoutOptions::default(), env, config);
-    let (selection, timeouts) = match (selection, timeouts) {
-        (Ok(selection), Ok((_, timeouts))) => (selection, timeouts),
-        (Err(failure), _) | (_, Err(failure)) => return findings.failure("engines", failure),
-    };
-    let ownership_folder = client::ownership_folder(env);
-    let models_folder = env.paths.data.join("models");
-    let catalog = query_catalog(
-        &selection,
-        &models_folder,
-        &ownership_folder,
-        timeouts,
-        &mut |_| {},
-    )
-    .await;
-    for engine in &catalog.engines {
-        let version = engine.version.as_deref().unwrap_or("unknown version");
-        match &engine.models {
-            Err(cause) => {
-                findings.add(
-                    Severity::Wrong,
-                    "engine",
-                    format!("{}: {cause}", engine.display_name),
-                );
-            }
-            Ok(models) => {
-                let loaded: usize = models.iter().map(|model| model.instances.len()).sum();
-                let loaded = match engine.kind {
-                    EMBEDDED => String::new(),
-                    _ => format!(", {loaded} loaded"),
-                };
-                findings.add(
-                    Severity::Ok,
-                    "engine",
-                    format!(
-                        "{}, {version}: {}{loaded}",
-                        engine.display_name,
-                        count(models.len(), "model")
-                    ),
-                );
-                let owned: Vec<&str> = models
-                    .iter()
-                    .flat_map(|model| &model.instances)
-                    .filter(|instance| instance.is_owned)
-                    .map(|instance| instance.id.as_str())
-                    .collect();
-                if !owned.is_empty() {
-                    findings.add(
-                        Severity::Note,
-                        "loaded",
-                        format!("still loaded by this program: {}", owned.join(", ")),
-                    );
-                    findings.hint("free the memory with `unload --all`");
-                }
-            }
-        }
-        for problem in &engine.problems {
-            findings.add(Severity::Wrong, "model", problem.clone());
-            findings.hint("remove the file, or run it with llama-server, LM Studio or Ollama");
-        }
-    }
-    if let Some(error) = catalog.server_error {
-        let failure = Failure::from(error);
-        // Servers are optional, unless the config names one.
-        if matches!(selection, EngineSelection::Auto(_)) && config.engines.is_empty() {
-            findings.add(Severity::Note, "engine", failure.message);
-            findings.hint(failure.hints.join("; "));
-        } else {
-            findings.failure("engine", failure);
-        }
-    } else if matches!(selection, EngineSelection::Auto(_)) {
-        for engine in &config.engines {
-            let address = lmstrix::engine::ServerAddress::parse(&engine.url);
-            let base_url = address.as_ref().map_or("", |address| address.base_url());
-            if !catalog
-                .engines
-                .iter()
-                .any(|engine| engine.address == base_url)
-            {
-                findings.add(
-                    Severity::Wrong,
-                    "engine",
-                    format!(
-                        "[engines.{}] of the config: no answer from {}",
-                        engine.name, engine.url
-                    ),
-                );
-                findings.hint(format!(
-                    "`doctor --engine {}` prints the cause",
-                    engine.name
-                ));
-            }
-        }
-    }
 }
 
 fn registry(env: &Env, findings: &mut Findings) {

@@ -4,8 +4,7 @@ use std::time::Instant;
 
 use lmstrix::client::{self, TimeoutOptions};
 use lmstrix::engine::{
-    self, CatalogModel, EMBEDDED, EngineSelection, LoadedInstance, ServerAddress, display_model,
-    query_catalog,
+    self, Catalog, CatalogModel, EMBEDDED, LLAMA_CPP, LoadedInstance, display_model,
 };
 use lmstrix::job::{self, Cancel, JobError, Sinks};
 use lmstrix::sink::Sink;
@@ -36,7 +35,7 @@ pub(crate) async fn load(
     let setup = command_setup(&args.common, &args.engines, env)?;
     let messages = setup.messages;
     let (timeouts, _) = client::timeouts(&TimeoutOptions::default(), env, &setup.config)?;
-    let (model, policy) = resolve_args::model_reference(&ModelArgs {
+    let (model, mut policy) = resolve_args::model_reference(&ModelArgs {
         model: Some(args.model.clone()),
         engine: args.engines.engine,
         context: args.context,
@@ -45,6 +44,7 @@ pub(crate) async fn load(
         ttl: args.ttl,
         force: args.force,
     });
+    policy.keep_loaded = true;
     let query = client::model_query(
         &model,
         policy,
@@ -63,7 +63,7 @@ pub(crate) async fn load(
             "`{}` runs in the embedded engine, which loads a model for each run",
             args.model
         ))
-        .hint("select a server with `--engine URL`"));
+        .hint("select a server with `--engine URL`, or install llama.cpp (`doctor`)"));
     }
     for warning in &selected.warnings {
         messages.warning(warning);
@@ -124,11 +124,12 @@ pub(crate) async fn unload(
     interrupt: Cancel<'_>,
 ) -> Result<Exit, Failure> {
     let setup = command_setup(&args.common, &args.engines, env)?;
-    let unloading = unload_instances(&args, env, &setup);
+    let mut interrupt = interrupt;
+    let catalog = setup.loaded(env, interrupt.as_mut()).await?;
     tokio::select! {
         biased;
         () = interrupt => Err(Failure::interrupted()),
-        result = unloading => result,
+        result = unload_instances(&args, env, &setup, &catalog) => result,
     }
 }
 
@@ -149,27 +150,10 @@ async fn unload_instances(
     args: &UnloadArgs,
     env: &Env,
     setup: &super::CommandSetup,
+    catalog: &Catalog,
 ) -> Result<Exit, Failure> {
     let messages = setup.messages;
-    let ownership_folder = client::ownership_folder(env);
-    let addresses: &[ServerAddress] = match &setup.selection {
-        EngineSelection::Embedded => &[],
-        EngineSelection::Servers(addresses) | EngineSelection::Auto(addresses) => addresses,
-    };
-    let servers = EngineSelection::Servers(addresses.to_vec());
-    let models_folder = env.paths.data.join("models");
-    let mut catalog = query_catalog(
-        &servers,
-        &models_folder,
-        &ownership_folder,
-        setup.connect_timeouts,
-        &mut |_| {},
-    )
-    .await;
-    if let Some(error) = catalog.server_error.take() {
-        return Err(error.into());
-    }
-    warn_about_problems(&catalog, messages);
+    warn_about_problems(catalog, messages);
     let mut candidates: Vec<UnloadCandidate<'_>> = Vec::new();
     for engine in &catalog.engines {
         for model in engine.models.iter().flatten() {
@@ -227,22 +211,10 @@ async fn unload_instances(
             .filter(|candidate| candidate.engine == engine.address)
             .map(|candidate| (candidate.model.id.clone(), candidate.instance.clone()))
             .collect();
-        let address = addresses
-            .iter()
-            .find(|address| address.base_url() == engine.address);
-        let (Some(address), false) = (address, instances.is_empty()) else {
+        if instances.is_empty() {
             continue;
-        };
-        let lms = client::lms_program(env);
-        let skipped = engine::unload(
-            address,
-            &instances,
-            args.force,
-            &ownership_folder,
-            lms.as_deref(),
-            setup.connect_timeouts,
-        )
-        .await?;
+        }
+        let skipped = unload_at(&engine.address, &instances, args.force, env, setup).await?;
         for (_, instance) in &instances {
             if !skipped.contains(&instance.id) {
                 messages.status(&format!(
@@ -273,6 +245,29 @@ async fn unload_instances(
     .hint("unload it anyway with `--force`"))
 }
 
+/// Unloads instances of one engine. Returns the names of those that were not unloaded.
+async fn unload_at(
+    engine: &str,
+    instances: &[(String, LoadedInstance)],
+    force: bool,
+    env: &Env,
+    setup: &super::CommandSetup,
+) -> Result<Vec<String>, Failure> {
+    let ownership_folder = client::ownership_folder(env);
+    if engine == LLAMA_CPP {
+        let models: Vec<String> = instances.iter().map(|(model, _)| model.clone()).collect();
+        return Ok(engine::stop_servers(&ownership_folder, &models, force).await?);
+    }
+    let mut addresses = setup.selection.servers().iter();
+    let Some(address) = addresses.find(|address| address.base_url() == engine) else {
+        return Ok(Vec::new());
+    };
+    let lms = client::lms_program(env);
+    let timeouts = setup.connect_timeouts;
+    let folder = &ownership_folder;
+    Ok(engine::unload(address, instances, force, folder, lms.as_deref(), timeouts).await?)
+}
+
 /// Output of `ps --json`.
 #[derive(Serialize)]
 struct PsReport {
@@ -300,28 +295,7 @@ struct PsInstance {
 pub(crate) async fn ps(args: PsArgs, env: &Env, interrupt: Cancel<'_>) -> Result<Exit, Failure> {
     let setup = command_setup(&args.common, &args.engines, env)?;
     let messages = setup.messages;
-    let ownership_folder = client::ownership_folder(env);
-    let servers = EngineSelection::Servers(match &setup.selection {
-        EngineSelection::Embedded => Vec::new(),
-        EngineSelection::Servers(addresses) | EngineSelection::Auto(addresses) => addresses.clone(),
-    });
-    let models_folder = env.paths.data.join("models");
-    let mut ignore_file = |_: &std::path::Path| {};
-    let querying = query_catalog(
-        &servers,
-        &models_folder,
-        &ownership_folder,
-        setup.connect_timeouts,
-        &mut ignore_file,
-    );
-    let mut catalog = tokio::select! {
-        biased;
-        () = interrupt => return Err(Failure::interrupted()),
-        catalog = querying => catalog,
-    };
-    if let Some(error) = catalog.server_error.take() {
-        return Err(error.into());
-    }
+    let catalog = setup.loaded(env, interrupt).await?;
     warn_about_problems(&catalog, messages);
     let mut instances = Vec::new();
     for engine in &catalog.engines {

@@ -10,6 +10,7 @@ mod save;
 mod scan;
 
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::time::Duration;
 
 pub(crate) use about::about;
@@ -22,7 +23,11 @@ pub(crate) use scan::scan;
 
 use lmstrix::client::{self, TimeoutOptions};
 use lmstrix::config::Config;
-use lmstrix::engine::{Catalog, ConnectTimeouts, EMBEDDED, EngineSelection};
+use lmstrix::engine::{
+    self, Catalog, ConnectTimeouts, EMBEDDED, EngineSelection, LLAMA_CPP, ModelFolders,
+    query_catalog,
+};
+use lmstrix::job::Cancel;
 use lmstrix::registry::Registry;
 use lmstrix::sink::{self, escape_controls, escape_controls_json};
 use lmstrix::suggest::similar_names;
@@ -60,6 +65,56 @@ pub(in crate::command) fn command_setup(
         selection,
         connect_timeouts,
     })
+}
+
+impl CommandSetup {
+    /// Queries the engines of a selection for their models. `on_file` is called with each
+    /// model file before it is read.
+    pub(in crate::command) async fn catalog(
+        &self,
+        selection: &EngineSelection,
+        folders: &ModelFolders,
+        env: &Env,
+        on_file: &mut (dyn FnMut(&Path) + Send),
+    ) -> Catalog {
+        let lifecycle = client::listing_options(env, &self.config);
+        query_catalog(
+            selection,
+            folders,
+            &lifecycle,
+            self.connect_timeouts,
+            on_file,
+        )
+        .await
+    }
+
+    /// Queries the engines for their loaded instances: the servers of the selection, and the
+    /// servers that this program started.
+    ///
+    /// # Errors
+    /// Returns an error if no engine answers, or if the command is interrupted.
+    async fn loaded(&self, env: &Env, interrupt: Cancel<'_>) -> Result<Catalog, Failure> {
+        let servers = EngineSelection::Servers(self.selection.servers().to_vec());
+        let no_folders = ModelFolders::default();
+        let mut ignore_file = |_: &Path| {};
+        let querying = self.catalog(&servers, &no_folders, env, &mut ignore_file);
+        let mut catalog = tokio::select! {
+            biased;
+            () = interrupt => return Err(Failure::interrupted()),
+            catalog = querying => catalog,
+        };
+        let is_automatic = matches!(self.selection, EngineSelection::Auto(_));
+        if is_automatic || self.selection.can_mean_file() {
+            let state_dir = client::ownership_folder(env);
+            catalog.engines.extend(engine::running_servers(&state_dir));
+        }
+        let has_llama_server =
+            client::llama_server_options(env, &self.config).is_available() && is_automatic;
+        match catalog.server_error.take() {
+            Some(error) if catalog.engines.is_empty() && !has_llama_server => Err(error.into()),
+            _ => Ok(catalog),
+        }
+    }
 }
 
 /// Prints `text` to stdout, on a terminal with visible control characters. A closed pipe is
@@ -180,6 +235,7 @@ fn engine_filter(selection: &EngineSelection, is_explicit: bool) -> impl Fn(&str
     let addresses: Option<Vec<String>> = match selection {
         _ if !is_explicit => None,
         EngineSelection::Embedded => Some(vec![EMBEDDED.to_owned()]),
+        EngineSelection::LlamaCpp => Some(vec![LLAMA_CPP.to_owned()]),
         EngineSelection::Servers(servers) => Some(
             servers
                 .iter()

@@ -1,12 +1,14 @@
 //! `scan`: queries every engine for its models and records them in the registry.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use fs_err as fs;
 use jiff::Timestamp;
 use lmstrix::client;
-use lmstrix::engine::{CatalogEngine, CatalogModel, EMBEDDED, EngineSelection, query_catalog};
+use lmstrix::engine::{
+    CatalogEngine, CatalogModel, EMBEDDED, EngineSelection, LLAMA_CPP, lm_studio_model_files,
+};
 use lmstrix::job::Cancel;
 use lmstrix::quantity::count;
 use lmstrix::registry::{ModelRecord, import_lmstrix};
@@ -19,9 +21,6 @@ use crate::command::notices;
 use crate::environment::Env;
 use crate::error::{Exit, Failure};
 use crate::ui::Messages;
-
-/// Maximum depth of LM Studio's models folder, which is publisher, repository, file.
-const STUDIO_FOLDER_DEPTH: usize = 4;
 
 /// Output of `scan --json`.
 #[derive(Serialize)]
@@ -56,17 +55,13 @@ pub(crate) async fn scan(
     let setup = command_setup(&args.common, &args.engines, env)?;
     let messages = setup.messages;
     let imported = args.import.as_deref().map(read_import).transpose()?;
-    let ownership_folder = client::ownership_folder(env);
-    let models_folder = env.paths.data.join("models");
+    let mut folders = client::model_folders(env);
+    if args.no_files {
+        folders.lm_studio = None;
+    }
     let mut log_file =
         |path: &Path| tracing::debug!(path = %path.display(), "reading a model file");
-    let querying = query_catalog(
-        &setup.selection,
-        &models_folder,
-        &ownership_folder,
-        setup.connect_timeouts,
-        &mut log_file,
-    );
+    let querying = setup.catalog(&setup.selection, &folders, env, &mut log_file);
     let mut catalog = tokio::select! {
         biased;
         () = interrupt => return Err(Failure::interrupted()),
@@ -85,6 +80,10 @@ pub(crate) async fn scan(
     } else if !matches!(setup.selection, EngineSelection::Servers(_)) {
         files = studio_files(env, messages);
     }
+    let has_llama_cpp = catalog
+        .engines
+        .iter()
+        .any(|engine| engine.address == LLAMA_CPP && engine.models.is_ok());
     let mut engines: Vec<(CatalogEngine, Vec<(String, ModelRecord)>)> = Vec::new();
     for engine in catalog.engines {
         let mut records: Vec<(String, ModelRecord)> = Vec::new();
@@ -93,7 +92,8 @@ pub(crate) async fn scan(
             files.add_file_facts(model, &mut record);
             records.push((model.id.clone(), record));
         }
-        if engine.address == EMBEDDED {
+        // Each file is listed at the engine that runs it.
+        if engine.address == EMBEDDED && !has_llama_cpp {
             records.extend(
                 files
                     .models
@@ -135,7 +135,9 @@ pub(crate) async fn scan(
             };
             // The id of a model in LM Studio's folder is its absolute path.
             let was_not_checked = |id: &str| {
-                engine.address == EMBEDDED && !files.is_complete && Path::new(id).is_absolute()
+                [EMBEDDED, LLAMA_CPP].contains(&engine.address.as_str())
+                    && !files.is_complete
+                    && Path::new(id).is_absolute()
             };
             registry.apply_scan(
                 &engine.address,
@@ -255,8 +257,8 @@ fn studio_files(env: &Env, messages: Messages) -> StudioFiles {
         return files;
     };
     let folder = home.join("models");
-    let mut paths = Vec::new();
-    files.is_complete = find_gguf_files(&folder, STUDIO_FOLDER_DEPTH, &mut paths);
+    let (paths, is_complete) = lm_studio_model_files(&folder);
+    files.is_complete = is_complete;
     let total = paths.len();
     for (number, path) in paths.into_iter().enumerate() {
         if number % 20 == 19 {
@@ -268,7 +270,7 @@ fn studio_files(env: &Env, messages: Messages) -> StudioFiles {
         let Ok(size) = fs::metadata(&path).map(|metadata| metadata.len()) else {
             continue;
         };
-        let model = CatalogModel::from_file(&path).ok();
+        let model = CatalogModel::from_file(&path, EMBEDDED).ok();
         if let Some(relative) = studio_settings::relative_model_path(&folder, &path) {
             let bytes_per_token = model
                 .as_ref()
@@ -286,35 +288,4 @@ fn studio_files(env: &Env, messages: Messages) -> StudioFiles {
         files.models.extend(model);
     }
     files
-}
-
-/// Adds all GGUF files in `folder` to `files`, down to `depth` levels. Returns whether all
-/// folders could be read.
-fn find_gguf_files(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> bool {
-    let Some(depth) = depth.checked_sub(1) else {
-        return true;
-    };
-    let Ok(entries) = fs::read_dir(folder) else {
-        return false;
-    };
-    let mut is_complete = true;
-    let mut paths = Vec::new();
-    for entry in entries {
-        match entry {
-            Ok(entry) => paths.push(entry.path()),
-            Err(_) => is_complete = false,
-        }
-    }
-    paths.sort();
-    for path in paths {
-        if path.is_dir() {
-            is_complete &= find_gguf_files(&path, depth, files);
-        } else if path
-            .extension()
-            .is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
-        {
-            files.push(path);
-        }
-    }
-    is_complete
 }

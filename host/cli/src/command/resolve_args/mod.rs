@@ -132,6 +132,7 @@ pub(crate) fn model_reference(model: &ModelArgs) -> (ModelReference, LoadPolicy)
         force: *force,
         // 0 unloads the model at once.
         ttl: ttl.map(|TimeLimit(ttl)| ttl.unwrap_or_default()),
+        keep_loaded: false,
     };
     (reference, load)
 }

@@ -8,7 +8,9 @@ use lmstrix_sandbox::ModelFacts;
 
 use super::listed_model::ListedModel;
 use crate::batch::{ModelSpeed, Plan, PlanContext, is_pattern, matches_model};
-use crate::engine::{CatalogModel, EMBEDDED, LoadedInstance, ServerAddress, display_model};
+use crate::engine::{
+    CatalogModel, EMBEDDED, LLAMA_CPP, LoadedInstance, ServerAddress, display_model,
+};
 use crate::registry::ModelRecord;
 
 /// The name that stands for all models.
@@ -17,7 +19,7 @@ pub(super) const ALL: &str = "all";
 /// A model of the batch.
 #[derive(Clone, Debug)]
 pub struct BatchModel {
-    /// A server's address, or `embedded`.
+    /// A server's address, `llama.cpp` or `embedded`.
     pub place: String,
     /// The engine's kind: `lmstudio`, `ollama`, …
     pub kind: &'static str,
@@ -52,7 +54,7 @@ impl BatchModel {
     /// same in every run, so that what packs make of it is the same, too.
     pub(super) fn facts(&self) -> ModelFacts {
         let mut extra = vec![("engine".to_owned(), self.kind.to_owned())];
-        if self.kind == EMBEDDED {
+        if [EMBEDDED, LLAMA_CPP].contains(&self.kind) {
             extra.push(("format".to_owned(), "gguf".to_owned()));
         }
         extra.extend(
@@ -146,7 +148,7 @@ pub(super) fn batch_model(
 /// Returns the model's name in files and tables.
 fn label(listed: &ListedModel<'_>, has_twin: bool) -> String {
     let name = model_name(&listed.model.id);
-    let is_file = listed.kind == EMBEDDED && name != listed.model.id;
+    let is_file = [EMBEDDED, LLAMA_CPP].contains(&listed.kind) && name != listed.model.id;
     if has_twin && !is_file {
         // Two engines have a model of this name, so the engine is part of the label.
         format!("{name}@{}", listed.place)

@@ -1,6 +1,5 @@
 //! Selects and loads the models of a run.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
@@ -13,8 +12,8 @@ use super::contexts::ModelContext;
 use super::event::{BatchEvent, SharedObserver};
 use crate::batch::PlanContext;
 use crate::engine::{
-    self, ConnectTimeouts, EngineSelection, Instance, LifecycleOptions, ModelQuery, SelectedModel,
-    select_model,
+    self, ConnectTimeouts, EngineSelection, Instance, LLAMA_CPP, LifecycleOptions, ModelFolders,
+    ModelQuery, SelectedModel, select_model,
 };
 use crate::error::Error;
 use crate::error_chain::error_chain;
@@ -28,7 +27,7 @@ pub(super) struct ModelLoader<'a> {
     pub(super) timeouts: Timeouts,
     pub(super) connect: ConnectTimeouts,
     pub(super) lifecycle: LifecycleOptions,
-    pub(super) models_dir: PathBuf,
+    pub(super) folders: ModelFolders,
     pub(super) observer: &'a SharedObserver,
 }
 
@@ -116,15 +115,17 @@ impl ModelLoader<'_> {
 
     fn query(&self, model: usize, context: Option<ContextSize>) -> ModelQuery {
         let model = self.models.get(model);
-        let server = model.and_then(|model| model.server.clone());
+        let selection = match model.map(|model| (&model.server, model.place.as_str())) {
+            Some((Some(server), _)) => EngineSelection::Servers(vec![server.clone()]),
+            Some((None, LLAMA_CPP)) => EngineSelection::LlamaCpp,
+            _ => EngineSelection::Embedded,
+        };
         ModelQuery {
-            selection: server.map_or(EngineSelection::Embedded, |server| {
-                EngineSelection::Servers(vec![server])
-            }),
+            selection,
             model: model.map(|model| model.id.clone()),
             default_model: None,
             context,
-            models_dir: self.models_dir.clone(),
+            folders: self.folders.clone(),
             timeouts: self.connect,
             last_used: None,
             lifecycle: self.lifecycle.clone(),

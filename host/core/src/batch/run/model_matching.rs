@@ -5,7 +5,7 @@ use std::path::Path;
 use super::batch_model::ALL;
 use super::listed_model::{ListedModel, listed_models};
 use crate::batch::{is_pattern, matches_model};
-use crate::engine::{Catalog, CatalogModel, DEMO, EMBEDDED, EngineSelection};
+use crate::engine::{Catalog, CatalogModel, DEMO, EMBEDDED, EngineSelection, LLAMA_CPP};
 use crate::error::{Error, ErrorKind};
 use crate::suggest::similar_names;
 
@@ -16,20 +16,34 @@ fn names_file(name: &str, selection: &EngineSelection) -> bool {
         && (!is_pattern(name) || Path::new(name).is_file())
 }
 
-/// Reads the models that are named by their files.
-pub(super) fn named_files(
-    names: &[String],
-    selection: &EngineSelection,
-) -> Result<Vec<CatalogModel>, Error> {
-    names
-        .iter()
-        .filter(|name| names_file(name, selection))
-        .map(|name| {
+/// The models that are named by their files.
+pub(super) struct NamedFiles {
+    /// The engine that runs them.
+    engine: &'static str,
+    models: Vec<CatalogModel>,
+}
+
+impl NamedFiles {
+    /// Reads the files among the names of models.
+    ///
+    /// # Errors
+    /// Returns an error if the engine cannot run a file.
+    pub(super) fn read(
+        names: &[String],
+        selection: &EngineSelection,
+        engine: &'static str,
+    ) -> Result<Self, Error> {
+        let files = names.iter().filter(|name| names_file(name, selection));
+        let models = files.map(|name| {
             let path = std::path::absolute(name)
                 .map_err(|error| Error::usage(format!("model file {name}: {error}")))?;
-            Ok(CatalogModel::from_file(&path)?)
+            Ok(CatalogModel::from_file(&path, engine)?)
+        });
+        Ok(Self {
+            engine,
+            models: models.collect::<Result<_, Error>>()?,
         })
-        .collect()
+    }
 }
 
 /// Returns the models that a pattern leaves out because they do not generate text, and that
@@ -60,15 +74,17 @@ pub(super) fn left_out<'a>(
 pub(super) fn match_names<'a>(
     names: &[String],
     catalog: &'a Catalog,
-    files: &'a [CatalogModel],
+    files: &'a NamedFiles,
     selection: &EngineSelection,
 ) -> Result<Vec<ListedModel<'a>>, Error> {
     let all = listed_models(catalog);
-    // The embedded engine takes part in patterns only when it was named, and the demo
-    // model only by its own name: its answers must not pass for a real model's.
+    // Engines of model files take part in patterns only when they were named, since the files
+    // may be those of a server; the demo model only by its own name: its answers must not pass
+    // for a real model's.
     let in_patterns = |listed: &ListedModel<'_>| match (listed.kind, selection) {
         (EMBEDDED, EngineSelection::Embedded) => listed.model.id != DEMO,
-        (EMBEDDED, _) => false,
+        (LLAMA_CPP, EngineSelection::LlamaCpp) => !listed.model.generates_no_text,
+        (EMBEDDED | LLAMA_CPP, _) => false,
         _ => !listed.model.generates_no_text,
     };
     let mut selected: Vec<ListedModel<'a>> = Vec::new();
@@ -81,10 +97,10 @@ pub(super) fn match_names<'a>(
         if names_file(name, selection) {
             let path = std::path::absolute(name).unwrap_or_default();
             let path = path.display().to_string();
-            for model in files.iter().filter(|model| model.id == path) {
+            for model in files.models.iter().filter(|model| model.id == path) {
                 select(&ListedModel {
-                    place: EMBEDDED,
-                    kind: EMBEDDED,
+                    place: files.engine,
+                    kind: files.engine,
                     model,
                 });
             }

@@ -8,11 +8,13 @@ use jiff::Timestamp;
 use super::batch_model::{BatchModel, batch_model, model_name};
 use super::event::SharedObserver;
 use super::listed_model::ListedModel;
-use super::model_matching::{left_out, match_names, named_files};
+use super::model_matching::{NamedFiles, left_out, match_names};
 use super::setup::BatchSetup;
 use crate::batch::Plan;
 use crate::client::{self, LoadPolicy, Notices, fits_memory, model_record};
-use crate::engine::{ConnectTimeouts, Memory, ServerAddress, query_catalog, select_model};
+use crate::engine::{
+    ConnectTimeouts, Memory, ServerAddress, file_engine, query_catalog, select_model,
+};
 use crate::error::Error;
 use crate::job::{Cancel, ModelReference};
 use crate::registry::{ModelRecord, Registry, SortKey, SortRow, sort_models};
@@ -36,20 +38,22 @@ pub(super) async fn select_models(
         [] => vec![default_model(setup, connect, notices, cancel.as_mut()).await?],
         names => names.to_vec(),
     };
-    let folder = env.paths.data.join("models");
-    let state = client::ownership_folder(env);
+    let folders = client::model_folders(env);
+    let lifecycle = client::listing_options(env, config);
     let mut ignore_files = |_: &Path| {};
     let mut catalog = tokio::select! {
         biased;
         () = &mut cancel => return Err(Error::interrupted()),
-        catalog = query_catalog(&selection, &folder, &state, connect, &mut ignore_files) => catalog,
+        catalog = query_catalog(&selection, &folders, &lifecycle, connect, &mut ignore_files) => {
+            catalog
+        }
     };
     for engine in &catalog.engines {
         if let Err(cause) = &engine.models {
             observer.warning(&format!("{}: {cause}", engine.display_name));
         }
     }
-    let files = named_files(&names, &selection)?;
+    let files = NamedFiles::read(&names, &selection, file_engine(&selection, &lifecycle))?;
     let server_error = catalog.server_error.take();
     let listed = match (
         match_names(&names, &catalog, &files, &selection),

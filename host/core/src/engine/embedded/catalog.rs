@@ -1,43 +1,29 @@
 //! The models of the embedded engine.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use fs_err as fs;
 use lmstrix_gguf::ModelFile;
 
 use crate::engine::catalog::{CatalogEngine, CatalogModel};
+use crate::engine::model_files::NamedFile;
 use crate::engine::{DEMO, EMBEDDED, Error};
 
-/// Lists the demo model and the model files of the folder.
+/// Lists the demo model and model files.
 pub(crate) fn catalog_engine(
-    models_dir: &Path,
+    files: Vec<NamedFile>,
     on_file: &mut (dyn FnMut(&Path) + Send),
 ) -> Option<CatalogEngine> {
-    let mut files: Vec<PathBuf> = fs::read_dir(models_dir)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "gguf")
-        })
-        .collect();
-    files.sort();
     let mut problems = Vec::new();
     let mut models = Vec::new();
     match ModelFile::from_bytes(DEMO, lmstrix_gguf::DEMO_MODEL) {
         Ok(file) => models.push(catalog_model(DEMO.to_owned(), &file)),
         Err(error) => problems.push(error.to_string()),
     }
-    for path in files {
+    for NamedFile { name, path, .. } in files {
         on_file(&path);
-        let name = path.file_stem().and_then(|stem| stem.to_str());
-        let opened = ModelFile::open(&path).and_then(|file| file.check_supported().map(|()| file));
-        match (name, opened) {
-            (Some(name), Ok(file)) => models.push(catalog_model(name.to_owned(), &file)),
-            (None, _) => problems.push(format!("{}: file name is not UTF-8", path.display())),
-            (_, Err(error)) => problems.push(format!("{}: {error}", path.display())),
+        match ModelFile::open(&path).and_then(|file| file.check_supported().map(|()| file)) {
+            Ok(file) => models.push(catalog_model(name, &file)),
+            Err(error) => problems.push(format!("{}: {error}", path.display())),
         }
     }
     Some(CatalogEngine {

@@ -2,10 +2,8 @@
 //! thread.
 
 mod catalog;
-mod context;
 mod worker;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use lmstrix_gguf::ModelFile;
@@ -14,10 +12,9 @@ use lmstrix_inference::{ContextSize, Prompt, SettingSupport, SettingsLayer};
 pub(super) use catalog::{catalog_engine, catalog_file};
 pub(super) use worker::EmbeddedWorker;
 
+use super::context_limits::{ContextLimits, resolve_context};
 use super::memory::{Memory, MemoryNeed};
-use super::model_file::{find_model_file, is_path};
-use super::{DEMO, EMBEDDED, Error, LifecycleOptions};
-use context::{ContextLimits, resolve_context};
+use super::{DEMO, EMBEDDED, Error, LifecycleOptions, ModelFolders};
 
 /// A model file with the context that it runs with.
 #[derive(Debug)]
@@ -101,7 +98,7 @@ impl EmbeddedModel {
 pub(super) fn select_embedded(
     model: Option<&str>,
     context: Option<ContextSize>,
-    models_dir: &Path,
+    folders: &ModelFolders,
     lifecycle: &LifecycleOptions,
 ) -> Result<EmbeddedSelection, Error> {
     let (name, is_demo, file) = match model {
@@ -110,23 +107,10 @@ pub(super) fn select_embedded(
             true,
             ModelFile::from_bytes(DEMO, lmstrix_gguf::DEMO_MODEL)?,
         ),
-        Some(path) if is_path(path) => {
-            let given_path = Path::new(path);
-            // A bare file name can also refer to a file in the models folder.
-            let models_path = models_dir.join(path);
-            let is_in_models_dir =
-                !given_path.exists() && !path.contains('/') && models_path.exists();
-            let file = ModelFile::open(if is_in_models_dir {
-                &models_path
-            } else {
-                given_path
-            })?;
-            (path.to_owned(), false, file)
-        }
         Some(name) => (
             name.to_owned(),
             false,
-            ModelFile::open(&find_model_file(name, models_dir)?)?,
+            ModelFile::open(&folders.find(name)?)?,
         ),
     };
     file.check_supported()?;

@@ -32,10 +32,10 @@ pub(super) struct ListedModel {
 
 /// A loaded instance in a server's list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct ListedInstance {
-    pub(super) id: String,
+pub(in crate::engine) struct ListedInstance {
+    pub(in crate::engine) id: String,
     /// Effective context length in tokens, if known.
-    pub(super) context: Option<u32>,
+    pub(in crate::engine) context: Option<u32>,
 }
 
 /// Parts of the names of models that do not generate text, for servers that report no types.

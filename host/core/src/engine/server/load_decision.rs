@@ -6,17 +6,17 @@ use super::server_kind::ServerKind;
 
 /// A loaded instance, with what this program recorded about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct LoadedCopy {
-    pub(super) instance: ListedInstance,
+pub(in crate::engine) struct LoadedCopy {
+    pub(in crate::engine) instance: ListedInstance,
     /// `true` if this program loaded the instance.
-    pub(super) is_owned: bool,
+    pub(in crate::engine) is_owned: bool,
     /// The context length in tokens that this program requested for that load.
-    pub(super) requested_context: Option<u32>,
+    pub(in crate::engine) requested_context: Option<u32>,
 }
 
 /// The effect of a load on a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LoadMethod {
+pub(in crate::engine) enum LoadMethod {
     /// A load adds an instance (LM Studio).
     AddsInstance,
     /// A load with another context length replaces the instance (Ollama).
@@ -43,20 +43,20 @@ pub(super) fn load_method(kind: ServerKind, listed: &ListedModel) -> LoadMethod 
 
 /// The requirements on an instance.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct WantedInstance<'a> {
+pub(in crate::engine) struct WantedInstance<'a> {
     /// Minimum context length in tokens; `None` accepts any.
-    pub(super) context: Option<u32>,
+    pub(in crate::engine) context: Option<u32>,
     /// Requires exactly `context` tokens instead of at least as many.
-    pub(super) is_exact: bool,
+    pub(in crate::engine) is_exact: bool,
     /// The name of the required instance.
-    pub(super) name: Option<&'a str>,
+    pub(in crate::engine) name: Option<&'a str>,
     /// Reload the model even if it is already loaded.
-    pub(super) reload: bool,
+    pub(in crate::engine) reload: bool,
 }
 
 /// The decision on how to get an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum LoadDecision {
+pub(in crate::engine) enum LoadDecision {
     /// Use this instance.
     Reuse(ListedInstance),
     /// Load an instance, in addition to those loaded already.
@@ -71,7 +71,7 @@ pub(super) enum LoadDecision {
 ///
 /// Instances that another program loaded are unloaded only on an explicit
 /// `reload`, or replaced by a server that replaces instances.
-pub(super) fn decide_load(
+pub(in crate::engine) fn decide_load(
     wanted: WantedInstance<'_>,
     copies: &[LoadedCopy],
     method: LoadMethod,

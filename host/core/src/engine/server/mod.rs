@@ -61,6 +61,9 @@ pub use server_kind::ServerKind;
 pub use tls::TrustedCertificates;
 
 pub(super) use catalog::catalog_servers;
+pub(super) use dialect::llama_server_support;
+pub(super) use listed_model::ListedInstance;
+pub(super) use load_decision::{LoadDecision, LoadMethod, LoadedCopy, WantedInstance, decide_load};
 pub(super) use select_listing::ModelNames;
 pub(super) use select_target::select_target;
 pub(super) use server_instance::ServerInstance;

@@ -222,6 +222,17 @@ impl ServerTarget {
         is_foreign.then_some(loaded.context)
     }
 
+    /// Returns the instance of a server that was started with its model.
+    pub(in crate::engine) fn instance(&self) -> ServerInstance {
+        let listed = self.listed_instance.as_ref();
+        ServerInstance {
+            id: listed.map_or_else(|| self.listed.id.clone(), |instance| instance.id.clone()),
+            context: listed.and_then(|instance| instance.context),
+            declared: self.listed.declared,
+            ..ServerInstance::default()
+        }
+    }
+
     /// Returns the number of inferences that the instance runs in parallel, if
     /// the server reports it.
     pub(in crate::engine) async fn parallel_slots(&self, instance: &ServerInstance) -> Option<u32> {

@@ -19,6 +19,7 @@ use serde_json::{Map, Value};
 pub(super) use endpoint::Endpoint;
 pub(super) use fields::whole_number;
 pub(super) use finish::{ReportedEnd, unknown_reason_warning};
+pub(in crate::engine) use setting_support::llama_server_support;
 pub(super) use setting_support::setting_support;
 pub(super) use wire::{Framing, WireEvent, WireRequest};
 

@@ -1,7 +1,7 @@
 //! The settings that each server honours on each endpoint, according to the
 //! vendors' documentation and sources; `Unknown` where those do not say.
 
-use lmstrix_inference::SettingSupport;
+use lmstrix_inference::{Prompt, SettingSupport, Settings};
 
 use super::endpoint::Endpoint;
 use super::extra_settings::extra_setting_names;
@@ -17,6 +17,17 @@ const OPENAI_SETTINGS: [&str; 7] = [
     "max_tokens",
     "stop",
 ];
+
+/// Returns whether llama.cpp's server honours a setting of a request, given by its name in
+/// snake case.
+pub(in crate::engine) fn llama_server_support(
+    prompt: &Prompt,
+    settings: &Settings,
+    name: &str,
+) -> SettingSupport {
+    let kind = ServerKind::LlamaServer;
+    setting_support(kind, Endpoint::select(kind, false, prompt, settings), name)
+}
 
 /// Returns whether a server honours a setting, given by its name in snake case.
 pub(in crate::engine::server) fn setting_support(

@@ -21,7 +21,7 @@ pub(super) struct ContextLimits<'a> {
     pub(super) force: bool,
 }
 
-/// Returns the context length for the embedded engine, in tokens: the requested one,
+/// Returns the context length to load with, in tokens: the requested one,
 /// else the tested one, else the declared one. A context that was not requested is
 /// reduced to fit into half of the available memory. Also returns a warning if the
 /// result is below the declared context without a request.

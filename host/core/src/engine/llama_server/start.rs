@@ -1,0 +1,298 @@
+//! Reuses or starts a server for a model file, and waits until it has loaded the model.
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lmstrix_inference::Event;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{ChildStdin, ChildStdout, Command};
+
+use super::arguments::{ServedModel, arguments};
+use super::failure::LlamaServerFault;
+use super::managed_model::ManagedModel;
+use super::run_files::{Control, ServerRecord};
+use super::server_log::OLD_LOGS;
+use super::supervisor::{SUPERVISOR_COMMAND, SupervisorReport, SupervisorRequest};
+use super::usage::stop;
+use crate::engine::lease::Lease;
+use crate::engine::server::{
+    ListedInstance, LoadDecision, LoadMethod, LoadedCopy, ModelNames, ServerAddress,
+    ServerInstance, ServerTarget, WantedInstance, decide_load, select_target,
+};
+use crate::engine::{Error, LLAMA_CPP};
+use crate::secret::Secret;
+
+/// Variables of llama-server that would keep this program from reaching the server or choose
+/// another model, and keys that are not for it.
+const REMOVED_VARIABLES: [&str; 14] = [
+    "LLAMA_ARG_API_KEY_FILE",
+    "LLAMA_ARG_API_PREFIX",
+    "LLAMA_ARG_HF_REPO",
+    "LLAMA_ARG_HOST",
+    "LLAMA_ARG_LOG_DISABLE",
+    "LLAMA_ARG_LOG_FILE",
+    "LLAMA_ARG_LOG_VERBOSITY",
+    "LLAMA_ARG_MODEL",
+    "LLAMA_ARG_MODEL_URL",
+    "LLAMA_ARG_PORT",
+    "LLAMA_ARG_SSL_CERT_FILE",
+    "LLAMA_ARG_SSL_KEY_FILE",
+    "LMSTRIX_HOST_API_KEY",
+    "LM_API_TOKEN",
+];
+
+/// A server that has loaded its model.
+#[derive(Debug)]
+pub(in crate::engine) struct RunningServer {
+    pub(in crate::engine) target: ServerTarget,
+    pub(in crate::engine) instance: ServerInstance,
+}
+
+/// A server that was started, with the pipe that tells its supervisor of this process.
+struct NewServer {
+    record: ServerRecord,
+    target: ServerTarget,
+    supervisor: ChildStdin,
+}
+
+impl ManagedModel {
+    /// Reuses a running server, or starts one, and keeps it running until the use ends. The
+    /// caller sets the time limit: dropping the future ends a server that is being started.
+    ///
+    /// # Errors
+    /// Returns an error if the server cannot be started or cannot load the model.
+    pub(in crate::engine) async fn start(
+        &self,
+        emit: &mut (dyn FnMut(Event) + Send),
+    ) -> Result<RunningServer, Error> {
+        let start = Instant::now();
+        let files = &self.usage.files;
+        files.create()?;
+        OLD_LOGS.run(files.folder());
+        // Before anything is looked for, so that no supervisor ends its server in between.
+        let lease = self.usage.lease()?;
+        emit(Event::Loading(None));
+        let start_lock = files.lock_start(&self.path).await?;
+        let (record, target, supervisor) = match self.reusable(&lease).await? {
+            Some(record) => {
+                self.set_idle_limit(&record)?;
+                let target = self.connect(&record).await?;
+                (record, target, None)
+            }
+            None => {
+                let server = self.start_new().await?;
+                (server.record, server.target, Some(server.supervisor))
+            }
+        };
+        drop(start_lock);
+        let is_new = supervisor.is_some();
+        let ends_unused = self.lifecycle.idle_limit() == Some(Duration::ZERO);
+        self.usage.hold(&record.id, lease, supervisor, ends_unused);
+        let load_s = is_new.then(|| start.elapsed().as_secs_f64());
+        let listed = target.instance();
+        let instance = ServerInstance {
+            is_owned: is_new,
+            load_s,
+            warnings: self.context_warning(listed.context).into_iter().collect(),
+            ..listed
+        };
+        Ok(RunningServer { target, instance })
+    }
+
+    /// Returns a running server with the same settings and enough context. Ends servers that
+    /// are to be replaced.
+    ///
+    /// # Errors
+    /// Returns an error if a server that another process uses would have to be replaced.
+    async fn reusable(&self, lease: &Lease) -> Result<Option<ServerRecord>, Error> {
+        let is_shared = self.usage.is_shared(Some(lease));
+        let mut records = self.suitable_records();
+        let copies: Vec<LoadedCopy> = records
+            .iter()
+            .map(|record| LoadedCopy {
+                instance: ListedInstance {
+                    id: record.id.clone(),
+                    context: record.context,
+                },
+                is_owned: !is_shared,
+                requested_context: record.context,
+            })
+            .collect();
+        let wanted = WantedInstance {
+            context: self.requested_context,
+            is_exact: self.lifecycle.exact_context,
+            name: None,
+            reload: self.lifecycle.reload,
+        };
+        match decide_load(wanted, &copies, LoadMethod::AddsInstance) {
+            LoadDecision::Reuse(instance) => {
+                records.retain(|record| record.id == instance.id);
+                Ok(records.pop())
+            }
+            LoadDecision::Reload(ids) if is_shared => {
+                let _used = ids;
+                Err(Error::Refused {
+                    engine: LLAMA_CPP.to_owned(),
+                    model: self.name.clone(),
+                    reason: "another process uses it, so it is not reloaded".to_owned(),
+                })
+            }
+            LoadDecision::Reload(ids) => {
+                for id in ids {
+                    stop(&self.usage.files, &id, &self.name).await?;
+                }
+                Ok(None)
+            }
+            LoadDecision::Load | LoadDecision::Refuse(_) => Ok(None),
+        }
+    }
+
+    /// Sets the time without users of a server that runs already, if this run sets one.
+    fn set_idle_limit(&self, record: &ServerRecord) -> Result<(), Error> {
+        if self.lifecycle.ttl.is_none() && !self.lifecycle.keep_loaded {
+            return Ok(());
+        }
+        let idle_ms = self.lifecycle.idle_limit().map(milliseconds);
+        let control = Control {
+            idle_ms: Some(idle_ms.unwrap_or(u64::MAX)),
+            stop: false,
+        };
+        self.usage.files.write_control(&record.id, control)
+    }
+
+    /// Starts a server and waits until it has loaded the model.
+    ///
+    /// # Errors
+    /// Returns an error if it ends before that.
+    async fn start_new(&self) -> Result<NewServer, Error> {
+        let files = &self.usage.files;
+        let settings = self.settings_digest();
+        let mut record = ServerRecord::new(&self.name, &self.path, &self.alias, settings)
+            .map_err(|source| files.write_error(files.folder(), source))?;
+        record.context = self.context;
+        self.usage.starts(&record.id);
+        let options = &self.lifecycle.llama_server;
+        let served = ServedModel {
+            path: &self.path,
+            name: &self.alias,
+            context: self.context,
+        };
+        let request = SupervisorRequest {
+            state_dir: self.lifecycle.state_dir.clone(),
+            program: self.program.path.clone(),
+            args: arguments(&self.program, &options.settings, served),
+            has_key_file: !self.program.has_key_variable,
+            helper: options.supervisor.clone().unwrap_or_default(),
+            idle_ms: self.lifecycle.idle_limit().map(milliseconds),
+            record: record.clone(),
+        };
+        tracing::info!(program = %request.program.display(), "starting a server");
+        let (supervisor, mut reports) = spawn_supervisor(&request)
+            .await
+            .map_err(|error| self.not_started(error.to_string()))?;
+        record.url = match next_report(&mut reports).await {
+            SupervisorReport::Listening(url) => url,
+            report => return Err(self.ended(&record.id, report)),
+        };
+        // Older versions listen before they have loaded the model.
+        let target = tokio::select! {
+            biased;
+            report = next_report(&mut reports) => return Err(self.ended(&record.id, report)),
+            target = self.connect(&record) => target?,
+        };
+        Ok(NewServer {
+            record,
+            target,
+            supervisor,
+        })
+    }
+
+    /// Returns the error for a report that is not the expected one.
+    fn ended(&self, id: &str, report: SupervisorReport) -> Error {
+        let fault = match report {
+            SupervisorReport::Exited(status) => LlamaServerFault::ExitedEarly(status),
+            SupervisorReport::NotStarted(cause) => LlamaServerFault::NotStarted(cause),
+            SupervisorReport::UnknownPort => {
+                LlamaServerFault::Lacks("line of output that names its port".to_owned())
+            }
+            SupervisorReport::Listening(_) => LlamaServerFault::Crashed,
+        };
+        self.usage.failure(id, fault)
+    }
+
+    fn not_started(&self, cause: String) -> Error {
+        self.usage.failure("", LlamaServerFault::NotStarted(cause))
+    }
+
+    /// Waits until a server has loaded its model.
+    ///
+    /// # Errors
+    /// Returns an error if it cannot be reached.
+    async fn connect(&self, record: &ServerRecord) -> Result<ServerTarget, Error> {
+        let address = ServerAddress::parse(&record.url).map_err(|error| Error::NotAServer {
+            url: record.url.clone(),
+            response: error.to_string(),
+        })?;
+        let address = address.with_key(Some(Secret::new(&record.key)));
+        let mut lifecycle = (*self.lifecycle).clone();
+        // What is known of the model is known of the engine, not of this address.
+        let known = BTreeMap::from([(record.alias.clone(), self.known())]);
+        lifecycle.known_models = BTreeMap::from([(record.url.clone(), known)]);
+        select_target(
+            &[address],
+            true,
+            ModelNames::default(),
+            None,
+            self.timeouts,
+            Arc::new(lifecycle),
+        )
+        .await
+    }
+}
+
+/// Starts the supervisor of a server. Returns its stdin, which it watches, and its reports.
+async fn spawn_supervisor(
+    request: &SupervisorRequest,
+) -> std::io::Result<(ChildStdin, Lines<BufReader<ChildStdout>>)> {
+    let mut command = Command::new(&request.helper);
+    command
+        .arg(SUPERVISOR_COMMAND)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    for variable in REMOVED_VARIABLES {
+        command.env_remove(variable);
+    }
+    #[cfg(windows)]
+    {
+        /// `CREATE_NO_WINDOW` and `CREATE_NEW_PROCESS_GROUP`: no console, no Ctrl-C.
+        const FLAGS: u32 = 0x0800_0000 | 0x0000_0200;
+        command.creation_flags(FLAGS);
+    }
+    let mut child = command.spawn()?;
+    let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err(std::io::Error::other("the supervisor has no pipes"));
+    };
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    stdin.write_all(&line).await?;
+    stdin.flush().await?;
+    Ok((stdin, BufReader::new(stdout).lines()))
+}
+
+/// Returns the next report of a supervisor. One that is gone was killed, and its server with
+/// it.
+async fn next_report(reports: &mut Lines<BufReader<ChildStdout>>) -> SupervisorReport {
+    match reports.next_line().await {
+        Ok(Some(line)) => serde_json::from_str(&line)
+            .unwrap_or_else(|error| SupervisorReport::NotStarted(error.to_string())),
+        Ok(None) => SupervisorReport::Exited("its supervisor was killed".to_owned()),
+        Err(error) => SupervisorReport::NotStarted(error.to_string()),
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
