@@ -3,9 +3,10 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use super::{TEXT, configure, demo, infer_args};
-use crate::support::{Machine, wait_until};
+use crate::support::{Machine, finish, wait_until};
 
 /// The part of llama-server's `--help` that the program reads.
 const HELP: &str = "-m,    --model FNAME     model path to load
@@ -118,7 +119,7 @@ fn a_program_that_cannot_be_used_is_named_with_the_reason() {
     let mut command = machine.command(&["infer", "tldr", "--text", TEXT, "-m", model]);
     let path = format!("{}:/usr/bin:/bin", machine.work().join("bin").display());
     command.env("PATH", path);
-    let run = crate::support::finish(command.spawn().unwrap());
+    let run = finish(command.spawn().unwrap());
     run.ok();
     assert!(
         run.stderr
@@ -166,19 +167,21 @@ fn a_failed_start_shows_the_last_lines_and_leaves_no_process() {
         ),
         (
             "slow",
-            "echo $$ > \"$HOME/slow.pid\"; echo 'loading tensors'; exec sleep 600",
+            "echo $$ >> \"$HOME/slow.pid\"; echo 'loading tensors'; exec sleep 600",
             124,
             &[
                 "llama-server did not load model `demo.gguf` within 1 s",
                 "| loading tensors\n",
-                "hint: --load-timeout sets this limit",
+                "hint: --load-timeout, or `load` in [timeouts] of the config, sets this limit",
             ],
         ),
         (
-            "silent-about-its-port",
-            "echo 'server is listening on http://127.0.0.1:0'; exec sleep 600",
-            4,
-            &["it has no line of output that names its port"],
+            // Text of the model file, which is in the output, too, names another port.
+            "slow-with-another-port",
+            "echo $$ >> \"$HOME/slow.pid\"; echo 'server is listening on http://127.0.0.1:9'; \
+             exec sleep 600",
+            124,
+            &["did not load model `demo.gguf` within 1 s"],
         ),
         (
             "loud",
@@ -191,36 +194,47 @@ fn a_failed_start_shows_the_last_lines_and_leaves_no_process() {
     ] {
         let path = script(&machine, name, HELP, body);
         configure(&machine, &format!("command = '{}'", path.display()));
-        let mut command = machine.command(&infer_args(model, &["--load-timeout", "1s"]));
-        // The load of the others must not time out on a slow machine.
-        if name != "slow" {
-            command = machine.command(&infer_args(model, &["--load-timeout", "5m"]));
-        }
-        command.env("HOME", machine.work());
-        command.env("PATH", "/usr/local/bin:/usr/bin:/bin");
-        let run = crate::support::finish(command.spawn().unwrap());
-        let stderr = run.fails(code);
-        for part in parts {
-            assert!(stderr.contains(part), "{name}: {part}: {stderr}");
+        // Servers that would stay, too, end when they cannot be used.
+        for args in [
+            infer_args(model, &[]),
+            infer_args(model, &["--ttl", "10m"]),
+            vec!["load", model],
+        ] {
+            let mut command = machine.command(&args);
+            // The load of the others must not time out on a slow machine.
+            let limit = if name.starts_with("slow") { "1s" } else { "5m" };
+            command.env("LMSTRIX_HOST_LOAD_TIMEOUT", limit);
+            command.env("HOME", machine.work());
+            command.env("PATH", "/usr/local/bin:/usr/bin:/bin");
+            let run = finish(command.spawn().unwrap());
+            let stderr = run.fails(code);
+            for part in parts {
+                assert!(stderr.contains(part), "{name}: {args:?}: {part}: {stderr}");
+            }
         }
     }
-    let process = machine.read("slow.pid");
-    let is_running = || {
-        let mut command = std::process::Command::new("kill");
-        command.args(["-0", process.trim()]);
-        command.stderr(std::process::Stdio::null());
-        command.status().unwrap().success()
+    let processes = machine.read("slow.pid");
+    assert_eq!(processes.lines().count(), 6);
+    for process in processes.lines() {
+        let is_running = || {
+            let mut command = Command::new("kill");
+            command.args(["-0", process]).stderr(Stdio::null());
+            command.status().unwrap().success()
+        };
+        wait_until(|| !is_running());
+    }
+    let kinds = || {
+        let files = std::fs::read_dir(machine.home().join("state/servers/llama.cpp")).unwrap();
+        let mut kinds: Vec<String> = files
+            .map(|entry| {
+                let path = entry.unwrap().path();
+                path.extension().unwrap().to_str().unwrap().to_owned()
+            })
+            .collect();
+        kinds.sort();
+        kinds.dedup();
+        kinds
     };
-    wait_until(|| !is_running());
-    let files = std::fs::read_dir(machine.home().join("state/servers/llama.cpp")).unwrap();
-    let mut kinds: Vec<String> = files
-        .map(|entry| {
-            let path = entry.unwrap().path();
-            path.extension().unwrap().to_str().unwrap().to_owned()
-        })
-        .collect();
-    kinds.sort();
-    kinds.dedup();
     // Nothing but the logs, and the lock of the model file.
-    assert_eq!(kinds, ["log", "start"]);
+    wait_until(|| kinds() == ["log", "start"]);
 }

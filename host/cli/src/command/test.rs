@@ -156,8 +156,9 @@ async fn queries(
         sort_by,
         is_reversed,
     };
+    let folders = client::selected_folders(env, &setup.selection);
     let catalog = setup
-        .catalog(&setup.selection, &query.folders, env, &mut |_| {})
+        .catalog(&setup.selection, &folders, env, &mut |_| {})
         .await;
     let registry = client::read_registry(env, &notices);
     model_queries(&query, catalog, &registry, &filter).map_err(failure)

@@ -29,7 +29,7 @@ pub use processors::processor;
 pub use request::{LoadPolicy, Request};
 pub use stores::{
     lifecycle_options, listing_options, llama_server_options, lms_program, model_folders,
-    ownership_folder, read_registry, registry_store,
+    ownership_folder, read_registry, registry_store, selected_folders,
 };
 pub use text_files::{TextFiles, at_file, parse_json_schema, read_text_file, stdin_text};
 pub use timeouts::{TimeoutOptions, timeouts};

@@ -6,7 +6,9 @@ use super::engine_selection::lm_studio_home;
 use super::notices::Notices;
 use super::request::LoadPolicy;
 use crate::config::Config;
-use crate::engine::{KnownModel, LifecycleOptions, LlamaServerOptions, ModelFolders};
+use crate::engine::{
+    EngineSelection, KnownModel, LifecycleOptions, LlamaServerOptions, ModelFolders,
+};
 use crate::environment::Environment;
 use crate::registry::{Registry, RegistryStore};
 
@@ -58,6 +60,19 @@ pub fn model_folders(env: &Environment) -> ModelFolders {
     }
 }
 
+/// Returns the folders of the model files that a selection of engines stands for: those of
+/// other programs only if the engine is `llama.cpp`, since a server may have them, too.
+pub fn selected_folders(env: &Environment, selection: &EngineSelection) -> ModelFolders {
+    let all = model_folders(env);
+    match selection {
+        EngineSelection::LlamaCpp => all,
+        _ => ModelFolders {
+            own: all.own,
+            ..ModelFolders::default()
+        },
+    }
+}
+
 /// Returns how llama-server is found and started.
 pub fn llama_server_options(env: &Environment, config: &Config) -> LlamaServerOptions {
     let configured = config.llama_server_command.as_ref();
@@ -67,7 +82,8 @@ pub fn llama_server_options(env: &Environment, config: &Config) -> LlamaServerOp
             .to_str()
             .and_then(|name| on_path(name, env))
             .or_else(|| Some(command.clone())),
-        Some(command) => Some(command.clone()),
+        // The server runs in another folder.
+        Some(command) => std::path::absolute(command).ok(),
         None => on_path("llama-server", env),
     };
     LlamaServerOptions {

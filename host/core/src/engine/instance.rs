@@ -21,7 +21,7 @@ pub struct Instance {
     runner: Runner,
 }
 
-/// What runs the inferences of an instance.
+/// The thread or server that runs the inferences of an instance.
 #[derive(Debug)]
 enum Runner {
     /// The thread of the embedded engine.
@@ -192,7 +192,7 @@ impl Instance {
 #[derive(Debug)]
 pub struct Unloader(UnloadTarget);
 
-/// What an [`Unloader`] unloads.
+/// The instances that an [`Unloader`] unloads.
 #[derive(Debug)]
 enum UnloadTarget {
     /// The engine ends with this process.
@@ -239,7 +239,7 @@ impl Unloader {
             UnloadTarget::Server(target, Some(instance)) if target.is_left_to_user(instance) => {
                 target.unload_if_owned(instance).await
             }
-            UnloadTarget::Managed(usage) => Ok(usage.release().await),
+            UnloadTarget::Managed(usage) => usage.release().await,
             _ => Ok(UnloadResult::NothingToUnload),
         }
     }

@@ -54,7 +54,7 @@ impl LifecycleOptions {
     }
 
     /// Returns the facts about a model; empty if it is not in the registry.
-    /// `engine` is a server's address or `embedded`.
+    /// `engine` is a server's address, `llama.cpp` or `embedded`.
     #[must_use]
     pub fn known_model(&self, engine: &str, model: &str) -> KnownModel {
         self.known_models

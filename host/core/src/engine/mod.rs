@@ -118,9 +118,14 @@ impl EngineSelection {
     }
 }
 
+/// Returns whether an engine, by its kind or address, runs model files of this machine.
+#[must_use]
+pub fn runs_files(engine: &str) -> bool {
+    [EMBEDDED, LLAMA_CPP].contains(&engine)
+}
+
 /// Returns whether an engine's address is on this machine.
 #[must_use]
 pub fn is_local(address: &str) -> bool {
-    [EMBEDDED, LLAMA_CPP].contains(&address)
-        || ServerAddress::parse(address).is_ok_and(|address| address.is_loopback())
+    runs_files(address) || ServerAddress::parse(address).is_ok_and(|address| address.is_loopback())
 }

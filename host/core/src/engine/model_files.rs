@@ -36,22 +36,39 @@ pub(super) struct NamedFile {
 const LM_STUDIO_DEPTH: usize = 4;
 
 impl ModelFolders {
-    /// Returns the path of the file that `model` names: the path of a GGUF file, or a name of
-    /// one of [`Self::named_files`].
+    /// Returns the path of the file that `model` names.
+    ///
+    /// # Errors
+    /// See [`Self::find_named`].
+    pub(super) fn find(&self, model: &str) -> Result<PathBuf, Error> {
+        Ok(self.find_named(model)?.path)
+    }
+
+    /// Returns the file that `model` names: the path of a GGUF file, or a name of one of
+    /// [`Self::named_files`]. A file outside of these folders has its absolute path as name.
     ///
     /// # Errors
     /// Returns an error if no file has the name. A path is returned even if it does not exist.
-    pub(super) fn find(&self, model: &str) -> Result<PathBuf, Error> {
-        if let Some(path) = self.find_own(model) {
-            return Ok(path);
-        }
+    pub(super) fn find_named(&self, model: &str) -> Result<NamedFile, Error> {
+        let of_path = |path: PathBuf| {
+            let path = std::path::absolute(&path).unwrap_or(path);
+            NamedFile {
+                name: path.display().to_string(),
+                aliases: Vec::new(),
+                path,
+            }
+        };
         let files = self.named_files();
-        let found = files.iter().find(|file| file.is_named(model));
-        if let Some(file) = found {
-            return Ok(file.path.clone());
+        if let Some(path) = self.find_own(model) {
+            let file = of_path(path);
+            let known = files.into_iter().find(|known| known.path == file.path);
+            return Ok(known.unwrap_or(file));
+        }
+        if let Some(file) = files.iter().find(|file| file.is_named(model)) {
+            return Ok(file.clone());
         }
         if is_path(model) {
-            return Ok(PathBuf::from(model));
+            return Ok(of_path(PathBuf::from(model)));
         }
         let mut names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
         names.push(DEMO);
@@ -257,6 +274,10 @@ mod tests {
                  \"digest\": \"sha256:../../secret\"}]}",
             ),
             ("ollama/manifests/registry.ollama.ai/library/bad/2", "{"),
+            (
+                "ollama/manifests/registry.ollama.ai/library/tuned/1",
+                &manifest.replace("image.license", "image.adapter"),
+            ),
             (&format!("ollama/blobs/sha256-{digest}"), ""),
         ] {
             write(&at(path), content);
@@ -287,12 +308,17 @@ mod tests {
             ("hf.co/o/r-GGUF:Q4_K_M", Some(blob.clone())),
             ("bad:1", None),
             ("bad:2", None),
+            ("tuned:1", None),
             // A path that does not exist is an error of the engine, which names it.
-            ("none.gguf", Some("none.gguf".into())),
+            ("none.gguf", Some(std::path::absolute("none.gguf").unwrap())),
         ] {
             assert_eq!(folders.find(name).ok(), expected, "{name}");
         }
         assert_eq!(folders.find_own("llama3.2:3b"), None);
+        // However a file is named, it is the same model.
+        for model in [at("own/a.gguf").to_str().unwrap(), "a.gguf", "a"] {
+            assert_eq!(folders.find_named(model).unwrap().name, "a");
+        }
         let Err(Error::UnknownModel { similar, .. }) = folders.find("lama3.2:3b") else {
             panic!("found")
         };

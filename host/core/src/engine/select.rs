@@ -140,13 +140,7 @@ impl Query {
         if let Some(name) = self.name() {
             return self.managed(name).await;
         }
-        let running = running_servers(&self.lifecycle.state_dir);
-        let running = running.and_then(|engine| engine.models.ok());
-        let running: Vec<String> = running
-            .into_iter()
-            .flatten()
-            .map(|model| model.id)
-            .collect();
+        let running = self.running_models();
         match running.as_slice() {
             [only] => self.managed(only).await,
             _ => Err(Error::ModelNotSpecified {
@@ -175,8 +169,19 @@ impl Query {
             {
                 self.file(name).await
             }
+            (Err(Error::NoEngine { .. }), None) if self.running_models().len() == 1 => {
+                self.llama_cpp().await
+            }
             (selected, _) => selected,
         }
+    }
+
+    /// Returns the models of the running llama-servers of this program.
+    fn running_models(&self) -> Vec<String> {
+        let running = running_servers(&self.lifecycle.state_dir);
+        let models = running.and_then(|engine| engine.models.ok());
+        let models = models.into_iter().flatten();
+        models.map(|model| model.id).collect()
     }
 
     /// Selects a model file for a llama-server if there is one, else for the embedded engine.

@@ -134,7 +134,8 @@ pub(super) fn engine_error(error: &engine::Error) -> Error {
     }
 }
 
-/// What llama-server says of too little memory, in lower case: on a CPU, with CUDA and Vulkan.
+/// Parts of llama-server's messages about too little memory, in lower case: on a CPU, with
+/// CUDA and with Vulkan.
 const OUT_OF_MEMORY: [&str; 6] = [
     "out of memory",
     "outofdevicememory",
@@ -153,9 +154,11 @@ fn llama_server_error(message: String, failure: &LlamaServerFailure) -> Error {
     };
     let hint = match &failure.fault {
         LlamaServerFault::Lacks(_) => Some(LLAMA_CPP_HINT),
-        LlamaServerFault::NotReady(_) => Some("--load-timeout sets this limit"),
-        _ if failure.says(&OUT_OF_MEMORY) => Some(MEMORY_HINT),
-        _ if failure.says(&["unknown model architecture"]) => Some(LLAMA_CPP_HINT),
+        LlamaServerFault::NotReady(_) => {
+            Some("--load-timeout, or `load` in [timeouts] of the config, sets this limit")
+        }
+        _ if failure.log_contains(&OUT_OF_MEMORY) => Some(MEMORY_HINT),
+        _ if failure.log_contains(&["unknown model architecture"]) => Some(LLAMA_CPP_HINT),
         _ => None,
     };
     let error = match hint {

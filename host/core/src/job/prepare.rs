@@ -12,7 +12,7 @@ use super::{
     SettingsByOrigin, Timeouts, Warning,
 };
 use crate::attachment::{AttachedImage, load_images};
-use crate::engine::{EMBEDDED, LLAMA_CPP, SelectedModel};
+use crate::engine::{SelectedModel, runs_files};
 
 /// A job that can run: its prompt is resolved, its settings are final and its
 /// processors are open.
@@ -127,7 +127,7 @@ impl PreparedJob {
 #[must_use]
 pub fn model_facts(model: &SelectedModel) -> ModelFacts {
     let mut extra = vec![("engine".to_owned(), model.engine().to_owned())];
-    if [EMBEDDED, LLAMA_CPP].contains(&model.engine()) {
+    if runs_files(model.engine()) {
         extra.push(("format".to_owned(), "gguf".to_owned()));
     }
     extra.extend(

@@ -27,6 +27,16 @@ impl FileLock {
             Err(std::fs::TryLockError::Error(error)) => Err(error),
         }
     }
+
+    /// Returns whether a process holds the lock of a file. Does not create the file. A lock
+    /// that cannot be tried counts as held.
+    #[must_use]
+    pub fn is_held(path: &Path) -> bool {
+        match open_plain(path, fs::OpenOptions::new().read(true)) {
+            Ok(file) => file.file().try_lock().is_err(),
+            Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -40,7 +50,11 @@ mod tests {
         let first = FileLock::try_acquire(&path).unwrap();
         assert!(first.is_some());
         assert!(FileLock::try_acquire(&path).unwrap().is_none());
+        assert!(FileLock::is_held(&path));
         drop(first);
+        assert!(!FileLock::is_held(&path));
+        let absent = folder.path().join("absent");
+        assert!(!FileLock::is_held(&absent) && !absent.exists());
         assert!(FileLock::try_acquire(&path).unwrap().is_some());
         FileLock::try_acquire(&folder.path().join("no/lock")).unwrap_err();
     }

@@ -69,13 +69,14 @@ pub(crate) async fn load(
         messages.warning(warning);
     }
     let engine_name = selected.display_name();
+    let is_server = selected.engine() != LLAMA_CPP;
     let mut status = LoadingStatus(messages);
     let mut sinks: Sinks<'_> = vec![&mut status];
     let start = Instant::now();
     let instance = job::load(selected, &mut sinks, interrupt, timeouts, start)
         .await
         .map_err(|error| match error {
-            JobError::Expired(expired) => Failure::from(expired).hint(
+            JobError::Expired(expired) if is_server => Failure::from(expired).hint(
                 "the server may still be loading it; `ps` shows it, another `load` waits for it",
             ),
             error => error.into(),
@@ -205,6 +206,7 @@ async fn unload_instances(
             .collect();
     }
     let mut all_skipped = Vec::new();
+    let mut ends_with_user = false;
     for engine in &catalog.engines {
         let instances: Vec<(String, LoadedInstance)> = to_unload
             .iter()
@@ -223,6 +225,7 @@ async fn unload_instances(
                 ));
             }
         }
+        ends_with_user |= engine.address == LLAMA_CPP && !skipped.is_empty();
         all_skipped.extend(skipped);
     }
     if all_skipped.is_empty() {
@@ -242,7 +245,11 @@ async fn unload_instances(
                 .join(", ")
         ),
     )
-    .hint("unload it anyway with `--force`"))
+    .hint(if ends_with_user {
+        "a llama-server that is used ends with its last user; `--force` ends it now"
+    } else {
+        "unload it anyway with `--force`"
+    }))
 }
 
 /// Unloads instances of one engine. Returns the names of those that were not unloaded.

@@ -104,7 +104,7 @@ impl CommandSetup {
             catalog = querying => catalog,
         };
         let is_automatic = matches!(self.selection, EngineSelection::Auto(_));
-        if is_automatic || self.selection.can_mean_file() {
+        if is_automatic || matches!(self.selection, EngineSelection::LlamaCpp) {
             let state_dir = client::ownership_folder(env);
             catalog.engines.extend(engine::running_servers(&state_dir));
         }

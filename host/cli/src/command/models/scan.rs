@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use lmstrix::client;
 use lmstrix::engine::{
     CatalogEngine, CatalogModel, EMBEDDED, EngineSelection, LLAMA_CPP, lm_studio_model_files,
+    runs_files,
 };
 use lmstrix::job::Cancel;
 use lmstrix::quantity::count;
@@ -58,6 +59,7 @@ pub(crate) async fn scan(
     let mut folders = client::model_folders(env);
     if args.no_files {
         folders.lm_studio = None;
+        folders.ollama = None;
     }
     let mut log_file =
         |path: &Path| tracing::debug!(path = %path.display(), "reading a model file");
@@ -135,9 +137,7 @@ pub(crate) async fn scan(
             };
             // The id of a model in LM Studio's folder is its absolute path.
             let was_not_checked = |id: &str| {
-                [EMBEDDED, LLAMA_CPP].contains(&engine.address.as_str())
-                    && !files.is_complete
-                    && Path::new(id).is_absolute()
+                runs_files(&engine.address) && !files.is_complete && Path::new(id).is_absolute()
             };
             registry.apply_scan(
                 &engine.address,

@@ -8,9 +8,7 @@ use lmstrix_sandbox::ModelFacts;
 
 use super::listed_model::ListedModel;
 use crate::batch::{ModelSpeed, Plan, PlanContext, is_pattern, matches_model};
-use crate::engine::{
-    CatalogModel, EMBEDDED, LLAMA_CPP, LoadedInstance, ServerAddress, display_model,
-};
+use crate::engine::{CatalogModel, LoadedInstance, ServerAddress, display_model, runs_files};
 use crate::registry::ModelRecord;
 
 /// The name that stands for all models.
@@ -54,7 +52,7 @@ impl BatchModel {
     /// same in every run, so that what packs make of it is the same, too.
     pub(super) fn facts(&self) -> ModelFacts {
         let mut extra = vec![("engine".to_owned(), self.kind.to_owned())];
-        if [EMBEDDED, LLAMA_CPP].contains(&self.kind) {
+        if runs_files(self.kind) {
             extra.push(("format".to_owned(), "gguf".to_owned()));
         }
         extra.extend(
@@ -148,7 +146,7 @@ pub(super) fn batch_model(
 /// Returns the model's name in files and tables.
 fn label(listed: &ListedModel<'_>, has_twin: bool) -> String {
     let name = model_name(&listed.model.id);
-    let is_file = [EMBEDDED, LLAMA_CPP].contains(&listed.kind) && name != listed.model.id;
+    let is_file = runs_files(listed.kind) && name != listed.model.id;
     if has_twin && !is_file {
         // Two engines have a model of this name, so the engine is part of the label.
         format!("{name}@{}", listed.place)

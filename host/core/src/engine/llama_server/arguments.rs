@@ -5,7 +5,7 @@ use std::path::Path;
 use super::options::LlamaServerSettings;
 use super::program::Program;
 
-/// What a server is started for.
+/// The model of a server.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ServedModel<'a> {
     pub(super) path: &'a Path,
@@ -15,7 +15,7 @@ pub(super) struct ServedModel<'a> {
     pub(super) context: Option<u32>,
 }
 
-/// Returns the arguments of a server. Its API key is not among them: other users of the
+/// Returns the arguments of a server, without its port. Its API key is not among them: other users of the
 /// machine can read the command lines of processes.
 pub(super) fn arguments(
     program: &Program,
@@ -27,8 +27,6 @@ pub(super) fn arguments(
     let mut add = |flag: &str, value: String| args.extend([flag.to_owned(), value]);
     add("--model", model.path.to_string_lossy().into_owned());
     add("--host", "127.0.0.1".to_owned());
-    // The system picks a free port, and the server prints it.
-    add("--port", "0".to_owned());
     add("--parallel", slots.to_string());
     if let Some(context) = model.context {
         // llama-server divides its context among the slots.
@@ -41,7 +39,7 @@ pub(super) fn arguments(
         add("--n-gpu-layers", layers.to_string());
     }
     if program.knows("--alias") {
-        // Without an alias the server tells everybody the path of the file.
+        // Without an alias the server reports the path of the file to all clients.
         add("--alias", model.name.to_owned());
     }
     // Chat templates, no requests to other hosts, no pages.

@@ -7,19 +7,19 @@ use super::file_facts::FileFacts;
 use super::options::LlamaServerOptions;
 use super::program::Program;
 use super::run_files::{Control, RunFiles, ServerRecord};
-use super::usage::stop;
+use super::usage::{ends_or_is_shared, stop};
 use crate::engine::lease::is_used;
 use crate::engine::model_files::NamedFile;
 use crate::engine::{CatalogEngine, CatalogModel, Error, LLAMA_CPP, LoadedInstance, ModelFolders};
 
-/// Whether GGUF files run with llama-server on this machine.
+/// The availability of llama-server.
 #[derive(Debug)]
 pub enum LlamaCppStatus {
-    /// They do.
+    /// It runs GGUF files.
     Available {
         /// The executable.
         program: PathBuf,
-        /// Its version, if it tells.
+        /// Its version, if reported.
         version: Option<String>,
     },
     /// There is no executable.
@@ -28,7 +28,7 @@ pub enum LlamaCppStatus {
     Unusable(LlamaServerFailure),
 }
 
-/// Returns whether GGUF files run with llama-server.
+/// Returns the availability of llama-server.
 pub async fn llama_cpp_status(options: &LlamaServerOptions) -> LlamaCppStatus {
     if !options.is_available() {
         return LlamaCppStatus::NotFound;
@@ -60,6 +60,8 @@ pub(in crate::engine) async fn catalog_engine(
     let mut problems = Vec::new();
     for file in folders.named_files() {
         on_file(&file.path);
+        // Reading blocks; an interrupt must have its turn.
+        tokio::task::yield_now().await;
         match catalog_model(file) {
             Ok(model) => models.push(model),
             Err(error) => problems.push(error.to_string()),
@@ -113,12 +115,14 @@ pub async fn stop_servers(
         if !models.contains(&server.model) {
             continue;
         }
-        let is_in_use = is_used(state_dir, LLAMA_CPP, &server.file.to_string_lossy(), None);
-        if is_in_use && !force {
-            files.write_control(&server.id, Control::END_UNUSED)?;
-            skipped.push(server.model);
-        } else {
+        let is_in_use = || is_used(state_dir, LLAMA_CPP, &server.file.to_string_lossy(), None);
+        if force {
             stop(&files, &server.id, &server.model).await?;
+            continue;
+        }
+        files.write_control(&server.id, Control::END_UNUSED)?;
+        if !ends_or_is_shared(&files, &server.id, &server.model, is_in_use).await? {
+            skipped.push(server.model);
         }
     }
     Ok(skipped)

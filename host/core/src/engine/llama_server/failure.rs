@@ -57,9 +57,10 @@ impl LlamaServerFailure {
         }
     }
 
-    /// Returns whether a line of the output contains one of `parts`.
+    /// Returns whether one of the last lines of the output contains one of `parts`, which are
+    /// in lower case.
     #[must_use]
-    pub fn says(&self, parts: &[&str]) -> bool {
+    pub fn log_contains(&self, parts: &[&str]) -> bool {
         self.lines.iter().any(|line| {
             let line = line.to_lowercase();
             parts.iter().any(|part| line.contains(part))

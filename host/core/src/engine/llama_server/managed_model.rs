@@ -14,7 +14,7 @@ use super::run_files::{RunFiles, ServerRecord};
 use super::usage::ServerUsage;
 use crate::engine::context_limits::{ContextLimits, resolve_context};
 use crate::engine::memory::{Memory, MemoryNeed};
-use crate::engine::model_files::is_path;
+use crate::engine::model_files::NamedFile;
 use crate::engine::server::llama_server_support;
 use crate::engine::{
     ConnectTimeouts, Error, KnownModel, LLAMA_CPP, LifecycleOptions, ModelFolders, display_model,
@@ -24,7 +24,7 @@ use crate::store::sha256_hex;
 /// A selected model file, not necessarily loaded.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct ManagedModel {
-    /// The name by which it was selected; of a path, the absolute path.
+    /// The name in lists: of a file outside of the known folders, its absolute path.
     pub(in crate::engine) name: String,
     pub(super) path: PathBuf,
     /// The name that requests use.
@@ -51,18 +51,13 @@ pub(in crate::engine) async fn select_managed(
     timeouts: ConnectTimeouts,
     lifecycle: Arc<LifecycleOptions>,
 ) -> Result<(ManagedModel, Vec<String>), Error> {
-    let path = find(model, folders, &lifecycle.state_dir)?;
+    let NamedFile { name, path, .. } = find(model, folders, &lifecycle.state_dir)?;
     let options = &lifecycle.llama_server;
     if !options.is_available() {
         return Err(Error::NoLlamaServer { unsupported: None });
     }
     let facts = FileFacts::read(&path)?;
     let program = Program::inspect(options).await?;
-    let name = if is_path(model) {
-        path.display().to_string()
-    } else {
-        model.to_owned()
-    };
     let usage = ServerUsage::new(
         lifecycle.state_dir.clone(),
         path.to_string_lossy().into_owned(),
@@ -85,21 +80,27 @@ pub(in crate::engine) async fn select_managed(
     Ok((selected, warnings))
 }
 
-/// Returns the absolute path of a model file: of an existing one, or of that of a running
-/// server, which may be named by its file name alone.
+/// Returns a model file: an existing one, or that of the only running server that has the
+/// file name.
 ///
 /// # Errors
 /// Returns an error if no file has the name.
-fn find(model: &str, folders: &ModelFolders, state_dir: &Path) -> Result<PathBuf, Error> {
-    let found = folders.find(model);
-    if !found.as_ref().is_ok_and(|path| path.exists()) {
-        let mut running = RunFiles::new(state_dir).running().into_iter();
-        if let Some(server) = running.find(|server| server.alias == alias(model)) {
-            return Ok(server.file);
+fn find(model: &str, folders: &ModelFolders, state_dir: &Path) -> Result<NamedFile, Error> {
+    let found = folders.find_named(model);
+    // A path never means a file in another folder.
+    let is_bare = Path::new(model).components().count() == 1;
+    if is_bare && !found.as_ref().is_ok_and(|file| file.path.exists()) {
+        let mut running = RunFiles::new(state_dir).running();
+        running.retain(|server| server.alias == model);
+        if let [server] = running.as_slice() {
+            return Ok(NamedFile {
+                name: server.model.clone(),
+                aliases: Vec::new(),
+                path: server.file.clone(),
+            });
         }
     }
-    let found = found?;
-    Ok(std::path::absolute(&found).unwrap_or(found))
+    found
 }
 
 /// Returns the name that requests use. llama-server takes several names, separated by commas.
@@ -132,19 +133,36 @@ impl ManagedModel {
             }
             return Ok(Vec::new());
         };
-        let is_running = context.is_none() && !self.suitable_records().is_empty();
-        let (tokens, warning) = match self.resolve(wanted, declared, &options).await {
-            // A running server is used as it is.
-            Ok((tokens, _)) if is_running => (tokens, None),
-            Err(_) if is_running => {
-                self.context = of_config;
-                return Ok(Vec::new());
-            }
-            resolved => resolved?,
-        };
+        if let Some(running) = self.running_context(context) {
+            // Its memory is not free, and is not needed again.
+            self.context = Some(running);
+            self.requested_context = context.map(|_| running);
+            return Ok(Vec::new());
+        }
+        let (tokens, warning) = self.resolve(wanted, declared, &options).await?;
         self.context = Some(tokens);
         self.requested_context = context.map(|_| tokens);
         Ok(warning.into_iter().collect())
+    }
+
+    /// Returns the context length of a running server that suits, in tokens; of a requested
+    /// number of tokens, that number.
+    fn running_context(&self, context: Option<ContextSize>) -> Option<u32> {
+        if self.lifecycle.reload {
+            return None;
+        }
+        let running = self.suitable_records().into_iter();
+        let mut contexts = running.filter_map(|record| record.context);
+        match context {
+            None => contexts.min(),
+            Some(ContextSize::Tokens(tokens)) if self.lifecycle.exact_context => {
+                contexts.find(|context| *context == tokens)
+            }
+            Some(ContextSize::Tokens(tokens)) => {
+                contexts.any(|context| context >= tokens).then_some(tokens)
+            }
+            Some(ContextSize::Percent(_)) => None,
+        }
     }
 
     /// Returns the context length that fits into memory, and a warning if it was reduced. The
@@ -190,21 +208,43 @@ impl ManagedModel {
         )
     }
 
-    /// Returns the running servers of the file with the same settings.
+    /// Returns the servers of the file that have loaded it, with the same settings.
     pub(super) fn suitable_records(&self) -> Vec<ServerRecord> {
-        let settings = self.settings_digest();
-        let mut records = self.usage.files.running();
-        records.retain(|record| record.file == self.path && record.settings == settings);
+        let mut records = self.records();
+        records.retain(|record| self.is_suitable(record));
         records
     }
 
-    /// Returns a digest of all that servers of the same file can differ in, except the context.
+    /// Returns the other servers of the file.
+    pub(super) fn unsuitable_records(&self) -> Vec<ServerRecord> {
+        let mut records = self.records();
+        records.retain(|record| !self.is_suitable(record));
+        records
+    }
+
+    fn records(&self) -> Vec<ServerRecord> {
+        let mut records = self.usage.files.running();
+        records.retain(|record| record.file == self.path);
+        records
+    }
+
+    fn is_suitable(&self, record: &ServerRecord) -> bool {
+        !record.url.is_empty() && record.settings == self.settings_digest()
+    }
+
+    /// Returns a digest of all that servers of the same path can differ in, except the context:
+    /// the content of the file, the executable and the settings.
     pub(super) fn settings_digest(&self) -> String {
         let settings = super::options::LlamaServerSettings {
             context: None,
             ..self.lifecycle.llama_server.settings.clone()
         };
-        let text = format!("{}\n{settings:?}", self.program.path.display());
+        let text = format!(
+            "{}\n{:?}\n{}\n{settings:?}",
+            self.facts.size_bytes,
+            self.facts.modified,
+            self.program.path.display()
+        );
         sha256_hex(text.as_bytes())
     }
 

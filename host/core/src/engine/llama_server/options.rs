@@ -1,4 +1,4 @@
-//! What the config says about llama-server.
+//! How llama-server is found and started, as the config sets it.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,10 +9,10 @@ use serde::{Deserialize, Deserializer};
 /// How llama-server is found and started.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LlamaServerOptions {
-    /// The executable; `None` if there is none.
+    /// The executable; `None` if not found.
     pub program: Option<PathBuf>,
-    /// The executable was chosen. One that was only found on the PATH and cannot be used is
-    /// replaced by the embedded engine.
+    /// True if the config names the executable. One that was only found on the PATH and cannot
+    /// be used is replaced by the embedded engine.
     pub is_configured: bool,
     /// A program that runs [`run_supervisor`](super::run_supervisor) for the argument
     /// [`SUPERVISOR_COMMAND`](super::SUPERVISOR_COMMAND) and [`run_tied`](super::run_tied) for
@@ -93,8 +93,25 @@ impl<'de> Deserialize<'de> for GpuLayers {
     }
 }
 
-/// Flags that this program sets itself, or that would keep it from reaching the server.
-const RESERVED_FLAGS: [&str; 25] = [
+/// Flags that this program sets itself, that choose the model, or that would keep it from
+/// reaching the server.
+const RESERVED_FLAGS: [&str; 41] = [
+    "-h",
+    "--help",
+    "--usage",
+    "--version",
+    "-dr",
+    "--docker-repo",
+    "-hff",
+    "--hf-file",
+    "--models-dir",
+    "--models-preset",
+    "--ssl-key-file",
+    "--ssl-cert-file",
+    "-lv",
+    "--log-verbosity",
+    "--verbosity",
+    "--reuse-port",
     "-m",
     "--model",
     "-mu",
@@ -125,7 +142,11 @@ const RESERVED_FLAGS: [&str; 25] = [
 /// Returns the first of the arguments that must not be set by the user.
 #[must_use]
 pub fn reserved_flag(args: &[String]) -> Option<&str> {
-    let flag = |arg: &String| arg.split('=').next().unwrap_or_default().to_owned();
+    // llama.cpp takes `_` for `-`.
+    let flag = |arg: &String| {
+        let name = arg.split('=').next().unwrap_or_default();
+        name.replace('_', "-")
+    };
     args.iter()
         .find(|arg| RESERVED_FLAGS.contains(&flag(arg).as_str()))
         .map(String::as_str)
@@ -143,7 +164,7 @@ mod tests {
             reserved_flag(&args(&["-fa", "on", "--port=80"])),
             Some("--port=80")
         );
-        assert_eq!(reserved_flag(&args(&["--api-key", "x"])), Some("--api-key"));
+        assert_eq!(reserved_flag(&args(&["--api_key", "x"])), Some("--api_key"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 
 use super::failure::{LlamaServerFailure, LlamaServerFault};
@@ -17,7 +18,7 @@ use crate::store::{AtomicFile, sha256_hex};
 /// The time that `--help` may take. A build for GPUs looks for them first.
 const HELP_LIMIT: Duration = Duration::from_secs(30);
 /// The most bytes of output that are read. `--help` has some 60,000.
-const OUTPUT_BYTES_MAX: usize = 1 << 20;
+const OUTPUT_BYTES_MAX: u64 = 1 << 20;
 /// The variable of the API key.
 pub(super) const KEY_VARIABLE: &str = "LLAMA_API_KEY";
 
@@ -29,7 +30,7 @@ pub(super) struct Program {
     schema: u32,
     pub(super) path: PathBuf,
     flags: BTreeSet<String>,
-    /// Whether it takes an API key from [`KEY_VARIABLE`].
+    /// True if it takes an API key from [`KEY_VARIABLE`].
     pub(super) has_key_variable: bool,
     /// The first line of `--version`, if there is one.
     pub(super) version: Option<String>,
@@ -111,8 +112,16 @@ impl Program {
         }
     }
 
+    /// Removes what is known of the executable.
+    pub(super) fn forget(&self, cache_dir: &Path) {
+        let removed = cache_file(&self.path, cache_dir).and_then(fs::remove_file);
+        if let Err(error) = removed {
+            tracing::debug!(%error, "flags of llama-server not removed");
+        }
+    }
+
     /// Returns the free memory of the devices that the executable can use besides the CPU,
-    /// in bytes; 0 if it does not tell.
+    /// in bytes; 0 if it is not reported.
     pub(super) async fn free_device_bytes(&self) -> u64 {
         if !self.knows("--list-devices") {
             return 0;
@@ -152,15 +161,27 @@ async fn output_of(program: &Path, argument: &str) -> Result<String, String> {
     command
         .arg(argument)
         .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .kill_on_drop(true);
-    let output = tokio::time::timeout(HELP_LIMIT, command.output()).await;
-    let output = output
-        .map_err(|_| format!("`{argument}` took more than {} s", HELP_LIMIT.as_secs()))?
-        .map_err(|error| error.to_string())?;
-    let mut bytes = output.stdout;
-    bytes.extend(output.stderr);
-    bytes.truncate(OUTPUT_BYTES_MAX);
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    let mut child = command.spawn().map_err(|error| error.to_string())?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    // Closing the pipes at the limit ends a program that prints without end.
+    let reading = async { tokio::join!(read_limited(stdout), read_limited(stderr)) };
+    let read = tokio::time::timeout(HELP_LIMIT, reading).await;
+    let (stdout, stderr) =
+        read.map_err(|_| format!("`{argument}` took more than {} s", HELP_LIMIT.as_secs()))?;
+    Ok(stdout + &stderr)
+}
+
+/// Reads at most [`OUTPUT_BYTES_MAX`] of a pipe.
+async fn read_limited(pipe: Option<impl AsyncRead + Unpin>) -> String {
+    let mut bytes = Vec::new();
+    if let Some(pipe) = pipe {
+        // An error ends the output.
+        let _read = pipe.take(OUTPUT_BYTES_MAX).read_to_end(&mut bytes).await;
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn is_flag(word: &str) -> bool {

@@ -1,15 +1,16 @@
 //! The files of running servers, in the folder `llama.cpp` of the state folder. Processes
 //! share a server by them:
 //!
-//! - `ID.json`: the server's address and key, as long as it takes new users
+//! - `ID.json`: the server's process, address and key, as long as it takes new users
 //! - `ID.lock`: locked by its supervisor as long as the server may run
-//! - `ID.control.json`: what its supervisor is to do
+//! - `ID.control.json`: instructions to its supervisor
 //! - `ID.key`: its API key, for a llama-server that takes it from a file only
 //! - `ID.log`: its output
 //! - `FILE.start`: locked while a server for a model file is looked for or started
 //!
 //! The folder is private, since the key gives access to the server.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -38,15 +39,36 @@ pub(super) struct ServerRecord {
     pub(super) context: Option<u32>,
     /// The digest of the executable and the settings.
     pub(super) settings: String,
-    /// The base URL; empty until the server listens.
+    /// The time without users after which the server ends, in milliseconds; `None` keeps it
+    /// until it is unloaded.
+    pub(super) idle_ms: Option<u64>,
+    /// The base URL; empty until the server has loaded the model.
     pub(super) url: String,
-    pub(super) key: String,
+    pub(super) key: ServerKey,
     /// The process ID of the server, and its start in seconds since the Unix epoch.
     pub(super) process: u32,
     pub(super) started: Option<i64>,
 }
 
-/// What a supervisor is to do. A file with this content may appear at any time.
+/// The API key of a server. It is not shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct ServerKey(String);
+
+impl ServerKey {
+    /// Returns the key, to be sent to the server only.
+    pub(super) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for ServerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("****")
+    }
+}
+
+/// Instructions to a supervisor. A file with them may appear at any time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Control {
     /// End the server now.
@@ -111,13 +133,18 @@ impl RunFiles {
         self.folder.join(format!("{id}.{extension}"))
     }
 
+    /// Returns the lock file under which servers for a model file are started and withdrawn.
+    pub(super) fn start_lock(&self, file: &Path) -> PathBuf {
+        self.path(&file_id(file), "start")
+    }
+
     /// Waits for the lock under which a server for a model file is started. The caller sets
     /// the time limit.
     ///
     /// # Errors
     /// Returns an error if the folder cannot be written.
     pub(super) async fn lock_start(&self, file: &Path) -> Result<FileLock, Error> {
-        let path = self.path(&file_id(file), "start");
+        let path = self.start_lock(file);
         loop {
             let lock = FileLock::try_acquire(&path);
             match lock.map_err(|source| self.write_error(&path, source))? {
@@ -127,41 +154,52 @@ impl RunFiles {
         }
     }
 
-    /// Returns the servers that take new users. Removes what is left of servers whose
-    /// supervisor has ended, and ends those that outlived it.
+    /// Returns the servers, also those that are still loading. Removes what is left of servers
+    /// whose supervisor has ended, and ends those that outlived it.
     pub(super) fn running(&self) -> Vec<ServerRecord> {
         let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        let records = entries.filter_map(|entry| self.read_record(&entry.path()));
-        let mut running: Vec<ServerRecord> = records
-            .filter(|record| self.is_supervised(&record.id) || self.clean_up(record))
-            .collect();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        // The dot of `ID.control.json` is not a part of an ID.
+        let ids = names.filter_map(|name| name.strip_suffix(".json").map(str::to_owned));
+        let records = ids.filter_map(|id| self.read_record(&id));
+        let (mut running, ended): (Vec<_>, Vec<_>) =
+            records.partition(|record| self.is_supervised(&record.id));
+        ended.iter().for_each(|record| self.clean_up(record));
         running.sort_by(|a, b| a.id.cmp(&b.id));
         running
     }
 
-    fn read_record(&self, path: &Path) -> Option<ServerRecord> {
-        let record: ServerRecord = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-        let is_own = path == self.path(&record.id, "json");
-        (record.schema == SCHEMA && is_own).then_some(record)
+    /// Returns the record of a server, if there is a valid one.
+    pub(super) fn read_record(&self, id: &str) -> Option<ServerRecord> {
+        let text = fs::read(self.path(id, "json")).ok()?;
+        let record: ServerRecord = serde_json::from_slice(&text).ok()?;
+        (record.schema == SCHEMA && record.id == id).then_some(record)
+    }
+
+    /// Returns the time without users after which a server ends, in milliseconds; `None` if it
+    /// stays until it is unloaded.
+    pub(super) fn idle_ms(&self, record: &ServerRecord) -> Option<u64> {
+        let control = self.read_control(&record.id);
+        control
+            .and_then(|control| control.idle_ms)
+            .or(record.idle_ms)
     }
 
     /// Returns whether the supervisor of a server runs.
     pub(super) fn is_supervised(&self, id: &str) -> bool {
-        let lock = self.path(id, "lock");
-        // A lock that cannot be tried may be held.
-        lock.exists() && !matches!(FileLock::try_acquire(&lock), Ok(Some(_)))
+        FileLock::is_held(&self.path(id, "lock"))
     }
 
-    /// Ends a server that outlived its supervisor, which only a kill of the supervisor on a
-    /// system without parent-death signals can cause. Returns false: it takes no users.
-    fn clean_up(&self, record: &ServerRecord) -> bool {
+    /// Removes the files of a server whose supervisor has ended. Ends the server if it outlived
+    /// its supervisor, which only a kill of the supervisor on a system without parent-death
+    /// signals can cause.
+    pub(super) fn clean_up(&self, record: &ServerRecord) {
         let is_same =
             record.started.is_some() && process_start_time(record.process) == record.started;
         if is_same {
             end_process(record.process);
         }
         self.remove(&record.id);
-        false
     }
 
     /// Removes the files of a server, except its log.
@@ -198,7 +236,7 @@ impl RunFiles {
         let _absent = fs::remove_file(self.path(id, "json"));
     }
 
-    /// Tells a supervisor what to do.
+    /// Writes instructions to the supervisor of a server.
     ///
     /// # Errors
     /// Returns an error if the folder cannot be written.
@@ -208,7 +246,7 @@ impl RunFiles {
         write().map_err(|source| self.write_error(&path, source))
     }
 
-    /// Returns what a supervisor was told.
+    /// Returns the instructions to the supervisor of a server.
     pub(super) fn read_control(&self, id: &str) -> Option<Control> {
         let text = fs::read(self.path(id, "control.json")).ok()?;
         serde_json::from_slice(&text).ok()
@@ -241,8 +279,9 @@ impl ServerRecord {
             alias: alias.to_owned(),
             context: None,
             settings,
+            idle_ms: None,
             url: String::new(),
-            key: random_text(32)?,
+            key: ServerKey(random_text(32)?),
             process: 0,
             started: None,
         })
@@ -314,8 +353,9 @@ mod tests {
     fn keys_are_random_and_files_are_private() {
         let (_state, files) = files();
         let (first, second) = (new_record(), new_record());
-        assert_eq!(first.key.len(), 64);
+        assert_eq!(first.key.expose().len(), 64);
         assert!(first.key != second.key && first.id != second.id);
+        assert!(!format!("{first:?}").contains(first.key.expose()));
         files.write_record(&first).unwrap();
         #[cfg(unix)]
         for (path, mode) in [

@@ -1,4 +1,4 @@
-//! The output of a server: a file with a limit, its last lines, and the port that it names.
+//! The output of a server: a file with a limit, its last lines, and the ports that it names.
 
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -27,8 +27,9 @@ pub(super) const OLD_LOGS: Sweep = Sweep {
     bytes_max: 16 << 20,
 };
 
-/// Copies the output of a server into its log file until it ends. Calls `on_port` with the
-/// port that the server names in the line about its address.
+/// Copies the output of a server into its log file until it ends. Calls `on_port` with each
+/// port that a line says the server listens at. Text of a model file may be in the output,
+/// too, so a port counts only if it is the expected one.
 pub(super) fn copy_output(output: impl Read, log: &Path, mut on_port: impl FnMut(u16)) {
     let mut file = LogFile::create(log);
     let mut output = BufReader::new(output);

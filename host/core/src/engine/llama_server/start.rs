@@ -1,6 +1,7 @@
 //! Reuses or starts a server for a model file, and waits until it has loaded the model.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,8 +15,8 @@ use super::failure::LlamaServerFault;
 use super::managed_model::ManagedModel;
 use super::run_files::{Control, ServerRecord};
 use super::server_log::OLD_LOGS;
-use super::supervisor::{SUPERVISOR_COMMAND, SupervisorReport, SupervisorRequest};
-use super::usage::stop;
+use super::supervisor::{READY, SUPERVISOR_COMMAND, SupervisorReport, SupervisorRequest};
+use super::usage::{NOTICE_LIMIT, STOP_LIMIT, stop};
 use crate::engine::lease::Lease;
 use crate::engine::server::{
     ListedInstance, LoadDecision, LoadMethod, LoadedCopy, ModelNames, ServerAddress,
@@ -23,6 +24,7 @@ use crate::engine::server::{
 };
 use crate::engine::{Error, LLAMA_CPP};
 use crate::secret::Secret;
+use crate::store::{Sweep, TEMPORARY_PREFIX};
 
 /// Variables of llama-server that would keep this program from reaching the server or choose
 /// another model, and keys that are not for it.
@@ -50,12 +52,18 @@ pub(in crate::engine) struct RunningServer {
     pub(in crate::engine) instance: ServerInstance,
 }
 
-/// A server that was started, with the pipe that tells its supervisor of this process.
-struct NewServer {
+/// A server that is used, and whether this process started it.
+struct UsedServer {
     record: ServerRecord,
     target: ServerTarget,
-    supervisor: ChildStdin,
+    /// The pipe that tells its supervisor of this process, if this process started it.
+    supervisor: Option<ChildStdin>,
 }
+
+/// The attempts to start a server: another process may take its port before it listens.
+const ATTEMPTS: u32 = 3;
+/// A part of the line of a server whose port is taken.
+const PORT_TAKEN: &str = "couldn't bind";
 
 impl ManagedModel {
     /// Reuses a running server, or starts one, and keeps it running until the use ends. The
@@ -70,44 +78,51 @@ impl ManagedModel {
         let start = Instant::now();
         let files = &self.usage.files;
         files.create()?;
-        OLD_LOGS.run(files.folder());
+        for sweep in [OLD_LOGS, Sweep::of_temporary_files(TEMPORARY_PREFIX)] {
+            sweep.run(files.folder());
+        }
         // Before anything is looked for, so that no supervisor ends its server in between.
         let lease = self.usage.lease()?;
         emit(Event::Loading(None));
         let start_lock = files.lock_start(&self.path).await?;
-        let (record, target, supervisor) = match self.reusable(&lease).await? {
-            Some(record) => {
-                self.set_idle_limit(&record)?;
-                let target = self.connect(&record).await?;
-                (record, target, None)
-            }
-            None => {
-                let server = self.start_new().await?;
-                (server.record, server.target, Some(server.supervisor))
-            }
+        let server = match self.reuse(&lease).await? {
+            Some(server) => server,
+            None => self.start_new().await?,
         };
         drop(start_lock);
+        let UsedServer {
+            record,
+            target,
+            supervisor,
+        } = server;
         let is_new = supervisor.is_some();
-        let ends_unused = self.lifecycle.idle_limit() == Some(Duration::ZERO);
-        self.usage.hold(&record.id, lease, supervisor, ends_unused);
-        let load_s = is_new.then(|| start.elapsed().as_secs_f64());
+        self.usage.hold(&record.id, lease, supervisor);
         let listed = target.instance();
         let instance = ServerInstance {
             is_owned: is_new,
-            load_s,
+            load_s: is_new.then(|| start.elapsed().as_secs_f64()),
             warnings: self.context_warning(listed.context).into_iter().collect(),
             ..listed
         };
         Ok(RunningServer { target, instance })
     }
 
-    /// Returns a running server with the same settings and enough context. Ends servers that
-    /// are to be replaced.
+    /// Uses a running server with the same settings and enough context. Ends servers of the
+    /// file that are to be replaced. Must be called under the start lock.
     ///
     /// # Errors
     /// Returns an error if a server that another process uses would have to be replaced.
-    async fn reusable(&self, lease: &Lease) -> Result<Option<ServerRecord>, Error> {
+    async fn reuse(&self, lease: &Lease) -> Result<Option<UsedServer>, Error> {
+        let files = &self.usage.files;
         let is_shared = self.usage.is_shared(Some(lease));
+        for record in self.unsuitable_records() {
+            if record.url.is_empty() {
+                // Its starter has ended, and its supervisor ends it.
+                files.wait_until_ended(&record.id, STOP_LIMIT).await;
+            } else if !is_shared {
+                stop(files, &record.id, &self.name).await?;
+            }
+        }
         let mut records = self.suitable_records();
         let copies: Vec<LoadedCopy> = records
             .iter()
@@ -129,19 +144,19 @@ impl ManagedModel {
         match decide_load(wanted, &copies, LoadMethod::AddsInstance) {
             LoadDecision::Reuse(instance) => {
                 records.retain(|record| record.id == instance.id);
-                Ok(records.pop())
+                match records.pop() {
+                    Some(record) => self.use_running(record).await,
+                    None => Ok(None),
+                }
             }
-            LoadDecision::Reload(ids) if is_shared => {
-                let _used = ids;
-                Err(Error::Refused {
-                    engine: LLAMA_CPP.to_owned(),
-                    model: self.name.clone(),
-                    reason: "another process uses it, so it is not reloaded".to_owned(),
-                })
-            }
+            LoadDecision::Reload(_) if is_shared => Err(Error::Refused {
+                engine: LLAMA_CPP.to_owned(),
+                model: self.name.clone(),
+                reason: "another process uses it, so it is not reloaded".to_owned(),
+            }),
             LoadDecision::Reload(ids) => {
                 for id in ids {
-                    stop(&self.usage.files, &id, &self.name).await?;
+                    stop(files, &id, &self.name).await?;
                 }
                 Ok(None)
             }
@@ -149,29 +164,77 @@ impl ManagedModel {
         }
     }
 
-    /// Sets the time without users of a server that runs already, if this run sets one.
-    fn set_idle_limit(&self, record: &ServerRecord) -> Result<(), Error> {
-        if self.lifecycle.ttl.is_none() && !self.lifecycle.keep_loaded {
+    /// Uses a running server. Returns `None` if it has just ended.
+    async fn use_running(&self, record: ServerRecord) -> Result<Option<UsedServer>, Error> {
+        self.usage.starts(&record.id);
+        match self.connect(&record).await {
+            Ok(target) => {
+                self.extend_idle_time(&record)?;
+                Ok(Some(UsedServer {
+                    record,
+                    target,
+                    supervisor: None,
+                }))
+            }
+            Err(error) if error.is_unreachable() => {
+                let files = &self.usage.files;
+                match files.wait_until_ended(&record.id, NOTICE_LIMIT).await {
+                    true => Ok(None),
+                    false => Err(error),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Extends the time without users of a running server to that of this run. It is never
+    /// shortened: another command has asked for it.
+    fn extend_idle_time(&self, record: &ServerRecord) -> Result<(), Error> {
+        let files = &self.usage.files;
+        let (Some(current), idle) = (files.idle_ms(record), self.lifecycle.idle_limit()) else {
+            return Ok(());
+        };
+        let idle_ms = idle.map_or(u64::MAX, milliseconds);
+        if idle_ms <= current {
             return Ok(());
         }
-        let idle_ms = self.lifecycle.idle_limit().map(milliseconds);
         let control = Control {
-            idle_ms: Some(idle_ms.unwrap_or(u64::MAX)),
+            idle_ms: Some(idle_ms),
             stop: false,
         };
-        self.usage.files.write_control(&record.id, control)
+        files.write_control(&record.id, control)
     }
 
     /// Starts a server and waits until it has loaded the model.
     ///
     /// # Errors
     /// Returns an error if it ends before that.
-    async fn start_new(&self) -> Result<NewServer, Error> {
+    async fn start_new(&self) -> Result<UsedServer, Error> {
+        let mut attempt = 1;
+        loop {
+            match self.try_start().await {
+                Err(Error::LlamaServer(failure))
+                    if attempt < ATTEMPTS && failure.log_contains(&[PORT_TAKEN]) =>
+                {
+                    attempt += 1;
+                }
+                Err(error) => {
+                    // The flags may be those of another executable behind the same script.
+                    self.program.forget(&self.lifecycle.llama_server.cache_dir);
+                    return Err(error);
+                }
+                server => return server,
+            }
+        }
+    }
+
+    async fn try_start(&self) -> Result<UsedServer, Error> {
         let files = &self.usage.files;
         let settings = self.settings_digest();
         let mut record = ServerRecord::new(&self.name, &self.path, &self.alias, settings)
             .map_err(|source| files.write_error(files.folder(), source))?;
         record.context = self.context;
+        record.idle_ms = self.lifecycle.idle_limit().map(milliseconds);
         self.usage.starts(&record.id);
         let options = &self.lifecycle.llama_server;
         let served = ServedModel {
@@ -185,13 +248,12 @@ impl ManagedModel {
             args: arguments(&self.program, &options.settings, served),
             has_key_file: !self.program.has_key_variable,
             helper: options.supervisor.clone().unwrap_or_default(),
-            idle_ms: self.lifecycle.idle_limit().map(milliseconds),
             record: record.clone(),
         };
         tracing::info!(program = %request.program.display(), "starting a server");
-        let (supervisor, mut reports) = spawn_supervisor(&request)
-            .await
-            .map_err(|error| self.not_started(error.to_string()))?;
+        let started = spawn_supervisor(&request, files.folder()).await;
+        let (mut supervisor, mut reports) =
+            started.map_err(|error| self.not_started(error.to_string()))?;
         record.url = match next_report(&mut reports).await {
             SupervisorReport::Listening(url) => url,
             report => return Err(self.ended(&record.id, report)),
@@ -202,10 +264,13 @@ impl ManagedModel {
             report = next_report(&mut reports) => return Err(self.ended(&record.id, report)),
             target = self.connect(&record) => target?,
         };
-        Ok(NewServer {
+        let ready = format!("{READY}\n");
+        let written = supervisor.write_all(ready.as_bytes()).await;
+        written.map_err(|error| self.not_started(error.to_string()))?;
+        Ok(UsedServer {
             record,
             target,
-            supervisor,
+            supervisor: Some(supervisor),
         })
     }
 
@@ -214,9 +279,6 @@ impl ManagedModel {
         let fault = match report {
             SupervisorReport::Exited(status) => LlamaServerFault::ExitedEarly(status),
             SupervisorReport::NotStarted(cause) => LlamaServerFault::NotStarted(cause),
-            SupervisorReport::UnknownPort => {
-                LlamaServerFault::Lacks("line of output that names its port".to_owned())
-            }
             SupervisorReport::Listening(_) => LlamaServerFault::Crashed,
         };
         self.usage.failure(id, fault)
@@ -235,7 +297,7 @@ impl ManagedModel {
             url: record.url.clone(),
             response: error.to_string(),
         })?;
-        let address = address.with_key(Some(Secret::new(&record.key)));
+        let address = address.with_own_key(Secret::new(record.key.expose()));
         let mut lifecycle = (*self.lifecycle).clone();
         // What is known of the model is known of the engine, not of this address.
         let known = BTreeMap::from([(record.alias.clone(), self.known())]);
@@ -252,13 +314,17 @@ impl ManagedModel {
     }
 }
 
-/// Starts the supervisor of a server. Returns its stdin, which it watches, and its reports.
+/// Starts the supervisor of a server in a folder. Returns its stdin, which it watches, and
+/// its reports.
 async fn spawn_supervisor(
     request: &SupervisorRequest,
+    folder: &Path,
 ) -> std::io::Result<(ChildStdin, Lines<BufReader<ChildStdout>>)> {
     let mut command = Command::new(&request.helper);
     command
         .arg(SUPERVISOR_COMMAND)
+        // The folder of the user may be removed while a server stays.
+        .current_dir(folder)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null());

@@ -2,6 +2,7 @@
 //! any longer. It outlives the process that started it, so that a server can be shared.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -11,20 +12,22 @@ use serde::{Deserialize, Serialize};
 
 use super::program::KEY_VARIABLE;
 use super::run_files::{Control, RunFiles, ServerRecord};
-use super::server_log::copy_output;
-use super::tied_child::{lead_children, tied_command};
+use super::server_log::{LOG_EXTENSION, copy_output};
+use super::tied_child::{detach_and_tie_children, tied_command};
 use crate::engine::{LLAMA_CPP, lease, process_start_time};
-use crate::store::FileLock;
+use crate::store::{AtomicFile, FileLock};
 
 /// The hidden command that runs this program as the supervisor of a server.
 pub const SUPERVISOR_COMMAND: &str = "supervise-server";
 
+/// The line by which the starter confirms that it uses the server.
+pub(super) const READY: &str = "ready";
 /// Interval between looks at the users of the server.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// The time in which the rest of the output of a server that has ended is read.
-const OUTPUT_LIMIT: Duration = Duration::from_secs(1);
+const OUTPUT_LIMIT: Duration = Duration::from_millis(300);
 
-/// What a supervisor is started for, as the first line of its stdin.
+/// The request to a supervisor: the first line of its stdin. The second line is [`READY`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct SupervisorRequest {
     /// The state folder of servers.
@@ -32,24 +35,20 @@ pub(super) struct SupervisorRequest {
     /// The server; its address and process are filled in.
     pub(super) record: ServerRecord,
     pub(super) program: PathBuf,
+    /// The arguments, without the port.
     pub(super) args: Vec<String>,
     /// Pass the API key in a file, since the program takes none from its environment.
     pub(super) has_key_file: bool,
     /// A program that runs the hidden commands.
     pub(super) helper: PathBuf,
-    /// The time without users after which the server ends, in milliseconds; `None` keeps it
-    /// until it is unloaded.
-    pub(super) idle_ms: Option<u64>,
 }
 
-/// What a supervisor reports, as lines of its stdout.
+/// A report of a supervisor: a line of its stdout.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum SupervisorReport {
     /// The server listens at this address. It may still be loading.
     Listening(String),
-    /// The server listens at a port that it does not name.
-    UnknownPort,
     /// The server cannot be started.
     NotStarted(String),
     /// The server ended, with this status.
@@ -57,9 +56,12 @@ pub(super) enum SupervisorReport {
 }
 
 enum SupervisorEvent {
+    /// The server names a port at which it listens.
     Port(u16),
     OutputEnded,
-    /// The process that started the supervisor has ended, or has no use for the server.
+    /// The starter uses the server.
+    Ready,
+    /// The starter has ended, or has no use for the server.
     StarterGone,
 }
 
@@ -91,17 +93,15 @@ impl<W: Write> Reports<W> {
     fn send(&mut self, report: &SupervisorReport) {
         if let Ok(mut line) = serde_json::to_string(report) {
             line.push('\n');
-            let _starter_gone = self
-                .0
-                .write_all(line.as_bytes())
-                .and_then(|()| self.0.flush());
+            let written = self.0.write_all(line.as_bytes());
+            let _starter_gone = written.and_then(|()| self.0.flush());
         }
     }
 }
 
 fn supervise(
     request: SupervisorRequest,
-    input: impl Read + Send + 'static,
+    input: impl BufRead + Send + 'static,
     reports: &mut Reports<impl Write>,
 ) -> io::Result<()> {
     let files = RunFiles::new(&request.state_dir);
@@ -110,70 +110,99 @@ fn supervise(
     let Some(_lock) = lock else {
         return Err(io::Error::other("another process has the same server"));
     };
-    lead_children()?;
+    detach_and_tie_children()?;
     let (sender, events) = mpsc::channel();
-    let child = spawn(&request, &files, sender.clone());
-    let child = child.inspect_err(|_| files.remove(&id))?;
-    watch_input(input, sender);
-    let mut server = Server {
-        idle: request.idle_ms.map(Duration::from_millis),
-        state_dir: request.state_dir,
-        record: request.record,
-        files,
-        child,
-        last_use: Instant::now(),
-    };
+    let started = start_server(request, files.clone(), input, sender);
+    let mut server = started.inspect_err(|_| files.remove(&id))?;
     let status = server.run(&events, reports);
     // Whatever happened, the server ends here.
     let _already_ended = server.child.kill();
     let _already_reaped = server.child.wait();
-    server.files.remove(&id);
+    // Before the lock is removed, by which others see the end and read the log.
+    wait_for_output(&events);
+    files.remove(&id);
     if let Some(status) = status? {
-        wait_for_output(&events);
         reports.send(&SupervisorReport::Exited(status.to_string()));
     }
     Ok(())
 }
 
-/// Starts the server, and a thread that copies its output into its log.
-fn spawn(
-    request: &SupervisorRequest,
-    files: &RunFiles,
+/// Starts the server at a free port, with a record of its process.
+fn start_server(
+    request: SupervisorRequest,
+    files: RunFiles,
+    input: impl BufRead + Send + 'static,
     events: Sender<SupervisorEvent>,
-) -> io::Result<Child> {
-    let record = &request.record;
-    let mut command = tied_command(&request.helper, &request.program);
-    command.args(&request.args);
-    if request.has_key_file {
-        let path = files.path(&record.id, "key");
-        // The folder is private, and so is the file.
-        crate::store::AtomicFile::replace(&path, record.key.as_bytes())?;
-        command.arg("--api-key-file").arg(path);
-    } else {
-        command.env(KEY_VARIABLE, &record.key);
-    }
+) -> io::Result<Server> {
+    let port = free_port()?;
     let (reader, writer) = io::pipe()?;
-    command
-        .stdin(Stdio::null())
-        .stdout(writer.try_clone()?)
-        .stderr(writer);
-    let child = command.spawn()?;
-    let log = files.path(&record.id, super::server_log::LOG_EXTENSION);
-    std::thread::spawn(move || {
+    let log = files.path(&request.record.id, LOG_EXTENSION);
+    // Threads first: they can fail, and must not leave a server then.
+    let of_input = events.clone();
+    thread("input", move || watch_input(input, &of_input))?;
+    thread("output", move || {
         copy_output(reader, &log, |port| {
             let _supervisor_ends = events.send(SupervisorEvent::Port(port));
         });
         let _supervisor_ends = events.send(SupervisorEvent::OutputEnded);
-    });
-    Ok(child)
+    })?;
+    let mut command = tied_command(&request.helper, &request.program);
+    command.args(&request.args);
+    command.arg("--port").arg(port.to_string());
+    let mut record = request.record;
+    if request.has_key_file {
+        let path = files.path(&record.id, "key");
+        // The folder is private, and so is the file.
+        AtomicFile::replace(&path, record.key.expose().as_bytes())?;
+        command.arg("--api-key-file").arg(path);
+    } else {
+        command.env(KEY_VARIABLE, record.key.expose());
+    }
+    let stderr = writer.try_clone()?;
+    command.stdin(Stdio::null()).stdout(writer).stderr(stderr);
+    let child = command.spawn()?;
+    // The pipe ends with the server, not with this process.
+    drop(command);
+    record.process = child.id();
+    record.started = process_start_time(record.process);
+    // A folder that cannot be written costs sharing, and not the server.
+    let _not_shared = files.write_record(&record);
+    Ok(Server {
+        idle: record.idle_ms.map(Duration::from_millis),
+        state_dir: request.state_dir,
+        record,
+        files,
+        child,
+        port,
+        is_ready: false,
+        last_use: Instant::now(),
+    })
 }
 
-/// Reports the end of the input, which the starter holds open as long as it uses the server.
-fn watch_input(mut input: impl Read + Send + 'static, events: Sender<SupervisorEvent>) {
-    std::thread::spawn(move || {
+/// Returns a port that is free now. The server is reached at no other, and says itself that it
+/// listens there, so that another process cannot take its place.
+///
+/// # Errors
+/// Returns an error if there is none.
+fn free_port() -> io::Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    Ok(listener.local_addr()?.port())
+}
+
+fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    thread.spawn(run).map(drop)
+}
+
+/// Reports the lines of the starter, and the end of its input, which it holds open as long as
+/// it uses the server.
+fn watch_input(mut input: impl BufRead, events: &Sender<SupervisorEvent>) {
+    let mut line = String::new();
+    if input.read_line(&mut line).is_ok() && line.trim_end() == READY {
+        let _supervisor_ends = events.send(SupervisorEvent::Ready);
         let _ended = io::copy(&mut input, &mut io::sink());
-        let _supervisor_ends = events.send(SupervisorEvent::StarterGone);
-    });
+    }
+    let _supervisor_ends = events.send(SupervisorEvent::StarterGone);
 }
 
 fn wait_for_output(events: &Receiver<SupervisorEvent>) {
@@ -191,6 +220,9 @@ struct Server {
     files: RunFiles,
     record: ServerRecord,
     child: Child,
+    port: u16,
+    /// The starter uses the server, and others may.
+    is_ready: bool,
     /// The time without users after which the server ends.
     idle: Option<Duration>,
     last_use: Instant,
@@ -205,47 +237,43 @@ impl Server {
     ) -> io::Result<Option<ExitStatus>> {
         loop {
             match events.recv_timeout(POLL_INTERVAL) {
-                Ok(SupervisorEvent::Port(port)) => self.listens(port, reports)?,
-                Ok(SupervisorEvent::OutputEnded | SupervisorEvent::StarterGone)
-                | Err(RecvTimeoutError::Timeout) => {}
+                Ok(SupervisorEvent::Port(port)) if port == self.port => {
+                    reports.send(&SupervisorReport::Listening(self.url()));
+                }
+                Ok(SupervisorEvent::Ready) => self.share(),
+                // Nobody waits for a server whose start was given up.
+                Ok(SupervisorEvent::StarterGone) if !self.is_ready => return Ok(None),
+                Ok(_) | Err(RecvTimeoutError::Timeout) => {}
                 // Both threads have ended; the interval stays the same.
                 Err(RecvTimeoutError::Disconnected) => std::thread::sleep(POLL_INTERVAL),
             }
             if let Some(status) = self.child.try_wait()? {
                 return Ok(Some(status));
             }
-            if self.is_stopped() || self.is_idle() && self.takes_leave()? {
+            let control = self.files.read_control(&self.record.id).unwrap_or_default();
+            self.apply(control);
+            if control.stop || self.is_idle() && self.withdraw() {
                 return Ok(None);
             }
         }
     }
 
-    /// Lets other processes use the server.
-    fn listens(&mut self, port: u16, reports: &mut Reports<impl Write>) -> io::Result<()> {
-        if port == 0 {
-            reports.send(&SupervisorReport::UnknownPort);
-            return Ok(());
-        }
-        if !self.record.url.is_empty() {
-            return Ok(());
-        }
-        self.record.url = format!("http://127.0.0.1:{port}");
-        self.record.process = self.child.id();
-        self.record.started = process_start_time(self.child.id());
-        self.files.write_record(&self.record)?;
-        reports.send(&SupervisorReport::Listening(self.record.url.clone()));
-        Ok(())
+    fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// Reads what other processes ask for. Returns whether the server is to end now.
-    fn is_stopped(&mut self) -> bool {
-        let Some(Control { stop, idle_ms }) = self.files.read_control(&self.record.id) else {
-            return false;
-        };
-        if let Some(idle_ms) = idle_ms {
+    /// Lets other processes use the server.
+    fn share(&mut self) {
+        self.is_ready = true;
+        self.record.url = self.url();
+        let _not_shared = self.files.write_record(&self.record);
+    }
+
+    /// Applies the time without users that another process asked for.
+    fn apply(&mut self, control: Control) {
+        if let Some(idle_ms) = control.idle_ms {
             self.idle = Some(Duration::from_millis(idle_ms));
         }
-        stop
     }
 
     fn is_used(&self) -> bool {
@@ -255,7 +283,7 @@ impl Server {
 
     /// Returns whether the server has had no user for the time after which it ends.
     fn is_idle(&mut self) -> bool {
-        if self.is_used() {
+        if !self.is_ready || self.is_used() {
             self.last_use = Instant::now();
             return false;
         }
@@ -263,17 +291,15 @@ impl Server {
             .is_some_and(|idle| self.last_use.elapsed() >= idle)
     }
 
-    /// Takes the record back, unless a new user has found it in the meantime. A user first
-    /// takes a lease and then reads the record, so it is either seen here or finds no record.
-    fn takes_leave(&mut self) -> io::Result<bool> {
-        self.files.remove_record(&self.record.id);
-        if !self.is_used() {
-            return Ok(true);
+    /// Removes the record, so that the server gets no new users, unless it has one. A user
+    /// takes a lease, then the start lock, and then reads the record, so it is either seen
+    /// here or finds no record.
+    fn withdraw(&self) -> bool {
+        let start = FileLock::try_acquire(&self.files.start_lock(&self.record.file));
+        let is_free = matches!(start, Ok(Some(_)) | Err(_)) && !self.is_used();
+        if is_free {
+            self.files.remove_record(&self.record.id);
         }
-        self.last_use = Instant::now();
-        if !self.record.url.is_empty() {
-            self.files.write_record(&self.record)?;
-        }
-        Ok(false)
+        is_free
     }
 }

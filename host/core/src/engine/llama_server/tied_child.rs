@@ -74,7 +74,7 @@ pub fn run_tied(_parent: u32, _program: &Path, _args: &[OsString]) -> io::Error 
 ///
 /// # Errors
 /// Returns an error if the system refuses.
-pub(super) fn lead_children() -> io::Result<()> {
+pub(super) fn detach_and_tie_children() -> io::Result<()> {
     #[cfg(unix)]
     rustix::process::setsid()?;
     #[cfg(windows)]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::process::ChildStdin;
 
@@ -14,8 +14,10 @@ use crate::engine::{Error, LLAMA_CPP, UnloadResult};
 
 /// The time in which a supervisor ends its server.
 pub(super) const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// Interval between looks at other users of a server that is to end.
+const WAIT_STEP: Duration = Duration::from_millis(100);
 /// The time in which a supervisor notices that its server has ended.
-const NOTICE_LIMIT: Duration = Duration::from_secs(1);
+pub(super) const NOTICE_LIMIT: Duration = Duration::from_secs(1);
 
 /// The use of a server, shared by all that may end it.
 #[derive(Clone, Debug)]
@@ -35,11 +37,9 @@ struct UsageState {
     held: Option<HeldServer>,
     /// The server that is used or is being started.
     id: Option<String>,
-    /// True if the server ends with its last user.
-    ends_unused: bool,
 }
 
-/// What keeps a server running.
+/// The claims of this process on a server, which keep it running.
 #[derive(Debug)]
 struct HeldServer {
     _lease: Lease,
@@ -69,20 +69,13 @@ impl ServerUsage {
     }
 
     /// Keeps the server running until the use ends.
-    pub(super) fn hold(
-        &self,
-        id: &str,
-        lease: Lease,
-        supervisor: Option<ChildStdin>,
-        ends_unused: bool,
-    ) {
+    pub(super) fn hold(&self, id: &str, lease: Lease, supervisor: Option<ChildStdin>) {
         *self.state() = UsageState {
             held: Some(HeldServer {
                 _lease: lease,
                 _supervisor: supervisor,
             }),
             id: Some(id.to_owned()),
-            ends_unused,
         };
     }
 
@@ -101,17 +94,18 @@ impl ServerUsage {
 
     /// Ends the use. A server that no other process uses and that is not to stay has ended
     /// when this returns.
-    pub(in crate::engine) async fn release(&self) -> UnloadResult {
-        let state = std::mem::take(&mut *self.state());
-        drop(state.held);
-        match state.id {
-            Some(id) if state.ends_unused && !self.is_shared(None) => {
-                match self.files.wait_until_ended(&id, STOP_LIMIT).await {
-                    true => UnloadResult::Unloaded,
-                    false => UnloadResult::InUse,
-                }
-            }
-            _ => UnloadResult::NothingToUnload,
+    ///
+    /// # Errors
+    /// Returns an error if the server does not end.
+    pub(in crate::engine) async fn release(&self) -> Result<UnloadResult, Error> {
+        let Some(id) = self.end_use() else {
+            return Ok(UnloadResult::NothingToUnload);
+        };
+        let record = self.files.read_record(&id);
+        let ends_unused = record.is_none_or(|record| self.files.idle_ms(&record) == Some(0));
+        match ends_unused && self.ends_or_is_shared(&id).await? {
+            true => Ok(UnloadResult::Unloaded),
+            false => Ok(UnloadResult::NothingToUnload),
         }
     }
 
@@ -121,17 +115,33 @@ impl ServerUsage {
     /// # Errors
     /// Returns an error if the server does not end.
     pub(in crate::engine) async fn unload(&self) -> Result<UnloadResult, Error> {
-        let state = std::mem::take(&mut *self.state());
-        drop(state.held);
-        let Some(id) = state.id else {
+        let Some(id) = self.end_use() else {
             return Ok(UnloadResult::NothingToUnload);
         };
-        if self.is_shared(None) {
+        if self.files.is_supervised(&id) {
             self.files.write_control(&id, Control::END_UNUSED)?;
-            return Ok(UnloadResult::InUse);
         }
-        stop(&self.files, &id, &self.model).await?;
-        Ok(UnloadResult::Unloaded)
+        match self.ends_or_is_shared(&id).await? {
+            true => Ok(UnloadResult::Unloaded),
+            false => Ok(UnloadResult::InUse),
+        }
+    }
+
+    /// Ends the use. Returns the server, if there was one.
+    fn end_use(&self) -> Option<String> {
+        let state = std::mem::take(&mut *self.state());
+        drop(state.held);
+        state.id
+    }
+
+    /// Waits for a server that ends with its last user. Returns `false` if another process
+    /// uses it.
+    ///
+    /// # Errors
+    /// Returns an error if it does not end.
+    async fn ends_or_is_shared(&self, id: &str) -> Result<bool, Error> {
+        let is_shared = || self.is_shared(None);
+        ends_or_is_shared(&self.files, id, &self.model, is_shared).await
     }
 
     /// Returns the failure of a load that was not ready in time, if a server was started.
@@ -165,16 +175,39 @@ impl ServerUsage {
     }
 }
 
-/// Ends a server and waits for its end.
+/// Ends a server, also one that is used, and waits for its end.
 ///
 /// # Errors
 /// Returns an error if it does not end.
 pub(super) async fn stop(files: &RunFiles, id: &str, model: &str) -> Result<(), Error> {
     files.write_control(id, Control::STOP)?;
-    if files.wait_until_ended(id, STOP_LIMIT).await {
-        // The control file may have been written after the end.
-        files.remove(id);
-        return Ok(());
+    let ended = ends_or_is_shared(files, id, model, || false).await;
+    ended.map(|_| ())
+}
+
+/// Waits for the end of a server. Returns `false` as soon as another process uses it.
+///
+/// # Errors
+/// Returns an error if it does not end.
+pub(super) async fn ends_or_is_shared(
+    files: &RunFiles,
+    id: &str,
+    model: &str,
+    is_shared: impl Fn() -> bool,
+) -> Result<bool, Error> {
+    let end = Instant::now() + STOP_LIMIT;
+    while Instant::now() < end {
+        if files.wait_until_ended(id, WAIT_STEP).await {
+            // The supervisor may have been killed, and instructions written after its end.
+            match files.read_record(id) {
+                Some(record) => files.clean_up(&record),
+                None => files.remove(id),
+            }
+            return Ok(true);
+        }
+        if is_shared() {
+            return Ok(false);
+        }
     }
     Err(Error::Refused {
         engine: LLAMA_CPP.to_owned(),

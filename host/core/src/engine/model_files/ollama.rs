@@ -16,6 +16,8 @@ const DEFAULT_NAMESPACE: &str = "library";
 const DEFAULT_TAG: &str = "latest";
 /// The media type of the layer that is the GGUF file.
 const MODEL_LAYER: &str = "application/vnd.ollama.image.model";
+/// The media type of a layer that changes the model. Models with one are left out.
+const ADAPTER_LAYER: &str = "application/vnd.ollama.image.adapter";
 /// Manifests have some hundred bytes.
 const MANIFEST_BYTES_MAX: u64 = 1 << 20;
 /// The levels of folders: host, namespace, model; the file is the tag.
@@ -82,8 +84,14 @@ fn blob(folder: &Path, manifest: &Path) -> Option<PathBuf> {
         .read_to_string(&mut text)
         .ok()?;
     let manifest: Manifest = serde_json::from_str(&text).ok()?;
-    let mut layers = manifest.layers.iter();
-    let layer = layers.find(|layer| layer.media_type == MODEL_LAYER)?;
+    let of_type = |media_type: &str| {
+        let mut layers = manifest.layers.iter();
+        layers.find(|layer| layer.media_type == media_type)
+    };
+    if of_type(ADAPTER_LAYER).is_some() {
+        return None;
+    }
+    let layer = of_type(MODEL_LAYER)?;
     let digest = layer.digest.strip_prefix("sha256:")?;
     // The digest becomes a part of a path.
     if digest.len() != 64 || !digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {

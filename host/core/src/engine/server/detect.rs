@@ -108,6 +108,9 @@ async fn detect_at(
     timeouts: ConnectTimeouts,
 ) -> Result<Server, Error> {
     let mut client = HttpClient::new(address, timeouts.connect)?;
+    if address.is_own {
+        client.set_key(address.key.clone());
+    }
     let start = Instant::now();
     loop {
         let probes = probe(&client, address, timeouts.connect).await;

@@ -23,6 +23,8 @@ pub struct ServerAddress {
     pub(super) dialect: Option<ServerKind>,
     /// The key for this address only.
     pub(super) key: Option<Secret>,
+    /// This program started the server, so the key is sent at once.
+    pub(super) is_own: bool,
     /// The LM Studio key, sent only if the server is detected as LM Studio.
     pub(super) lmstudio_key: Option<Secret>,
     /// Certificates that are trusted for this address.
@@ -113,6 +115,7 @@ impl ServerAddress {
         Ok(Self {
             base_url: base,
             given_api: has_path.then_some(given_api),
+            is_own: false,
             kind: None,
             dialect: None,
             key: None,
@@ -153,6 +156,14 @@ impl ServerAddress {
     #[must_use]
     pub fn with_key(mut self, key: Option<Secret>) -> Self {
         self.key = key;
+        self
+    }
+
+    /// Sets the key of a server that this program started. It is sent with every request.
+    #[must_use]
+    pub(in crate::engine) fn with_own_key(mut self, key: Secret) -> Self {
+        self.key = Some(key);
+        self.is_own = true;
         self
     }
 

@@ -32,7 +32,7 @@ pub(super) async fn check_engines(
     };
     let lifecycle = client::listing_options(env, config);
     llama_cpp(&lifecycle.llama_server, &selection, findings).await;
-    let folders = client::model_folders(env);
+    let folders = client::selected_folders(env, &selection);
     let catalog = query_catalog(&selection, &folders, &lifecycle, timeouts, &mut |_| {}).await;
     for engine in &catalog.engines {
         let version = engine.version.as_deref().unwrap_or("unknown version");
@@ -79,7 +79,10 @@ pub(super) async fn check_engines(
         }
         for problem in &engine.problems {
             findings.add(Severity::Wrong, "model", problem.clone());
-            findings.hint("remove the file, or run it with llama-server, LM Studio or Ollama");
+            findings.hint(match engine.kind {
+                LLAMA_CPP => "remove the file, or download it again",
+                _ => "remove the file, or run it with llama-server, LM Studio or Ollama",
+            });
         }
     }
     if let Some(error) = catalog.server_error {
