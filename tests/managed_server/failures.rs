@@ -184,6 +184,12 @@ fn a_failed_start_shows_the_last_lines_and_leaves_no_process() {
             &["did not load model `demo.gguf` within 1 s"],
         ),
         (
+            "port-taken",
+            "echo x >> \"$HOME/attempts\"; echo \"couldn't bind HTTP server socket\"; exit 1",
+            5,
+            &["| couldn't bind HTTP server socket"],
+        ),
+        (
             "loud",
             // More than a pipe holds.
             "i=0; while [ $i -lt 3000 ]; do echo 'a line of output that says nothing of use, again'; \
@@ -213,6 +219,8 @@ fn a_failed_start_shows_the_last_lines_and_leaves_no_process() {
             }
         }
     }
+    // Each of the three commands tries three ports.
+    assert_eq!(machine.read("attempts").lines().count(), 9);
     let processes = machine.read("slow.pid");
     assert_eq!(processes.lines().count(), 6);
     for process in processes.lines() {

@@ -22,7 +22,6 @@ use crate::support::Machine;
 /// A text whose first sentence is the answer of the demo model.
 const TEXT: &str = "The library opens at nine on weekdays. On Saturdays it opens at ten, \
                     and on Sundays it is closed.";
-const FIRST: &str = "The library opens at nine on weekdays.";
 
 fn demo() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../gguf/assets/demo.gguf")

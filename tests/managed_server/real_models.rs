@@ -1,11 +1,17 @@
 //! Answers and batches with a real llama-server.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
 use serde_json::Value;
 
 use super::processes::processes_with;
 use super::program::llama_cpp;
-use super::{FIRST, configure, demo, infer_args};
+use super::{configure, demo, infer_args};
 use crate::support::Machine;
+
+/// The answer of the demo model to [`super::TEXT`].
+pub(super) const FIRST: &str = "The library opens at nine on weekdays.";
 
 /// Creates a machine that has a real llama-server, with more lines in its config section.
 pub(super) fn machine_with(section: &str) -> Machine {
@@ -13,6 +19,15 @@ pub(super) fn machine_with(section: &str) -> Machine {
     let program = llama_cpp().program.display();
     configure(&machine, &format!("command = '{program}'\n{section}"));
     machine
+}
+
+/// Sets a shell script as the llama-server of a machine. `PROGRAM` in it is the real one.
+fn configure_script(machine: &Machine, body: &str) {
+    let program = format!("'{}'", llama_cpp().program.display());
+    let text = format!("#!/bin/sh\n{body}\n").replace("PROGRAM", &program);
+    let script = machine.write("script", text);
+    std::fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
+    configure(machine, &format!("command = '{}'", script.display()));
 }
 
 #[test]
@@ -105,20 +120,10 @@ fn a_bad_file_and_too_little_memory_show_the_servers_own_lines() {
         "{stderr}"
     );
 
-    // A real llama-server with a limit of address space.
-    let limited = machine.write(
-        "limited",
-        format!(
-            "#!/bin/sh\ncase \"$1\" in --model) ulimit -v 600000;; esac\nexec '{}' \"$@\"\n",
-            llama_cpp().program.display()
-        ),
+    configure_script(
+        &machine,
+        "case \"$1\" in --model) ulimit -v 600000;; esac\nexec PROGRAM \"$@\"",
     );
-    std::fs::set_permissions(
-        &limited,
-        std::os::unix::fs::PermissionsExt::from_mode(0o755),
-    )
-    .unwrap();
-    configure(&machine, &format!("command = '{}'", limited.display()));
     let model = llama_cpp().gemma3.to_str().unwrap();
     let run = machine.run(&infer_args(
         model,
@@ -137,6 +142,20 @@ fn a_bad_file_and_too_little_memory_show_the_servers_own_lines() {
         stderr.contains("hint: unload other models, or use a smaller --context"),
         "{stderr}"
     );
+}
+
+#[test]
+#[ignore = "needs llama-server from PyPI"]
+fn a_server_without_a_variable_for_its_key_takes_it_from_a_file() {
+    let machine = machine_with("");
+    configure_script(
+        &machine,
+        "case \"$1\" in --help) PROGRAM --help | grep -v LLAMA_API_KEY; exit;; esac\n\
+         unset LLAMA_API_KEY\ncase \"$*\" in *--api-key-file*) exec PROGRAM \"$@\";; esac",
+    );
+    let model = demo();
+    let run = machine.run(&infer_args(model.to_str().unwrap(), &[]));
+    assert_eq!(run.ok().trim(), FIRST);
 }
 
 #[test]

@@ -10,8 +10,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::processes::{command_line, kill, processes_with, signal};
-use super::real_models::machine_with;
-use super::{FIRST, demo, infer_args};
+use super::real_models::{FIRST, machine_with};
+use super::{demo, infer_args};
 use crate::support::{Machine, Random, finish, seeds, wait_until};
 
 /// Creates a machine with a copy of the demo model, whose path no other process names.

@@ -1,8 +1,9 @@
 //! The engine `llama.cpp`: runs GGUF files with a llama-server that this program starts, uses
 //! and stops.
 //!
-//! - `options`: what the config says; `program`: the executable and the flags that it knows
-//! - `file_facts`: what a model file says of itself
+//! - `options`: the settings of the config; `program`: the executable and the flags that it
+//!   knows
+//! - `file_facts`: the facts about a model file, mostly from its header
 //! - `managed_model`: a model file that is selected, with the context it will be loaded with
 //! - `start`: reuses or starts a server for the file; `arguments` is its command line
 //! - `usage`: keeps the server running as long as this process uses it

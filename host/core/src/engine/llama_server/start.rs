@@ -252,8 +252,10 @@ impl ManagedModel {
         };
         tracing::info!(program = %request.program.display(), "starting a server");
         let started = spawn_supervisor(&request, files.folder()).await;
-        let (mut supervisor, mut reports) =
-            started.map_err(|error| self.not_started(error.to_string()))?;
+        let (mut supervisor, mut reports) = started.map_err(|error| {
+            let helper = request.helper.display();
+            self.not_started(format!("its supervisor `{helper}`: {error}"))
+        })?;
         record.url = match next_report(&mut reports).await {
             SupervisorReport::Listening(url) => url,
             report => return Err(self.ended(&record.id, report)),
@@ -299,7 +301,7 @@ impl ManagedModel {
         })?;
         let address = address.with_own_key(Secret::new(record.key.expose()));
         let mut lifecycle = (*self.lifecycle).clone();
-        // What is known of the model is known of the engine, not of this address.
+        // The registry knows the model by the engine, not by this address.
         let known = BTreeMap::from([(record.alias.clone(), self.known())]);
         lifecycle.known_models = BTreeMap::from([(record.url.clone(), known)]);
         select_target(

@@ -241,7 +241,7 @@ impl Server {
                     reports.send(&SupervisorReport::Listening(self.url()));
                 }
                 Ok(SupervisorEvent::Ready) => self.share(),
-                // Nobody waits for a server whose start was given up.
+                // Its start was given up.
                 Ok(SupervisorEvent::StarterGone) if !self.is_ready => return Ok(None),
                 Ok(_) | Err(RecvTimeoutError::Timeout) => {}
                 // Both threads have ended; the interval stays the same.

@@ -1,4 +1,4 @@
-//! What `doctor` finds.
+//! The findings of `doctor`.
 
 use serde::Serialize;
 
