@@ -22,7 +22,7 @@ pub(super) fn machine_with(section: &str) -> Machine {
 }
 
 /// Sets a shell script as the llama-server of a machine. `PROGRAM` in it is the real one.
-fn configure_script(machine: &Machine, body: &str) {
+pub(super) fn configure_script(machine: &Machine, body: &str) {
     let program = format!("'{}'", llama_cpp().program.display());
     let text = format!("#!/bin/sh\n{body}\n").replace("PROGRAM", &program);
     let script = machine.write("script", text);
@@ -41,6 +41,11 @@ fn an_architecture_that_the_embedded_engine_refuses_is_answered() {
         args.extend(more);
         machine.run(&args)
     };
+    let mut chat = vec!["infer", "{{text}}", "--text", "x", "-m", gemma3];
+    chat.extend(["--max-tokens", "1"]);
+    let run = machine.run(&chat);
+    run.ok();
+    assert!(run.stderr.contains("has no chat template"), "{run:?}");
     let run = infer(&["--engine", "embedded"]);
     assert_eq!(run.code, Some(5), "{run:?}");
     let run = infer(&[]);

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::processes::{command_line, kill, processes_with, signal};
-use super::real_models::{FIRST, machine_with};
+use super::real_models::{FIRST, configure_script, machine_with};
 use super::{demo, infer_args};
 use crate::support::{Machine, Random, finish, seeds, wait_until};
 
@@ -63,9 +63,11 @@ fn runs_at_once_share_a_server_that_stays_for_its_time() {
     assert_eq!(logs.count(), 1);
 
     // The next commands use it, also without a time of their own, and do not wait for its end.
-    let run = machine.run(&infer_args(&model, &[]));
+    let mut args = infer_args(&model, &[]);
+    args.retain(|arg| *arg != "-q");
+    let run = machine.run(&args);
     run.ok();
-    assert_eq!(run.stderr, "");
+    assert!(!run.stderr.contains("warning"), "{run:?}");
     // A shorter time does not end what another command wants to stay.
     machine.run(&infer_args(&model, &["--ttl", "1s"])).ok();
     std::thread::sleep(Duration::from_secs(2));
@@ -132,6 +134,13 @@ fn load_keeps_a_server_until_it_is_unloaded() {
     let replaced = servers(&model);
     assert_eq!(replaced.len(), 1);
     assert_ne!(replaced, loaded);
+    // A command that needs more replaces it, too, and leaves the new one loaded.
+    machine
+        .run(&infer_args(&model, &["--context", "1000"]))
+        .ok();
+    assert_eq!(servers(&model).len(), 1);
+    assert_ne!(servers(&model), replaced);
+    let replaced = servers(&model);
     // So does another file of the same name.
     let mut content = std::fs::read(&model).unwrap();
     content.push(0);
@@ -144,6 +153,27 @@ fn load_keeps_a_server_until_it_is_unloaded() {
     assert!(servers(&model).is_empty());
     let run = machine.run(&["unload", &model]);
     assert!(run.fails(5).contains("is loaded"), "{run:?}");
+}
+
+#[test]
+#[ignore = "needs llama-server from PyPI"]
+fn a_server_behind_a_script_ends_with_it() {
+    let (machine, model) = machine_with_model();
+    // Without `exec`, the script stays the parent of the server.
+    configure_script(&machine, "PROGRAM \"$@\"");
+    machine.run(&infer_args(&model, &[])).ok();
+    assert!(servers(&model).is_empty());
+    machine.run(&["load", &model]).ok();
+    machine.run(&["unload", "--all"]).ok();
+    assert!(servers(&model).is_empty());
+    let mut user = machine
+        .command(&infer_args(&model, &["--max-tokens", "900"]))
+        .spawn()
+        .unwrap();
+    wait_until(|| !servers(&model).is_empty());
+    user.kill().unwrap();
+    user.wait().unwrap();
+    wait_until(|| servers(&model).is_empty());
 }
 
 #[test]
@@ -167,7 +197,7 @@ fn an_unload_does_not_end_what_a_command_has_begun_to_use() {
 fn a_server_in_use_is_not_unloaded() {
     let (machine, model) = machine_with_model();
     machine.run(&["load", &model]).ok();
-    let mut user = machine
+    let user = machine
         .command(&[
             "infer",
             "{{text}}",
@@ -175,6 +205,7 @@ fn a_server_in_use_is_not_unloaded() {
             "x",
             "-m",
             &model,
+            "--raw",
             "--max-tokens",
             "900",
         ])
@@ -210,7 +241,7 @@ fn a_server_in_use_is_not_unloaded() {
     let run = machine.run(&["unload", &model]);
     assert!(run.fails(5).contains("another process uses it"), "{run:?}");
     signal(user.id(), Signal::CONT);
-    assert!(user.wait().unwrap().success());
+    finish(user).ok();
     // It ends with its last user.
     wait_until(|| servers(&model).is_empty());
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use fs_err as fs;
@@ -131,9 +130,9 @@ struct EngineToml {
 #[serde(default, deny_unknown_fields)]
 struct LlamaServerToml {
     command: Option<PathBuf>,
-    context: Option<NonZeroU32>,
-    slots: Option<NonZeroU32>,
-    threads: Option<NonZeroU32>,
+    context: Option<Spanned<u32>>,
+    slots: Option<Spanned<u32>>,
+    threads: Option<Spanned<u32>>,
     gpu_layers: Option<GpuLayers>,
     args: Option<Spanned<Vec<String>>>,
 }
@@ -143,16 +142,23 @@ impl LlamaServerToml {
         if let Some(args) = &self.args
             && let Some(flag) = reserved_flag(args.get_ref())
         {
-            let problem = format!("`{flag}` is set by lmstrix-host");
+            let problem = format!("`{flag}` cannot be set here");
             return Err((args.span().start, problem));
         }
         Ok(LlamaServerSettings {
-            context: self.context.map(NonZeroU32::get),
-            slots: self.slots.map(NonZeroU32::get),
-            threads: self.threads.map(NonZeroU32::get),
+            context: self.context.map(at_least_one).transpose()?,
+            slots: self.slots.map(at_least_one).transpose()?,
+            threads: self.threads.map(at_least_one).transpose()?,
             gpu_layers: self.gpu_layers,
             args: self.args.map(Spanned::into_inner).unwrap_or_default(),
         })
+    }
+}
+
+fn at_least_one(number: Spanned<u32>) -> Result<u32, ErrorAt> {
+    match *number.get_ref() {
+        0 => Err((number.span().start, "must be at least 1".to_owned())),
+        number => Ok(number),
     }
 }
 
@@ -370,9 +376,13 @@ mod tests {
             (
                 "[llama_server]\nargs = ['-fa', 'on', '--port', '1']\n",
                 "/etc/c.toml:2:8:",
-                "`--port` is set by lmstrix-host",
+                "`--port` cannot be set here",
             ),
-            ("[llama_server]\nslots = 0\n", "/etc/c.toml:2:9:", "nonzero"),
+            (
+                "[llama_server]\nslots = 0\n",
+                "/etc/c.toml:2:9:",
+                "must be at least 1",
+            ),
             (
                 "[llama_server]\ngpu_layers = 'some'\n",
                 "/etc/c.toml:2:14:",

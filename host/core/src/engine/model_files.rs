@@ -72,6 +72,7 @@ impl ModelFolders {
         }
         let mut names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
         names.push(DEMO);
+        names.retain(|name| *name != model);
         names.sort_unstable();
         Err(Error::UnknownModel {
             name: model.to_owned(),

@@ -147,6 +147,16 @@ impl SelectedModel {
         self.recommended.clone()
     }
 
+    /// Returns whether the model has a chat template, if that is known.
+    #[must_use]
+    pub fn has_chat_template(&self) -> Option<bool> {
+        match &self.backend {
+            Backend::Managed(model) => model.has_chat_template(),
+            // The embedded engine refuses the messages itself.
+            Backend::Embedded(_) | Backend::Server(_) => None,
+        }
+    }
+
     /// Returns whether the model appears to be instruction-tuned.
     #[must_use]
     pub fn is_instruct(&self) -> bool {

@@ -9,8 +9,8 @@ use crate::engine::{
 use crate::error_chain::error_chain;
 
 /// Shown when no server can be used.
-const EMBEDDED_HINT: &str = "to run without a server, use --engine embedded for the built-in demo model, or with \
-     -m FILE.gguf for a model file";
+const EMBEDDED_HINT: &str = "to run without a server, use -m FILE.gguf for a model file, --engine llama.cpp with its \
+     name or a pattern, or --engine embedded for the built-in demo model";
 
 const API_KEY_HINT: &str = "set LMSTRIX_HOST_API_KEY together with --engine (for LM Studio also LM_API_TOKEN), or \
      the variable that `key_env` names in the config";
@@ -153,6 +153,9 @@ fn llama_server_error(message: String, failure: &LlamaServerFailure) -> Error {
         LlamaServerFault::NotReady(_) => ErrorKind::Expired,
     };
     let hint = match &failure.fault {
+        LlamaServerFault::NotStarted(_) => {
+            Some("`command` in [llama_server] of the config names the executable")
+        }
         LlamaServerFault::Lacks(_) => Some(LLAMA_CPP_HINT),
         LlamaServerFault::NotReady(_) => {
             Some("--load-timeout, or `load` in [timeouts] of the config, sets this limit")

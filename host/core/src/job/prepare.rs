@@ -76,6 +76,11 @@ pub async fn prepare(
             model: model.model.clone(),
         });
     }
+    if matches!(resolved.prompt, Prompt::Chat(_)) && model.has_chat_template() == Some(false) {
+        warnings.push(Warning::NoChatTemplate {
+            model: model.model.clone(),
+        });
+    }
     let mut settings = spec
         .settings
         .resolve(&resolved.settings, &model.recommended());

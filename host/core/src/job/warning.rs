@@ -8,6 +8,11 @@ use serde::{Deserialize, Serialize};
 /// A warning. Code decides on the variant, people read the text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Warning {
+    /// Messages go to a model without a chat template.
+    NoChatTemplate {
+        /// The model's name.
+        model: String,
+    },
     /// A prompt without chat template goes to a model that was trained to answer.
     RawPrompt {
         /// The model's name.
@@ -65,6 +70,11 @@ impl Warning {
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NoChatTemplate { model } => write!(
+                f,
+                "`{model}` has no chat template, so llama-server uses one that the model was not \
+                 trained with; --raw sends the text alone"
+            ),
             Self::RawPrompt { model } => write!(
                 f,
                 "the text goes to `{model}` without its chat template, so the model may continue \

@@ -10,7 +10,9 @@ use super::run_files::{Control, RunFiles, ServerRecord};
 use super::usage::{ends_or_is_shared, stop};
 use crate::engine::lease::is_used;
 use crate::engine::model_files::NamedFile;
-use crate::engine::{CatalogEngine, CatalogModel, Error, LLAMA_CPP, LoadedInstance, ModelFolders};
+use crate::engine::{
+    CatalogEngine, CatalogModel, Error, LLAMA_CPP, LoadedInstance, ModelFolders, display_model,
+};
 
 /// The availability of llama-server.
 #[derive(Debug)]
@@ -174,7 +176,7 @@ fn add_running(models: &mut Vec<CatalogModel>, running: &[ServerRecord]) {
             Some(model) => model.instances.push(instance),
             None => models.push(CatalogModel {
                 id: server.model.clone(),
-                aliases: vec![server.alias.clone()],
+                aliases: vec![display_model(&server.model).to_owned()],
                 size_bytes: fs_err::metadata(&server.file).ok().map(|file| file.len()),
                 instances: vec![instance],
                 ..CatalogModel::default()

@@ -74,7 +74,8 @@ impl FileFacts {
     }
 
     fn read_metadata(path: &Path) -> Result<Self, Error> {
-        let metadata = fs_err::metadata(path).map_err(|source| Error::ModelFile {
+        // The error is shown with the path.
+        let metadata = path.metadata().map_err(|source| Error::ModelFile {
             path: path.to_owned(),
             source,
         })?;

@@ -91,7 +91,7 @@ fn find(model: &str, folders: &ModelFolders, state_dir: &Path) -> Result<NamedFi
     let is_bare = Path::new(model).components().count() == 1;
     if is_bare && !found.as_ref().is_ok_and(|file| file.path.exists()) {
         let mut running = RunFiles::new(state_dir).running();
-        running.retain(|server| server.alias == model);
+        running.retain(|server| display_model(&server.model) == model);
         if let [server] = running.as_slice() {
             return Ok(NamedFile {
                 name: server.model.clone(),
@@ -298,6 +298,11 @@ impl ManagedModel {
             .filter(|context| *context >= wanted)
             .min();
         of_running.or(self.context).or(self.facts.declared_context)
+    }
+
+    /// Returns whether the file has a chat template, if that is known.
+    pub(in crate::engine) fn has_chat_template(&self) -> Option<bool> {
+        self.facts.has_chat_template
     }
 
     /// Returns whether the model appears to be instruction-tuned: its file has a chat template.

@@ -13,6 +13,7 @@ use tokio::process::Command;
 
 use super::failure::{LlamaServerFailure, LlamaServerFault};
 use super::options::LlamaServerOptions;
+use super::tied_child::{end_group, lead_group};
 use crate::store::{AtomicFile, sha256_hex};
 
 /// The time that `--help` may take. A build for GPUs looks for them first.
@@ -157,7 +158,9 @@ fn read_cached(file: &Path) -> Option<Program> {
 
 /// Returns the output of the executable with one argument, stderr included.
 async fn output_of(program: &Path, argument: &str) -> Result<String, String> {
-    let mut command = Command::new(program);
+    let mut command = std::process::Command::new(program);
+    lead_group(&mut command);
+    let mut command = Command::from(command);
     command
         .arg(argument)
         .stdin(Stdio::null())
@@ -169,6 +172,8 @@ async fn output_of(program: &Path, argument: &str) -> Result<String, String> {
     // Closing the pipes at the limit ends a program that prints without end.
     let reading = async { tokio::join!(read_limited(stdout), read_limited(stderr)) };
     let read = tokio::time::timeout(HELP_LIMIT, reading).await;
+    // Also what a script has started.
+    child.id().into_iter().for_each(end_group);
     let (stdout, stderr) =
         read.map_err(|_| format!("`{argument}` took more than {} s", HELP_LIMIT.as_secs()))?;
     Ok(stdout + &stderr)

@@ -17,6 +17,7 @@ use std::time::Duration;
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
+use super::tied_child::end_group;
 use crate::engine::{Error, LLAMA_CPP, process_start_time};
 use crate::store::{AtomicFile, FileLock, sha256_hex};
 
@@ -35,8 +36,10 @@ pub(super) struct ServerRecord {
     pub(super) file: PathBuf,
     /// The name that requests use.
     pub(super) alias: String,
-    /// The context length of one slot in tokens, if it was set.
+    /// The effective context length of one slot in tokens, if it is known.
     pub(super) context: Option<u32>,
+    /// The context length that the server was started with, in tokens, if it was set.
+    pub(super) requested_context: Option<u32>,
     /// The digest of the executable and the settings.
     pub(super) settings: String,
     /// The time without users after which the server ends, in milliseconds; `None` keeps it
@@ -197,7 +200,7 @@ impl RunFiles {
         let is_same =
             record.started.is_some() && process_start_time(record.process) == record.started;
         if is_same {
-            end_process(record.process);
+            end_group(record.process);
         }
         self.remove(&record.id);
     }
@@ -278,6 +281,7 @@ impl ServerRecord {
             file: file.to_owned(),
             alias: alias.to_owned(),
             context: None,
+            requested_context: None,
             settings,
             idle_ms: None,
             url: String::new(),
@@ -309,22 +313,10 @@ fn random_text(bytes: usize) -> std::io::Result<String> {
     Ok(crate::store::hex(&random))
 }
 
-#[cfg(unix)]
-fn end_process(process: u32) {
-    use rustix::process::{Pid, Signal, kill_process};
-
-    if let Some(process) = i32::try_from(process).ok().and_then(Pid::from_raw) {
-        let _already_ended = kill_process(process, Signal::KILL);
-    }
-}
-
-/// On Windows a server never outlives its supervisor.
-#[cfg(not(unix))]
-fn end_process(_process: u32) {}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::llama_server::tied_child::lead_group;
 
     fn files() -> (tempfile::TempDir, RunFiles) {
         let state = tempfile::tempdir().unwrap();
@@ -372,10 +364,9 @@ mod tests {
     #[test]
     fn a_server_that_outlived_its_supervisor_is_ended() {
         let (_state, files) = files();
-        let mut child = std::process::Command::new("sleep")
-            .arg("600")
-            .spawn()
-            .unwrap();
+        let mut command = std::process::Command::new("sleep");
+        lead_group(command.arg("600"));
+        let mut child = command.spawn().unwrap();
         let mut record = new_record();
         record.process = child.id();
         // Another process with the same ID is not the server.

@@ -85,9 +85,10 @@ impl ManagedModel {
         let lease = self.usage.lease()?;
         emit(Event::Loading(None));
         let start_lock = files.lock_start(&self.path).await?;
-        let server = match self.reuse(&lease).await? {
+        let mut idle_ms = self.lifecycle.idle_limit().map(milliseconds);
+        let server = match self.reuse(&lease, &mut idle_ms).await? {
             Some(server) => server,
-            None => self.start_new().await?,
+            None => self.start_new(idle_ms).await?,
         };
         drop(start_lock);
         let UsedServer {
@@ -108,11 +109,16 @@ impl ManagedModel {
     }
 
     /// Uses a running server with the same settings and enough context. Ends servers of the
-    /// file that are to be replaced. Must be called under the start lock.
+    /// file that are to be replaced; the one in their place stays at least as long as they
+    /// would, by `idle_ms`. Must be called under the start lock.
     ///
     /// # Errors
     /// Returns an error if a server that another process uses would have to be replaced.
-    async fn reuse(&self, lease: &Lease) -> Result<Option<UsedServer>, Error> {
+    async fn reuse(
+        &self,
+        lease: &Lease,
+        idle_ms: &mut Option<u64>,
+    ) -> Result<Option<UsedServer>, Error> {
         let files = &self.usage.files;
         let is_shared = self.usage.is_shared(Some(lease));
         for record in self.unsuitable_records() {
@@ -120,6 +126,7 @@ impl ManagedModel {
                 // Its starter has ended, and its supervisor ends it.
                 files.wait_until_ended(&record.id, STOP_LIMIT).await;
             } else if !is_shared {
+                *idle_ms = longer(*idle_ms, files.idle_ms(&record));
                 stop(files, &record.id, &self.name).await?;
             }
         }
@@ -132,7 +139,7 @@ impl ManagedModel {
                     context: record.context,
                 },
                 is_owned: !is_shared,
-                requested_context: record.context,
+                requested_context: record.requested_context,
             })
             .collect();
         let wanted = WantedInstance {
@@ -155,8 +162,9 @@ impl ManagedModel {
                 reason: "another process uses it, so it is not reloaded".to_owned(),
             }),
             LoadDecision::Reload(ids) => {
-                for id in ids {
-                    stop(files, &id, &self.name).await?;
+                for record in records.iter().filter(|record| ids.contains(&record.id)) {
+                    *idle_ms = longer(*idle_ms, files.idle_ms(record));
+                    stop(files, &record.id, &self.name).await?;
                 }
                 Ok(None)
             }
@@ -205,14 +213,15 @@ impl ManagedModel {
         files.write_control(&record.id, control)
     }
 
-    /// Starts a server and waits until it has loaded the model.
+    /// Starts a server and waits until it has loaded the model. It ends after `idle_ms` without
+    /// users.
     ///
     /// # Errors
     /// Returns an error if it ends before that.
-    async fn start_new(&self) -> Result<UsedServer, Error> {
+    async fn start_new(&self, idle_ms: Option<u64>) -> Result<UsedServer, Error> {
         let mut attempt = 1;
         loop {
-            match self.try_start().await {
+            match self.try_start(idle_ms).await {
                 Err(Error::LlamaServer(failure))
                     if attempt < ATTEMPTS && failure.log_contains(&[PORT_TAKEN]) =>
                 {
@@ -228,13 +237,13 @@ impl ManagedModel {
         }
     }
 
-    async fn try_start(&self) -> Result<UsedServer, Error> {
+    async fn try_start(&self, idle_ms: Option<u64>) -> Result<UsedServer, Error> {
         let files = &self.usage.files;
         let settings = self.settings_digest();
         let mut record = ServerRecord::new(&self.name, &self.path, &self.alias, settings)
             .map_err(|source| files.write_error(files.folder(), source))?;
-        record.context = self.context;
-        record.idle_ms = self.lifecycle.idle_limit().map(milliseconds);
+        record.requested_context = self.context;
+        record.idle_ms = idle_ms;
         self.usage.starts(&record.id);
         let options = &self.lifecycle.llama_server;
         let served = ServedModel {
@@ -266,7 +275,9 @@ impl ManagedModel {
             report = next_report(&mut reports) => return Err(self.ended(&record.id, report)),
             target = self.connect(&record) => target?,
         };
-        let ready = format!("{READY}\n");
+        record.context = target.instance().context;
+        let context = record.context.map(|tokens| tokens.to_string());
+        let ready = format!("{READY} {}\n", context.unwrap_or_default());
         let written = supervisor.write_all(ready.as_bytes()).await;
         written.map_err(|error| self.not_started(error.to_string()))?;
         Ok(UsedServer {
@@ -359,6 +370,11 @@ async fn next_report(reports: &mut Lines<BufReader<ChildStdout>>) -> SupervisorR
         Ok(None) => SupervisorReport::Exited("its supervisor was killed".to_owned()),
         Err(error) => SupervisorReport::NotStarted(error.to_string()),
     }
+}
+
+/// Returns the longer of two times in milliseconds; `None` has no end.
+fn longer(one: Option<u64>, other: Option<u64>) -> Option<u64> {
+    Some(one?.max(other?))
 }
 
 fn milliseconds(time: Duration) -> u64 {

@@ -13,14 +13,15 @@ use serde::{Deserialize, Serialize};
 use super::program::KEY_VARIABLE;
 use super::run_files::{Control, RunFiles, ServerRecord};
 use super::server_log::{LOG_EXTENSION, copy_output};
-use super::tied_child::{detach_and_tie_children, tied_command};
+use super::tied_child::{detach_and_tie_children, end_group, tied_command};
 use crate::engine::{LLAMA_CPP, lease, process_start_time};
 use crate::store::{AtomicFile, FileLock};
 
 /// The hidden command that runs this program as the supervisor of a server.
 pub const SUPERVISOR_COMMAND: &str = "supervise-server";
 
-/// The line by which the starter confirms that it uses the server.
+/// The start of the line by which the starter confirms that it uses the server. The effective
+/// context length follows, if it is known.
 pub(super) const READY: &str = "ready";
 /// Interval between looks at the users of the server.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -59,8 +60,8 @@ enum SupervisorEvent {
     /// The server names a port at which it listens.
     Port(u16),
     OutputEnded,
-    /// The starter uses the server.
-    Ready,
+    /// The starter uses the server, which has this effective context length.
+    Ready(Option<u32>),
     /// The starter has ended, or has no use for the server.
     StarterGone,
 }
@@ -116,6 +117,7 @@ fn supervise(
     let mut server = started.inspect_err(|_| files.remove(&id))?;
     let status = server.run(&events, reports);
     // Whatever happened, the server ends here.
+    end_group(server.child.id());
     let _already_ended = server.child.kill();
     let _already_reaped = server.child.wait();
     // Before the lock is removed, by which others see the end and read the log.
@@ -198,8 +200,10 @@ fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
 /// it uses the server.
 fn watch_input(mut input: impl BufRead, events: &Sender<SupervisorEvent>) {
     let mut line = String::new();
-    if input.read_line(&mut line).is_ok() && line.trim_end() == READY {
-        let _supervisor_ends = events.send(SupervisorEvent::Ready);
+    let read = input.read_line(&mut line);
+    if let (Ok(_), Some(context)) = (read, line.strip_prefix(READY)) {
+        let context = context.trim().parse().ok();
+        let _supervisor_ends = events.send(SupervisorEvent::Ready(context));
         let _ended = io::copy(&mut input, &mut io::sink());
     }
     let _supervisor_ends = events.send(SupervisorEvent::StarterGone);
@@ -240,7 +244,7 @@ impl Server {
                 Ok(SupervisorEvent::Port(port)) if port == self.port => {
                     reports.send(&SupervisorReport::Listening(self.url()));
                 }
-                Ok(SupervisorEvent::Ready) => self.share(),
+                Ok(SupervisorEvent::Ready(context)) => self.share(context),
                 // Its start was given up.
                 Ok(SupervisorEvent::StarterGone) if !self.is_ready => return Ok(None),
                 Ok(_) | Err(RecvTimeoutError::Timeout) => {}
@@ -263,8 +267,9 @@ impl Server {
     }
 
     /// Lets other processes use the server.
-    fn share(&mut self) {
+    fn share(&mut self, context: Option<u32>) {
         self.is_ready = true;
+        self.record.context = context.or(self.record.requested_context);
         self.record.url = self.url();
         let _not_shared = self.files.write_record(&self.record);
     }

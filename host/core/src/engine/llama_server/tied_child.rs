@@ -16,7 +16,7 @@ pub const TIED_COMMAND: &str = "run-tied";
 /// Returns a command for `program` that ends with this process. `helper` is a program that
 /// calls [`run_tied`].
 pub(super) fn tied_command(helper: &Path, program: &Path) -> Command {
-    if cfg!(target_os = "linux") {
+    let mut command = if cfg!(target_os = "linux") {
         let mut command = Command::new(helper);
         command
             .arg(TIED_COMMAND)
@@ -25,7 +25,35 @@ pub(super) fn tied_command(helper: &Path, program: &Path) -> Command {
         command
     } else {
         without_window(Command::new(program))
+    };
+    lead_group(&mut command);
+    command
+}
+
+/// Lets [`end_group`] end the program with the processes that it starts.
+pub(super) fn lead_group(command: &mut Command) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::process::CommandExt;
+        command.process_group(0);
     }
+    #[cfg(not(unix))]
+    let _ = command;
+}
+
+/// Ends a process that [`lead_group`] prepared, and those that it started. On Windows the job
+/// object ends them.
+pub(super) fn end_group(process: u32) {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Pid, Signal, kill_process_group};
+
+        if let Some(process) = i32::try_from(process).ok().and_then(Pid::from_raw) {
+            let _already_ended = kill_process_group(process, Signal::KILL);
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = process;
 }
 
 /// Keeps the program from opening a window of its own.

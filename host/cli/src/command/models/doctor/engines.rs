@@ -89,7 +89,8 @@ pub(super) async fn check_engines(
         let failure = Failure::from(error);
         // Servers are optional, unless the config names one.
         if matches!(selection, EngineSelection::Auto(_)) && config.engines.is_empty() {
-            findings.add(Severity::Note, "engine", failure.message);
+            let message = failure.message.trim_start_matches("no engine found; ");
+            findings.add(Severity::Note, "servers", message);
             findings.hint(failure.hints.join("; "));
         } else {
             findings.failure("engine", failure);
