@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -25,6 +25,15 @@ fn machine_with_model() -> (Machine, String) {
 /// Returns the processes of llama-servers for a model file.
 fn servers(model: &str) -> Vec<u32> {
     processes_with(&format!("--model {model}"))
+}
+
+/// Returns the number of files in a folder with an extension.
+fn count_files(folder: &Path, extension: &str) -> usize {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    paths
+        .filter(|path| path.extension().is_some_and(|of_path| of_path == extension))
+        .count()
 }
 
 /// Returns the records of the running servers.
@@ -55,12 +64,8 @@ fn runs_at_once_share_a_server_that_stays_for_its_time() {
     let started = servers(&model);
     assert_eq!(started.len(), 1);
     // One log for each server that was ever started.
-    let files = std::fs::read_dir(machine.home().join("state/servers/llama.cpp")).unwrap();
-    let logs = files.filter(|entry| {
-        let path = entry.as_ref().unwrap().path();
-        path.extension().is_some_and(|extension| extension == "log")
-    });
-    assert_eq!(logs.count(), 1);
+    let logs = count_files(&machine.home().join("state/servers/llama.cpp"), "log");
+    assert_eq!(logs, 1);
 
     // The next commands use it, also without a time of their own, and do not wait for its end.
     let mut args = infer_args(&model, &[]);
@@ -157,6 +162,29 @@ fn load_keeps_a_server_until_it_is_unloaded() {
 
 #[test]
 #[ignore = "needs llama-server from PyPI"]
+fn a_server_holds_no_file_of_its_starter() {
+    let (machine, model) = machine_with_model();
+    let marker = machine.work().join("lock");
+    // As the program `flock` does.
+    let mut shell = machine.command_of(Path::new("/bin/sh"), &["-c"]);
+    shell.arg("exec 9>lock; exec \"$0\" \"$@\"");
+    shell.arg(env!("CARGO_BIN_EXE_lmstrix-host"));
+    shell.args(["load", &model]);
+    finish(shell.spawn().unwrap()).ok();
+    let supervisors = processes_with("supervise-server").into_iter();
+    let supervisors = supervisors.filter(|process| environment_names(*process, &machine));
+    let processes: Vec<u32> = supervisors.chain(servers(&model)).collect();
+    assert_eq!(processes.len(), 2);
+    for process in processes {
+        let files = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap();
+        let mut targets = files.filter_map(|file| std::fs::read_link(file.unwrap().path()).ok());
+        assert!(targets.all(|target| target != marker), "{process}");
+    }
+    machine.run(&["unload", "--all"]).ok();
+}
+
+#[test]
+#[ignore = "needs llama-server from PyPI"]
 fn a_server_behind_a_script_ends_with_it() {
     let (machine, model) = machine_with_model();
     // Without `exec`, the script stays the parent of the server.
@@ -222,20 +250,8 @@ fn a_server_in_use_is_not_unloaded() {
         .args(["--post", "trim", "-q"])
         .spawn()
         .unwrap();
-    let leases = || {
-        let files = std::fs::read_dir(machine.home().join("state/servers")).unwrap();
-        files
-            .filter(|entry| {
-                entry
-                    .as_ref()
-                    .unwrap()
-                    .path()
-                    .extension()
-                    .is_some_and(|e| e == "lease")
-            })
-            .count()
-    };
-    wait_until(|| leases() > 0);
+    let state = machine.home().join("state/servers");
+    wait_until(|| count_files(&state, "lease") > 0);
     // Stopped, it uses the server for as long as this test needs.
     signal(user.id(), Signal::STOP);
     let run = machine.run(&["unload", &model]);
@@ -364,21 +380,8 @@ fn a_server_that_crashes_costs_one_attempt_of_a_batch() {
         "0",
     ];
     let batch = machine.command(&args).spawn().unwrap();
-    let results = || {
-        let files = std::fs::read_dir(machine.work().join("out"))
-            .into_iter()
-            .flatten();
-        files
-            .filter(|entry| {
-                entry
-                    .as_ref()
-                    .unwrap()
-                    .path()
-                    .extension()
-                    .is_some_and(|e| e == "txt")
-            })
-            .count()
-    };
+    let out = machine.work().join("out");
+    let results = || count_files(&out, "txt");
     wait_until(|| results() > 2);
     let before = servers(&model);
     before.iter().copied().for_each(kill);

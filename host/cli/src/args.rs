@@ -107,7 +107,11 @@ pub(crate) enum Command {
     },
     /// Run a llama-server until its last user has ended; started only by this program
     #[command(name = lmstrix::engine::SUPERVISOR_COMMAND, hide = true)]
-    SuperviseServer,
+    SuperviseServer {
+        /// The process has no inherited files
+        #[arg(long)]
+        detached: bool,
+    },
     /// Run a program that ends with its parent process; started only by this program
     #[command(name = lmstrix::engine::TIED_COMMAND, hide = true)]
     RunTied {
@@ -150,7 +154,7 @@ impl Command {
             Self::About(args) => &args.common,
             Self::Completions(_)
             | Self::CompilePack { .. }
-            | Self::SuperviseServer
+            | Self::SuperviseServer { .. }
             | Self::RunTied { .. } => return None,
         })
     }

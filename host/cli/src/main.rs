@@ -17,10 +17,8 @@ use std::pin::pin;
 use std::process::ExitCode;
 
 use clap::Parser;
-use lmstrix::batch;
-#[cfg(unix)]
-use lmstrix::engine::format_bytes;
 use lmstrix::sink::{escape_controls, is_control};
+use lmstrix::{batch, engine};
 
 use args::{Cli, Command, answer_completion_request};
 use environment::Env;
@@ -91,22 +89,28 @@ fn run_hidden_command(command: &Command) -> Option<i32> {
             std::io::stderr(),
             end_orphaned_process,
         )),
-        Command::SuperviseServer => Some(lmstrix::engine::run_supervisor(
-            std::io::stdin(),
-            std::io::stdout(),
-        )),
+        Command::SuperviseServer { detached } => Some(supervise_server(*detached)),
         Command::RunTied {
             parent,
             program,
             args,
         } => {
-            let error = lmstrix::engine::run_tied(*parent, program, args);
+            let error = engine::run_tied(*parent, program, args);
             let message = format!("cannot start `{}`: {error}", program.display());
             Messages::new(false, false, false).error(&message);
             Some(Exit::Broken as i32)
         }
         _ => None,
     }
+}
+
+/// Runs the supervisor of a server, in this program started again without inherited files.
+fn supervise_server(is_detached: bool) -> i32 {
+    if !is_detached && let Ok(program) = std::env::current_exe() {
+        let args = [engine::SUPERVISOR_COMMAND, "--detached"];
+        let _continue = engine::restart_without_inherited_files(&program, &args);
+    }
+    engine::run_supervisor(std::io::stdin(), std::io::stdout())
 }
 
 #[allow(
@@ -151,8 +155,8 @@ fn check_limits(command: &Command) -> Result<(), Failure> {
             Exit::Broken,
             format!(
                 "the limit of address space is {}, and packs need at least {}",
-                format_bytes(limit),
-                format_bytes(ADDRESS_SPACE_MIN)
+                engine::format_bytes(limit),
+                engine::format_bytes(ADDRESS_SPACE_MIN)
             ),
         )
         .hint("raise it with `ulimit -v unlimited`"));
@@ -199,7 +203,7 @@ async fn run(
         Command::Doctor(args) => command::doctor(args, env, first_signal.as_mut()).await,
         Command::Completions(args) => command::completions(&args, env),
         // `main` handles them before it starts anything else.
-        Command::CompilePack { .. } | Command::SuperviseServer | Command::RunTied { .. } => {
+        Command::CompilePack { .. } | Command::SuperviseServer { .. } | Command::RunTied { .. } => {
             Err(Failure::usage("this command is for internal use"))
         }
     };

@@ -41,7 +41,7 @@ pub use lifecycle::{KnownModel, LifecycleOptions, UnloadResult};
 pub use llama_server::{
     GpuLayers, LlamaCppStatus, LlamaServerFailure, LlamaServerFault, LlamaServerOptions,
     LlamaServerSettings, SUPERVISOR_COMMAND, TIED_COMMAND, llama_cpp_status, reserved_flag,
-    run_supervisor, run_tied, running_servers, stop_servers,
+    restart_without_inherited_files, run_supervisor, run_tied, running_servers, stop_servers,
 };
 pub use memory::{Memory, process_start_time};
 pub use model_files::{ModelFolders, display_model, lm_studio_model_files};

@@ -35,7 +35,7 @@ pub use catalog::{LlamaCppStatus, llama_cpp_status, running_servers, stop_server
 pub use failure::{LlamaServerFailure, LlamaServerFault};
 pub use options::{GpuLayers, LlamaServerOptions, LlamaServerSettings, reserved_flag};
 pub use supervisor::{SUPERVISOR_COMMAND, run_supervisor};
-pub use tied_child::{TIED_COMMAND, run_tied};
+pub use tied_child::{TIED_COMMAND, restart_without_inherited_files, run_tied};
 
 pub(super) use catalog::{catalog_engine, catalog_file};
 pub(super) use managed_model::{ManagedModel, select_managed};

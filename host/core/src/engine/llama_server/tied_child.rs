@@ -97,6 +97,23 @@ pub fn run_tied(_parent: u32, _program: &Path, _args: &[OsString]) -> io::Error 
     io::ErrorKind::Unsupported.into()
 }
 
+/// Becomes `program` without the files that this process inherited, except stdin, stdout and
+/// stderr: a lock of the user (`flock`) or a pipe must not stay with a server. Returns only if
+/// that is not possible.
+#[cfg(unix)]
+pub fn restart_without_inherited_files(program: &Path, args: &[&str]) -> io::Error {
+    use std::os::unix::process::CommandExt;
+
+    close_fds::set_fds_cloexec(3, &[]);
+    Command::new(program).args(args).exec()
+}
+
+/// Is not possible on this system.
+#[cfg(not(unix))]
+pub fn restart_without_inherited_files(_program: &Path, _args: &[&str]) -> io::Error {
+    io::ErrorKind::Unsupported.into()
+}
+
 /// Makes this process independent of the terminal and the process that started it, and lets
 /// its children end with it where the system offers that.
 ///
