@@ -26,3 +26,10 @@ pub(super) fn signal(process: u32, signal: Signal) {
     // It may have ended by itself.
     let _already_ended = kill_process(Pid::from_raw(id).unwrap(), signal);
 }
+
+/// Returns the state of a process: `R` is running, `T` stopped, `Z` ended.
+pub(super) fn state_of(process: u32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name of the program, in parentheses, may contain anything.
+    stat.rsplit_once(") ")?.1.chars().next()
+}

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::processes::{command_line, kill, processes_with, signal};
+use super::processes::{command_line, kill, processes_with, signal, state_of};
 use super::real_models::{FIRST, configure_script, machine_with};
 use super::{demo, infer_args};
 use crate::support::{Machine, Random, finish, seeds, wait_until};
@@ -225,35 +225,25 @@ fn an_unload_does_not_end_what_a_command_has_begun_to_use() {
 fn a_server_in_use_is_not_unloaded() {
     let (machine, model) = machine_with_model();
     machine.run(&["load", &model]).ok();
-    let user = machine
-        .command(&[
-            "infer",
-            "{{text}}",
-            "--text",
-            "x",
-            "-m",
-            &model,
-            "--raw",
-            "--max-tokens",
-            "900",
-        ])
-        .args([
-            "--temperature",
-            "3",
-            "--top-k",
-            "0",
-            "--top-p",
-            "1",
-            "--min-p",
-            "0",
-        ])
-        .args(["--post", "trim", "-q"])
-        .spawn()
-        .unwrap();
     let state = machine.home().join("state/servers");
-    wait_until(|| count_files(&state, "lease") > 0);
+    let uses = || count_files(&state, "lease") > 0;
     // Stopped, it uses the server for as long as this test needs.
-    signal(user.id(), Signal::STOP);
+    let stopped_user = || {
+        let mut user = machine.command(&infer_args(&model, &[])).spawn().unwrap();
+        while !uses() && user.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        signal(user.id(), Signal::STOP);
+        wait_until(|| matches!(state_of(user.id()), Some('T' | 'Z')));
+        if uses() {
+            return Some(user);
+        }
+        // It was faster.
+        signal(user.id(), Signal::CONT);
+        user.wait().unwrap();
+        None
+    };
+    let user = (0..100).find_map(|_| stopped_user()).unwrap();
     let run = machine.run(&["unload", &model]);
     assert!(run.fails(5).contains("another process uses it"), "{run:?}");
     signal(user.id(), Signal::CONT);
@@ -315,11 +305,11 @@ fn environment_names(process: u32, machine: &Machine) -> bool {
 fn other_users_of_the_machine_cannot_use_the_server() {
     let (machine, model) = machine_with_model();
     machine.run(&["load", &model]).ok();
+    // The next command finds it.
     let [(path, record)] = <[_; 1]>::try_from(records(&machine)).unwrap();
     let key = record["key"].as_str().unwrap();
     assert_eq!(key.len(), 64);
-    let mode =
-        |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(path.parent().unwrap()), 0o700);
     for entry in std::fs::read_dir(path.parent().unwrap()).unwrap() {
         let path = entry.unwrap().path();

@@ -280,6 +280,11 @@ impl ManagedModel {
         let ready = format!("{READY} {}\n", context.unwrap_or_default());
         let written = supervisor.write_all(ready.as_bytes()).await;
         written.map_err(|error| self.not_started(error.to_string()))?;
+        // Still under the start lock, so that the next command finds the server.
+        match next_report(&mut reports).await {
+            SupervisorReport::Shared => {}
+            report => return Err(self.ended(&record.id, report)),
+        }
         Ok(UsedServer {
             record,
             target,
@@ -292,7 +297,7 @@ impl ManagedModel {
         let fault = match report {
             SupervisorReport::Exited(status) => LlamaServerFault::ExitedEarly(status),
             SupervisorReport::NotStarted(cause) => LlamaServerFault::NotStarted(cause),
-            SupervisorReport::Listening(_) => LlamaServerFault::Crashed,
+            SupervisorReport::Listening(_) | SupervisorReport::Shared => LlamaServerFault::Crashed,
         };
         self.usage.failure(id, fault)
     }

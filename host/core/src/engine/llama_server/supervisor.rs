@@ -50,6 +50,8 @@ pub(super) struct SupervisorRequest {
 pub(super) enum SupervisorReport {
     /// The server listens at this address. It may still be loading.
     Listening(String),
+    /// Other processes find the server.
+    Shared,
     /// The server cannot be started.
     NotStarted(String),
     /// The server ended, with this status.
@@ -244,7 +246,10 @@ impl Server {
                 Ok(SupervisorEvent::Port(port)) if port == self.port => {
                     reports.send(&SupervisorReport::Listening(self.url()));
                 }
-                Ok(SupervisorEvent::Ready(context)) => self.share(context),
+                Ok(SupervisorEvent::Ready(context)) => {
+                    self.share(context);
+                    reports.send(&SupervisorReport::Shared);
+                }
                 // Its start was given up.
                 Ok(SupervisorEvent::StarterGone) if !self.is_ready => return Ok(None),
                 Ok(_) | Err(RecvTimeoutError::Timeout) => {}
