@@ -316,7 +316,6 @@ fn random_text(bytes: usize) -> std::io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::llama_server::tied_child::lead_group;
 
     fn files() -> (tempfile::TempDir, RunFiles) {
         let state = tempfile::tempdir().unwrap();
@@ -364,6 +363,8 @@ mod tests {
     #[test]
     fn a_server_that_outlived_its_supervisor_is_ended() {
         let (_state, files) = files();
+        use crate::engine::llama_server::tied_child::lead_group;
+
         let mut command = std::process::Command::new("sleep");
         lead_group(command.arg("600"));
         let mut child = command.spawn().unwrap();
