@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,9 +15,26 @@ use super::real_models::{FIRST, configure_script, machine_with};
 use super::{demo, infer_args};
 use crate::support::{Machine, Random, finish, seeds, wait_until};
 
+/// A machine whose servers end with the test, also with one that fails.
+struct LoadedMachine(Machine);
+
+impl Deref for LoadedMachine {
+    type Target = Machine;
+
+    fn deref(&self) -> &Machine {
+        &self.0
+    }
+}
+
+impl Drop for LoadedMachine {
+    fn drop(&mut self) {
+        let _nothing_loaded = self.0.run(&["unload", "--all", "--force"]);
+    }
+}
+
 /// Creates a machine with a copy of the demo model, whose path no other process names.
-fn machine_with_model() -> (Machine, String) {
-    let machine = machine_with("");
+fn machine_with_model() -> (LoadedMachine, String) {
+    let machine = LoadedMachine(machine_with(""));
     let model = machine.write("model.gguf", std::fs::read(demo()).unwrap());
     let model = model.to_str().unwrap().to_owned();
     (machine, model)
