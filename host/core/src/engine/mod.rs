@@ -81,8 +81,8 @@ pub enum EngineSelection {
     /// The servers at these addresses. A single address must answer; of several,
     /// those that do not answer are skipped.
     Servers(Vec<ServerAddress>),
-    /// For model files a llama-server that this program starts, or the embedded engine if
-    /// there is none; else the servers that answer at these addresses.
+    /// For model files a llama-server that this program starts, or the embedded engine if no
+    /// llama-server is installed; for other models the servers that answer at these addresses.
     Auto(Vec<ServerAddress>),
 }
 

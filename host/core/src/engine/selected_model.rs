@@ -4,7 +4,7 @@ use lmstrix_inference::{Prompt, SettingSupport, Settings, SettingsLayer};
 
 use super::embedded::EmbeddedModel;
 use super::llama_server::ManagedModel;
-use super::server::ServerTarget;
+use super::server::{ServerTarget, llama_server_support};
 use super::{EMBEDDED, LLAMA_CPP};
 
 /// A selected model, not necessarily loaded.
@@ -181,7 +181,7 @@ impl SelectedModel {
     pub fn support(&self, prompt: &Prompt, settings: &Settings, name: &str) -> SettingSupport {
         match &self.backend {
             Backend::Embedded(model) => model.setting_support(name),
-            Backend::Managed(model) => model.support(prompt, settings, name),
+            Backend::Managed(_) => llama_server_support(prompt, settings, name),
             Backend::Server(target) => target.support(prompt, settings, name),
         }
     }

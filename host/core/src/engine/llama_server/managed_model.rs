@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lmstrix_inference::{ContextSize, Prompt, SettingSupport, Settings};
+use lmstrix_inference::ContextSize;
 
 use super::arguments::slots;
 use super::file_facts::FileFacts;
@@ -15,7 +15,6 @@ use super::usage::ServerUsage;
 use crate::engine::context_limits::{ContextLimits, resolve_context};
 use crate::engine::memory::{Memory, MemoryNeed};
 use crate::engine::model_files::NamedFile;
-use crate::engine::server::llama_server_support;
 use crate::engine::{
     ConnectTimeouts, Error, KnownModel, LLAMA_CPP, LifecycleOptions, ModelFolders, display_model,
 };
@@ -308,15 +307,5 @@ impl ManagedModel {
     /// Returns whether the model appears to be instruction-tuned: its file has a chat template.
     pub(in crate::engine) fn is_instruct(&self) -> bool {
         self.facts.has_chat_template.unwrap_or(false)
-    }
-
-    /// Returns how llama-server treats a setting, given by its snake-case name.
-    pub(in crate::engine) fn support(
-        &self,
-        prompt: &Prompt,
-        settings: &Settings,
-        name: &str,
-    ) -> SettingSupport {
-        llama_server_support(prompt, settings, name)
     }
 }

@@ -41,7 +41,7 @@ impl Program {
     /// Returns the executable of the options with its flags.
     ///
     /// # Errors
-    /// Returns an error if there is none, if it cannot be started, or if it lacks flags
+    /// Returns an error if the executable does not exist, cannot be started, or lacks flags
     /// without which it cannot be used.
     pub(super) async fn inspect(options: &LlamaServerOptions) -> Result<Self, LlamaServerFailure> {
         let path = options.program.clone().unwrap_or_default();

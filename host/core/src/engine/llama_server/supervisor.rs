@@ -187,7 +187,7 @@ fn start_server(
 /// listens there, so that another process cannot take its place.
 ///
 /// # Errors
-/// Returns an error if there is none.
+/// Returns an error if no port is free.
 fn free_port() -> io::Result<u16> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     Ok(listener.local_addr()?.port())
