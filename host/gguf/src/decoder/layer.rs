@@ -1,19 +1,21 @@
 //! A transformer layer: attention, then feed-forward network, each with a residual connection.
 
-use candle_core::quantized::QMatMul;
-use candle_core::{Module, Result as CandleResult, Tensor};
+use candle_core::{Result as CandleResult, Tensor};
 use candle_nn::ops::{rms_norm, silu, softmax_last_dim};
+use rayon::prelude::*;
 
 use super::super::Error;
 use super::cache::KvCache;
 use super::hyperparameters::Hyperparameters;
+use super::matrix::Matrix;
 use super::rope::{Rope, RopeAngles};
+use super::softmax::CausalSoftmax;
 use super::weights::WeightReader;
 
 /// A linear layer: a matrix and an optional bias.
 #[derive(Debug)]
 struct Linear {
-    matrix: QMatMul,
+    matrix: Matrix,
     bias: Option<Tensor>,
 }
 
@@ -46,9 +48,6 @@ pub(super) struct TokenBatch {
     /// Position of the first token.
     pub(super) start: usize,
     pub(super) angles: RopeAngles,
-    /// Causal mask of shape (tokens, positions) with the values 0 and minus infinity. `None` for
-    /// a single token, which attends to all positions.
-    pub(super) mask: Option<Tensor>,
 }
 
 /// The weights and the KV cache of a layer.
@@ -63,9 +62,9 @@ pub(super) struct Layer {
     query_norm: Option<Tensor>,
     key_norm: Option<Tensor>,
     feed_forward_norm: Tensor,
-    gate: QMatMul,
-    up: QMatMul,
-    down: QMatMul,
+    gate: Matrix,
+    up: Matrix,
+    down: Matrix,
     keys: KvCache,
     values: KvCache,
 }
@@ -151,35 +150,31 @@ impl Layer {
         let keys = self.keys.write(&key, batch.start)?;
         let values = self.values.write(&value, batch.start)?;
 
-        // The query heads that share a key head become additional rows of one matrix.
+        // Several query heads share a key head.
         let group_size = head_count / kv_head_count;
-        let query = query.reshape((kv_head_count, group_size * count, head_size))?;
-        let attended = match &batch.mask {
-            None => {
+        let attended = match count {
+            1 => {
+                // They become rows of one matrix.
+                let query = query.reshape((kv_head_count, group_size, head_size))?;
                 let scores = query.matmul(&keys.transpose(1, 2)?)?;
                 softmax_last_dim(&scores)?.matmul(&values)?
             }
-            // One key head at a time, because the scores of a batch against a long context
-            // need by far the most memory.
-            Some(mask) => {
-                let mut attended = Vec::with_capacity(kv_head_count);
-                for head in 0..kv_head_count {
-                    let select_head = |x: &Tensor| x.narrow(0, head, 1);
-                    let scores =
-                        select_head(&query)?.matmul(&select_head(&keys)?.transpose(1, 2)?)?;
-                    let positions = scores.dim(2)?;
-                    let scores = scores.reshape((group_size, count, positions))?;
-                    let weights = softmax_last_dim(&scores.broadcast_add(mask)?)?;
-                    let weights = weights.reshape((1, group_size * count, positions))?;
-                    attended.push(weights.matmul(&select_head(&values)?)?);
-                }
-                Tensor::cat(&attended, 0)?
+            // Each head on its own, because the scores of a batch against a long context need
+            // by far the most memory.
+            _ => {
+                let softmax = CausalSoftmax { start: batch.start };
+                let attend = |head: usize| {
+                    let scores = query
+                        .get(head)?
+                        .matmul(&keys.get(head / group_size)?.t()?)?;
+                    scores.inplace_op1(&softmax)?;
+                    scores.matmul(&values.get(head / group_size)?)
+                };
+                let attended = (0..head_count).into_par_iter().map(attend);
+                Tensor::stack(&attended.collect::<CandleResult<Vec<_>>>()?, 1)?
             }
         };
-        let attended = attended
-            .reshape((head_count, count, head_size))?
-            .transpose(0, 1)?
-            .reshape((count, head_count * head_size))?;
+        let attended = attended.reshape((count, head_count * head_size))?;
         self.output.forward(&attended)
     }
 }

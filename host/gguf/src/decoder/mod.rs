@@ -8,19 +8,23 @@
 mod cache;
 mod hyperparameters;
 mod layer;
+mod matrix;
 mod rope;
+mod softmax;
 mod weights;
 
 use std::sync::Arc;
 
-use candle_core::quantized::{QMatMul, QTensor};
-use candle_core::{Device, Module, Result as CandleResult, Tensor};
+use candle_core::quantized::QTensor;
+use candle_core::{Device, Result as CandleResult, Tensor};
 use candle_nn::ops::rms_norm;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::Error;
 use super::header::Header;
 pub(super) use hyperparameters::Hyperparameters;
 use layer::{Layer, TokenBatch};
+use matrix::Matrix;
 use rope::Rope;
 pub(super) use weights::ReadSeek;
 use weights::WeightReader;
@@ -29,15 +33,23 @@ use weights::WeightReader;
 /// reports its progress.
 pub(super) const BATCH_TOKENS_MAX: usize = 256;
 
+/// Model parameters per thread. Small models run on one thread: handing over work that takes
+/// microseconds does not pay off, and on a busy machine the wait for the other thread took a
+/// hundred times as long.
+const PARAMETERS_PER_THREAD: u64 = 20_000_000;
+
 /// A transformer decoder with loaded weights.
 #[derive(Debug)]
 pub(super) struct Decoder {
     embedding: Arc<QTensor>,
     layers: Vec<Layer>,
     norm: Tensor,
-    output: QMatMul,
+    output: Matrix,
     rope: Rope,
     epsilon: f32,
+    /// The threads for batches of tokens. The operations on a single token are too small to be
+    /// shared, except for the products of quantized weights, for which candle has threads.
+    threads: ThreadPool,
 }
 
 impl Decoder {
@@ -75,7 +87,7 @@ impl Decoder {
                 hyperparameters.embedding_length,
             )?,
             // Small models use the embedding matrix for the output as well (tied embeddings).
-            false => weights.to_matmul(embedding.clone())?,
+            false => weights.to_matrix(embedding.clone())?,
         };
         weights.check_all_read()?;
         Ok(Self {
@@ -85,6 +97,7 @@ impl Decoder {
             output,
             rope: Rope::new(hyperparameters, frequency_factors.as_deref()),
             epsilon: hyperparameters.epsilon,
+            threads: thread_pool(header.parameter_count())?,
         })
     }
 
@@ -109,33 +122,34 @@ impl Decoder {
         let batch = TokenBatch {
             start,
             angles: self.rope.angles(start, count)?,
-            mask: match count {
-                1 => None,
-                _ => Some(causal_mask(start, count)?),
-            },
         };
         let tokens = Tensor::new(tokens, &Device::Cpu)?;
-        let mut x = self.embedding.embedding(&tokens)?;
-        for layer in &mut self.layers {
-            x = layer.forward(&x, &self.rope, &batch)?;
+        let x = self.embedding.embedding(&tokens)?;
+        let Self { layers, rope, .. } = self;
+        let pass = || {
+            layers
+                .iter_mut()
+                .try_fold(x, |x, layer| layer.forward(&x, rope, &batch))
+        };
+        match count {
+            1 => pass(),
+            _ => self.threads.install(pass),
         }
-        Ok(x)
     }
 }
 
-/// Returns the causal mask of `count` tokens from position `start` on, of shape (tokens,
-/// positions): 0 up to the position of a token, minus infinity after it.
-fn causal_mask(start: usize, count: usize) -> CandleResult<Tensor> {
-    let positions = start + count;
-    let mask: Vec<f32> = (0..count)
-        .flat_map(|token| {
-            (0..positions).map(move |position| match position <= start + token {
-                true => 0.0,
-                false => f32::NEG_INFINITY,
-            })
-        })
-        .collect();
-    Tensor::from_vec(mask, (count, positions), &Device::Cpu)
+/// Starts the threads for a model with this number of parameters.
+///
+/// # Errors
+/// Returns an error if a thread cannot be created.
+fn thread_pool(parameters: u64) -> Result<ThreadPool, Error> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = usize::try_from(parameters / PARAMETERS_PER_THREAD).unwrap_or(usize::MAX);
+    ThreadPoolBuilder::new()
+        .num_threads(threads.clamp(1, cores))
+        .thread_name(|_| "model".to_owned())
+        .build()
+        .map_err(|error| Error::Compute(error.to_string()))
 }
 
 #[cfg(test)]

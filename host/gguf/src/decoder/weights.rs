@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
 
-use candle_core::quantized::{QMatMul, QTensor, ggml_file};
+use candle_core::quantized::{QTensor, ggml_file};
 use candle_core::{Device, Tensor};
 
 use super::super::Error;
 use super::super::header::Header;
 use super::super::tensor_type::TensorType;
+use super::matrix::Matrix;
 
 /// Models with up to this number of parameters are dequantized to f32 (16 MiB).
 ///
@@ -100,18 +101,15 @@ impl<'a> WeightReader<'a> {
         name: &str,
         rows: usize,
         columns: usize,
-    ) -> Result<QMatMul, Error> {
+    ) -> Result<Matrix, Error> {
         let tensor = self.quantized_tensor(name, &[rows, columns])?;
-        self.to_matmul(tensor)
+        self.to_matrix(tensor)
     }
 
     /// Converts a tensor to the form that is used for multiplication: dequantized for small
     /// models.
-    pub(super) fn to_matmul(&self, tensor: Arc<QTensor>) -> Result<QMatMul, Error> {
-        Ok(match self.dequantize {
-            true => QMatMul::Tensor(tensor.dequantize(&Device::Cpu)?),
-            false => QMatMul::from_arc(tensor)?,
-        })
+    pub(super) fn to_matrix(&self, tensor: Arc<QTensor>) -> Result<Matrix, Error> {
+        Ok(Matrix::new(tensor, self.dequantize)?)
     }
 
     /// Reads a vector and dequantizes it to f32.

@@ -10,12 +10,7 @@ use crate::engine::reasoning::ReasoningSplitter;
 use crate::engine::stream::{CancelFlag, EVENT_BUFFER, InferenceStream};
 use crate::engine::{Error, InferenceRequest};
 
-/// Model parameters per computing thread. Small models run on one thread: handing
-/// over work that takes microseconds does not pay off, and on a busy machine the
-/// wait for the other thread took a hundred times as long.
-const PARAMETERS_PER_THREAD: u64 = 20_000_000;
-
-/// Stack size of a computing thread. A hostile chat template can nest values
+/// Stack size of the thread. A hostile chat template can nest values
 /// deeply, and a stack overflow would abort the process. Only the pages that are
 /// touched use memory.
 const STACK_BYTES: usize = 256 << 20;
@@ -44,12 +39,17 @@ impl EmbeddedWorker {
         let (tasks, queue) = std::sync::mpsc::channel::<InferenceTask>();
         std::thread::Builder::new()
             .name("model".to_owned())
+            .stack_size(STACK_BYTES)
             .spawn(move || {
                 let mut model = None;
-                let pool = thread_pool(file.parameter_count()).build();
+                // candle's small operations stay on this thread.
+                let only_this_thread = rayon::ThreadPoolBuilder::new()
+                    .num_threads(1)
+                    .use_current_thread()
+                    .build();
                 while let Ok(task) = queue.recv() {
-                    let result = match &pool {
-                        Ok(pool) => pool.install(|| run(&file, context, &mut model, &task)),
+                    let result = match &only_this_thread {
+                        Ok(_) => run(&file, context, &mut model, &task),
                         Err(e) => Err(Error::EngineStopped(e.to_string())),
                     };
                     if let Err(error) = result {
@@ -80,15 +80,6 @@ impl EmbeddedWorker {
             .map_err(|_| Error::EngineStopped("its thread ended".to_owned()))?;
         Ok(stream)
     }
-}
-
-/// Configures the computing threads for a model with this number of parameters.
-fn thread_pool(parameters: u64) -> rayon::ThreadPoolBuilder {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = usize::try_from(parameters / PARAMETERS_PER_THREAD).unwrap_or(usize::MAX);
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads.clamp(1, cores))
-        .stack_size(STACK_BYTES)
 }
 
 fn run(
