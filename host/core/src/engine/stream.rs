@@ -15,6 +15,9 @@ use super::llama_server::ServerUsage;
 /// full.
 pub(super) const EVENT_BUFFER: usize = 64;
 
+/// The size in bytes from which text is not joined with further text.
+const TEXT_BYTES_MAX: usize = 16 << 10;
+
 /// Cancellation flag of an inference.
 #[derive(Debug, Default)]
 pub(super) struct CancelFlag {
@@ -48,6 +51,8 @@ pub struct InferenceStream {
     task: Option<AbortHandle>,
     /// The server that this program started for the inference.
     server: Option<ServerUsage>,
+    /// An event that was received behind the text before it.
+    following: Option<Result<Event, Error>>,
 }
 
 impl InferenceStream {
@@ -61,6 +66,7 @@ impl InferenceStream {
             cancel,
             task,
             server: None,
+            following: None,
         }
     }
 
@@ -71,17 +77,42 @@ impl InferenceStream {
     }
 
     /// Waits for the next event. `Finished` is the last one; a stream that ends
-    /// without it is an error.
+    /// without it is an error. Text that has already arrived is one event, so that a reader
+    /// that is slower than the model, or a model that is faster than it, costs one step for
+    /// many tokens; no event is waited for.
     ///
     /// # Errors
     /// Returns an error if the model cannot be loaded, the prompt does not fit, or
     /// the server or the computation fails. No event follows an error.
     pub async fn next(&mut self) -> Result<Event, Error> {
-        match (self.events.recv().await, &self.server) {
+        let event = match self.following.take() {
+            Some(event) => Some(event),
+            None => self.events.recv().await,
+        };
+        match (event, &self.server) {
             (Some(Err(error)), Some(server)) => Err(server.explain(error).await),
-            (Some(event), _) => event,
+            (Some(Err(error)), None) => Err(error),
+            (Some(Ok(event)), _) => Ok(self.with_arrived_text(event)),
             (None, _) => Err(Error::EngineStopped("no finish event".to_owned())),
         }
+    }
+
+    /// Appends the text of the events that have already arrived to that of `event`.
+    fn with_arrived_text(&mut self, mut event: Event) -> Event {
+        while let Some(length) = text_length(&event)
+            && length < TEXT_BYTES_MAX
+            && let Ok(following) = self.events.try_recv()
+        {
+            match (&mut event, following) {
+                (Event::Text(text), Ok(Event::Text(more)))
+                | (Event::Reasoning(text), Ok(Event::Reasoning(more))) => text.push_str(&more),
+                (_, following) => {
+                    self.following = Some(following);
+                    break;
+                }
+            }
+        }
+        event
     }
 
     /// Requests the engine to stop. The stream still ends with `Finished`.
@@ -97,5 +128,78 @@ impl Drop for InferenceStream {
         if let Some(task) = &self.task {
             task.abort();
         }
+    }
+}
+
+/// Returns the length in bytes of a text event.
+fn text_length(event: &Event) -> Option<usize> {
+    match event {
+        Event::Text(text) | Event::Reasoning(text) => Some(text.len()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lmstrix_inference::FinishReason;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn text_that_has_arrived_is_one_event_and_the_order_stays() {
+        let text = |text: &str| Ok(Event::Text(text.to_owned()));
+        let reasoning = |text: &str| Ok(Event::Reasoning(text.to_owned()));
+        let (sender, events) = mpsc::channel(EVENT_BUFFER);
+        let mut stream = InferenceStream::new(events, Arc::default(), None);
+        let arrived = [
+            reasoning("h"),
+            reasoning("m"),
+            text("a"),
+            text("b"),
+            Ok(Event::TextWasReasoning),
+            text("c"),
+            text("d"),
+            Err(Error::EngineStopped("x".to_owned())),
+        ];
+        for event in arrived {
+            sender.send(event).await.unwrap();
+        }
+        let mut received = Vec::new();
+        while let Ok(event) = stream.next().await {
+            received.push(event);
+        }
+        assert_eq!(
+            received,
+            [
+                reasoning("hm").unwrap(),
+                text("ab").unwrap(),
+                Event::TextWasReasoning,
+                text("cd").unwrap(),
+            ]
+        );
+
+        // Nothing else has arrived, so nothing is waited for.
+        sender.send(text("e")).await.unwrap();
+        assert_eq!(stream.next().await.unwrap(), text("e").unwrap());
+        sender
+            .send(Ok(Event::Finished(FinishReason::End)))
+            .await
+            .unwrap();
+        let last = stream.next().await.unwrap();
+        assert_eq!(last, Event::Finished(FinishReason::End));
+    }
+
+    #[tokio::test]
+    async fn long_text_is_not_joined() {
+        let (sender, events) = mpsc::channel(EVENT_BUFFER);
+        let mut stream = InferenceStream::new(events, Arc::default(), None);
+        let piece = "x".repeat(TEXT_BYTES_MAX / 2);
+        for _ in 0..3 {
+            sender.send(Ok(Event::Text(piece.clone()))).await.unwrap();
+        }
+        let first = stream.next().await.unwrap();
+        assert_eq!(text_length(&first), Some(TEXT_BYTES_MAX));
+        let second = stream.next().await.unwrap();
+        assert_eq!(text_length(&second), Some(TEXT_BYTES_MAX / 2));
     }
 }

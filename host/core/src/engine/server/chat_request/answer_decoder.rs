@@ -152,14 +152,17 @@ impl AnswerDecoder {
 
     fn read_single_body(&mut self, body: &[u8]) -> Decoded {
         let text = String::from_utf8_lossy(body);
-        let value = self.surrogates.parse(text.trim_start_matches('\u{feff}'));
-        let Ok(value) = value else {
-            // This is an error page with a success status.
-            return Decoded::Fault(fault::from_text(&text));
-        };
         let mut events = Vec::new();
-        self.endpoint.parse_response(&value, &mut events);
-        self.handle_events(events)
+        let read = self
+            .surrogates
+            .read(text.trim_start_matches('\u{feff}'), |text| {
+                self.endpoint.read_response(text, &mut events)
+            });
+        match read {
+            Ok(()) => self.handle_events(events),
+            // This is an error page with a success status.
+            Err(_) => Decoded::Fault(fault::from_text(&text)),
+        }
     }
 
     fn read_frames(&mut self, frames: Vec<sse::Frame>, at_end: bool) -> Decoded {
@@ -192,8 +195,11 @@ impl AnswerDecoder {
             return Ok(vec![WireEvent::Done]);
         }
         let mut events = Vec::new();
-        match self.surrogates.parse(data) {
-            Ok(value) => self.endpoint.parse_frame(is_error, &value, &mut events),
+        let read = self.surrogates.read(data, |frame| {
+            self.endpoint.read_frame(is_error, frame, &mut events)
+        });
+        match read {
+            Ok(()) => {}
             Err(_) if is_error => events.push(WireEvent::Fault(fault::from_text(data))),
             Err(error) => return Err(format!("{error} in {} bytes", data.len())),
         }

@@ -3,9 +3,7 @@
 //! A server that splits its text between tokens may split a character into two escapes of
 //! surrogates, `\ud83d` in one frame and `\ude00` in the next. Neither is valid JSON.
 
-use serde_json::Value;
-
-/// Parses the frames of one stream. The first half of a character at the end of a text is
+/// Reads the frames of one stream. The first half of a character at the end of a text is
 /// kept until the frame that begins with its second half.
 #[derive(Debug, Default)]
 pub(super) struct SurrogateRepair {
@@ -14,20 +12,25 @@ pub(super) struct SurrogateRepair {
 }
 
 impl SurrogateRepair {
-    /// Parses a frame. A half without its other half becomes U+FFFD.
+    /// Reads a frame with `read`, again if it has half of a character. A half without its other
+    /// half becomes U+FFFD.
     ///
     /// # Errors
     /// Returns an error if the frame is not JSON.
-    pub(super) fn parse(&mut self, data: &str) -> Result<Value, serde_json::Error> {
-        match serde_json::from_str(data) {
-            Err(error) if data.contains("\\u") => {
+    pub(super) fn read(
+        &mut self,
+        frame: &str,
+        mut read: impl FnMut(&str) -> Result<(), serde_json::Error>,
+    ) -> Result<(), serde_json::Error> {
+        match read(frame) {
+            Err(error) if frame.contains("\\u") => {
                 let pending = self.pending;
-                serde_json::from_str(&self.repair(data)).map_err(|_| {
+                read(&self.repair(frame)).map_err(|_| {
                     self.pending = pending;
                     error
                 })
             }
-            parsed => parsed,
+            read => read,
         }
     }
 
@@ -91,8 +94,15 @@ mod tests {
         let mut text: String = frames
             .iter()
             .map(|frame| {
-                let value = repair.parse(&format!("{{\"text\":\"{frame}\"}}")).unwrap();
-                value["text"].as_str().unwrap().to_owned()
+                let mut text = String::new();
+                let frame = format!("{{\"text\":\"{frame}\"}}");
+                let read = |frame: &str| {
+                    let value: serde_json::Value = serde_json::from_str(frame)?;
+                    value["text"].as_str().unwrap().clone_into(&mut text);
+                    Ok(())
+                };
+                repair.read(&frame, read).unwrap();
+                text
             })
             .collect();
         text.extend(repair.finish());
@@ -116,8 +126,10 @@ mod tests {
 
     #[test]
     fn other_errors_stay_errors() {
-        let mut repair = SurrogateRepair::default();
-        assert!(repair.parse("{\"choices\": [\\ud83d").is_err());
-        assert!(repair.parse("{\"a\": \"\\u12\"}").is_err());
+        for frame in ["{\"choices\": [\\ud83d", "{\"a\": \"\\u12\"}"] {
+            let mut repair = SurrogateRepair::default();
+            let read = |frame: &str| serde_json::from_str::<serde_json::Value>(frame).map(drop);
+            assert!(repair.read(frame, read).is_err(), "{frame}");
+        }
     }
 }

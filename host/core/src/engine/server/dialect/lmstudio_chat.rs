@@ -2,10 +2,11 @@
 //! with progress and rejects unknown request keys.
 
 use lmstrix_inference::{Message, Prompt, Role, Usage};
-use serde_json::{Map, Value, json};
+use serde::Deserialize;
+use serde_json::{Map, Number, Value, json};
 
 use super::endpoint::Endpoint;
-use super::fields::{non_empty_string, u32_field};
+use super::fields::{Lenient, Shape, Text};
 use super::finish::parse_finish_reason;
 use super::images::data_url;
 use super::number_settings::insert_number_settings;
@@ -65,74 +66,122 @@ fn input(text: String, request: &WireRequest<'_>, messages: &[Message]) -> Value
     items.into()
 }
 
-pub(super) fn parse_event(value: &Value, events: &mut Vec<WireEvent>) {
-    let progress = || value.get("progress").and_then(Value::as_f64);
-    let content = || non_empty_string(value, "content");
-    match value.get("type").and_then(Value::as_str) {
+/// An event of a stream.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct StreamEvent<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Lenient<Text<'a>>,
+    #[serde(borrow)]
+    model_instance_id: Lenient<Text<'a>>,
+    progress: Lenient<f32>,
+    #[serde(borrow)]
+    content: Lenient<Text<'a>>,
+    #[serde(borrow)]
+    result: Lenient<ChatResult<'a>>,
+}
+
+/// A response that is not streamed, and the last event of a stream.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ChatResult<'a> {
+    #[serde(borrow)]
+    model_instance_id: Lenient<Text<'a>>,
+    #[serde(borrow)]
+    output: Lenient<Vec<Lenient<OutputItem<'a>>>>,
+    #[serde(borrow)]
+    stats: Lenient<Statistics<'a>>,
+}
+
+impl Shape for ChatResult<'_> {}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct OutputItem<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Lenient<Text<'a>>,
+    #[serde(borrow)]
+    content: Lenient<Text<'a>>,
+}
+
+impl Shape for OutputItem<'_> {}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Statistics<'a> {
+    #[serde(borrow)]
+    stop_reason: Lenient<Text<'a>>,
+    input_tokens: Lenient<Number>,
+    total_output_tokens: Lenient<Number>,
+}
+
+impl Shape for Statistics<'_> {}
+
+pub(super) fn read_event(text: &str, events: &mut Vec<WireEvent>) -> serde_json::Result<()> {
+    let event: StreamEvent<'_> = serde_json::from_str(text)?;
+    match event.kind.as_str() {
         Some("chat.start") => {
-            events.extend(non_empty_string(value, "model_instance_id").map(WireEvent::Model))
+            events.extend(event.model_instance_id.non_empty().map(WireEvent::Model));
         }
         Some("model_load.start" | "model_load.progress") => {
-            events.push(WireEvent::Loading(progress().map(to_f32)));
+            events.push(WireEvent::Loading(event.progress.0));
         }
         Some("prompt_processing.start" | "prompt_processing.progress") => {
             events.push(WireEvent::Prefill {
-                progress: progress().map_or(0.0, to_f32),
+                progress: event.progress.0.unwrap_or(0.0),
                 tokens: None,
             });
         }
-        Some("reasoning.delta") => events.extend(content().map(WireEvent::Reasoning)),
-        Some("message.delta") => events.extend(content().map(WireEvent::Text)),
-        Some("error") => events
-            .push(WireEvent::Fault(fault::find_in_json(value).unwrap_or_else(
-                || fault::from_text("error without a message"),
-            ))),
+        Some("reasoning.delta") => {
+            events.extend(event.content.non_empty().map(WireEvent::Reasoning));
+        }
+        Some("message.delta") => events.extend(event.content.non_empty().map(WireEvent::Text)),
+        Some("error") => {
+            let fault = serde_json::from_str(text).ok();
+            let fault = fault.and_then(|value| fault::find_in_json(&value));
+            let fault = fault.unwrap_or_else(|| fault::from_text("error without a message"));
+            events.push(WireEvent::Fault(fault));
+        }
         Some("chat.end") => {
-            if let Some(result) = value.get("result") {
-                events.extend(non_empty_string(result, "model_instance_id").map(WireEvent::Model));
-                push_stats(result, events);
+            if let Some(result) = event.result.0 {
+                events.extend(result.model_instance_id.non_empty().map(WireEvent::Model));
+                push_statistics(result.stats, events);
             }
             push_end(events);
         }
         _ => {}
     }
+    Ok(())
 }
 
-pub(super) fn parse_response(value: &Value, events: &mut Vec<WireEvent>) {
-    events.extend(non_empty_string(value, "model_instance_id").map(WireEvent::Model));
-    for part in value
-        .get("output")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-    {
-        let content = non_empty_string(part, "content");
-        match part.get("type").and_then(Value::as_str) {
+pub(super) fn read_response(text: &str, events: &mut Vec<WireEvent>) -> serde_json::Result<()> {
+    let result: ChatResult<'_> = serde_json::from_str(text)?;
+    events.extend(result.model_instance_id.non_empty().map(WireEvent::Model));
+    let items = result.output.0.into_iter().flatten();
+    for item in items.filter_map(|item| item.0) {
+        let content = item.content.non_empty();
+        match item.kind.as_str() {
             Some("reasoning") => events.extend(content.map(WireEvent::Reasoning)),
             Some("message") => events.extend(content.map(WireEvent::Text)),
             _ => {}
         }
     }
-    push_stats(value, events);
+    push_statistics(result.stats, events);
     push_end(events);
+    Ok(())
 }
 
-fn push_stats(result: &Value, events: &mut Vec<WireEvent>) {
-    if let Some(stats) = result.get("stats") {
-        let reason = stats.get("stop_reason").and_then(Value::as_str);
-        let end = reason.and_then(parse_finish_reason);
-        events.extend(end.map(WireEvent::Finish));
-        events.push(WireEvent::Usage(Usage {
-            prompt_tokens: u32_field(stats, "input_tokens"),
-            completion_tokens: u32_field(stats, "total_output_tokens"),
-        }));
-    }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "f32 is precise enough for a progress fraction"
-)]
-fn to_f32(progress: f64) -> f32 {
-    progress as f32
+fn push_statistics(statistics: Lenient<Statistics<'_>>, events: &mut Vec<WireEvent>) {
+    let Some(statistics) = statistics.0 else {
+        return;
+    };
+    let end = statistics
+        .stop_reason
+        .as_str()
+        .and_then(parse_finish_reason);
+    events.extend(end.map(WireEvent::Finish));
+    events.push(WireEvent::Usage(Usage {
+        prompt_tokens: statistics.input_tokens.count(),
+        completion_tokens: statistics.total_output_tokens.count(),
+    }));
 }

@@ -23,7 +23,8 @@ pub(in crate::engine) use setting_support::llama_server_support;
 pub(super) use setting_support::setting_support;
 pub(super) use wire::{Framing, WireEvent, WireRequest};
 
-use super::fault;
+use super::fault::{self, ServerFault};
+use fields::{ReadFields, read_json};
 
 impl Endpoint {
     /// Builds the request body.
@@ -36,41 +37,66 @@ impl Endpoint {
         }
     }
 
-    /// Parses one frame of a stream and appends its events. `is_error` is true for a frame
+    /// Reads one frame of a stream and appends its events. `is_error` is true for a frame
     /// that the server marked as an error.
-    pub(super) fn parse_frame(self, is_error: bool, value: &Value, events: &mut Vec<WireEvent>) {
+    ///
+    /// # Errors
+    /// Returns an error, before any event, if the frame is not JSON.
+    pub(super) fn read_frame(
+        self,
+        is_error: bool,
+        frame: &str,
+        events: &mut Vec<WireEvent>,
+    ) -> Result<(), serde_json::Error> {
         if is_error && self != Self::LmStudioChat {
-            let fault = fault::find_in_json(value);
+            let value = serde_json::from_str(frame)?;
+            let fault = fault::find_in_json(&value);
             events.push(WireEvent::Fault(
-                fault.unwrap_or_else(|| fault::from_text(&value.to_string())),
+                fault.unwrap_or_else(|| fault::from_text(frame)),
             ));
-            return;
+            return Ok(());
         }
-        match self {
-            Self::LmStudioChat => lmstudio_chat::parse_event(value, events),
-            // Errors have many shapes, none of which is a valid answer.
-            _ if let Some(fault) = fault::find_in_json(value) => {
-                events.push(WireEvent::Fault(fault))
+        let read: ReadFields = match self {
+            Self::LmStudioChat => lmstudio_chat::read_event,
+            _ if let Some(fault) = find_fault(frame) => {
+                events.push(WireEvent::Fault(fault));
+                return Ok(());
             }
-            Self::OpenAiChat => openai_chat::parse_chunk(value, events),
-            Self::OpenAiCompletion => openai_completion::parse_chunk(value, events),
-            Self::OllamaChat | Self::OllamaGenerate => ollama::parse_line(value, events),
-        }
+            Self::OpenAiChat | Self::OpenAiCompletion => openai_chat::read_chunk,
+            Self::OllamaChat | Self::OllamaGenerate => ollama::read_line,
+        };
+        read_json(frame, events, read)
     }
 
-    /// Parses a response that is not streamed and appends its events.
-    pub(super) fn parse_response(self, value: &Value, events: &mut Vec<WireEvent>) {
-        if let Some(fault) = fault::find_in_json(value) {
-            events.push(WireEvent::Fault(fault));
-            return;
-        }
-        match self {
-            Self::OpenAiChat => openai_chat::parse_response(value, events),
-            Self::OpenAiCompletion => openai_completion::parse_response(value, events),
-            Self::LmStudioChat => lmstudio_chat::parse_response(value, events),
-            Self::OllamaChat | Self::OllamaGenerate => ollama::parse_line(value, events),
-        }
+    /// Reads a response that is not streamed and appends its events.
+    ///
+    /// # Errors
+    /// Returns an error, before any event, if the response is not JSON.
+    pub(super) fn read_response(
+        self,
+        response: &str,
+        events: &mut Vec<WireEvent>,
+    ) -> Result<(), serde_json::Error> {
+        let read: ReadFields = match self {
+            _ if let Some(fault) = find_fault(response) => {
+                events.push(WireEvent::Fault(fault));
+                return Ok(());
+            }
+            Self::OpenAiChat | Self::OpenAiCompletion => openai_chat::read_response,
+            Self::LmStudioChat => lmstudio_chat::read_response,
+            Self::OllamaChat | Self::OllamaGenerate => ollama::read_line,
+        };
+        read_json(response, events, read)
     }
+}
+
+/// Returns the error in a frame or a response. Errors have many shapes, none of which is a
+/// valid answer, but all have this word as a key or a value; most frames have not.
+fn find_fault(text: &str) -> Option<ServerFault> {
+    if !text.contains("\"error\"") {
+        return None;
+    }
+    fault::find_in_json(&serde_json::from_str(text).ok()?)
 }
 
 #[cfg(test)]
@@ -124,6 +150,24 @@ mod tests {
                 ],
             ),
             (Endpoint::LmStudioChat, r#"{"type":"new.kind"}"#, vec![]),
+            // Values of other types count as missing, and of repeated keys the last one counts.
+            (
+                Endpoint::OpenAiChat,
+                r#"{"model":7,"usage":[],"choices":[null,{"index":"0","delta":{"content":"","reasoning":{},"content":"x"},"finish_reason":false}]}"#,
+                vec![WireEvent::Text("x".to_owned())],
+            ),
+            (Endpoint::OpenAiChat, "[1]", vec![]),
+            (Endpoint::OllamaChat, "null", vec![]),
+            (
+                Endpoint::OllamaChat,
+                r#"{"message":"m","response":"x","done":"true","eval_count":"7"}"#,
+                vec![WireEvent::Text("x".to_owned())],
+            ),
+            (
+                Endpoint::LmStudioChat,
+                r#"{"type":"message.delta","content":"\"\n\u00e4\"","progress":"half"}"#,
+                vec![WireEvent::Text("\"\nä\"".to_owned())],
+            ),
             (
                 Endpoint::OllamaChat,
                 r#"{"message":{"thinking":"hm","content":""},"done":false}"#,
@@ -141,8 +185,7 @@ mod tests {
             ),
         ] {
             let mut events = Vec::new();
-            let value = serde_json::from_str(data).unwrap();
-            endpoint.parse_frame(false, &value, &mut events);
+            endpoint.read_frame(false, data, &mut events).unwrap();
             assert_eq!(events, expected, "{data}");
         }
     }

@@ -2,11 +2,12 @@
 //! and the context length.
 
 use lmstrix_inference::{Message, Prompt, REPEAT_LAST_TOKENS, Usage};
-use serde_json::{Map, Value, json};
+use serde::Deserialize;
+use serde_json::{Map, Number, Value, json};
 
 use super::endpoint::Endpoint;
 use super::extra_settings::extra_settings;
-use super::fields::{non_empty_string, u32_field};
+use super::fields::{Lenient, Shape, Text};
 use super::finish::parse_finish_reason;
 use super::images::base64;
 use super::number_settings::{insert_number_settings, insert_penalties_off};
@@ -91,25 +92,57 @@ fn message_object(request: &WireRequest<'_>, message: &Message) -> Value {
     object
 }
 
-/// Parses one line of a stream. A response that is not streamed is such a line,
-/// too.
-pub(super) fn parse_line(value: &Value, events: &mut Vec<WireEvent>) {
-    events.extend(non_empty_string(value, "model").map(WireEvent::Model));
-    let message = value.get("message").unwrap_or(value);
-    events.extend(non_empty_string(message, "thinking").map(WireEvent::Reasoning));
-    let content =
-        non_empty_string(message, "content").or_else(|| non_empty_string(message, "response"));
+/// A line of a stream, and a response that is not streamed:
+/// <https://docs.ollama.com/api/chat>.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Line<'a> {
+    #[serde(borrow)]
+    model: Lenient<Text<'a>>,
+    #[serde(borrow)]
+    message: Lenient<Answer<'a>>,
+    done: Lenient<bool>,
+    #[serde(borrow)]
+    done_reason: Lenient<Text<'a>>,
+    prompt_eval_count: Lenient<Number>,
+    eval_count: Lenient<Number>,
+}
+
+/// The fields of the answer, within `message` for a chat.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Answer<'a> {
+    #[serde(borrow)]
+    thinking: Lenient<Text<'a>>,
+    #[serde(borrow)]
+    content: Lenient<Text<'a>>,
+    #[serde(borrow)]
+    response: Lenient<Text<'a>>,
+}
+
+impl Shape for Answer<'_> {}
+
+/// Reads one line of a stream, or a response that is not streamed.
+pub(super) fn read_line(text: &str, events: &mut Vec<WireEvent>) -> serde_json::Result<()> {
+    let line: Line<'_> = serde_json::from_str(text)?;
+    let answer = match line.message.0 {
+        Some(message) => message,
+        None => serde_json::from_str(text)?,
+    };
+    events.extend(line.model.non_empty().map(WireEvent::Model));
+    events.extend(answer.thinking.non_empty().map(WireEvent::Reasoning));
+    let content = answer.content.non_empty().or(answer.response.non_empty());
     events.extend(content.map(WireEvent::Text));
-    if value.get("done") != Some(&Value::Bool(true)) {
-        return;
+    if line.done.0 != Some(true) {
+        return Ok(());
     }
-    if value.get("eval_count").is_some() || value.get("prompt_eval_count").is_some() {
+    if line.eval_count.0.is_some() || line.prompt_eval_count.0.is_some() {
         events.push(WireEvent::Usage(Usage {
-            prompt_tokens: u32_field(value, "prompt_eval_count"),
-            completion_tokens: u32_field(value, "eval_count"),
+            prompt_tokens: line.prompt_eval_count.count(),
+            completion_tokens: line.eval_count.count(),
         }));
     }
-    match value.get("done_reason").and_then(Value::as_str) {
+    match line.done_reason.as_str() {
         // Versions before 0.1.40 give no reason.
         None => push_end(events),
         Some(reason) => {
@@ -118,4 +151,5 @@ pub(super) fn parse_line(value: &Value, events: &mut Vec<WireEvent>) {
             events.push(WireEvent::Done);
         }
     }
+    Ok(())
 }

@@ -2,11 +2,13 @@
 //! its own names for what OpenAI's API lacks.
 
 use lmstrix_inference::{FinishReason, Message, Origin, Prompt, REPEAT_LAST_TOKENS, Usage};
-use serde_json::{Map, Value, json};
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny};
+use serde_json::value::RawValue;
+use serde_json::{Map, Number, Value, json};
 
 use super::endpoint::Endpoint;
 use super::extra_settings::extra_settings;
-use super::fields::{non_empty_string, u32_field, whole_number};
+use super::fields::{Lenient, Shape, Text, whole_number};
 use super::finish::{ReportedEnd, parse_finish_reason};
 use super::images::data_url;
 use super::number_settings::{insert_number_settings, insert_penalties_off};
@@ -134,25 +136,146 @@ fn insert_reasoning(request: &WireRequest<'_>, body: &mut Map<String, Value>) {
     }
 }
 
-pub(super) fn parse_chunk(value: &Value, events: &mut Vec<WireEvent>) {
-    push_common_events(value, events);
-    if let Some(choice) = first_choice(value) {
-        if let Some(delta) = choice.get("delta") {
-            push_message(delta, events);
-        }
-        push_finish(choice, events);
+/// A response or one piece of it: <https://platform.openai.com/docs/api-reference/chat-streaming>,
+/// and the fields that other servers have instead.
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct Completion<'a> {
+    #[serde(borrow)]
+    model: Lenient<Text<'a>>,
+    prompt_progress: Lenient<PromptProgress>,
+    usage: Lenient<TokenCounts>,
+    #[serde(borrow)]
+    choices: Lenient<Vec<Lenient<Choice<'a>>>>,
+}
+
+/// llama-server's progress of the prompt in tokens.
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct PromptProgress {
+    processed: Lenient<Number>,
+    total: Lenient<Number>,
+}
+
+impl Shape for PromptProgress {}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct TokenCounts {
+    prompt_tokens: Lenient<Number>,
+    completion_tokens: Lenient<Number>,
+}
+
+impl Shape for TokenCounts {}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct Choice<'a> {
+    index: Lenient<Number>,
+    #[serde(borrow)]
+    delta: Lenient<ChoiceMessage<'a>>,
+    #[serde(borrow)]
+    message: Lenient<ChoiceMessage<'a>>,
+    #[serde(borrow)]
+    text: Lenient<Text<'a>>,
+    #[serde(borrow)]
+    finish_reason: Lenient<Text<'a>>,
+}
+
+impl Shape for Choice<'_> {}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct ChoiceMessage<'a> {
+    #[serde(borrow)]
+    reasoning_content: Lenient<Text<'a>>,
+    #[serde(borrow)]
+    reasoning: Lenient<Text<'a>>,
+    #[serde(borrow)]
+    content: Lenient<Content<'a>>,
+    #[serde(borrow)]
+    refusal: Lenient<Text<'a>>,
+    tool_calls: Lenient<Vec<IgnoredAny>>,
+}
+
+impl Shape for ChoiceMessage<'_> {}
+
+/// The content of a message: a text or, as in OpenAI's requests, a list of parts.
+struct Content<'a>(Vec<Lenient<Part<'a>>>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Content<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let content = <&RawValue>::deserialize(deserializer)?.get();
+        let parts = match content.starts_with('"') {
+            true => serde_json::from_str(content).map(|text| {
+                let text = Lenient(Some(text));
+                vec![Lenient(Some(Part { text }))]
+            }),
+            false => serde_json::from_str(content),
+        };
+        parts.map(Self).map_err(D::Error::custom)
     }
 }
 
-pub(super) fn parse_response(value: &Value, events: &mut Vec<WireEvent>) {
-    push_common_events(value, events);
-    if let Some(choice) = first_choice(value) {
-        if let Some(message) = choice.get("message").or_else(|| choice.get("delta")) {
-            push_message(message, events);
-        }
-        push_finish(choice, events);
+impl Shape for Content<'_> {
+    const BEGINNINGS: &'static [u8] = b"\"[";
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct Part<'a> {
+    #[serde(borrow)]
+    text: Lenient<Text<'a>>,
+}
+
+impl Shape for Part<'_> {}
+
+/// Reads one piece of a stream, of a chat or of a completion without a chat template.
+pub(super) fn read_chunk(text: &str, events: &mut Vec<WireEvent>) -> serde_json::Result<()> {
+    let completion: Completion<'_> = serde_json::from_str(text)?;
+    push_completion(completion, events);
+    Ok(())
+}
+
+/// Reads a response that is not streamed.
+pub(super) fn read_response(text: &str, events: &mut Vec<WireEvent>) -> serde_json::Result<()> {
+    let completion: Completion<'_> = serde_json::from_str(text)?;
+    if push_completion(completion, events) {
         push_end(events);
     }
+    Ok(())
+}
+
+/// Appends the events of a piece. Returns true if it has a choice.
+fn push_completion(completion: Completion<'_>, events: &mut Vec<WireEvent>) -> bool {
+    events.extend(completion.model.non_empty().map(WireEvent::Model));
+    if let Some(progress) = completion.prompt_progress.0 {
+        let (done, total) = (progress.processed.count(), progress.total.count());
+        events.push(WireEvent::Prefill {
+            progress: progress_fraction(done, total),
+            tokens: Some(total),
+        });
+    }
+    if let Some(usage) = completion.usage.0 {
+        events.push(WireEvent::Usage(Usage {
+            prompt_tokens: usage.prompt_tokens.count(),
+            completion_tokens: usage.completion_tokens.count(),
+        }));
+    }
+    let choices = completion.choices.0.into_iter().flatten();
+    // The request asks for one choice only.
+    let is_first =
+        |choice: &Choice<'_>| choice.index.0.as_ref().and_then(whole_number).unwrap_or(0) == 0;
+    let Some(choice) = choices.filter_map(|choice| choice.0).find(is_first) else {
+        return false;
+    };
+    if let Some(message) = choice.delta.0.or(choice.message.0) {
+        push_message(message, events);
+    }
+    events.extend(choice.text.non_empty().map(WireEvent::Text));
+    let end = choice.finish_reason.as_str().and_then(parse_finish_reason);
+    events.extend(end.map(WireEvent::Finish));
+    true
 }
 
 /// Appends the end of a response that is not streamed, which may lack a finish
@@ -167,79 +290,24 @@ pub(super) fn push_end(events: &mut Vec<WireEvent>) {
     events.push(WireEvent::Done);
 }
 
-pub(super) fn first_choice(value: &Value) -> Option<&Value> {
-    let choices = value.get("choices")?.as_array()?;
-    // The request asks for one choice only.
-    choices.iter().find(|choice| {
-        let index = choice.get("index").filter(|index| !index.is_null());
-        index.is_none_or(|index| whole_number(index) == Some(0))
-    })
-}
-
-pub(super) fn push_common_events(value: &Value, events: &mut Vec<WireEvent>) {
-    if let Some(model) = non_empty_string(value, "model") {
-        events.push(WireEvent::Model(model));
-    }
-    if let Some(progress) = value
-        .get("prompt_progress")
-        .filter(|progress| progress.is_object())
-    {
-        let (done, total) = (
-            u32_field(progress, "processed"),
-            u32_field(progress, "total"),
-        );
-        events.push(WireEvent::Prefill {
-            progress: progress_fraction(done, total),
-            tokens: Some(total),
-        });
-    }
-    if let Some(usage) = value.get("usage").filter(|usage| usage.is_object()) {
-        events.push(WireEvent::Usage(Usage {
-            prompt_tokens: u32_field(usage, "prompt_tokens"),
-            completion_tokens: u32_field(usage, "completion_tokens"),
-        }));
-    }
-}
-
 #[expect(clippy::cast_precision_loss, reason = "the fraction is only displayed")]
 fn progress_fraction(done: u32, total: u32) -> f32 {
     done as f32 / total.max(1) as f32
 }
 
-fn push_message(delta: &Value, events: &mut Vec<WireEvent>) {
+fn push_message(message: ChoiceMessage<'_>, events: &mut Vec<WireEvent>) {
     // Servers use either name; one that sends both sends the same text twice.
-    let reasoning = non_empty_string(delta, "reasoning_content")
-        .or_else(|| non_empty_string(delta, "reasoning"));
+    let reasoning = message.reasoning_content.non_empty();
+    let reasoning = reasoning.or(message.reasoning.non_empty());
     events.extend(reasoning.map(WireEvent::Reasoning));
-    match delta.get("content") {
-        Some(Value::String(content)) if !content.is_empty() => {
-            events.push(WireEvent::Text(content.clone()));
-        }
-        // Some servers answer with content parts, the form of OpenAI's
-        // requests.
-        Some(Value::Array(parts)) => {
-            let texts = parts
-                .iter()
-                .filter_map(|part| non_empty_string(part, "text"));
-            events.extend(texts.map(WireEvent::Text));
-        }
-        _ => {}
-    }
+    let parts = message.content.0.into_iter().flat_map(|content| content.0);
+    let texts = parts.filter_map(|part| part.0?.text.non_empty());
+    events.extend(texts.map(WireEvent::Text));
     // Some servers send a refusal in a separate field.
-    events.extend(non_empty_string(delta, "refusal").map(WireEvent::Text));
-    if delta
-        .get("tool_calls")
-        .and_then(Value::as_array)
-        .is_some_and(|calls| !calls.is_empty())
-    {
+    events.extend(message.refusal.non_empty().map(WireEvent::Text));
+    if message.tool_calls.0.is_some_and(|calls| !calls.is_empty()) {
         events.push(WireEvent::Warning(
             "the model called a tool although none was offered; ignoring the call".to_owned(),
         ));
     }
-}
-
-pub(super) fn push_finish(choice: &Value, events: &mut Vec<WireEvent>) {
-    let reason = choice.get("finish_reason").and_then(Value::as_str);
-    let end = reason.and_then(parse_finish_reason);
-    events.extend(end.map(WireEvent::Finish));
 }

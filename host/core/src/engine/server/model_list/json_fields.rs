@@ -10,7 +10,7 @@ pub(super) fn string_field(value: &Value, key: &str) -> Option<String> {
 }
 
 pub(super) fn u32_field(value: &Value, key: &str) -> Option<u32> {
-    whole_number(value.get(key)?)
+    whole_number(value.get(key)?.as_number()?)
 }
 
 pub(super) fn size_field(value: &Value, key: &str) -> Option<u64> {
