@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 use super::detected_server::Server;
 use super::fault;
 use super::http_client::{ClientError, HttpClient};
-use super::probe::{Identity, ProbeResponses, identify, probe, requires_key};
+use super::listed_model::Listing;
+use super::model_list::list;
+use super::probe::{Identity, ProbeResponses, identify, probe, probe_timeout, requires_key};
+use super::remembered::{RememberedServer, RememberedServers};
 use super::server_address::ServerAddress;
 use super::server_kind::ServerKind;
 use crate::engine::Error;
@@ -27,6 +30,31 @@ pub struct ConnectTimeouts {
     pub load: Option<Duration>,
 }
 
+/// A server that answered.
+#[derive(Debug)]
+pub(super) struct DetectedServer {
+    pub(super) server: Server,
+    /// The list that confirmed a remembered server.
+    pub(super) confirmed: Option<ConfirmedListing>,
+}
+
+/// The list of a remembered server, and the server as it was remembered.
+#[derive(Debug)]
+pub(super) struct ConfirmedListing {
+    pub(super) listing: Listing,
+    pub(super) recalled: RememberedServer,
+}
+
+impl DetectedServer {
+    /// A server that was not remembered.
+    pub(super) fn new(server: Server) -> Self {
+        Self {
+            server,
+            confirmed: None,
+        }
+    }
+}
+
 /// Detects the servers at all addresses in parallel. Returns those that answer,
 /// in the order of `addresses`.
 ///
@@ -38,9 +66,40 @@ pub(super) async fn detect_all(
     is_explicit: bool,
     timeouts: ConnectTimeouts,
 ) -> Result<Vec<Server>, Error> {
+    let detected = detect_or_confirm_all(addresses, is_explicit, timeouts, None).await?;
+    Ok(detected
+        .into_iter()
+        .map(|detected| detected.server)
+        .collect())
+}
+
+/// Detects servers as [`detect_all`] does, except for `remembered` ones that are confirmed by
+/// their lists.
+///
+/// # Errors
+/// See [`detect_all`].
+pub(super) async fn detect_or_confirm_all(
+    addresses: &[ServerAddress],
+    is_explicit: bool,
+    timeouts: ConnectTimeouts,
+    remembered: Option<&RememberedServers>,
+) -> Result<Vec<DetectedServer>, Error> {
     let mut tasks = tokio::task::JoinSet::new();
     for (index, address) in addresses.iter().cloned().enumerate() {
-        tasks.spawn(async move { (index, detect(&address, is_explicit, timeouts).await) });
+        let recalled = remembered.and_then(|remembered| remembered.recall(&address));
+        tasks.spawn(async move {
+            let confirmed = match recalled {
+                Some(recalled) => confirm(&address, recalled, timeouts).await,
+                None => Ok(None),
+            };
+            let detected = match confirmed.transpose() {
+                Some(confirmed) => confirmed,
+                None => detect(&address, is_explicit, timeouts)
+                    .await
+                    .map(DetectedServer::new),
+            };
+            (index, detected)
+        });
     }
     let mut results = Vec::new();
     while let Some(joined) = tasks.join_next().await {
@@ -53,14 +112,15 @@ pub(super) async fn detect_all(
     let mut errors = Vec::new();
     for (index, result) in results {
         match result {
-            Ok(server) => {
+            Ok(detected) => {
                 tracing::info!(
-                    kind = server.kind.name(),
-                    version = server.version,
-                    url = server.client.base_url(),
+                    kind = detected.server.kind.name(),
+                    version = detected.server.version,
+                    url = detected.server.client.base_url(),
+                    is_confirmed = detected.confirmed.is_some(),
                     "detected a server"
                 );
-                servers.push(server);
+                servers.push(detected);
             }
             Err(error) => {
                 let url = addresses.get(index).map_or("", ServerAddress::base_url);
@@ -86,6 +146,52 @@ pub(super) async fn detect_all(
                 .collect(),
         }),
     }
+}
+
+/// Asks a server that was detected before for its list, without a key. Returns `None` if the
+/// list does not confirm that it is the same server, or does not arrive in time.
+///
+/// # Errors
+/// Returns an error if no connection could be made in time.
+async fn confirm(
+    address: &ServerAddress,
+    recalled: RememberedServer,
+    timeouts: ConnectTimeouts,
+) -> Result<Option<DetectedServer>, Error> {
+    let mut client = HttpClient::new(address, timeouts.connect)?;
+    if address.is_own {
+        client.set_key(address.key.clone());
+    }
+    if let Some(api_base) = &recalled.api_base {
+        client.set_api_base(api_base.clone());
+    }
+    let mut server = Server {
+        kind: recalled.kind,
+        version: recalled.version.clone(),
+        client,
+        is_configured: false,
+    };
+    let limit = probe_timeout(address, timeouts.connect);
+    let list = list(&server, recalled.kept.clone());
+    let listing = match tokio::time::timeout(limit, list).await {
+        Ok(Ok(listing)) if listing.fingerprint.as_ref() == Some(&recalled.fingerprint) => listing,
+        Ok(Err(error @ Error::ConnectTimeout { .. })) => return Err(error),
+        _ => return Ok(None),
+    };
+    set_key_of(&mut server.client, server.kind, address);
+    Ok(Some(DetectedServer {
+        server,
+        confirmed: Some(ConfirmedListing { listing, recalled }),
+    }))
+}
+
+/// Sends the key of an address from now on.
+fn set_key_of(client: &mut HttpClient, kind: ServerKind, address: &ServerAddress) {
+    let lmstudio_key = address
+        .lmstudio_key
+        .clone()
+        .filter(|_| kind == ServerKind::LmStudio);
+    client.set_key(address.key.clone().or(lmstudio_key));
 }
 
 async fn detect(
@@ -131,11 +237,7 @@ async fn detect_at(
                     response: format!("detected {kind}, which was not requested"),
                 });
             }
-            let lmstudio_key = address
-                .lmstudio_key
-                .clone()
-                .filter(|_| kind == ServerKind::LmStudio);
-            client.set_key(address.key.clone().or(lmstudio_key));
+            set_key_of(&mut client, kind, address);
             if let (true, Some(given)) = (uses_given_api, &address.given_api) {
                 client.set_api_base(given.clone());
             }

@@ -125,7 +125,7 @@ impl HttpClient {
         }
         if address.is_insecure {
             builder = builder.tls_danger_accept_invalid_certs(true);
-        } else if !address.trusted.is_empty() {
+        } else {
             let config = address.trusted.client_config();
             let config = config.map_err(|error| Error::Unreachable {
                 engine: address.base_url.clone(),
@@ -165,6 +165,12 @@ impl HttpClient {
     /// Sets the base URL of OpenAI's API.
     pub(super) fn set_api_base(&mut self, api_base: String) {
         self.api_base = api_base;
+    }
+
+    /// Returns the base URL of OpenAI's API unless it is the usual one.
+    pub(super) fn given_api(&self) -> Option<&str> {
+        let below_base = self.api_base.strip_prefix(&self.base_url);
+        (below_base != Some(OPENAI_PREFIX)).then_some(&self.api_base)
     }
 
     /// Returns the URL of a path.

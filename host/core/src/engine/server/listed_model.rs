@@ -1,4 +1,18 @@
-//! A model in a server's list, in one form for all kinds of server.
+//! The list of a server's models, in one form for all kinds of server.
+
+use serde_json::{Map, Value};
+
+/// The models of a server.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    pub(super) models: Vec<ListedModel>,
+    /// What the responses tell of the server: the same text as before means that the same
+    /// server still listens at its address. `None` if they are not distinct enough.
+    pub(super) fingerprint: Option<String>,
+    /// The parts of the responses that stay true while the fingerprint, or a digest by which
+    /// they are kept, is the same.
+    pub(super) kept: Map<String, Value>,
+}
 
 /// A model in a server's list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,6 +27,8 @@ pub(super) struct ListedModel {
     pub(super) declared: Option<u32>,
     pub(super) architecture: Option<String>,
     pub(super) quantization: Option<String>,
+    /// The digest of the model's content, by which Ollama's details are kept.
+    pub(super) digest: Option<String>,
     /// Size on disk in bytes.
     pub(super) size_bytes: Option<u64>,
     /// Whether the model takes images, if the server reports it.

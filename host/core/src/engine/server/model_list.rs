@@ -7,51 +7,71 @@ mod lmstudio;
 mod ollama;
 mod openai;
 
-use serde_json::json;
+use serde_json::{Map, Value};
 
 pub(super) use lmstudio::lmstudio_state;
 
 use super::detected_server::Server;
-use super::json_request::{LIST_TIMEOUT, get_json};
-use super::listed_model::ListedModel;
+use super::json_request::get_json;
+use super::listed_model::{ListedModel, Listing};
 use super::router_props;
 use super::server_kind::ServerKind;
 use crate::engine::Error;
 use json_fields::{array_items, string_field, u32_field};
-use llama_cpp::{list_llama_server, parse_llama_router};
+use llama_cpp::{list_llama_router, list_llama_server};
 use lmstudio::list_lmstudio;
-use ollama::{apply_ollama_show, list_ollama};
-use openai::parse_openai;
+use ollama::{apply_ollama_show, list_ollama, show_model};
+use openai::list_openai;
 
 /// Lists the models of a server.
 ///
 /// # Errors
 /// Returns an error if the server does not answer or requires a key.
 pub(super) async fn list_models(server: &Server) -> Result<Vec<ListedModel>, Error> {
+    Ok(list(server, Map::new()).await?.models)
+}
+
+/// Lists the models of a server. `kept` is [`Listing::kept`] of an earlier list, which is
+/// valid if the fingerprint is the same.
+///
+/// # Errors
+/// Returns an error if the server does not answer or requires a key.
+pub(super) async fn list(server: &Server, kept: Map<String, Value>) -> Result<Listing, Error> {
     match server.kind {
         ServerKind::LmStudio => list_lmstudio(server).await,
-        ServerKind::Ollama => list_ollama(server).await,
-        ServerKind::LlamaServer => list_llama_server(server).await,
-        ServerKind::LlamaRouter => Ok(parse_llama_router(&get_json(server, "/models").await?)),
-        ServerKind::Vllm | ServerKind::OpenAi => {
-            Ok(parse_openai(&get_json(server, "/v1/models").await?))
-        }
+        ServerKind::Ollama => list_ollama(server, kept).await,
+        ServerKind::LlamaServer => list_llama_server(server, kept).await,
+        ServerKind::LlamaRouter => list_llama_router(server).await,
+        ServerKind::Vllm | ServerKind::OpenAi => list_openai(server).await,
     }
 }
 
 /// Requests details of one model that the list lacks. Details that are not
 /// available stay `None`.
 pub(super) async fn fill_details(server: &Server, listed: &mut ListedModel) {
-    if server.kind != ServerKind::Ollama {
-        return;
-    }
-    let body = json!({ "model": listed.id });
-    let response = async {
-        let response = server.client.post("/api/show", &body).await.ok()?;
-        server.client.read_body(response).await.ok()?.json()
-    };
-    if let Ok(Some(details)) = tokio::time::timeout(LIST_TIMEOUT, response).await {
+    if server.kind == ServerKind::Ollama
+        && let Some(details) = show_model(server, &listed.id).await
+    {
         apply_ollama_show(&details, listed);
+    }
+}
+
+/// Fills details of one model of a listing, which keeps them.
+pub(super) async fn fill_and_keep_details(
+    server: &Server,
+    listed: &mut ListedModel,
+    kept: &mut Map<String, Value>,
+) {
+    let Some(digest) = listed.digest.clone() else {
+        return fill_details(server, listed).await;
+    };
+    if !kept.contains_key(&digest)
+        && let Some(details) = show_model(server, &listed.id).await
+    {
+        kept.insert(digest.clone(), details);
+    }
+    if let Some(details) = kept.get(&digest) {
+        apply_ollama_show(details, listed);
     }
 }
 

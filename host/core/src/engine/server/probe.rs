@@ -57,18 +57,22 @@ impl Identity {
     }
 }
 
+/// Returns the time limit for a probe. It covers a server that does not answer. A remote
+/// connection gets its own time in addition; a loopback connection needs none.
+pub(super) fn probe_timeout(address: &ServerAddress, connect: Option<Duration>) -> Duration {
+    match connect {
+        Some(connect) if !address.is_loopback => connect.saturating_add(PROBE_TIMEOUT),
+        _ => PROBE_TIMEOUT,
+    }
+}
+
 /// Sends all probes, in parallel where that is safe.
 pub(super) async fn probe(
     client: &HttpClient,
     address: &ServerAddress,
     connect: Option<Duration>,
 ) -> ProbeResponses {
-    // The probe limit covers a server that does not answer. A remote connection
-    // gets its own time in addition; a loopback connection needs none.
-    let limit = match connect {
-        Some(connect) if !address.is_loopback => connect.saturating_add(PROBE_TIMEOUT),
-        _ => PROBE_TIMEOUT,
-    };
+    let limit = probe_timeout(address, connect);
     let get_probe = |path: &'static str| async move {
         match client.get(path, limit).await {
             Err(ClientError::ResponseTimeout(_)) => Err(ClientError::ResponseTimeout(limit)),

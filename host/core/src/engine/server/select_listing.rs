@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use super::detected_server::Server;
-use super::listed_model::{ListedInstance, ListedModel};
+use super::listed_model::{ListedInstance, ListedModel, Listing};
+use super::remembered::RememberedServer;
 use crate::engine::Error;
 use crate::suggest::similar_names;
 
@@ -23,6 +24,26 @@ pub(in crate::engine) struct ModelNames<'a> {
     pub(in crate::engine) last_used: Option<&'a str>,
 }
 
+/// A server with its list.
+#[derive(Debug)]
+pub(super) struct ListedServer {
+    pub(super) server: Arc<Server>,
+    pub(super) listing: Listing,
+    /// The server as it was remembered, if its list confirmed it.
+    pub(super) recalled: Option<RememberedServer>,
+}
+
+impl ListedServer {
+    /// A server that was not remembered.
+    pub(super) fn new(server: Server, listing: Listing) -> Self {
+        Self {
+            server: Arc::new(server),
+            listing,
+            recalled: None,
+        }
+    }
+}
+
 /// A selected model.
 #[derive(Debug, PartialEq)]
 pub(super) struct SelectedListing {
@@ -39,14 +60,14 @@ pub(super) struct SelectedListing {
 /// Returns an error if no server has the requested or configured model, or if
 /// nothing selects a model.
 pub(super) fn select_listing(
-    lists: &[(Arc<Server>, Vec<ListedModel>)],
+    lists: &[ListedServer],
     names: ModelNames<'_>,
 ) -> Result<SelectedListing, Error> {
     let servers: Vec<String> = lists
         .iter()
-        .map(|(server, _)| server.display_name())
+        .map(|list| list.server.display_name())
         .collect();
-    let models: Vec<&[ListedModel]> = lists.iter().map(|(_, listed)| &listed[..]).collect();
+    let models: Vec<&[ListedModel]> = lists.iter().map(|list| &list.listing.models[..]).collect();
     select_among(&models, names, &servers.join(", "))
 }
 

@@ -4,12 +4,14 @@
 use std::sync::Arc;
 
 use lmstrix_inference::ContextSize;
+use serde_json::Map;
 
-use super::detect::{ConnectTimeouts, detect_all};
+use super::detect::{ConfirmedListing, ConnectTimeouts, DetectedServer, detect_or_confirm_all};
 use super::detected_server::Server;
-use super::listed_model::ListedModel;
-use super::model_list::{fill_details, list_models};
-use super::select_listing::{ModelNames, SelectedListing, select_listing};
+use super::listed_model::{ListedModel, Listing};
+use super::model_list::{fill_and_keep_details, list};
+use super::remembered::RememberedServers;
+use super::select_listing::{ListedServer, ModelNames, SelectedListing, select_listing};
 use super::server_address::ServerAddress;
 use super::server_target::ServerTarget;
 use crate::engine::{Error, LifecycleOptions};
@@ -28,20 +30,29 @@ pub(in crate::engine) async fn select_target(
     lifecycle: Arc<LifecycleOptions>,
 ) -> Result<ServerTarget, Error> {
     let model = names.requested;
-    let servers = detect_all(addresses, is_explicit, timeouts).await?;
-    let lists = list_all(servers, model).await?;
+    let remembered = RememberedServers::new(&lifecycle.state_dir);
+    let servers =
+        detect_or_confirm_all(addresses, is_explicit, timeouts, Some(&remembered)).await?;
+    let mut lists = list_all(servers, model).await?;
     let SelectedListing {
         server_index,
         mut listed,
         instance: listed_instance,
     } = select_listing(&lists, names)?;
-    let Some((server, _)) = lists.get(server_index) else {
+    let Some(ListedServer {
+        server, listing, ..
+    }) = lists.get_mut(server_index)
+    else {
         return Err(Error::NoEngine {
             addresses: Vec::new(),
         });
     };
-    fill_details(server, &mut listed).await;
-    let requested_context = resolve_context(server, &listed, context, &lifecycle)?;
+    fill_and_keep_details(server, &mut listed, &mut listing.kept).await;
+    let server = Arc::clone(server);
+    for list in &lists {
+        remembered.remember(&list.server, &list.listing, list.recalled.as_ref());
+    }
+    let requested_context = resolve_context(&server, &listed, context, &lifecycle)?;
     let is_instance = |name: &&str| {
         *name != listed.id
             && listed_instance
@@ -49,7 +60,7 @@ pub(in crate::engine) async fn select_target(
                 .is_some_and(|instance| instance.id == **name)
     };
     Ok(ServerTarget {
-        server: Arc::clone(server),
+        server,
         requested_instance: model.filter(is_instance).map(str::to_owned),
         listed,
         listed_instance,
@@ -66,15 +77,23 @@ pub(in crate::engine) async fn select_target(
 /// # Errors
 /// Returns an error if no server could list its models.
 async fn list_all(
-    servers: Vec<Server>,
+    servers: Vec<DetectedServer>,
     requested: Option<&str>,
-) -> Result<Vec<(Arc<Server>, Vec<ListedModel>)>, Error> {
+) -> Result<Vec<ListedServer>, Error> {
     let mut lists = Vec::new();
     let mut list_error = None;
     let mut without_list = None;
-    for server in servers {
+    for DetectedServer { server, confirmed } in servers {
+        if let Some(ConfirmedListing { listing, recalled }) = confirmed {
+            lists.push(ListedServer {
+                server: Arc::new(server),
+                listing,
+                recalled: Some(recalled),
+            });
+            continue;
+        }
         // A server that fails to list its models must not hide those of others.
-        let listed = match (list_models(&server).await, requested) {
+        let listed = match (list(&server, Map::new()).await, requested) {
             (Err(error @ (Error::Unreachable { .. } | Error::ConnectTimeout { .. })), _) => {
                 Err(error)
             }
@@ -86,7 +105,7 @@ async fn list_all(
             (listed, _) => listed,
         };
         match listed {
-            Ok(listed) => lists.push((Arc::new(server), listed)),
+            Ok(listing) => lists.push(ListedServer::new(server, listing)),
             Err(error) => list_error = Some(error),
         }
     }
@@ -94,9 +113,14 @@ async fn list_all(
     if let (Some(server), Some(name)) = (without_list, requested)
         && !lists
             .iter()
-            .any(|(_, listed)| listed.iter().any(|model| model.is_named(name)))
+            .flat_map(|list| &list.listing.models)
+            .any(|model| model.is_named(name))
     {
-        lists.push((Arc::new(server), vec![ListedModel::unlisted(name)]));
+        let listing = Listing {
+            models: vec![ListedModel::unlisted(name)],
+            ..Listing::default()
+        };
+        lists.push(ListedServer::new(server, listing));
     }
     match list_error {
         Some(error) if lists.is_empty() => Err(error),

@@ -1,11 +1,11 @@
-//! The certificates that a server of the config is checked with.
+//! The certificates that a server is checked with.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use fs_err as fs;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
@@ -32,19 +32,18 @@ impl TrustedCertificates {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Returns a TLS configuration that trusts these certificates, too.
+    /// Returns a TLS configuration that trusts the certificates of the system and these. Those of
+    /// the system, hundreds of files, are read for the first connection that needs them: most
+    /// servers are on this machine and have none.
     ///
     /// # Errors
-    /// Returns an error if the certificates of the system cannot be used.
+    /// Returns an error if the TLS library has no protocol version in common with itself.
     pub(super) fn client_config(&self) -> Result<ClientConfig, rustls::Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = PinnedVerifier {
-            chains: self.chain_verifier(&provider)?,
-            pinned: self.0.clone(),
+        let verifier = ServerVerifier {
+            chains: OnceLock::new(),
+            trusted: self.0.clone(),
+            provider: Arc::clone(&provider),
         };
         Ok(ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
@@ -52,24 +51,29 @@ impl TrustedCertificates {
             .with_custom_certificate_verifier(Arc::new(verifier))
             .with_no_client_auth())
     }
-
-    fn chain_verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Verifier, rustls::Error> {
-        // A certificate that cannot sign others is no root, but may be the server's own.
-        Verifier::new_with_extra_roots(self.0.iter().cloned(), Arc::clone(provider))
-            .or_else(|_| Verifier::new(Arc::clone(provider)))
-    }
 }
 
-/// Accepts the pinned certificates themselves, and the chains that lead to a trusted root. A
+/// Accepts the trusted certificates themselves, and the chains that lead to a trusted root. A
 /// self-signed certificate is usually marked as an authority, which no server may present
 /// otherwise.
 #[derive(Debug)]
-struct PinnedVerifier {
-    chains: Verifier,
-    pinned: Vec<CertificateDer<'static>>,
+struct ServerVerifier {
+    chains: OnceLock<Result<Verifier, rustls::Error>>,
+    trusted: Vec<CertificateDer<'static>>,
+    provider: Arc<CryptoProvider>,
 }
 
-impl ServerCertVerifier for PinnedVerifier {
+impl ServerVerifier {
+    /// Reads the certificates of the system.
+    fn chain_verifier(&self) -> Result<Verifier, rustls::Error> {
+        let provider = || Arc::clone(&self.provider);
+        // A certificate that cannot sign others is no root, but may be the server's own.
+        Verifier::new_with_extra_roots(self.trusted.iter().cloned(), provider())
+            .or_else(|_| Verifier::new(provider()))
+    }
+}
+
+impl ServerCertVerifier for ServerVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -78,11 +82,12 @@ impl ServerCertVerifier for PinnedVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        if self.pinned.iter().any(|pinned| pinned == end_entity) {
+        if self.trusted.iter().any(|trusted| trusted == end_entity) {
             return Ok(ServerCertVerified::assertion());
         }
-        self.chains
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        let chains = self.chains.get_or_init(|| self.chain_verifier());
+        let chains = chains.as_ref().map_err(Clone::clone)?;
+        chains.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 
     fn verify_tls12_signature(
@@ -91,7 +96,8 @@ impl ServerCertVerifier for PinnedVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chains.verify_tls12_signature(message, cert, dss)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, cert, dss, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -100,10 +106,13 @@ impl ServerCertVerifier for PinnedVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chains.verify_tls13_signature(message, cert, dss)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, cert, dss, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chains.supported_verify_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

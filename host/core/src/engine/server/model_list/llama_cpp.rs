@@ -1,19 +1,52 @@
 //! The lists of llama.cpp's server and of its router.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::json_fields::{array_items, size_field, string_array, string_field, u32_field};
 use crate::engine::Error;
 use crate::engine::reasoning::tag_opened_by_template;
 use crate::engine::server::detected_server::Server;
 use crate::engine::server::json_request::get_json;
-use crate::engine::server::listed_model::{ListedInstance, ListedModel};
+use crate::engine::server::listed_model::{ListedInstance, ListedModel, Listing};
 
-pub(super) async fn list_llama_server(server: &Server) -> Result<Vec<ListedModel>, Error> {
-    let models = get_json(server, "/v1/models").await?;
+/// The key of the server's list of its only model.
+const MODELS: &str = "models";
+
+/// Lists the only model. Its properties tell whether it is the one whose list was kept.
+pub(super) async fn list_llama_server(
+    server: &Server,
+    mut kept: Map<String, Value>,
+) -> Result<Listing, Error> {
+    let models = match kept.remove(MODELS) {
+        Some(models) => models,
+        None => get_json(server, "/v1/models").await?,
+    };
     // Old builds and proxies may not provide `/props`.
     let props = get_json(server, "/props").await.unwrap_or_default();
-    Ok(parse_llama_server(&models, &props))
+    Ok(Listing {
+        models: parse_llama_server(&models, &props),
+        fingerprint: props_fingerprint(&props),
+        kept: Map::from_iter([(MODELS.to_owned(), models)]),
+    })
+}
+
+fn props_fingerprint(props: &Value) -> Option<String> {
+    let build = string_field(props, "build_info")?;
+    let path = string_field(props, "model_path")?;
+    let alias = string_field(props, "model_alias").unwrap_or_default();
+    Some(format!("{build} {alias} {path}"))
+}
+
+pub(super) async fn list_llama_router(server: &Server) -> Result<Listing, Error> {
+    let models = get_json(server, "/models").await?;
+    Ok(Listing {
+        // No other server has this list with a status of each model.
+        fingerprint: array_items(&models, "data")
+            .any(|model| model.pointer("/status/value").is_some())
+            .then(|| "/models".to_owned()),
+        models: parse_llama_router(&models),
+        ..Listing::default()
+    })
 }
 
 fn parse_llama_server(models: &Value, props: &Value) -> Vec<ListedModel> {
@@ -64,7 +97,7 @@ fn parse_llama_server(models: &Value, props: &Value) -> Vec<ListedModel> {
         .collect()
 }
 
-pub(super) fn parse_llama_router(models: &Value) -> Vec<ListedModel> {
+fn parse_llama_router(models: &Value) -> Vec<ListedModel> {
     array_items(models, "data")
         .filter_map(|model| {
             let id = string_field(model, "id")?;

@@ -9,16 +9,22 @@ use super::openai::parse_openai;
 use crate::engine::Error;
 use crate::engine::server::detected_server::Server;
 use crate::engine::server::json_request::get_json;
-use crate::engine::server::listed_model::{ListedInstance, ListedModel};
+use crate::engine::server::listed_model::{ListedInstance, ListedModel, Listing};
 
 /// Lists the models by the newest API that this LM Studio has: `/api/v1` since
 /// 0.4.0, `/api/v0` since 0.3.6.
-pub(super) async fn list_lmstudio(server: &Server) -> Result<Vec<ListedModel>, Error> {
+pub(super) async fn list_lmstudio(server: &Server) -> Result<Listing, Error> {
     let newest = get_json(server, "/api/v1/models").await;
     if let Ok(value) = &newest
         && value.get("models").is_some_and(Value::is_array)
     {
-        return Ok(parse_lmstudio_v1(value));
+        let models = parse_lmstudio_v1(value);
+        return Ok(Listing {
+            // No other server has this list.
+            fingerprint: (!models.is_empty()).then(|| "/api/v1/models".to_owned()),
+            models,
+            ..Listing::default()
+        });
     }
     if let Err(error @ (Error::Unauthorised { .. } | Error::Unreachable { .. })) = newest {
         return Err(error);
@@ -27,16 +33,21 @@ pub(super) async fn list_lmstudio(server: &Server) -> Result<Vec<ListedModel>, E
     if let Ok(value) = &older
         && value.get("data").is_some_and(Value::is_array)
     {
-        return Ok(parse_lmstudio_v0(value));
+        return Ok(Listing {
+            models: parse_lmstudio_v0(value),
+            ..Listing::default()
+        });
     }
-    Ok(parse_openai(&get_json(server, "/v1/models").await?)
-        .into_iter()
-        .map(|model| ListedModel {
-            // This list has all downloaded models, loaded or not.
-            instances: Vec::new(),
-            ..model
-        })
-        .collect())
+    let models = parse_openai(&get_json(server, "/v1/models").await?).into_iter();
+    let models = models.map(|model| ListedModel {
+        // This list has all downloaded models, loaded or not.
+        instances: Vec::new(),
+        ..model
+    });
+    Ok(Listing {
+        models: models.collect(),
+        ..Listing::default()
+    })
 }
 
 /// Returns the state of the first of `names` that LM Studio's `/api/v0` list
@@ -59,7 +70,6 @@ fn parse_lmstudio_v1(value: &Value) -> Vec<ListedModel> {
             let mut aliases = string_array(model, "variants");
             aliases.extend(string_field(model, "selected_variant"));
             Some(ListedModel {
-                opened_tag: None,
                 id: string_field(model, "key")?,
                 aliases,
                 instances: array_items(model, "loaded_instances")
@@ -87,6 +97,7 @@ fn parse_lmstudio_v1(value: &Value) -> Vec<ListedModel> {
                     .pointer("/capabilities/reasoning")
                     .map(|reasoning| string_array(reasoning, "allowed_options")),
                 has_lmstudio_chat: true,
+                ..ListedModel::default()
             })
         })
         .collect()

@@ -1,21 +1,64 @@
 //! Ollama's lists of models.
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::json_fields::{array_items, size_field, string_array, string_field, u32_field};
 use crate::engine::Error;
 use crate::engine::reasoning::tag_opened_by_template;
 use crate::engine::server::detected_server::Server;
-use crate::engine::server::json_request::get_json;
-use crate::engine::server::listed_model::{ListedInstance, ListedModel};
+use crate::engine::server::json_request::{LIST_TIMEOUT, get_json};
+use crate::engine::server::listed_model::{ListedInstance, ListedModel, Listing};
 
 /// The tag that Ollama adds to names without one.
 const LATEST_TAG: &str = ":latest";
 
-pub(super) async fn list_ollama(server: &Server) -> Result<Vec<ListedModel>, Error> {
+/// Lists the models. The details of models are kept by their digest.
+pub(super) async fn list_ollama(
+    server: &Server,
+    mut kept: Map<String, Value>,
+) -> Result<Listing, Error> {
     let tags = get_json(server, "/api/tags").await?;
     let running = get_json(server, "/api/ps").await?;
-    Ok(parse_ollama(&tags, &running))
+    let models = parse_ollama(&tags, &running);
+    kept.retain(|digest, _| {
+        models
+            .iter()
+            .any(|model| model.digest.as_ref() == Some(digest))
+    });
+    Ok(Listing {
+        // Servers that imitate one of these lists do not have both.
+        fingerprint: (models.iter().any(|model| model.digest.is_some()))
+            .then(|| "/api/tags and /api/ps".to_owned()),
+        models,
+        kept,
+    })
+}
+
+/// Requests the details of a model, as far as [`apply_ollama_show`] uses them.
+pub(super) async fn show_model(server: &Server, id: &str) -> Option<Value> {
+    let body = json!({ "model": id });
+    let response = async {
+        let response = server.client.post("/api/show", &body).await.ok()?;
+        server.client.read_body(response).await.ok()?.json()
+    };
+    let details = tokio::time::timeout(LIST_TIMEOUT, response).await.ok()??;
+    let info = details.get("model_info").and_then(Value::as_object);
+    let is_used = |key: &str| key == "general.architecture" || key.ends_with(".context_length");
+    let info: Map<String, Value> = info
+        .into_iter()
+        .flatten()
+        .filter(|(key, _)| is_used(key))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    let mut used = Map::from_iter([("model_info".to_owned(), info.into())]);
+    for key in ["capabilities", "template"] {
+        used.extend(
+            details
+                .get(key)
+                .map(|value| (key.to_owned(), value.clone())),
+        );
+    }
+    Some(used.into())
 }
 
 fn parse_ollama(tags: &Value, running: &Value) -> Vec<ListedModel> {
@@ -43,6 +86,7 @@ fn parse_ollama(tags: &Value, running: &Value) -> Vec<ListedModel> {
                 architecture: string_field(details, "family"),
                 quantization: string_field(details, "quantization_level"),
                 size_bytes: size_field(model, "size"),
+                digest: string_field(model, "digest").filter(|digest| !digest.is_empty()),
                 supports_vision: supports_vision(&capabilities),
                 supports_tools: capabilities.iter().any(|name| name == "tools"),
                 generates_no_text: generates_no_text(&capabilities, &id),
