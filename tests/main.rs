@@ -31,6 +31,8 @@ mod batch;
 mod compatibility;
 /// The demo model on texts that are not in its training data.
 mod demo;
+/// Which requests find out what kind of server listens at an address.
+mod detection;
 /// The embedded engine: comparison with llama.cpp, and malformed files.
 mod embedded;
 /// Engine selection, requests to servers, and their answers.

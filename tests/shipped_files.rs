@@ -10,6 +10,7 @@ use lmstrix_sandbox::{
     ResolveRequest, STANDARD_WASM, STOCK_PROMPTS, SandboxLimits, StopReason, TextFile,
 };
 use serde_json::Value;
+use sha2::Digest;
 use wasmparser::{KnownCustom, Parser, Payload};
 
 use crate::guests;
@@ -103,6 +104,16 @@ fn the_standard_pack_is_current() {
     }
     let is_equal = std::fs::read(&built).unwrap() == STANDARD_WASM;
     assert!(is_equal, "{out_of_date}");
+}
+
+#[test]
+fn the_digest_of_the_standard_pack_is_current() {
+    let digest = format!("{:x}", sha2::Sha256::digest(STANDARD_WASM));
+    let file = format!("{SHIPPED_PACK}.sha256");
+    assert!(
+        std::fs::read_to_string(root().join(&file)).unwrap() == digest,
+        "{file} is out of date: printf {digest} > {file}"
+    );
 }
 
 /// Returns the version of the compiler that a pack names in its metadata.

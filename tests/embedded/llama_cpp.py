@@ -10,16 +10,16 @@ has its own process, because llama.cpp aborts the process on some errors.
 import json
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
+
+import xllamacpp
 
 TOKENS = 32
 
 
-def run_model(path, prompts):
-    import urllib.request
-
-    import xllamacpp
-
+def start(path):
+    """Starts a server in this process, with full precision where llama.cpp rounds by default."""
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
     params.hostnames = ["127.0.0.1"]
@@ -33,21 +33,25 @@ def run_model(path, prompts):
     params.warmup = False
     # Answers must not depend on earlier prompts.
     params.cache_prompt = False
-    # Full precision: flash attention and the default 16-bit cache change the scores of these
-    # random models by several percent.
+    # Flash attention and the default 16-bit cache change the scores of random models by several
+    # percent.
     params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     params.cache_type_k = xllamacpp.ggml_type.GGML_TYPE_F32
     params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
-    server = xllamacpp.Server(params)
+    return xllamacpp.Server(params)
 
-    def post(route, body):
-        request = urllib.request.Request(
-            server.listening_address + route, json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)
 
+def post(server, route, body):
+    request = urllib.request.Request(
+        server.listening_address + route, json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+def run_model(path, prompts):
+    server = start(path)
     if Path(path).name.startswith("kernel-"):
         # Large models, which test the quantized kernels and not the tokenizers.
         prompts = prompts[:3]
@@ -55,9 +59,9 @@ def run_model(path, prompts):
         text = prompt["text"]
         if prompt["chat"]:
             messages = [{"role": "user", "content": text}]
-            text = post("/apply-template", {"messages": messages})["prompt"]
-        tokens = post("/tokenize", {"content": text, "add_special": True, "parse_special": True})
-        answer = post("/completion", {
+            text = post(server, "/apply-template", {"messages": messages})["prompt"]
+        tokens = post(server, "/tokenize", {"content": text, "add_special": True, "parse_special": True})
+        answer = post(server, "/completion", {
             "prompt": text, "n_predict": TOKENS, "temperature": 0.0, "repeat_penalty": 1.0,
             "top_k": 1, "return_tokens": True, "cache_prompt": False, "n_probs": 2,
         })

@@ -34,7 +34,7 @@ const PROMPTS: &[&str] = &[
 ];
 
 /// llama.cpp's result for one prompt.
-struct LlamaCppAnswer {
+pub(super) struct LlamaCppAnswer {
     prompt: Prompt,
     rendered: String,
     prompt_tokens: Vec<u32>,
@@ -115,7 +115,7 @@ fn prompts() -> Value {
     raw.chain(chat).collect()
 }
 
-fn parse(lines: &str) -> BTreeMap<String, Result<Vec<LlamaCppAnswer>, String>> {
+pub(super) fn parse(lines: &str) -> BTreeMap<String, Result<Vec<LlamaCppAnswer>, String>> {
     let mut answers: BTreeMap<String, Result<Vec<LlamaCppAnswer>, String>> = BTreeMap::new();
     for line in lines.lines() {
         let line: Value = serde_json::from_str(line).unwrap();
@@ -148,7 +148,7 @@ fn parse(lines: &str) -> BTreeMap<String, Result<Vec<LlamaCppAnswer>, String>> {
 ///
 /// With quantized weights both engines also quantize the activations, each in its own way.
 /// Then a token may differ if llama.cpp's margin for it is less than `min_margin`.
-fn difference(
+pub(super) fn difference(
     model: &mut Model,
     answer: &LlamaCppAnswer,
     min_margin: f64,

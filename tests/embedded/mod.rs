@@ -15,3 +15,7 @@ mod llama_cpp_comparison;
 mod malformed_files;
 /// Writes a small model.
 mod tiny_model;
+/// Logits and greedy answers of a trained model are those of llama.cpp, except for rounding.
+/// Linux only: so is the package with the model.
+#[cfg(target_os = "linux")]
+mod trained_model;

@@ -19,6 +19,9 @@ use std::path::{Path, PathBuf};
 
 use crate::support::Machine;
 
+#[cfg(target_os = "linux")]
+pub(crate) use program::llama_cpp;
+
 /// A text whose first sentence is the answer of the demo model.
 const TEXT: &str = "The library opens at nine on weekdays. On Saturdays it opens at ten, \
                     and on Sundays it is closed.";

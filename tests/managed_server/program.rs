@@ -20,15 +20,15 @@ const PACKAGES: [&str; 6] = [
 
 /// The files of the packages.
 #[derive(Debug)]
-pub(super) struct LlamaCpp {
+pub(crate) struct LlamaCpp {
     /// A script that starts llama-server with its libraries.
     pub(super) program: PathBuf,
-    pub(super) smollm2: PathBuf,
+    pub(crate) smollm2: PathBuf,
     pub(super) gemma3: PathBuf,
 }
 
 /// Returns the files of the packages. Fails the test if they cannot be had.
-pub(super) fn llama_cpp() -> &'static LlamaCpp {
+pub(crate) fn llama_cpp() -> &'static LlamaCpp {
     static FILES: OnceLock<Result<LlamaCpp, String>> = OnceLock::new();
     match FILES.get_or_init(unpack) {
         Ok(files) => files,

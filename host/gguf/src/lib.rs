@@ -1,9 +1,9 @@
 //! The embedded engine of lmstrix-host: runs GGUF models in this process on the CPU, with
 //! candle.
 //!
-//! The engine is synchronous and uses neither threads nor the network; callers run it on
-//! a thread of their own. It supports only models for which it gives the same answers as
-//! llama.cpp (see `supported.rs`), and rejects all others by name.
+//! The engine is synchronous and does not use the network; callers run it on a thread of their
+//! own. A model has threads for batches of tokens. The engine supports only models for which it
+//! gives the same answers as llama.cpp (see `supported.rs`), and rejects all others by name.
 //!
 //! `file` reads the header of a model file with `gguf`. `model` runs an inference: it
 //! renders the prompt with `template`, tokenizes it with `tokenizer`, computes logits with

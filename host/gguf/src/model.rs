@@ -99,6 +99,28 @@ impl Model {
         self.tokenizer.detokenize_token(token, bytes);
     }
 
+    /// Returns the logits of the token that follows `tokens`, one for each token of the
+    /// vocabulary. The tokens are at the positions from `start` on and follow those of earlier
+    /// calls; the results for all later positions are discarded.
+    ///
+    /// # Errors
+    /// Returns an error if there are no tokens, if they exceed the context, or if the computation
+    /// fails.
+    pub fn logits(&mut self, tokens: &[u32], start: usize) -> Result<Vec<f32>, Error> {
+        if tokens.is_empty() {
+            return Err(Error::Compute("there are no tokens".into()));
+        }
+        let end = u32::try_from(start + tokens.len()).unwrap_or(u32::MAX);
+        if end > self.context_length {
+            return Err(Error::PromptTooLong {
+                prompt_tokens: end,
+                context_tokens: self.context_length,
+                exact: true,
+            });
+        }
+        Ok(self.decoder.logits(tokens, start)?)
+    }
+
     /// Runs one inference and passes its events to `emit`: `Prefill`, `Text`, `Usage` and
     /// `Warning`, and `Finished` as the last one. Calls `cancelled` before every batch of the
     /// prompt and before every token.

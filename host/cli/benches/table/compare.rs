@@ -65,6 +65,12 @@ pub(crate) fn one(machine: &Machine, rounds: usize, call: &Call) -> Result<Cost,
     Ok(*costs.first().ok_or("nothing was measured")?)
 }
 
+/// Returns the median, or `None` of no values.
+pub(crate) fn median_of(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
 /// Returns the median of each value; `costs` is not empty.
 fn median_cost(costs: &[Cost]) -> Cost {
     let times = |time: fn(&Cost) -> std::time::Duration| {

@@ -85,6 +85,11 @@ impl Machine {
         self.write(name, rows)
     }
 
+    /// Returns the output of the last run on stdout.
+    pub(crate) fn stdout(&self) -> Result<String, Failure> {
+        Ok(std::fs::read_to_string(self.folder().join("stdout"))?)
+    }
+
     /// Runs a program. Errors if it fails, or does not print the expected text.
     pub(crate) fn run(&self, call: &Call) -> Result<Cost, Failure> {
         self.runs.set(self.runs.get() + 1);
@@ -133,7 +138,7 @@ impl Machine {
         };
         let failure = match cost {
             Ok(cost) => {
-                if std::fs::read_to_string(&stdout)?.contains(&call.expected) {
+                if self.stdout()?.contains(&call.expected) {
                     return Ok(cost);
                 }
                 format!("`{}` is missing in stdout", call.expected).into()

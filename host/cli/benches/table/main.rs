@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Arguments select the groups of rows whose title contains one of them. Programs that are not
-//! installed are left out and named below the table. Answers come from the fake LM Studio of the
+//! installed are left out and named below the table. The rows of models need a model file, which
+//! the variable `LMSTRIX_BENCH_MODEL` names. Answers come from the fake LM Studio of the
 //! tests, which runs in this process: it uses the same processors, but its CPU time does not
 //! count for the programs.
 
@@ -16,6 +17,8 @@ mod dry_run;
 mod launcher;
 mod list;
 mod machine;
+mod model_files;
+mod models;
 mod peers;
 mod prompt;
 mod report;
@@ -82,6 +85,10 @@ const GROUPS: &[Group] = &[
     Group {
         title: "sandbox",
         rows: sandbox::rows,
+    },
+    Group {
+        title: "models",
+        rows: models::rows,
     },
 ];
 

@@ -23,6 +23,7 @@ pub(crate) enum Figure {
     WallSeconds(f64),
     CpuSeconds(f64),
     PeakBytes(f64),
+    TokensPerSecond(f64),
     Count(usize),
     Factor(f64),
 }
@@ -30,9 +31,10 @@ pub(crate) enum Figure {
 impl Figure {
     fn value(self) -> Option<f64> {
         match self {
-            Self::WallSeconds(value) | Self::CpuSeconds(value) | Self::PeakBytes(value) => {
-                Some(value)
-            }
+            Self::WallSeconds(value)
+            | Self::CpuSeconds(value)
+            | Self::PeakBytes(value)
+            | Self::TokensPerSecond(value) => Some(value),
             Self::Count(_) | Self::Factor(_) => None,
         }
     }
@@ -44,6 +46,7 @@ impl fmt::Display for Figure {
             Self::WallSeconds(value) => f.write_str(&seconds(value)),
             Self::CpuSeconds(value) => write!(f, "{} CPU", seconds(value)),
             Self::PeakBytes(value) => write!(f, "{:.0} MiB", value / f64::from(1 << 20)),
+            Self::TokensPerSecond(value) => write!(f, "{value:.1} tokens/s"),
             Self::Count(value) => write!(f, "{value}"),
             Self::Factor(value) => write!(f, "{value:.1} times"),
         }

@@ -230,16 +230,18 @@ async fn open_output(
 ) -> Result<Option<AnswerFile>, Failure> {
     // `-` is stdout, as for other programs.
     let path = output.output.clone().filter(|path| path != Path::new("-"));
+    let Some(path) = path else {
+        return Ok(None);
+    };
     // Opening a pipe blocks until it has a reader.
-    let opening =
-        tokio::task::spawn_blocking(move || path.as_deref().map(AnswerFile::open).transpose());
+    let opening = tokio::task::spawn_blocking(move || AnswerFile::open(&path));
     tokio::select! {
         biased;
         () = cancel => Err(Failure::interrupted()),
         opened = opening => {
             let opened =
                 opened.map_err(|error| Failure::new(Exit::Broken, error.to_string()))?;
-            Ok(opened?)
+            Ok(Some(opened?))
         }
     }
 }

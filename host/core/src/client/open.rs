@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use lmstrix_inference::SettingsLayer;
@@ -77,10 +78,11 @@ pub async fn open(
         split_reasoning: !request.keep_reasoning_tags,
     };
     let query = model_query(&spec.model, request.load, env, config, connect, notices)?;
+    let selecting = async { tokio::join!(select_model(query), load_compiled(packs)).0 };
     let model = tokio::select! {
         biased;
         () = &mut cancel => return Err(Error::interrupted()),
-        model = select_model(query) => model?,
+        model = selecting => model?,
         expired = limit.expired(TimeoutPhase::Total) => return Err(expired),
     };
     tracing::info!(
@@ -115,6 +117,19 @@ pub async fn open(
         expired = limit.expired(TimeoutPhase::Total) => return Err(expired),
     };
     Ok((model, job))
+}
+
+/// Loads the standard pack, which nearly every run needs, while a server answers. A pack that is
+/// not compiled yet is left for later: the compilation is announced and takes a second.
+async fn load_compiled(packs: &PackSource) {
+    let loader = Arc::clone(&packs.loader);
+    // An error is reported when the pack is used.
+    let _loaded = on_pack_thread(move || {
+        loader
+            .is_standard_compiled()
+            .then(|| loader.load_standard().is_ok())
+    })
+    .await;
 }
 
 /// Resolves a prompt on a thread of its own. The warnings of a failed search for packs
