@@ -52,13 +52,14 @@ fn main() -> ExitCode {
         std::process::exit(failure.exit as i32);
     }
     log_to_stderr(&cli);
+    let is_batch_run = matches!(&cli.command, Command::Batch(batch) if batch.is_run());
+    let watch = watch_signals(is_batch_run);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let exit = match runtime {
         Ok(runtime) => {
-            let is_batch_run = matches!(&cli.command, Command::Batch(batch) if batch.is_run());
-            let (first, second) = watch_signals(is_batch_run);
+            let (first, second) = watch.ready();
             let exit = runtime.block_on(run(cli, &env, first, second));
             // A thread that opens a named pipe may be blocked.
             runtime.shutdown_background();

@@ -1,5 +1,7 @@
 //! Ctrl-C and termination signals.
 
+use tokio::sync::oneshot;
+
 use crate::error::Exit;
 
 /// Time to exit after a stop request. A write to a pipe without a reader would
@@ -9,21 +11,14 @@ const EXIT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(2);
 /// The same for a batch run, which unloads models and syncs its results.
 const BATCH_EXIT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(35);
 
-/// Returns two futures. The first completes at the first Ctrl-C, the second at
-/// the second Ctrl-C; a termination signal completes both. A separate thread
-/// handles the signals. It exits the process if the program does not exit in
-/// time, or at a further signal. In a batch run the time starts only at the
-/// second Ctrl-C, since running jobs can take minutes to end; otherwise the
-/// first one completes both futures.
+/// Handles signals on a thread of its own. The thread exits the process if the program does not
+/// exit in time, or at a further signal. In a batch run the time starts only at the second Ctrl-C,
+/// since running jobs can take minutes to end; otherwise the first one completes both futures of
+/// [`SignalWatch::ready`].
 #[allow(clippy::exit, reason = "a blocked program cannot exit by itself")]
-pub(crate) fn watch_signals(
-    is_batch_run: bool,
-) -> (
-    impl Future<Output = ()> + Send,
-    impl Future<Output = ()> + Send,
-) {
-    let (first_sender, first) = tokio::sync::oneshot::channel();
-    let (second_sender, second) = tokio::sync::oneshot::channel();
+pub(crate) fn watch_signals(is_batch_run: bool) -> SignalWatch {
+    let (first_sender, first) = oneshot::channel();
+    let (second_sender, second) = oneshot::channel();
     let (ready_sender, ready) = std::sync::mpsc::channel();
     let watch = move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -59,15 +54,41 @@ pub(crate) fn watch_signals(
         .name("signals".to_owned())
         .spawn(watch)
         .is_ok();
-    // Before the handlers are set, a signal would end the program at any point,
-    // possibly while it writes a file.
-    let _timed_out = ready.recv_timeout(EXIT_TIMEOUT);
-    let wait_for = move |signal: tokio::sync::oneshot::Receiver<()>| async move {
-        if !is_watching || signal.await.is_err() {
-            std::future::pending().await
-        }
-    };
-    (wait_for(first), wait_for(second))
+    SignalWatch {
+        is_watching,
+        ready,
+        first,
+        second,
+    }
+}
+
+/// The thread that handles signals, while it starts.
+#[derive(Debug)]
+pub(crate) struct SignalWatch {
+    is_watching: bool,
+    ready: std::sync::mpsc::Receiver<()>,
+    first: oneshot::Receiver<()>,
+    second: oneshot::Receiver<()>,
+}
+
+impl SignalWatch {
+    /// Waits until signals are handled. Before that, a signal would end the program at any point,
+    /// possibly while it writes a file. Returns two futures: the first completes at the first
+    /// Ctrl-C, the second at the second Ctrl-C; a termination signal completes both.
+    pub(crate) fn ready(
+        self,
+    ) -> (
+        impl Future<Output = ()> + Send,
+        impl Future<Output = ()> + Send,
+    ) {
+        let _timed_out = self.ready.recv_timeout(EXIT_TIMEOUT);
+        let wait_for = move |signal: oneshot::Receiver<()>| async move {
+            if !self.is_watching || signal.await.is_err() {
+                std::future::pending().await
+            }
+        };
+        (wait_for(self.first), wait_for(self.second))
+    }
 }
 
 /// A request to stop.

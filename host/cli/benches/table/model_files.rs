@@ -46,6 +46,13 @@ impl WeightType {
     }
 }
 
+/// The weights of a model that was written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Weights {
+    OfSource,
+    Random,
+}
+
 /// Writes a model with the weights of `source` in another type. The rows of types with blocks of
 /// 256 weights must have a multiple of this length, which those of small models do not have; the
 /// model then has the tokenizer of `source` and random weights of suitable sizes.
@@ -53,7 +60,7 @@ pub(crate) fn write_model(
     source: &Path,
     weight_type: &WeightType,
     target: &Path,
-) -> Result<(), Failure> {
+) -> Result<Weights, Failure> {
     let mut input = BufReader::new(File::open(source)?);
     let content = Content::read(&mut input)?;
     let mut metadata = content.metadata.clone();
@@ -113,7 +120,10 @@ pub(crate) fn write_model(
         &metadata,
         &tensors,
     )?;
-    Ok(())
+    Ok(match is_suitable {
+        true => Weights::OfSource,
+        false => Weights::Random,
+    })
 }
 
 const LAYERS: usize = 16;

@@ -3,7 +3,8 @@
 use std::fmt;
 
 use crate::launcher::Cost;
-use crate::peers::{Peer, Peers};
+use crate::models::MODEL_VARIABLE;
+use crate::peers::{Peer, Peers, variable};
 use crate::system;
 
 /// One line of the table.
@@ -155,6 +156,12 @@ pub(crate) fn print(rows: &[Row], peers: &Peers) {
     if !missing.is_empty() {
         let install = |peer: &Peer| format!("{} (`{}`)", peer.name(), peer.install_command());
         println!("Not installed: {}.", join(missing.iter().map(install)));
+    }
+    if variable(MODEL_VARIABLE).is_none() {
+        println!(
+            "The rows of models are missing: set {MODEL_VARIABLE} to a GGUF file of the \
+             architecture `llama`, such as SmolLM2 135M."
+        );
     }
 }
 

@@ -24,10 +24,6 @@ pub(crate) fn rows(_: &Peers) -> Result<Vec<Row>, Failure> {
         ..ProcessorContext::default()
     };
     let mut rows = vec![
-        row("load of a cached pack", 1, || {
-            black_box(packs.load_standard()?);
-            Ok(())
-        })?,
         row("start of the sandbox and load of a cached pack", 1, || {
             black_box(loader()?.load_standard()?);
             Ok(())

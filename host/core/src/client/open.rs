@@ -78,7 +78,16 @@ pub async fn open(
         split_reasoning: !request.keep_reasoning_tags,
     };
     let query = model_query(&spec.model, request.load, env, config, connect, notices)?;
-    let selecting = async { tokio::join!(select_model(query), load_compiled(packs)).0 };
+    let loading = load_compiled(packs);
+    tokio::pin!(loading);
+    let selecting = async {
+        let mut selecting = std::pin::pin!(select_model(query));
+        tokio::select! {
+            model = &mut selecting => return model,
+            () = &mut loading => {}
+        }
+        selecting.await
+    };
     let model = tokio::select! {
         biased;
         () = &mut cancel => return Err(Error::interrupted()),

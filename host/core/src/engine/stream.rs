@@ -15,8 +15,9 @@ use super::llama_server::ServerUsage;
 /// full.
 pub(super) const EVENT_BUFFER: usize = 64;
 
-/// The size in bytes from which text is not joined with further text.
-const TEXT_BYTES_MAX: usize = 16 << 10;
+/// The size in bytes from which text is not joined with further text. A processor that ends the
+/// answer, and the limits on it, act after the whole piece.
+const TEXT_BYTES_MAX: usize = 1 << 10;
 
 /// Cancellation flag of an inference.
 #[derive(Debug, Default)]
@@ -77,9 +78,8 @@ impl InferenceStream {
     }
 
     /// Waits for the next event. `Finished` is the last one; a stream that ends
-    /// without it is an error. Text that has already arrived is one event, so that a reader
-    /// that is slower than the model, or a model that is faster than it, costs one step for
-    /// many tokens; no event is waited for.
+    /// without it is an error. Joins text that has already arrived into one event, without
+    /// waiting for more: each event passes the processors on another thread.
     ///
     /// # Errors
     /// Returns an error if the model cannot be loaded, the prompt does not fit, or

@@ -159,8 +159,8 @@ impl Layer {
                 let scores = query.matmul(&keys.transpose(1, 2)?)?;
                 softmax_last_dim(&scores)?.matmul(&values)?
             }
-            // Each head on its own, because the scores of a batch against a long context need
-            // by far the most memory.
+            // A head per thread at a time: the scores of a batch against a long context need by
+            // far the most memory.
             _ => {
                 let softmax = CausalSoftmax { start: batch.start };
                 let attend = |head: usize| {

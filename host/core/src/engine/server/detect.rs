@@ -148,7 +148,7 @@ pub(super) async fn detect_or_confirm_all(
     }
 }
 
-/// Asks a server that was detected before for its list, without a key. Returns `None` if the
+/// Asks a server that was detected before for its list. Returns `None` if the
 /// list does not confirm that it is the same server, or does not arrive in time.
 ///
 /// # Errors
@@ -159,13 +159,10 @@ async fn confirm(
     timeouts: ConnectTimeouts,
 ) -> Result<Option<DetectedServer>, Error> {
     let mut client = HttpClient::new(address, timeouts.connect)?;
-    if address.is_own {
-        client.set_key(address.key.clone());
+    if let (true, Some(given)) = (recalled.uses_given_api, &address.given_api) {
+        client.set_api_base(given.clone());
     }
-    if let Some(api_base) = &recalled.api_base {
-        client.set_api_base(api_base.clone());
-    }
-    let mut server = Server {
+    let server = Server {
         kind: recalled.kind,
         version: recalled.version.clone(),
         client,
@@ -178,20 +175,10 @@ async fn confirm(
         Ok(Err(error @ Error::ConnectTimeout { .. })) => return Err(error),
         _ => return Ok(None),
     };
-    set_key_of(&mut server.client, server.kind, address);
     Ok(Some(DetectedServer {
         server,
         confirmed: Some(ConfirmedListing { listing, recalled }),
     }))
-}
-
-/// Sends the key of an address from now on.
-fn set_key_of(client: &mut HttpClient, kind: ServerKind, address: &ServerAddress) {
-    let lmstudio_key = address
-        .lmstudio_key
-        .clone()
-        .filter(|_| kind == ServerKind::LmStudio);
-    client.set_key(address.key.clone().or(lmstudio_key));
 }
 
 async fn detect(
@@ -237,7 +224,11 @@ async fn detect_at(
                     response: format!("detected {kind}, which was not requested"),
                 });
             }
-            set_key_of(&mut client, kind, address);
+            let lmstudio_key = address
+                .lmstudio_key
+                .clone()
+                .filter(|_| kind == ServerKind::LmStudio);
+            client.set_key(address.key.clone().or(lmstudio_key));
             if let (true, Some(given)) = (uses_given_api, &address.given_api) {
                 client.set_api_base(given.clone());
             }

@@ -167,10 +167,9 @@ impl HttpClient {
         self.api_base = api_base;
     }
 
-    /// Returns the base URL of OpenAI's API unless it is the usual one.
-    pub(super) fn given_api(&self) -> Option<&str> {
-        let below_base = self.api_base.strip_prefix(&self.base_url);
-        (below_base != Some(OPENAI_PREFIX)).then_some(&self.api_base)
+    /// Returns whether OpenAI's API is elsewhere than at `/v1` below the base URL.
+    pub(super) fn has_given_api(&self) -> bool {
+        self.api_base.strip_prefix(&self.base_url) != Some(OPENAI_PREFIX)
     }
 
     /// Returns the URL of a path.

@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     pub(super) models: Vec<ListedModel>,
-    /// What the responses tell of the server: the same text as before means that the same
-    /// server still listens at its address. `None` if they are not distinct enough.
+    /// Identifies the server by its responses: the same text as before means that the same
+    /// server still listens at its address. `None` if the responses are not distinct enough.
     pub(super) fingerprint: Option<String>,
     /// The parts of the responses that stay true while the fingerprint, or a digest by which
     /// they are kept, is the same.

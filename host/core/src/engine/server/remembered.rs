@@ -1,8 +1,8 @@
 //! Servers that were detected before. A request that is needed anyway confirms that the same
 //! server still listens at an address, so that a run need not detect it again.
 //!
-//! A file per address in the state folder. A file that is missing, damaged or cannot be written
-//! costs a detection.
+//! There is a file per address in the state folder. If it is missing or damaged, the server is
+//! detected again.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,12 +19,12 @@ use crate::store::{AtomicFile, sha256_hex};
 
 const SCHEMA: u32 = 1;
 
-/// The time after which a server is detected again: its version may have changed, which its
-/// lists do not tell.
+/// The time after which a server is detected again: its lists do not show whether it has another
+/// version now.
 const VALID_FOR: Duration = Duration::from_secs(60 * 60);
 
-/// Maximum size in bytes of what is kept of the responses of a server.
-const KEPT_BYTES_MAX: usize = 1 << 20;
+/// Maximum size of a file in bytes.
+const FILE_BYTES_MAX: usize = 1 << 20;
 
 /// The servers that were detected before.
 #[derive(Debug)]
@@ -40,8 +40,10 @@ pub(super) struct RememberedServer {
     server: String,
     pub(super) kind: ServerKind,
     pub(super) version: Option<String>,
-    /// The given URL, if OpenAI's API is there and not at `/v1` below the base URL.
-    pub(super) api_base: Option<String>,
+    /// The URL of OpenAI's API as it was given, if that was not `/v1` below the base URL.
+    given_api: Option<String>,
+    /// True if OpenAI's API is at the given URL.
+    pub(super) uses_given_api: bool,
     /// See [`Listing::fingerprint`].
     pub(super) fingerprint: String,
     /// See [`Listing::kept`].
@@ -58,8 +60,9 @@ impl RememberedServers {
         }
     }
 
-    /// Returns the server at an address, if its detection is recent and is what the user wants
-    /// of the address.
+    /// Returns the server at an address, if its detection is recent and matches the requested
+    /// kind and API. A server that gets a key is always detected: only then is it certain that
+    /// the key goes to the right server, and a list without the key may be another one.
     pub(super) fn recall(&self, address: &ServerAddress) -> Option<RememberedServer> {
         let bytes = fs::read(self.path(&address.base_url)).ok()?;
         let found: RememberedServer = serde_json::from_slice(&bytes).ok()?;
@@ -68,33 +71,39 @@ impl RememberedServers {
             && found.server == address.base_url
             && age < VALID_FOR.as_secs()
             && address.dialect.is_none()
+            && !address.has_key_for(found.kind)
             && address.kind.is_none_or(|kind| kind.accepts(found.kind))
-            && (found.api_base.is_none() || found.api_base == address.given_api);
+            && found.given_api == address.given_api;
         is_usable.then_some(found)
     }
 
-    /// Remembers a server with its list, if the list can confirm it later. `recalled` is the
-    /// remembered server that was confirmed instead of being detected.
+    /// Remembers a server with its list, if the list can confirm it later; otherwise forgets
+    /// what is remembered of its address. `recalled` is the remembered server that was confirmed
+    /// instead of being detected.
     pub(super) fn remember(
         &self,
+        address: &ServerAddress,
         server: &Server,
         listing: &Listing,
         recalled: Option<&RememberedServer>,
     ) {
-        let Some(fingerprint) = &listing.fingerprint else {
+        let fingerprint = listing.fingerprint.as_ref();
+        let Some(fingerprint) = fingerprint.filter(|_| !address.has_key_for(server.kind)) else {
+            let _missing = fs::remove_file(self.path(&address.base_url));
             return;
         };
         let found = RememberedServer {
             schema: SCHEMA,
-            server: server.client.base_url().to_owned(),
+            server: address.base_url.clone(),
             kind: server.kind,
             version: server.version.clone(),
-            api_base: server.client.given_api().map(str::to_owned),
+            given_api: address.given_api.clone(),
+            uses_given_api: server.client.has_given_api(),
             fingerprint: fingerprint.clone(),
             kept: listing.kept.clone(),
             detected_at: recalled.map_or_else(now, |recalled| recalled.detected_at),
         };
-        if server.is_configured || recalled == Some(&found) {
+        if recalled == Some(&found) {
             return;
         }
         if let Err(error) = self.write(&found) {
@@ -104,7 +113,7 @@ impl RememberedServers {
 
     fn write(&self, found: &RememberedServer) -> std::io::Result<()> {
         let bytes = serde_json::to_vec(found)?;
-        if bytes.len() > KEPT_BYTES_MAX {
+        if bytes.len() > FILE_BYTES_MAX {
             return Ok(());
         }
         fs::create_dir_all(&self.folder)?;

@@ -50,7 +50,10 @@ pub(in crate::engine) async fn select_target(
     fill_and_keep_details(server, &mut listed, &mut listing.kept).await;
     let server = Arc::clone(server);
     for list in &lists {
-        remembered.remember(&list.server, &list.listing, list.recalled.as_ref());
+        let of_list = |address: &&ServerAddress| address.base_url == list.server.client.base_url();
+        if let Some(address) = addresses.iter().find(of_list) {
+            remembered.remember(address, &list.server, &list.listing, list.recalled.as_ref());
+        }
     }
     let requested_context = resolve_context(&server, &listed, context, &lifecycle)?;
     let is_instance = |name: &&str| {

@@ -58,6 +58,11 @@ fn strip_suffixes(url: &mut String, suffixes: &[&str]) {
 }
 
 impl ServerAddress {
+    /// Returns whether there is a key for a server of this kind at this address.
+    pub(super) fn has_key_for(&self, kind: ServerKind) -> bool {
+        self.key.is_some() || (kind == ServerKind::LmStudio && self.lmstudio_key.is_some())
+    }
+
     /// Parses an address such as `http://127.0.0.1:1234`, `localhost:8080` or
     /// `http://127.0.0.1:1234/v1`.
     ///

@@ -37,7 +37,7 @@ impl TrustedCertificates {
     /// servers are on this machine and have none.
     ///
     /// # Errors
-    /// Returns an error if the TLS library has no protocol version in common with itself.
+    /// Returns an error if the TLS library supports no protocol version.
     pub(super) fn client_config(&self) -> Result<ClientConfig, rustls::Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = ServerVerifier {

@@ -9,7 +9,7 @@ use serde_json::{Number, Value};
 
 use super::wire::WireEvent;
 
-/// A type of values that can be told by the first character of their JSON.
+/// A type that the first character of its JSON identifies.
 pub(super) trait Shape {
     /// The characters with which values of this type begin. Objects are the default.
     const BEGINNINGS: &'static [u8] = b"{";
@@ -97,11 +97,11 @@ pub(in crate::engine::server) fn whole_number(number: &Number) -> Option<u32> {
 /// Reads the fields of a JSON object and appends its events.
 ///
 /// # Errors
-/// Returns an error, before any event, if the text is no JSON or does not fit the fields.
+/// Returns an error, before any event, if the text is not JSON or does not fit the fields.
 pub(super) type ReadFields = fn(&str, &mut Vec<WireEvent>) -> Result<(), serde_json::Error>;
 
 /// Reads a JSON value of any shape with `read`: of repeated keys the last one counts, and a
-/// value that is no object has no events.
+/// value of another type than an object has no events.
 ///
 /// # Errors
 /// Returns an error if the text is not JSON.
@@ -110,12 +110,14 @@ pub(super) fn read_json(
     events: &mut Vec<WireEvent>,
     read: ReadFields,
 ) -> Result<(), serde_json::Error> {
-    match read(text, events) {
-        Err(error) if error.is_data() => {
-            let value: Value = serde_json::from_str(text)?;
-            let _no_object = read(&value.to_string(), events);
-            Ok(())
+    if text.trim_start().starts_with('{') {
+        match read(text, events) {
+            Err(error) if error.is_data() => {}
+            result => return result,
         }
-        result => result,
+    }
+    match serde_json::from_str(text)? {
+        object @ Value::Object(_) => read(&object.to_string(), events),
+        _ => Ok(()),
     }
 }

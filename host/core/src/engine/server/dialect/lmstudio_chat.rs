@@ -137,8 +137,7 @@ pub(super) fn read_event(text: &str, events: &mut Vec<WireEvent>) -> serde_json:
         }
         Some("message.delta") => events.extend(event.content.non_empty().map(WireEvent::Text)),
         Some("error") => {
-            let fault = serde_json::from_str(text).ok();
-            let fault = fault.and_then(|value| fault::find_in_json(&value));
+            let fault = fault::find_in_json(&serde_json::from_str(text)?);
             let fault = fault.unwrap_or_else(|| fault::from_text("error without a message"));
             events.push(WireEvent::Fault(fault));
         }

@@ -56,13 +56,16 @@ impl Endpoint {
             ));
             return Ok(());
         }
+        if self != Self::LmStudioChat
+            && let Some(fault) = find_fault(frame)?
+        {
+            events.push(WireEvent::Fault(fault));
+            return Ok(());
+        }
         let read: ReadFields = match self {
             Self::LmStudioChat => lmstudio_chat::read_event,
-            _ if let Some(fault) = find_fault(frame) => {
-                events.push(WireEvent::Fault(fault));
-                return Ok(());
-            }
-            Self::OpenAiChat | Self::OpenAiCompletion => openai_chat::read_chunk,
+            Self::OpenAiChat => openai_chat::read_chunk,
+            Self::OpenAiCompletion => openai_chat::read_completion_chunk,
             Self::OllamaChat | Self::OllamaGenerate => ollama::read_line,
         };
         read_json(frame, events, read)
@@ -77,12 +80,13 @@ impl Endpoint {
         response: &str,
         events: &mut Vec<WireEvent>,
     ) -> Result<(), serde_json::Error> {
+        if let Some(fault) = find_fault(response)? {
+            events.push(WireEvent::Fault(fault));
+            return Ok(());
+        }
         let read: ReadFields = match self {
-            _ if let Some(fault) = find_fault(response) => {
-                events.push(WireEvent::Fault(fault));
-                return Ok(());
-            }
-            Self::OpenAiChat | Self::OpenAiCompletion => openai_chat::read_response,
+            Self::OpenAiChat => openai_chat::read_response,
+            Self::OpenAiCompletion => openai_chat::read_completion,
             Self::LmStudioChat => lmstudio_chat::read_response,
             Self::OllamaChat | Self::OllamaGenerate => ollama::read_line,
         };
@@ -91,12 +95,15 @@ impl Endpoint {
 }
 
 /// Returns the error in a frame or a response. Errors have many shapes, none of which is a
-/// valid answer, but all have this word as a key or a value; most frames have not.
-fn find_fault(text: &str) -> Option<ServerFault> {
+/// valid answer, but all have this word as a key or a value; most frames do not have it.
+///
+/// # Errors
+/// Returns an error if the text has the word and is not JSON.
+fn find_fault(text: &str) -> Result<Option<ServerFault>, serde_json::Error> {
     if !text.contains("\"error\"") {
-        return None;
+        return Ok(None);
     }
-    fault::find_in_json(&serde_json::from_str(text).ok()?)
+    Ok(fault::find_in_json(&serde_json::from_str(text)?))
 }
 
 #[cfg(test)]
@@ -156,7 +163,27 @@ mod tests {
                 r#"{"model":7,"usage":[],"choices":[null,{"index":"0","delta":{"content":"","reasoning":{},"content":"x"},"finish_reason":false}]}"#,
                 vec![WireEvent::Text("x".to_owned())],
             ),
-            (Endpoint::OpenAiChat, "[1]", vec![]),
+            (
+                Endpoint::OpenAiChat,
+                r#"["m",{},{},[{"delta":{"content":"x"}}]]"#,
+                vec![],
+            ),
+            // Some servers send the text in two fields.
+            (
+                Endpoint::OpenAiChat,
+                r#"{"choices":[{"index":0,"text":"x","delta":{"content":"x"},"message":{"content":"x"}}]}"#,
+                vec![WireEvent::Text("x".to_owned())],
+            ),
+            (
+                Endpoint::OpenAiCompletion,
+                r#"{"choices":[{"index":0,"text":"x","delta":{"content":"x"}}]}"#,
+                vec![WireEvent::Text("x".to_owned())],
+            ),
+            (
+                Endpoint::OpenAiChat,
+                r#"{"choices":[{"index":-1,"delta":{"content":"y"}},{"index":0.0,"delta":{"content":"x"}}]}"#,
+                vec![WireEvent::Text("x".to_owned())],
+            ),
             (Endpoint::OllamaChat, "null", vec![]),
             (
                 Endpoint::OllamaChat,
@@ -187,6 +214,30 @@ mod tests {
             let mut events = Vec::new();
             endpoint.read_frame(false, data, &mut events).unwrap();
             assert_eq!(events, expected, "{data}");
+        }
+    }
+
+    #[test]
+    fn a_response_that_is_not_streamed_has_its_answer_in_the_message() {
+        let response = r#"{"choices":[{"message":{"content":"x"},"delta":{"content":""},"finish_reason":"stop"}]}"#;
+        let mut events = Vec::new();
+        Endpoint::OpenAiChat
+            .read_response(response, &mut events)
+            .unwrap();
+        assert_eq!(events.first(), Some(&WireEvent::Text("x".to_owned())));
+    }
+
+    #[test]
+    fn a_fault_with_half_a_character_is_an_error_that_can_be_repaired() {
+        for endpoint in [
+            Endpoint::OpenAiChat,
+            Endpoint::OllamaChat,
+            Endpoint::LmStudioChat,
+        ] {
+            let frame = r#"{"type":"error","error":{"message":"a \ud83d"}}"#;
+            let mut events = Vec::new();
+            assert!(endpoint.read_frame(false, frame, &mut events).is_err());
+            assert_eq!(events, []);
         }
     }
 }

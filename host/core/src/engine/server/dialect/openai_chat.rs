@@ -8,7 +8,7 @@ use serde_json::{Map, Number, Value, json};
 
 use super::endpoint::Endpoint;
 use super::extra_settings::extra_settings;
-use super::fields::{Lenient, Shape, Text, whole_number};
+use super::fields::{Lenient, Shape, Text};
 use super::finish::{ReportedEnd, parse_finish_reason};
 use super::images::data_url;
 use super::number_settings::{insert_number_settings, insert_penalties_off};
@@ -230,24 +230,49 @@ struct Part<'a> {
 
 impl Shape for Part<'_> {}
 
-/// Reads one piece of a stream, of a chat or of a completion without a chat template.
-pub(super) fn read_chunk(text: &str, events: &mut Vec<WireEvent>) -> serde_json::Result<()> {
-    let completion: Completion<'_> = serde_json::from_str(text)?;
-    push_completion(completion, events);
-    Ok(())
+/// The field of a choice that has the answer. Some servers fill several of them.
+#[derive(Clone, Copy)]
+enum AnswerField {
+    /// A piece of a chat.
+    Delta,
+    /// A chat that is not streamed; a few servers have it in `delta`.
+    Message,
+    /// A completion without a chat template.
+    Text,
 }
 
-/// Reads a response that is not streamed.
+/// Reads one piece of a chat.
+pub(super) fn read_chunk(text: &str, events: &mut Vec<WireEvent>) -> serde_json::Result<()> {
+    read(text, AnswerField::Delta, events).map(drop)
+}
+
+/// Reads a chat that is not streamed.
 pub(super) fn read_response(text: &str, events: &mut Vec<WireEvent>) -> serde_json::Result<()> {
-    let completion: Completion<'_> = serde_json::from_str(text)?;
-    if push_completion(completion, events) {
+    if read(text, AnswerField::Message, events)? {
         push_end(events);
     }
     Ok(())
 }
 
-/// Appends the events of a piece. Returns true if it has a choice.
-fn push_completion(completion: Completion<'_>, events: &mut Vec<WireEvent>) -> bool {
+/// Reads one piece of a completion.
+pub(super) fn read_completion_chunk(
+    text: &str,
+    events: &mut Vec<WireEvent>,
+) -> serde_json::Result<()> {
+    read(text, AnswerField::Text, events).map(drop)
+}
+
+/// Reads a completion that is not streamed.
+pub(super) fn read_completion(text: &str, events: &mut Vec<WireEvent>) -> serde_json::Result<()> {
+    if read(text, AnswerField::Text, events)? {
+        push_end(events);
+    }
+    Ok(())
+}
+
+/// Appends the events of a response or of a piece of it. Returns true if it has a choice.
+fn read(text: &str, field: AnswerField, events: &mut Vec<WireEvent>) -> serde_json::Result<bool> {
+    let completion: Completion<'_> = serde_json::from_str(text)?;
     events.extend(completion.model.non_empty().map(WireEvent::Model));
     if let Some(progress) = completion.prompt_progress.0 {
         let (done, total) = (progress.processed.count(), progress.total.count());
@@ -264,18 +289,27 @@ fn push_completion(completion: Completion<'_>, events: &mut Vec<WireEvent>) -> b
     }
     let choices = completion.choices.0.into_iter().flatten();
     // The request asks for one choice only.
-    let is_first =
-        |choice: &Choice<'_>| choice.index.0.as_ref().and_then(whole_number).unwrap_or(0) == 0;
-    let Some(choice) = choices.filter_map(|choice| choice.0).find(is_first) else {
-        return false;
+    let is_first = |choice: &Choice<'_>| {
+        let index = choice.index.0.as_ref();
+        index.is_none_or(|index| index.as_f64() == Some(0.0))
     };
-    if let Some(message) = choice.delta.0.or(choice.message.0) {
+    let Some(choice) = choices.filter_map(|choice| choice.0).find(is_first) else {
+        return Ok(false);
+    };
+    let message = match field {
+        AnswerField::Delta => choice.delta.0,
+        AnswerField::Message => choice.message.0.or(choice.delta.0),
+        AnswerField::Text => {
+            events.extend(choice.text.non_empty().map(WireEvent::Text));
+            None
+        }
+    };
+    if let Some(message) = message {
         push_message(message, events);
     }
-    events.extend(choice.text.non_empty().map(WireEvent::Text));
     let end = choice.finish_reason.as_str().and_then(parse_finish_reason);
     events.extend(end.map(WireEvent::Finish));
-    true
+    Ok(true)
 }
 
 /// Appends the end of a response that is not streamed, which may lack a finish

@@ -8,6 +8,7 @@ use crate::engine::reasoning::tag_opened_by_template;
 use crate::engine::server::detected_server::Server;
 use crate::engine::server::json_request::get_json;
 use crate::engine::server::listed_model::{ListedInstance, ListedModel, Listing};
+use crate::store::sha256_hex;
 
 /// The key of the server's list of its only model.
 const MODELS: &str = "models";
@@ -17,12 +18,14 @@ pub(super) async fn list_llama_server(
     server: &Server,
     mut kept: Map<String, Value>,
 ) -> Result<Listing, Error> {
-    let models = match kept.remove(MODELS) {
-        Some(models) => models,
-        None => get_json(server, "/v1/models").await?,
+    let (models, props) = match kept.remove(MODELS) {
+        Some(models) => (models, get_json(server, "/props").await?),
+        None => {
+            let models = get_json(server, "/v1/models").await?;
+            // Old builds and proxies may not provide `/props`.
+            (models, get_json(server, "/props").await.unwrap_or_default())
+        }
     };
-    // Old builds and proxies may not provide `/props`.
-    let props = get_json(server, "/props").await.unwrap_or_default();
     Ok(Listing {
         models: parse_llama_server(&models, &props),
         fingerprint: props_fingerprint(&props),
@@ -34,7 +37,10 @@ fn props_fingerprint(props: &Value) -> Option<String> {
     let build = string_field(props, "build_info")?;
     let path = string_field(props, "model_path")?;
     let alias = string_field(props, "model_alias").unwrap_or_default();
-    Some(format!("{build} {alias} {path}"))
+    // A file may be replaced by another model under the same path.
+    let template = string_field(props, "chat_template").unwrap_or_default();
+    let digest = sha256_hex(template.as_bytes());
+    Some(format!("{build} {alias} {path} {digest}"))
 }
 
 pub(super) async fn list_llama_router(server: &Server) -> Result<Listing, Error> {

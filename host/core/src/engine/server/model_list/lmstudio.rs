@@ -26,7 +26,12 @@ pub(super) async fn list_lmstudio(server: &Server) -> Result<Listing, Error> {
             ..Listing::default()
         });
     }
-    if let Err(error @ (Error::Unauthorised { .. } | Error::Unreachable { .. })) = newest {
+    if let Err(
+        error @ (Error::Unauthorised { .. }
+        | Error::Unreachable { .. }
+        | Error::ConnectTimeout { .. }),
+    ) = newest
+    {
         return Err(error);
     }
     let older = get_json(server, "/api/v0/models").await;
