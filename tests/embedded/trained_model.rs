@@ -12,12 +12,16 @@ use crate::python;
 /// The number of positions of the text that are compared.
 const POSITIONS: usize = 500;
 
-/// The largest difference of log probabilities. Both engines multiply quantized weights, and
-/// llama.cpp also rounds what they are multiplied with to 8 bits.
-const TOLERANCE: f64 = 0.6;
+/// The largest difference of log probabilities, among the most probable tokens of all positions.
+/// Both engines round what quantized weights are multiplied with to 8 bits, each in its own way.
+const TOLERANCE: f64 = 1.5;
 
 /// The largest mean difference.
-const MEAN_TOLERANCE: f64 = 0.06;
+const MEAN_TOLERANCE: f64 = 0.15;
+
+/// The largest margin of llama.cpp's best token over the second one where the engines may choose
+/// different tokens.
+const TIE: f64 = 0.3;
 
 /// llama.cpp's most probable tokens at one position, with their log probabilities.
 type Position = Vec<(u32, f64)>;
@@ -73,7 +77,7 @@ impl Differences {
             self.max < TOLERANCE && mean < MEAN_TOLERANCE,
             "{what}: {mean}, {self:?}"
         );
-        let is_near_tie = |(_, margin): &(usize, f64)| *margin < TOLERANCE;
+        let is_near_tie = |(_, margin): &(usize, f64)| *margin < TIE;
         assert!(
             self.other_tokens.iter().all(is_near_tie),
             "{what}: {self:?}"
@@ -134,7 +138,7 @@ fn greedy_answers_of_a_trained_model_are_those_of_llama_cpp() {
         let answers = answers.unwrap();
         assert_eq!(answers.len(), prompts.len());
         for answer in answers {
-            let difference = difference(&mut model, &answer, TOLERANCE, true);
+            let difference = difference(&mut model, &answer, TIE, true);
             assert_eq!(difference, None);
         }
     }
