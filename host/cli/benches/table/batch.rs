@@ -73,7 +73,7 @@ pub(crate) fn slots(_: &Peers) -> Result<Vec<Row>, Failure> {
         what: "batch of 80 jobs on four slots".to_owned(),
         ours: vec![Figure::WallSeconds(cost.wall.as_secs_f64())],
         peer: Some(("ideal", vec![Figure::WallSeconds(ideal_s)])),
-        command: concurrent.shown,
+        commands: vec![concurrent.shown],
     }])
 }
 

@@ -21,16 +21,17 @@ pub(crate) fn rows(
     let mut costs = in_turn(machine, rounds, &all)?.into_iter();
     let cost = costs.next().ok_or("nothing was measured")?;
     let our_figures = figures(&cost);
-    let mut rows = vec![Row::ours(what, our_figures.clone(), &ours.shown)];
+    let mut rows = Vec::new();
     for (peer, call) in peers {
         let cost = call.as_ref().and_then(|_| costs.next());
         rows.push(Row {
             what: what.to_owned(),
             ours: our_figures.clone(),
             peer: Some((peer.name(), cost.as_ref().map(&figures).unwrap_or_default())),
-            command: call
-                .as_ref()
-                .map_or_else(String::new, |call| call.shown.clone()),
+            commands: std::iter::once(ours)
+                .chain(call)
+                .map(|call| call.shown.clone())
+                .collect(),
         });
     }
     Ok(rows)

@@ -74,7 +74,7 @@ fn rows_of_file(
                 Peer::LlamaServer.name(),
                 figure(&managed).into_iter().collect(),
             )),
-            command: shown("llama.cpp"),
+            commands: vec![shown("embedded"), shown("llama.cpp")],
         }
     };
     Ok(vec![

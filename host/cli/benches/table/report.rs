@@ -14,8 +14,8 @@ pub(crate) struct Row {
     /// Another program, or a name for a computed figure, and its figures. They are empty if the
     /// program is not installed.
     pub(crate) peer: Option<(&'static str, Vec<Figure>)>,
-    /// The command of the other program; without one, that of lmstrix-host.
-    pub(crate) command: String,
+    /// The commands of lmstrix-host and of the other program.
+    pub(crate) commands: Vec<String>,
 }
 
 /// A measured value.
@@ -95,7 +95,7 @@ impl Row {
             what: what.to_owned(),
             ours: figures,
             peer: None,
-            command: command.to_owned(),
+            commands: vec![command.to_owned()],
         }
     }
 }
@@ -115,15 +115,11 @@ impl fmt::Display for Row {
                 )
             }
         };
-        let command = self.command.replace('|', "\\|");
-        let command = if command.is_empty() {
-            command
-        } else {
-            format!("`{command}`")
-        };
+        let commands = self.commands.iter().filter(|command| !command.is_empty());
+        let commands = join(commands.map(|command| format!("`{}`", command.replace('|', "\\|"))));
         let ours = join(&self.ours);
         let what = &self.what;
-        write!(f, "| {what} | {ours} | {peer} | {ratio} | {command} |")
+        write!(f, "| {what} | {ours} | {peer} | {ratio} | {commands} |")
     }
 }
 
@@ -142,7 +138,7 @@ fn join(parts: impl IntoIterator<Item = impl fmt::Display>) -> String {
 #[expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
 pub(crate) fn print(rows: &[Row], peers: &Peers) {
     println!("{}\n", system::description());
-    println!("| what | lmstrix-host | other program | ratio | command |");
+    println!("| what | lmstrix-host | other program | ratio | commands |");
     println!("|---|---|---|---|---|");
     for row in rows {
         println!("{row}");

@@ -176,13 +176,14 @@ async fn request_from_args(
     } = args;
     let (model, load) = model_reference(model);
     let (prompt, sampling, notices) = (prompt.clone(), sampling.clone(), notices.clone());
+    let names_files = resolve_args::names_files(&prompt, &sampling);
     let read = move || resolve_args::request_from_args(&prompt, &sampling, &notices);
     Ok(Request {
         model,
         load,
         strict: output.strict,
         keep_reasoning_tags: output.reasoning_tags == ReasoningTags::None,
-        ..client::read_files(limit, cancel, read).await?
+        ..client::read_files(names_files, limit, cancel, read).await?
     })
 }
 

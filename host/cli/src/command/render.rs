@@ -49,16 +49,18 @@ pub(crate) async fn render(
     };
     let of_args = notices.clone();
     let show_pack_output = prompt.show_pack_output;
+    let names_files = resolve_args::names_files(&prompt, &sampling);
     let read = move || resolve_args::request_from_args(&prompt, &sampling, &of_args);
-    let request = client::read_files(no_limit, cancel.as_mut(), read).await?;
+    let request = client::read_files(names_files, no_limit, cancel.as_mut(), read).await?;
     let settings = client::settings_by_origin(request.settings.clone(), env, &config)?;
     if let Some(facts) = &mut model {
         add_token_facts(facts, None, &settings);
     }
     let owned = (request.clone(), (**env).clone(), config.clone());
+    let names_files = client::names_files(&request, env, &config);
     let read =
         move || client::prompt_request(&owned.0, &owned.1, &owned.2, &mut TextFiles::default());
-    let prompt = client::read_files(no_limit, cancel.as_mut(), read).await?;
+    let prompt = client::read_files(names_files, no_limit, cancel.as_mut(), read).await?;
     let packs = client::pack_source(env, &config, &notices)?;
     let packs = packs
         .pack_set(&request.pack_dirs, Links::Allowed, &notices)

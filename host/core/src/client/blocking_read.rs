@@ -28,16 +28,20 @@ impl RunLimit {
 }
 
 /// Reads files on a thread for blocking work, since opening a named pipe blocks until it has
-/// a writer.
+/// a writer. Without files (`names_files` is false), `read` needs no thread.
 ///
 /// # Errors
 /// Returns the error of `read`, and an error if the limit is reached or the caller cancels.
 /// The thread stays blocked then.
 pub async fn read_files<T: Send + 'static, E: From<Error> + Send + 'static>(
+    names_files: bool,
     limit: RunLimit,
     cancel: Cancel<'_>,
     read: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, E> {
+    if !names_files {
+        return read();
+    }
     tokio::select! {
         biased;
         () = cancel => Err(Error::interrupted().into()),

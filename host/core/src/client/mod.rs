@@ -22,7 +22,7 @@ pub use engine_selection::{default_lm_studio_address, engine_selection, lm_studi
 pub use environment_settings::warn_about_unknown_variables;
 pub use notices::{Notice, Notices};
 pub use open::{
-    OpenContext, model_query, open, prompt_request, resolve_prompt, settings_by_origin,
+    OpenContext, model_query, names_files, open, prompt_request, resolve_prompt, settings_by_origin,
 };
 pub use packs::{Links, PackSource, pack_source, stock_file, stock_prompt_names};
 pub use processors::processor;

@@ -68,7 +68,8 @@ pub async fn open(
         limit: timeouts.total,
         start,
     };
-    let prompt = read_files(limit, cancel.as_mut(), read).await?;
+    let names_files = names_files(request, env, config);
+    let prompt = read_files(names_files, limit, cancel.as_mut(), read).await?;
     let spec = JobSpec {
         settings: settings_by_origin(request.settings.clone(), env, config)?,
         prompt,
@@ -165,6 +166,18 @@ pub async fn resolve_prompt(
         notices.warning(&warning.to_string());
     }
     Ok(resolved?)
+}
+
+/// Returns whether [`prompt_request`] reads files.
+#[must_use]
+pub fn names_files(request: &Request, env: &Environment, config: &Config) -> bool {
+    let of_request = [
+        &request.prompt_files,
+        &request.pack_files,
+        &request.attachments,
+        &config.prompts,
+    ];
+    of_request.iter().any(|files| !files.is_empty()) || env.own_variables.contains_key("PROMPTS")
 }
 
 /// Returns the request to the packs. Reads the files and the attachments.

@@ -40,11 +40,6 @@ impl Matrix {
         Ok(Self::Quantized(weights))
     }
 
-    /// Returns whether the weights are of type f32 in memory.
-    pub(super) fn is_float(&self) -> bool {
-        matches!(self, Self::Float(_))
-    }
-
     /// Returns the product of `x`, of shape (tokens, input), with the transposed matrix: the
     /// shape is (tokens, output).
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {

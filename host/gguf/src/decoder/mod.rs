@@ -47,9 +47,8 @@ pub(super) struct Decoder {
     output: Matrix,
     rope: Rope,
     epsilon: f32,
-    /// The threads for batches of tokens, and for f32 weights. For the products of quantized
-    /// weights with a single token, candle has threads; its other operations are too small to be
-    /// shared.
+    /// The threads for batches of tokens. For the products of quantized weights with a single
+    /// token, candle has threads; its other operations on one gain nothing from more threads.
     threads: ThreadPool,
 }
 
@@ -132,11 +131,9 @@ impl Decoder {
                 .iter_mut()
                 .try_fold(x, |x, layer| layer.forward(&x, rope, &batch))
         };
-        // Products of f32 weights have no threads of their own.
-        if count > 1 || (self.output.is_float() && self.threads.current_num_threads() > 1) {
-            self.threads.install(pass)
-        } else {
-            pass()
+        match count {
+            1 => pass(),
+            _ => self.threads.install(pass),
         }
     }
 }

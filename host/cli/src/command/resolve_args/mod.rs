@@ -111,6 +111,11 @@ pub(crate) fn request_from_args(
     })
 }
 
+/// Returns whether [`request_from_args`] reads files.
+pub(crate) fn names_files(prompt: &PromptArgs, sampling: &SamplingArgs) -> bool {
+    prompt.text_file.is_some() || sampling.settings.json_schema.is_some()
+}
+
 /// Returns the model and the load policy that flags set.
 pub(crate) fn model_reference(model: &ModelArgs) -> (ModelReference, LoadPolicy) {
     let ModelArgs {
