@@ -111,9 +111,12 @@ pub(crate) fn request_from_args(
     })
 }
 
-/// Returns whether [`request_from_args`] reads files.
+/// Returns whether [`request_from_args`] may read files: a parameter may be `@FILE`, too.
 pub(crate) fn names_files(prompt: &PromptArgs, sampling: &SamplingArgs) -> bool {
-    prompt.text_file.is_some() || sampling.settings.json_schema.is_some()
+    prompt.text_file.is_some()
+        || !prompt.param.is_empty()
+        || !prompt.dict.is_empty()
+        || sampling.settings.json_schema.is_some()
 }
 
 /// Returns the model and the load policy that flags set.
