@@ -165,7 +165,7 @@ fn another_server_at_the_address_is_detected() {
 }
 
 #[test]
-fn an_address_is_detected_again_if_it_is_wanted_in_another_way() {
+fn another_dialect_for_an_address_detects_its_server_again() {
     let machine = Machine::new();
     let address = Address::start();
     address.run(&machine, "openai").0.ok();
@@ -180,7 +180,7 @@ fn an_address_is_detected_again_if_it_is_wanted_in_another_way() {
 }
 
 #[test]
-fn damaged_and_unwritable_memories_cost_a_detection_and_nothing_else() {
+fn a_server_is_detected_again_if_its_file_is_damaged_or_missing() {
     let machine = Machine::new();
     let address = Address::start();
     address.run(&machine, "vllm").0.ok();
