@@ -180,6 +180,57 @@ fn another_dialect_for_an_address_detects_its_server_again() {
 }
 
 #[test]
+fn a_server_that_gets_a_key_is_detected_in_each_run() {
+    const KEY: &str = "secret-key";
+    let machine = Machine::new();
+    let address = Address::start();
+    let config = format!(
+        "[engines.mine]\nurl = \"{}\"\nkey_env = \"KEY\"\n",
+        address.server.url()
+    );
+    std::fs::write(machine.home().join("config.toml"), config).unwrap();
+    // Without the key, the server would be remembered.
+    address.run(&machine, "vllm").0.ok();
+    for _ in 0..2 {
+        let earlier = address.server.requests().len();
+        let args = [
+            "infer",
+            "Say: {{text}}",
+            "--text",
+            "x",
+            "-m",
+            "m",
+            "--engine",
+            "mine",
+        ];
+        let mut command = machine.command(&args);
+        let output = command.env("KEY", KEY).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let requests = address.server.requests().split_off(earlier);
+        assert!(requests.len() > 3, "{requests:?}");
+        let has_key = |request: &Request| {
+            let mut headers = request.headers.iter();
+            headers.any(|(name, value)| name == "authorization" && value.contains(KEY))
+        };
+        // Only a server whose kind is known gets it.
+        assert!(!has_key(requests.first().unwrap()));
+        assert!(has_key(requests.last().unwrap()));
+    }
+}
+
+#[test]
+fn a_path_that_is_given_with_the_address_is_tried_again() {
+    let machine = Machine::new();
+    let address = Address::start();
+    address.run(&machine, "openai").0.ok();
+    let url = format!("{}/api/v1", address.server.url());
+    let (run, requests) = address.run_as(&machine, "openai", &url);
+    assert_eq!(run.json()["text"], ANSWER);
+    let given = "/api/v1/models".to_owned();
+    assert!(requests.contains(&given), "{requests:?}");
+}
+
+#[test]
 fn a_server_is_detected_again_if_its_file_is_damaged_or_missing() {
     let machine = Machine::new();
     let address = Address::start();

@@ -162,3 +162,21 @@ fn headers_are_sent_and_their_values_never_shown() {
     let run = machine.run(&INFER);
     assert!(run.stderr.contains("ACCESS, which is not set"), "{run:?}");
 }
+
+#[test]
+fn certificates_are_not_read_for_a_server_without_tls() {
+    use crate::servers::studio::{FakeStudio, Setup};
+
+    let machine = Machine::new();
+    let studio = FakeStudio::start(Setup::default());
+    let url = studio.url();
+    let args = ["infer", "Say: {{text}}", "--text", "x", "--engine", &url];
+    let mut command = machine.command(&args);
+    // A client that reads the certificates of the system has none then, and does not start.
+    let none = machine.work().join("none");
+    command
+        .env("SSL_CERT_FILE", &none)
+        .env("SSL_CERT_DIR", &none);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}

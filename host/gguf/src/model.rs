@@ -110,7 +110,7 @@ impl Model {
         if tokens.is_empty() {
             return Err(Error::Compute("there are no tokens".into()));
         }
-        let end = u32::try_from(start + tokens.len()).unwrap_or(u32::MAX);
+        let end = u32::try_from(start.saturating_add(tokens.len())).unwrap_or(u32::MAX);
         if end > self.context_length {
             return Err(Error::PromptTooLong {
                 prompt_tokens: end,

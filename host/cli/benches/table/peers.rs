@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::machine::{Call, Machine};
+use crate::servers::studio::{Answer, FakeStudio, Model, Setup};
 use crate::timing::Failure;
 
 /// Another program that is measured if it is installed.
@@ -132,6 +133,18 @@ fn version(program: &Path) -> Option<String> {
 )]
 pub(crate) fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
+}
+
+/// Starts the double of LM Studio with the loaded model `m`, which gives one answer.
+pub(crate) fn start_studio(answer: Answer) -> FakeStudio {
+    FakeStudio::start(Setup {
+        models: vec![Model {
+            loaded: vec![("m".to_owned(), 32_768)],
+            ..Model::llm("m", 32_768)
+        }],
+        answer,
+        ..Setup::default()
+    })
 }
 
 /// Writes the configurations of aichat and llm for the model `m` of an OpenAI-compatible server.

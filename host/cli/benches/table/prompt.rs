@@ -2,9 +2,9 @@
 
 use crate::compare;
 use crate::machine::{Call, Machine};
-use crate::peers::{Peer, Peers, chat_body, configure};
+use crate::peers::{Peer, Peers, chat_body, configure, start_studio};
 use crate::report::{Figure, Row, times};
-use crate::servers::studio::{Answer, FakeStudio, Model, Setup};
+use crate::servers::studio::{Answer, FakeStudio};
 use crate::timing::Failure;
 
 /// Each program runs the prompt this many times.
@@ -18,14 +18,7 @@ const ANSWER: &str = "The shop is closed on Mondays.";
 
 pub(crate) fn rows(peers: &Peers) -> Result<Vec<Row>, Failure> {
     let machine = Machine::new()?;
-    let studio = FakeStudio::start(Setup {
-        models: vec![Model {
-            loaded: vec![("m".to_owned(), 32_768)],
-            ..Model::llm("m", 32_768)
-        }],
-        answer: Answer::Text(ANSWER.to_owned()),
-        ..Setup::default()
-    });
+    let studio = start_studio(Answer::Text(ANSWER.to_owned()));
     let url = studio.url();
     configure(&machine, &url)?;
     let prompt = format!("Summarize the text below in one short sentence.\n\n{TEXT}");

@@ -2,9 +2,9 @@
 
 use crate::compare;
 use crate::machine::{Call, Machine};
-use crate::peers::{Peer, Peers, chat_body, configure};
+use crate::peers::{Peer, Peers, chat_body, configure, start_studio};
 use crate::report::{Row, times_and_memory};
-use crate::servers::studio::{Answer, FakeStudio, Model, Setup};
+use crate::servers::studio::Answer;
 use crate::timing::Failure;
 
 /// Each program receives the answer this many times.
@@ -17,14 +17,7 @@ const PROMPT: &str = "Count from zero.";
 
 pub(crate) fn rows(peers: &Peers) -> Result<Vec<Row>, Failure> {
     let machine = Machine::new()?;
-    let studio = FakeStudio::start(Setup {
-        models: vec![Model {
-            loaded: vec![("m".to_owned(), 32_768)],
-            ..Model::llm("m", 32_768)
-        }],
-        answer: Answer::Tokens(TOKENS),
-        ..Setup::default()
-    });
+    let studio = start_studio(Answer::Tokens(TOKENS));
     let url = studio.url();
     configure(&machine, &url)?;
     let endpoint = format!("{url}/v1/chat/completions");

@@ -3,13 +3,12 @@
 
 use std::time::{Duration, Instant};
 
+use super::confirm::{DetectedServer, confirm};
 use super::detected_server::Server;
 use super::fault;
 use super::http_client::{ClientError, HttpClient};
-use super::listed_model::Listing;
-use super::model_list::list;
-use super::probe::{Identity, ProbeResponses, identify, probe, probe_timeout, requires_key};
-use super::remembered::{RememberedServer, RememberedServers};
+use super::probe::{Identity, ProbeResponses, identify, probe, requires_key};
+use super::remembered::RememberedServers;
 use super::server_address::ServerAddress;
 use super::server_kind::ServerKind;
 use crate::engine::Error;
@@ -28,31 +27,6 @@ pub struct ConnectTimeouts {
     /// The limit on waiting for a server that reports that it is still loading
     /// its model; `None` is unlimited.
     pub load: Option<Duration>,
-}
-
-/// A server that answered.
-#[derive(Debug)]
-pub(super) struct DetectedServer {
-    pub(super) server: Server,
-    /// The list that confirmed a remembered server.
-    pub(super) confirmed: Option<ConfirmedListing>,
-}
-
-/// The list of a remembered server, and the server as it was remembered.
-#[derive(Debug)]
-pub(super) struct ConfirmedListing {
-    pub(super) listing: Listing,
-    pub(super) recalled: RememberedServer,
-}
-
-impl DetectedServer {
-    /// A server that was not remembered.
-    pub(super) fn new(server: Server) -> Self {
-        Self {
-            server,
-            confirmed: None,
-        }
-    }
 }
 
 /// Detects the servers at all addresses in parallel. Returns those that answer,
@@ -89,7 +63,7 @@ pub(super) async fn detect_or_confirm_all(
         let recalled = remembered.and_then(|remembered| remembered.recall(&address));
         tasks.spawn(async move {
             let confirmed = match recalled {
-                Some(recalled) => confirm(&address, recalled, timeouts).await,
+                Some(recalled) => confirm(&address, recalled, timeouts.connect).await,
                 None => Ok(None),
             };
             let detected = match confirmed.transpose() {
@@ -146,39 +120,6 @@ pub(super) async fn detect_or_confirm_all(
                 .collect(),
         }),
     }
-}
-
-/// Asks a server that was detected before for its list. Returns `None` if the
-/// list does not confirm that it is the same server, or does not arrive in time.
-///
-/// # Errors
-/// Returns an error if no connection could be made in time.
-async fn confirm(
-    address: &ServerAddress,
-    recalled: RememberedServer,
-    timeouts: ConnectTimeouts,
-) -> Result<Option<DetectedServer>, Error> {
-    let mut client = HttpClient::new(address, timeouts.connect)?;
-    if let (true, Some(given)) = (recalled.uses_given_api, &address.given_api) {
-        client.set_api_base(given.clone());
-    }
-    let server = Server {
-        kind: recalled.kind,
-        version: recalled.version.clone(),
-        client,
-        is_configured: false,
-    };
-    let limit = probe_timeout(address, timeouts.connect);
-    let list = list(&server, recalled.kept.clone());
-    let listing = match tokio::time::timeout(limit, list).await {
-        Ok(Ok(listing)) if listing.fingerprint.as_ref() == Some(&recalled.fingerprint) => listing,
-        Ok(Err(error @ Error::ConnectTimeout { .. })) => return Err(error),
-        _ => return Ok(None),
-    };
-    Ok(Some(DetectedServer {
-        server,
-        confirmed: Some(ConfirmedListing { listing, recalled }),
-    }))
 }
 
 async fn detect(

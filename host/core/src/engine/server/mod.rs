@@ -6,7 +6,7 @@
 //! - `server_address`: a base URL and its keys; `server_kind`: the kinds of server
 //! - `http_client`: HTTP, independent of any API; `json_request`: one JSON value
 //! - `detect`: finds the servers at addresses; `probe` identifies their kind, and
-//!   `detected_server` is the result; `remembered` servers are not detected again
+//!   `detected_server` is the result; `confirm` does so for `remembered` servers
 //! - `model_list`: the models and loaded instances of a server, as `listed_model`
 //! - `select_listing`: selects one model from those lists
 //! - `select_target`: does all of the above for a run, `catalog` for a list of models
@@ -25,6 +25,7 @@
 
 mod catalog;
 mod chat_request;
+mod confirm;
 mod detect;
 mod detected_server;
 mod dialect;

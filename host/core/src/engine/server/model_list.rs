@@ -28,7 +28,7 @@ use openai::list_openai;
 /// # Errors
 /// Returns an error if the server does not answer or requires a key.
 pub(super) async fn list_models(server: &Server) -> Result<Vec<ListedModel>, Error> {
-    Ok(list(server, Map::new()).await?.models)
+    Ok(request_listing(server, Map::new()).await?.models)
 }
 
 /// Lists the models of a server. `kept` is [`Listing::kept`] of an earlier list, which is
@@ -36,7 +36,10 @@ pub(super) async fn list_models(server: &Server) -> Result<Vec<ListedModel>, Err
 ///
 /// # Errors
 /// Returns an error if the server does not answer or requires a key.
-pub(super) async fn list(server: &Server, kept: Map<String, Value>) -> Result<Listing, Error> {
+pub(super) async fn request_listing(
+    server: &Server,
+    kept: Map<String, Value>,
+) -> Result<Listing, Error> {
     match server.kind {
         ServerKind::LmStudio => list_lmstudio(server).await,
         ServerKind::Ollama => list_ollama(server, kept).await,

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use lmstrix_inference::ContextSize;
 use serde_json::Map;
 
-use super::detect::{ConfirmedListing, ConnectTimeouts, DetectedServer, detect_or_confirm_all};
+use super::confirm::{ConfirmedListing, DetectedServer};
+use super::detect::{ConnectTimeouts, detect_or_confirm_all};
 use super::detected_server::Server;
 use super::listed_model::{ListedModel, Listing};
-use super::model_list::{fill_and_keep_details, list};
+use super::model_list::{fill_and_keep_details, request_listing};
 use super::remembered::RememberedServers;
 use super::select_listing::{ListedServer, ModelNames, SelectedListing, select_listing};
 use super::server_address::ServerAddress;
@@ -96,7 +97,7 @@ async fn list_all(
             continue;
         }
         // A server that fails to list its models must not hide those of others.
-        let listed = match (list(&server, Map::new()).await, requested) {
+        let listed = match (request_listing(&server, Map::new()).await, requested) {
             (Err(error @ (Error::Unreachable { .. } | Error::ConnectTimeout { .. })), _) => {
                 Err(error)
             }

@@ -23,7 +23,7 @@ pub(in crate::engine) use setting_support::llama_server_support;
 pub(super) use setting_support::setting_support;
 pub(super) use wire::{Framing, WireEvent, WireRequest};
 
-use super::fault::{self, ServerFault};
+use super::fault;
 use fields::{ReadFields, read_json};
 
 impl Endpoint {
@@ -56,19 +56,13 @@ impl Endpoint {
             ));
             return Ok(());
         }
-        if self != Self::LmStudioChat
-            && let Some(fault) = find_fault(frame)?
-        {
-            events.push(WireEvent::Fault(fault));
-            return Ok(());
-        }
         let read: ReadFields = match self {
-            Self::LmStudioChat => lmstudio_chat::read_event,
+            Self::LmStudioChat => return read_json(frame, events, lmstudio_chat::read_event),
             Self::OpenAiChat => openai_chat::read_chunk,
             Self::OpenAiCompletion => openai_chat::read_completion_chunk,
             Self::OllamaChat | Self::OllamaGenerate => ollama::read_line,
         };
-        read_json(frame, events, read)
+        read_unless_fault(frame, events, read)
     }
 
     /// Reads a response that is not streamed and appends its events.
@@ -80,30 +74,34 @@ impl Endpoint {
         response: &str,
         events: &mut Vec<WireEvent>,
     ) -> Result<(), serde_json::Error> {
-        if let Some(fault) = find_fault(response)? {
-            events.push(WireEvent::Fault(fault));
-            return Ok(());
-        }
         let read: ReadFields = match self {
             Self::OpenAiChat => openai_chat::read_response,
             Self::OpenAiCompletion => openai_chat::read_completion,
             Self::LmStudioChat => lmstudio_chat::read_response,
             Self::OllamaChat | Self::OllamaGenerate => ollama::read_line,
         };
-        read_json(response, events, read)
+        read_unless_fault(response, events, read)
     }
 }
 
-/// Returns the error in a frame or a response. Errors have many shapes, none of which is a
-/// valid answer, but all have this word as a key or a value; most frames do not have it.
+/// Appends the error in a frame or a response, else the events that `read` finds. Errors have
+/// many shapes, none of which is a valid answer, but all have the word as a key or a value; most
+/// frames do not have it.
 ///
 /// # Errors
-/// Returns an error if the text has the word and is not JSON.
-fn find_fault(text: &str) -> Result<Option<ServerFault>, serde_json::Error> {
-    if !text.contains("\"error\"") {
-        return Ok(None);
+/// Returns an error, before any event, if the text is not JSON.
+fn read_unless_fault(
+    text: &str,
+    events: &mut Vec<WireEvent>,
+    read: ReadFields,
+) -> Result<(), serde_json::Error> {
+    if text.contains("\"error\"")
+        && let Some(fault) = fault::find_in_json(&serde_json::from_str(text)?)
+    {
+        events.push(WireEvent::Fault(fault));
+        return Ok(());
     }
-    Ok(fault::find_in_json(&serde_json::from_str(text)?))
+    read_json(text, events, read)
 }
 
 #[cfg(test)]

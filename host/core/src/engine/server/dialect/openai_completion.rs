@@ -1,5 +1,5 @@
 //! OpenAI's completions endpoint, which sends the prompt without a chat
-//! template. Its responses differ from those of chats only in the place of the text.
+//! template. `openai_chat` reads its responses, too: only the field of the text is another one.
 
 use lmstrix_inference::Prompt;
 use serde_json::{Map, Value};
