@@ -164,10 +164,15 @@ mod tests {
         for event in arrived {
             sender.send(event).await.unwrap();
         }
+        drop(sender);
         let mut received = Vec::new();
-        while let Ok(event) = stream.next().await {
-            received.push(event);
-        }
+        let error = loop {
+            match stream.next().await {
+                Ok(event) => received.push(event),
+                Err(error) => break error,
+            }
+        };
+        assert!(error.to_string().ends_with('x'), "{error}");
         assert_eq!(
             received,
             [
@@ -179,6 +184,8 @@ mod tests {
         );
 
         // Nothing else has arrived, so nothing is waited for.
+        let (sender, events) = mpsc::channel(EVENT_BUFFER);
+        let mut stream = InferenceStream::new(events, Arc::default(), None);
         sender.send(text("e")).await.unwrap();
         assert_eq!(stream.next().await.unwrap(), text("e").unwrap());
         sender
